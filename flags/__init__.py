@@ -1,0 +1,166 @@
+"""The command line of `main.py`: the only place that reads flags.
+
+`main_config(sys.argv)` is what an entry point calls; `parse` is the same as a
+function without side effects. Both give a checked `maml_tf.config.Config`, and
+nothing below the entry point knows that there are flags.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags as absl_flags
+
+from flags import definitions
+from maml_tf.config import Config, ConfigError, resolve
+
+__all__ = ['flag_names', 'help_text', 'main_config', 'parse']
+
+_HELP_ARGUMENTS = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
+_LARGEST_FLAGFILE = 2**20   # bytes
+
+flag_names = definitions.names
+help_text = definitions.help_text
+
+
+def main_config(argv: Sequence[str]) -> Config:
+  """The configuration of a command line; for help or a mistake it ends the program.
+
+  Args:
+    argv: the command line, `argv[0]` being the program.
+
+  Raises:
+    SystemExit: with code 0 after --help; with code 2 for a command line that
+      cannot be run, after one sentence on stderr.
+  """
+  if _HELP_ARGUMENTS.intersection(argv[1:]):
+    print(help_text(), end='')
+    sys.exit(0)
+  try:
+    return parse(argv)
+  except ConfigError as error:
+    print(f'main.py: {" ".join(str(error).split())}', file=sys.stderr)
+    sys.exit(2)
+
+
+def parse(argv: Sequence[str]) -> Config:
+  """The configuration of a command line: what it gives, and the paper's values.
+
+  Args:
+    argv: the command line, `argv[0]` being the program.
+
+  Raises:
+    ConfigError: for a flag, a value, a flagfile or a combination that is not
+      allowed.
+  """
+  arguments = _with_flagfiles(list(argv[1:]))
+  values = definitions.define()
+  try:
+    _, *left_over = values(['main.py', *arguments])
+  except absl_flags.UnrecognizedFlagError as error:
+    raise ConfigError(_unknown_flag(error.flagname, error.flagvalue)) from None
+  except ConfigError:
+    raise
+  except (absl_flags.Error, ValueError) as error:   # --seed without value, --notrain=3
+    raise ConfigError(f'{str(error).rstrip(".")}.') from None
+  if left_over:
+    raise ConfigError(_left_over_argument(left_over[0], arguments))
+  given = {name: values[name].value for name in flag_names()
+           if values[name].value is not None}
+  if given.get('baseline') == '':
+    given['baseline'] = 'None'   # a TF1 command's `--baseline=`
+  return resolve(given)
+
+
+def _with_flagfiles(arguments: list[str]) -> list[str]:
+  """`arguments` with the lines of each --flagfile in its place."""
+  expanded = []
+  rest = iter(arguments)
+  for argument in rest:
+    name, has_value, value = _split(argument)
+    if name == 'undefok':
+      # absl's own flag, with which a misspelt flag would pass unnoticed.
+      raise ConfigError(_unknown_flag(name, argument))
+    if name != 'flagfile':
+      expanded.append(argument)
+      continue
+    if not has_value:
+      value = next(rest, '')
+    expanded.extend(_flagfile_lines(value))
+  return expanded
+
+
+def _split(argument: str):
+  """(name, '=' or '', value) of a flag; the name of anything else is None."""
+  found = re.fullmatch(r'--?([^-=][^=]*)(=?)(.*)', argument, re.DOTALL)
+  return found.groups() if found else (None, '', '')
+
+
+def _flagfile_lines(path: str) -> list[str]:
+  lines = []
+  for number, line in enumerate(_flagfile_text(path).splitlines(), start=1):
+    line = line.strip()
+    if not line or line.startswith(('#', '//')):
+      continue
+    name, has_value, _ = _split(line)
+    if name is not None and name.split()[:1] == ['flagfile']:
+      raise ConfigError(f'--flagfile={path} names another flagfile in line {number} '
+                        f'({line}): give each of them on the command line.')
+    if name is None or (not has_value and re.search(r'\s', line)):
+      raise ConfigError(f'--flagfile={path} has {line!r} in line {number}: it must be '
+                        '--FLAG=VALUE, or a comment that starts with #.')
+    lines.append(line)
+  return lines
+
+
+def _flagfile_text(path: str) -> str:
+  if not path:
+    raise ConfigError('--flagfile lacks a value: it must name a file with flags.')
+  try:
+    with open(os.path.expanduser(path), 'rb') as file:
+      content = file.read(_LARGEST_FLAGFILE + 1)
+    if len(content) > _LARGEST_FLAGFILE:
+      raise ConfigError(f'--flagfile={path} is larger than 1 MB: it must be a file with '
+                        'flags.')
+    return content.decode('utf-8-sig')
+  except UnicodeDecodeError:
+    raise ConfigError(f'--flagfile={path} is not a text file: it must be a file with '
+                      'flags.') from None
+  except (OSError, ValueError) as error:
+    if isinstance(error, ConfigError):
+      raise
+    reason = getattr(error, 'strerror', None) or str(error)
+    raise ConfigError(f'--flagfile={path} cannot be read ({reason}): '
+                      f'{_nearest_experiment(path)}') from None
+
+
+def _nearest_experiment(path: str) -> str:
+  folder = Path(__file__).parent
+  experiments = [file.name for file in sorted(folder.glob('*.flags'))]
+  near = difflib.get_close_matches(os.path.basename(path), experiments, n=1)
+  if near:
+    return f'did you mean {folder.name}/{near[0]}?'
+  return f'{folder.name}/ has one for each experiment of the paper.'
+
+
+def _unknown_flag(name: str, argument: str) -> str:
+  known = [*flag_names(), *(f'no{name}' for name in definitions.boolean_names()),
+           'flagfile', 'help']
+  near = difflib.get_close_matches(name, known, n=1)
+  advice = f'did you mean --{near[0]}?' if near else '--help lists all flags.'
+  return f'The flag {argument} is unknown: {advice}'
+
+
+def _left_over_argument(left_over: str, arguments: list[str]) -> str:
+  for place, argument in enumerate(arguments[1:]):
+    name, has_value, _ = _split(arguments[place])
+    if argument == left_over and not has_value and name in definitions.boolean_names():
+      return (f'The argument {left_over} after --{name} is not allowed: write '
+              f'--{name}=True or --{name}=False, with an equals sign.')
+  return (f'The argument {left_over!r} is not allowed: all settings are flags, '
+          '--FLAG=VALUE, and --help lists them.')

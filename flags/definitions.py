@@ -1,0 +1,222 @@
+"""The flags of `main.py`: one for each field of `maml_tf.config`, and their help.
+
+Names, types and meanings are those of the TF1 code wherever it has the flag.
+Every flag defaults to None: "the paper's value for that data source and number
+of classes", which `maml_tf.config.preset` knows. The help text asks it, too.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from absl import flags as absl_flags
+
+from maml_tf import config
+
+_WIDTH = 80
+
+# {section of the configuration: (title, {flag: meaning})}.
+MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
+    'task': ('Task: data source, ways and shots', {
+        'datasource': f'What the tasks are made of: {", ".join(config.DATASOURCES)}.',
+        'data_dir': 'Folder with the prepared data. A sinusoid needs none.',
+        'num_classes':
+            'Classes per task (ways, N), 2 or more, and no more than the split has: '
+            'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20. Without '
+            'meaning for sinusoids.',
+        'update_batch_size':
+            'Examples per class for the inner update (shots, K), 1 or more; for a '
+            'sinusoid, points per task.',
+        'train_query_size':
+            'Examples per class for the meta-update, in training, 1 or more.',
+        'test_query_size':
+            'Examples per class for measuring, in validation and testing, 1 or more.',
+        'seed': 'Of the episodes and of the initialisation, 0 or more.',
+    }),
+    'learner': ('Net', {
+        'norm': f'Normalisation of the hidden layers: {", ".join(config.NORMS)}.',
+        'num_filters': 'Filters of each convolution, 1 or more. The paper has 64 for '
+                       'Omniglot and 32 for mini-ImageNet.',
+        'conv': 'Convolutions (images only). False: the fully connected net.',
+        'max_pool': 'Max-pooling instead of strides. mini-ImageNet needs it; without '
+                    'convolutions the default is False.',
+        'dtype': f'Precision of weights and computations: {", ".join(config.DTYPES)}.',
+    }),
+    'inner_loop': ('Inner loop: adaptation to one task', {
+        'update_lr': 'Step size of the inner update (alpha), above 0.',
+        'num_updates': 'Inner updates per task in training, 1 or more.',
+        'stop_grad': 'First-order approximation: no second derivatives.',
+    }),
+    'training': ('Training', {
+        'baseline': 'oracle: a net that is given amplitude and phase (sinusoid only). '
+                    'None: no baseline.',
+        'pretrain_iterations': 'Iterations of ordinary training on all tasks, before '
+                               'meta-training, 0 or more.',
+        'metatrain_iterations': 'Iterations of meta-training, 0 or more.',
+        'meta_batch_size': 'Tasks per meta-update, 1 or more.',
+        'meta_lr': 'Step size of the meta-update (beta), above 0.',
+        'meta_optimizer':
+            f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '
+            f'TensorFlow Addons also {", ".join(config.ADDONS_OPTIMIZERS)}.',
+        'meta_gradient_clip': 'Each element of the meta-gradient is clipped to this '
+                              'size, above 0; 0: no clipping.',
+        'tasks_at_once': 'Tasks computed together, 1 or more: more is faster and takes '
+                         'more memory; 0: chosen for the net.',
+        'xla': f'Compilation with XLA: {", ".join(config.XLA_CHOICES)}.',
+        'validation_interval': 'Iterations between two validations, 1 or more.',
+        'num_validation_tasks': 'Tasks of each validation, 1 or more.',
+    }),
+    'evaluation': ('Testing', {
+        'test_set': 'True: test on the test classes. False: on the validation classes.',
+        'test_iter': 'Test the checkpoint of this iteration, 0 or more, with '
+                     '--train=False; -1: the one that --test_checkpoint names.',
+        'test_checkpoint': 'latest: the last checkpoint. best: the one with the best '
+                           'validation score.',
+        'num_test_tasks': 'Tasks to test on, 2 or more.',
+        'test_num_updates': 'Inner updates in testing, 1 or more. The results are '
+                            'given after each of them.',
+        'train_update_batch_size':
+            'With --train=False: the --update_batch_size that the checkpoint was '
+            'trained with, where another is tested; -1: the same.',
+        'train_update_lr':
+            'With --train=False: the --update_lr that the checkpoint was trained with, '
+            'where another is tested; -1: the same.',
+    }),
+    'run': ('Run', {
+        'train': 'True: train, then test. False: only test.',
+        'resume': 'Go on from the latest checkpoint, if there is one.',
+        'log': 'Write summaries for TensorBoard.',
+        'logdir': 'Folder for the runs: each gets its own folder in it, named after '
+                  'its values.',
+    }),
+}
+
+# Defaults that follow from another flag, which the presets cannot show.
+_DEFAULTS_IN_WORDS = {
+    'datasource': 'sinusoid',
+    'data_dir': 'data/DATASOURCE',
+    'num_classes': '5',
+    'update_batch_size': '5 for sinusoid, 1 for images',
+    'train_query_size': 'the value of --update_batch_size; miniimagenet 15',
+    'test_query_size': 'the value of --update_batch_size',
+    'train_update_lr': '-1',
+    'logdir': 'logs/DATASOURCE',
+}
+
+# {type in the configuration: (parser, what it accepts, placeholder in the help)}.
+_TYPES = {
+    'bool': (absl_flags.BooleanParser, 'True or False', 'BOOL'),
+    'int': (absl_flags.IntegerParser, 'a whole number', 'INT'),
+    'float': (absl_flags.FloatParser, 'a number', 'NUMBER'),
+    'str': (absl_flags.ArgumentParser, 'a text', 'NAME'),
+    'Optional[str]': (absl_flags.ArgumentParser, 'a text', 'NAME'),
+}
+_PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER'}
+
+USAGE = """\
+Model-agnostic meta-learning (MAML): trains on the tasks of one data source,
+then tests.
+
+usage: python main.py [--FLAG=VALUE ...]
+
+  python main.py --datasource=sinusoid
+  python main.py --flagfile=flags/omniglot_5way_1shot.flags
+  python main.py --flagfile=flags/omniglot_5way_1shot.flags --train=False
+  python main.py --datasource=omniglot --num_classes=20 --seed=1
+
+A flag that is left out has the paper's value for the data source and the number
+of classes and shots. Of two values for a flag, the last counts. Flags that are
+True or False are written --max_pool, --max_pool=True, --nomax_pool or
+--max_pool=False, but not `--max_pool False`.
+
+  --flagfile=FILE
+      Read flags from a file, one --FLAG=VALUE a line; a line that starts with #
+      is a comment. flags/ has a file for each experiment of the paper.
+  --help, -h
+      Show this text.
+"""
+
+
+class _Flag(absl_flags.Flag):
+  """An absl flag which says what it received and what it allows."""
+
+  def __init__(self, name: str, written_type: str, meaning: str):
+    parser, self._wanted, _ = _TYPES[written_type]
+    self._is_text = parser is absl_flags.ArgumentParser
+    super().__init__(parser(), absl_flags.ArgumentSerializer(), name, None, meaning,
+                     boolean=written_type == 'bool')
+
+  def parse(self, argument) -> None:
+    if self._is_text and argument.startswith('--'):
+      # `--logdir --train=False` would train, and write to a folder '--train=False'.
+      raise config.ConfigError(f'--{self.name} lacks a value: it is followed by the flag '
+                               f'{argument}.')
+    try:
+      super().parse(argument)
+    except absl_flags.IllegalFlagValueError:
+      raise config.ConfigError(f'--{self.name}={argument} is not allowed: it must be '
+                               f'{self._wanted}.') from None
+
+
+def names() -> list[str]:
+  """The names of all flags, in the order of the help."""
+  return [name for _, meanings in MEANINGS.values() for name in meanings]
+
+
+def boolean_names() -> list[str]:
+  """The names of the flags that also exist as --noNAME."""
+  types = config.field_types()
+  return [name for name in names() if types[name] == 'bool']
+
+
+def define() -> absl_flags.FlagValues:
+  """All flags, unset, in an object of their own: absl's global one stays as it is."""
+  values = absl_flags.FlagValues()
+  types = config.field_types()
+  for section, (_, meanings) in MEANINGS.items():
+    for name, meaning in meanings.items():
+      absl_flags.DEFINE_flag(_Flag(name, types[name], meaning), values, section)
+  values.set_gnu_getopt(True)   # flags after a stray argument are still read
+  return values
+
+
+def help_text() -> str:
+  """What `--help` prints: usage, then every flag under the title of its section."""
+  types = config.field_types()
+  blocks = [USAGE]
+  for title, meanings in MEANINGS.values():
+    lines = [title]
+    for name, meaning in meanings.items():
+      lines += _flag_help(name, types[name], meaning)
+    blocks.append('\n'.join(lines) + '\n')
+  return '\n'.join(blocks)
+
+
+def _flag_help(name: str, written_type: str, meaning: str) -> list[str]:
+  if written_type == 'bool':
+    head = f'  --[no]{name}'
+  else:
+    head = f'  --{name}={_PLACEHOLDERS.get(name, _TYPES[written_type][2])}'
+  wrapper = textwrap.TextWrapper(_WIDTH, initial_indent=' ' * 6,
+                                 subsequent_indent=' ' * 6, break_on_hyphens=False)
+  return [head, *wrapper.wrap(meaning),
+          *wrapper.wrap(f'Default: {_default_in_words(name)}')]
+
+
+def _default_in_words(name: str) -> str:
+  """The presets of a flag, e.g. 'sinusoid 25; omniglot 32 (20 classes or more: 16)'."""
+  if name in _DEFAULTS_IN_WORDS:
+    return _DEFAULTS_IN_WORDS[name]
+  usual = {datasource: config.preset(datasource)[name]
+           for datasource in config.DATASOURCES}
+  special = {'omniglot': ('20 classes or more', config.preset('omniglot', 20)[name]),
+             'miniimagenet': ('5 shots or more', config.preset('miniimagenet', 5, 5)[name])}
+  words = []
+  for datasource, value in usual.items():
+    words.append(f'{datasource} {value}')
+    condition, other = special.get(datasource, ('', value))
+    if other != value:
+      words[-1] += f' ({condition}: {other})'
+  if len(set(usual.values())) == 1 and not any('(' in word for word in words):
+    return str(usual['sinusoid'])
+  return '; '.join(words)

@@ -1,0 +1,102 @@
+"""What `main.py` does with a configuration: train, test, report."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+
+from tqdm import tqdm
+
+from maml_tf import devices, experiment
+from maml_tf.config import Config, ConfigError
+from maml_tf.evaluation.paper_values import paper_values
+from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.reports.fitted_curves import save_fitted_curves
+from maml_tf.sources.image_set import DataError
+from maml_tf.training.callbacks import NotFiniteError, describe
+from maml_tf.training.checkpoints import (
+  CheckpointError,
+  experiment_folder,
+  iteration_of,
+  prepare_folder,
+  restore_for_test,
+)
+from maml_tf.training.trainer import train
+
+DONE, FAILED, REFUSED = 0, 1, 2
+
+
+def run(config: Config) -> int:
+  """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr."""
+  try:
+    _run(config)
+    return DONE
+  except (ConfigError, DataError, CheckpointError) as error:
+    print(f'main.py: {error}', file=sys.stderr)
+    return REFUSED
+  except NotFiniteError as error:
+    print(f'main.py: {error}', file=sys.stderr)
+    return FAILED
+
+
+def _run(config: Config) -> None:
+  print(f'Device: {devices.set_up()}')
+  print(config.to_json(), end='')
+  model = experiment.build_model(config)
+  print(describe(model))
+  if config.run.train:
+    folder = prepare_folder(config)
+    print(f'Experiment folder: {folder}', flush=True)
+    result = train(config, model, folder)
+    if result.interrupted_by is not None:
+      print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
+            f'{config.total_iterations}; saved as {result.checkpoint}. The same command '
+            'goes on from there.')
+      return
+  test(config, model, experiment_folder(config))
+
+
+def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
+  """The test protocol on the checkpoint that the configuration asks for.
+
+  Prints the table, and writes CSV, JSON and for sinusoids figure 2 into `folder`.
+
+  Raises:
+    CheckpointError: where there is no such checkpoint, or it does not fit.
+  """
+  checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
+  evaluation = config.evaluation
+  split = config.split if config.is_classification else 'test'
+  generator = experiment.evaluation_generator(config, split, evaluation.num_test_tasks)
+  evaluator = Evaluator(model, generator, evaluation.num_test_tasks,
+                        evaluation.test_num_updates)
+  started = time.monotonic()
+  bar = functools.partial(tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr)
+  results = evaluator(progress=bar)
+  test_run = ProtocolRun(
+      config=config, results=results, checkpoint=checkpoint,
+      iteration=iteration_of(checkpoint),
+      fingerprint=generator.fingerprint(evaluation.num_test_tasks),
+      seconds=time.monotonic() - started)
+  _report(test_run, model, generator, folder)
+  return test_run
+
+
+def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:
+  config = test_run.config
+  tasks = config.evaluation.num_test_tasks
+  classes = f' of the {config.split} classes' if config.is_classification else ''
+  print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
+  print(table(test_run, paper_values(config)))
+  for path in write_results(folder, test_run):
+    print(f'Written: {path}')
+  if not config.is_classification:
+    path = os.path.join(folder, 'fitted_curves.png')
+    save_fitted_curves(path, model, generator,
+                       f'{config.task.update_batch_size}-shot, iteration '
+                       f'{test_run.iteration}')
+    print(f'Written: {path}')

@@ -1,0 +1,25 @@
+"""One net for all tasks, trained without adaptation (section 5.1)."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes
+from maml_tf.learners.base import Parameters
+from maml_tf.meta_learner import MetaLearner
+
+
+class Pretraining(MetaLearner):
+  """Minimises the mean loss on the support sets, at theta itself.
+
+  The TF1 code's `pretrain_iterations`. On sinusoids it is the pre-trained
+  baseline, and with amplitude and phase among the inputs the oracle.
+  """
+
+  def task_objectives(self, parameters: Parameters, episodes: Episodes
+                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+    outputs = self.learner(parameters, episodes.support_inputs)
+    return (self.objective.loss(outputs, episodes.support_labels),
+            self.objective.accuracy(outputs, episodes.support_labels))

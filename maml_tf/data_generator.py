@@ -1,0 +1,89 @@
+"""`tf.data` pipelines of episodes."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes
+from maml_tf.sources.source import BLOCK, EpisodeSource, Recipes
+
+# Training, validation and test episodes of one seed have nothing in common.
+STREAMS = ('train', 'val', 'test')
+
+
+class DataGenerator:
+  """The endless sequence of episodes of a source and a seed.
+
+  Episode i depends on the seed, the stream and i alone: not on the meta-batch,
+  nor on where the sequence was entered. A resumed run goes on with the episodes
+  that it would have seen.
+
+  Args:
+    source: where the tasks come from.
+    meta_batch_size: tasks per batch.
+    seed: 0 or more.
+    stream: one of `STREAMS`; sequences of different streams are independent.
+  """
+
+  def __init__(self, source: EpisodeSource, meta_batch_size: int, seed: int,
+               stream: str = 'train'):
+    self._source = source
+    self._meta_batch_size = meta_batch_size
+    self._seed = seed * len(STREAMS) + STREAMS.index(stream)
+    self._draw_block = tf.function(self._draw)
+    self._materialise = tf.function(source.materialise)
+
+  @property
+  def meta_batch_size(self) -> int:
+    return self._meta_batch_size
+
+  def dataset(self, first: int, count: int) -> tf.data.Dataset:
+    """Meta-batches `first` to `first + count - 1` of the sequence.
+
+    Each element is an `Episodes` with `meta_batch_size` tasks. Nothing is drawn
+    before it is asked for, and the graph holds no data.
+    """
+    start = first * self._meta_batch_size
+    stop = start + count * self._meta_batch_size
+    recipes = tf.data.Dataset.range(start // BLOCK, -(-stop // BLOCK))
+    recipes = recipes.map(self._draw, num_parallel_calls=1)
+    recipes = recipes.unbatch().skip(start % BLOCK).take(stop - start)
+    batches = recipes.batch(self._meta_batch_size, drop_remainder=True)
+    batches = batches.map(self._source.materialise, num_parallel_calls=2)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+    return batches.prefetch(4)
+
+  def batch(self, index: int) -> Episodes:
+    """Meta-batch `index` of the sequence, at once; equal to that of `dataset`."""
+    return self.episodes(index * self._meta_batch_size, self._meta_batch_size)
+
+  def episodes(self, first: int, count: int) -> Episodes:
+    """Episodes `first` to `first + count - 1`, at once."""
+    return self._materialise(self.recipes(first, count))
+
+  def recipes(self, first: int, count: int) -> Recipes:
+    """What was drawn for episodes `first` to `first + count - 1`."""
+    first_block, last_block = first // BLOCK, (first + count - 1) // BLOCK
+    blocks = [self._draw_block(tf.constant(block, tf.int64))
+              for block in range(first_block, last_block + 1)]
+    offset = first - first_block * BLOCK
+    return {name: tf.concat([block[name] for block in blocks], 0)[offset:offset + count]
+            for name in blocks[0]}
+
+  def fingerprint(self, count: int) -> str:
+    """SHA-256 of the first `count` episodes: of what was drawn and from which data."""
+    digest = hashlib.sha256(self._source.data_identity.encode())
+    recipes = self.recipes(0, count)
+    for name in sorted(recipes):
+      digest.update(name.encode() + _little_endian_bytes(recipes[name].numpy()))
+    return digest.hexdigest()
+
+  def _draw(self, block: tf.Tensor) -> Recipes:
+    return self._source.draw(tf.stack([tf.constant(self._seed, tf.int64), block]))
+
+
+def _little_endian_bytes(values: np.ndarray) -> bytes:
+  return values.astype(values.dtype.newbyteorder('<')).tobytes()

@@ -1,0 +1,1 @@
+"""The test protocol, its statistics, and the files that it writes."""

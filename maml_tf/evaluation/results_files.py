@@ -1,0 +1,139 @@
+"""The results of a test as CSV (the TF1 code's file) and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.config import Config
+from maml_tf.evaluation.protocol import Statistics, headline, headline_on_support, statistics
+from maml_tf.meta_learner import TaskResults
+
+
+class ProtocolRun(NamedTuple):
+  """One test and what it was a test of.
+
+  Attributes:
+    config: of the run.
+    results: per task.
+    checkpoint: path of the tested checkpoint.
+    iteration: meta-iterations that it was trained for.
+    fingerprint: of the episodes.
+    seconds: duration of the test.
+  """
+  config: Config
+  results: TaskResults
+  checkpoint: str
+  iteration: int
+  fingerprint: str
+  seconds: float
+
+
+def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
+  """Writes both files; their paths, CSV first."""
+  stem = os.path.join(folder, file_stem(run.config))
+  _write_csv(stem + '.csv', run.results)
+  with open(stem + '.json', 'w', encoding='utf-8') as file:
+    json.dump(as_dict(run), file, indent=2)
+    file.write('\n')
+  return stem + '.csv', stem + '.json'
+
+
+def file_stem(config: Config) -> str:
+  """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
+  overwrote it there, is called `val_...` here."""
+  prefix = 'test' if config.evaluation.test_set or not config.is_classification else 'val'
+  return (f'{prefix}_ubs{config.task.update_batch_size}'
+          f'_stepsize{config.inner_loop.update_lr}')
+
+
+def legacy_columns(results: TaskResults) -> np.ndarray:
+  """`[tasks, updates + 1]` as the TF1 code has them: `update0` is the SUPPORT set
+  before any update, the others are the query set after that many updates."""
+  values = np.array(headline(results), np.float64)
+  values[:, 0] = headline_on_support(results)
+  return values
+
+
+def as_dict(run: ProtocolRun) -> Dict[str, Any]:
+  """What the JSON file holds."""
+  results = run.results
+  per_update: Dict[str, Any] = {
+      'update0_support': _measures(results.support_loss, results.support_accuracy)}
+  for update in range(results.query_losses.shape[1]):
+    accuracies = results.query_accuracies
+    name = 'update0_query' if update == 0 else f'update{update}'
+    per_update[name] = _measures(results.query_losses[:, update],
+                                 None if accuracies is None else accuracies[:, update])
+  return {
+      'config': run.config.to_dict(),
+      'updates': per_update,
+      'num_tasks': len(results.support_loss),
+      'split': run.config.split if run.config.is_classification else None,
+      'episodes_fingerprint': run.fingerprint,
+      'checkpoint': run.checkpoint,
+      'iteration': run.iteration,
+      'seconds': round(run.seconds, 3),
+      'versions': versions(),
+  }
+
+
+def versions() -> Dict[str, str]:
+  """Of what the numbers depend on."""
+  return {'python': platform.python_version(), 'tensorflow': tf.__version__,
+          'keras': getattr(tf.keras, '__version__', tf.keras.__name__),
+          'numpy': np.__version__, 'platform': platform.platform()}
+
+
+def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
+  """The results as text: one line per update, the paper's values beside them.
+
+  Args:
+    run: the test.
+    paper: {number of updates: value as the paper writes it}, may be empty.
+  """
+  percent = 100 if run.config.is_classification else 1
+  what = 'accuracy, %' if run.config.is_classification else 'mean squared error'
+  lines = [f'{"updates":>7}  {what:>18}  {"95% interval":>12}  {"std":>8}  paper']
+  rows: List[Tuple[str, Statistics, str]] = [
+      ('0 (support set)', statistics(headline_on_support(run.results)), '')]
+  by_update = statistics(headline(run.results))
+  for update in range(len(by_update.means)):
+    label = '0 (query set)' if update == 0 else str(update)
+    rows.append((label, Statistics(*(value[update] for value in by_update)),
+                 paper.get(update, '')))
+  digits = 2 if run.config.is_classification else 4
+  width = max(len(label) for label, _, _ in rows)
+  lines = [f'{"updates":<{width}}  {what:>18}  {"95% interval":>12}  {"std":>8}  paper']
+  for label, values, reference in rows:
+    mean, std, ci95 = (float(value) * percent for value in
+                       (values.means, values.stds, values.ci95))
+    lines.append(f'{label:<{width}}  {mean:>18.{digits}f}  {"+- " + format(ci95, f".{digits}f"):>12}'
+                 f'  {std:>8.{digits}f}  {reference}'.rstrip())
+  return '\n'.join(lines)
+
+
+def _measures(losses, accuracies) -> Dict[str, Any]:
+  measures = {'loss': _as_floats(statistics(losses))}
+  if accuracies is not None:
+    measures['accuracy'] = _as_floats(statistics(accuracies))
+  return measures
+
+
+def _as_floats(values: Statistics) -> Dict[str, float]:
+  return {'mean': float(values.means), 'std': float(values.stds), 'ci95': float(values.ci95)}
+
+
+def _write_csv(path: str, results: TaskResults) -> None:
+  columns = statistics(legacy_columns(results))
+  with open(path, 'w', newline='', encoding='utf-8') as file:
+    writer = csv.writer(file)
+    writer.writerow([f'update{i}' for i in range(len(columns.means))])
+    for row in columns:
+      writer.writerow([repr(float(value)) for value in row])

@@ -1,0 +1,7 @@
+"""The nets that are meta-learned: explicit parameters, tasks as a leading axis."""
+
+from maml_tf.learners.base import Learner, ParameterSpec
+from maml_tf.learners.convolutional import Convolutional
+from maml_tf.learners.fully_connected import FullyConnected
+
+__all__ = ['Convolutional', 'FullyConnected', 'Learner', 'ParameterSpec']

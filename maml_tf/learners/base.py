@@ -1,0 +1,102 @@
+"""What every learner is: a list of parameters and a pure function of them.
+
+A learner holds no variables. Adapted parameters must be tensors that flow
+through the forward pass: assigning them to variables would cut the gradient
+that MAML takes through the inner loop.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Callable, Dict, Mapping, NamedTuple, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+Parameters = Dict[str, tf.Tensor]
+
+
+class ParameterSpec(NamedTuple):
+  """One parameter of a learner.
+
+  Attributes:
+    name: unique within the learner, like 'conv1/kernel'.
+    shape: without a task axis.
+    initializer: a function of a seed that returns a Keras initializer.
+    adapted: whether the inner loop changes it. False for the offsets and scales
+      of normalisations, which are meta-learned only (as in the TF1 code).
+  """
+  name: str
+  shape: Tuple[int, ...]
+  initializer: Callable[[int], tf.keras.initializers.Initializer]
+  adapted: bool = True
+
+
+class Learner(abc.ABC):
+  """A net as a pure function of its parameters.
+
+  Every parameter comes in one of two forms, told apart by its rank: shared by
+  all tasks, `shape`, or one copy per task, `[tasks, *shape]`.
+  """
+
+  @property
+  @abc.abstractmethod
+  def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
+    """The parameters, in the order in which they are stored."""
+
+  @abc.abstractmethod
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+    """The outputs of every task's examples.
+
+    Args:
+      parameters: {name: tensor}, each shared or one per task.
+      inputs: `[tasks, examples, ...]`.
+
+    Returns:
+      `[tasks, examples, outputs]`, in the dtype of `inputs`. Batch statistics
+      are taken over the examples of each task by itself.
+    """
+
+  @property
+  def prefers_all_tasks_at_once(self) -> bool:
+    """Whether many tasks are faster in one graph than one after the other."""
+    return True
+
+  @property
+  def adapted_names(self) -> Tuple[str, ...]:
+    return tuple(spec.name for spec in self.parameter_specs if spec.adapted)
+
+  def initial_values(self, seed: int, dtype: str = 'float32') -> Dict[str, np.ndarray]:
+    """{name: array}, the same for the same seed.
+
+    Drawn in float32 whatever `dtype` is, so that runs of both precisions start
+    from the same values.
+    """
+    values = {}
+    for index, spec in enumerate(self.parameter_specs):
+      # One seed per parameter: equal shapes must not get equal values.
+      initializer = spec.initializer(seed * 1000 + index)
+      value = tf.convert_to_tensor(initializer(spec.shape, dtype='float32'))
+      values[spec.name] = value.numpy().astype(dtype)
+    return values
+
+
+def zeros(_: int) -> tf.keras.initializers.Initializer:
+  return tf.keras.initializers.Zeros()
+
+
+def ones(_: int) -> tf.keras.initializers.Initializer:
+  return tf.keras.initializers.Ones()
+
+
+def glorot_uniform(seed: int) -> tf.keras.initializers.Initializer:
+  return tf.keras.initializers.GlorotUniform(seed=seed)
+
+
+def standard_normal(seed: int) -> tf.keras.initializers.Initializer:
+  return tf.keras.initializers.RandomNormal(stddev=1.0, seed=seed)
+
+
+def small_truncated_normal(seed: int) -> tf.keras.initializers.Initializer:
+  """The TF1 code's initialiser of fully connected nets: stddev 0.01, cut at two."""
+  return tf.keras.initializers.TruncatedNormal(stddev=0.01, seed=seed)

@@ -1,0 +1,110 @@
+"""The convolutional net of Vinyals et al. 2016, as the paper uses it (5.2, A.1)."""
+
+from __future__ import annotations
+
+from typing import Mapping, Tuple
+
+import tensorflow as tf
+
+from maml_tf.learners import normalisation, task_ops
+from maml_tf.learners.base import (
+  Learner,
+  ParameterSpec,
+  glorot_uniform,
+  standard_normal,
+  zeros,
+)
+
+BLOCKS = ('conv1', 'conv2', 'conv3', 'conv4')
+KERNEL_SIZE = 3
+
+
+class Convolutional(Learner):
+  """Four blocks of 3x3 convolution, normalisation and ReLU, and a linear classifier.
+
+  With `max_pool` the convolutions have stride 1 and a 2x2 max-pool follows each
+  block; without it they have stride 2.
+
+  Args:
+    image_shape: (height, width, channels) of an input image.
+    num_filters: of every convolution; 64 for Omniglot, 32 for mini-ImageNet.
+    num_outputs: classes.
+    norm: 'batch_norm', 'layer_norm' or 'None'.
+    max_pool: see above.
+    spatial_mean: True: the classifier sees the mean over the last feature map
+      (Omniglot), and starts from N(0, 1); False: it sees the flattened map
+      (mini-ImageNet) and starts from Glorot uniform. Both as in the TF1 code.
+    compiled_by_xla: max-pooling in the form that is exact under XLA.
+
+  Input: `[tasks, examples, height, width, channels]`, values from 0 to 1, or the
+  same flattened to `[tasks, examples, pixels]`.
+  """
+
+  def __init__(self, image_shape: Tuple[int, int, int], num_filters: int,
+               num_outputs: int, norm: str, max_pool: bool, spatial_mean: bool,
+               compiled_by_xla: bool = False):
+    self._image_shape = tuple(image_shape)
+    self._norm = norm
+    self._max_pool = max_pool
+    self._spatial_mean = spatial_mean
+    self._pool = (task_ops.max_pool_2x2_by_windows if compiled_by_xla
+                  else task_ops.max_pool_2x2)
+    height, width, channels = image_shape
+    specs = []
+    for scope in BLOCKS:
+      specs += [ParameterSpec(f'{scope}/kernel',
+                              (KERNEL_SIZE, KERNEL_SIZE, channels, num_filters),
+                              glorot_uniform),
+                ParameterSpec(f'{scope}/bias', (num_filters,), zeros)]
+      specs += normalisation.specs(norm, scope, num_filters)
+      channels = num_filters
+      height, width = (_halved(size, max_pool) for size in (height, width))
+    num_features = num_filters if spatial_mean else height * width * num_filters
+    specs += [ParameterSpec('output/kernel', (num_features, num_outputs),
+                            standard_normal if spatial_mean else glorot_uniform),
+              ParameterSpec('output/bias', (num_outputs,), zeros)]
+    self._specs = tuple(specs)
+    self._num_features = num_features
+
+  @property
+  def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
+    return self._specs
+
+  @property
+  def prefers_all_tasks_at_once(self) -> bool:
+    # Measured on CPU: many small images gain from one batched product for all
+    # tasks; large ones lose more to their patches than they gain.
+    height, width, _ = self._image_shape
+    return height * width <= 32 * 32
+
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+    features = self._as_images(inputs)
+    for scope in BLOCKS:
+      features = task_ops.conv2d(features, parameters[f'{scope}/kernel'],
+                                 stride=1 if self._max_pool else 2)
+      features = task_ops.add_per_channel(features, parameters[f'{scope}/bias'])
+      features = normalisation.normalise(self._norm, scope, parameters, features)
+      features = tf.nn.relu(features)
+      if self._max_pool:
+        features = self._pool(features)
+    if self._spatial_mean:
+      features = tf.reduce_mean(features, axis=[2, 3])
+    else:
+      features = self._reshaped(features, [self._num_features])
+    return task_ops.add_per_channel(
+        task_ops.dense(features, parameters['output/kernel']), parameters['output/bias'])
+
+  def _as_images(self, inputs: tf.Tensor) -> tf.Tensor:
+    if inputs.shape[2:] == self._image_shape:
+      return inputs
+    return self._reshaped(inputs, list(self._image_shape))
+
+  def _reshaped(self, inputs: tf.Tensor, shape) -> tf.Tensor:
+    dynamic = tf.shape(inputs)
+    leading = [inputs.shape[axis] or dynamic[axis] for axis in (0, 1)]
+    return tf.reshape(inputs, leading + shape)
+
+
+def _halved(size: int, max_pool: bool) -> int:
+  """SAME convolution of stride 2 rounds up; VALID max-pooling rounds down."""
+  return size // 2 if max_pool else (size + 1) // 2

@@ -1,0 +1,101 @@
+"""Layers over a leading task axis, whose weights are shared or one per task.
+
+`inputs` are `[tasks, examples, ...]` throughout. A weight of its natural rank is
+shared by the tasks; one rank more is a copy per task. All of them are exact in
+second order, in float32 and float64.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def add_per_channel(inputs: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+  """`inputs + offsets` along the last axis; offsets `[channels]` or `[tasks, channels]`."""
+  return inputs + _over_examples(offsets, inputs.shape.rank)
+
+
+def multiply_per_channel(inputs: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
+  """`inputs * scales` along the last axis; scales `[channels]` or `[tasks, channels]`."""
+  return inputs * _over_examples(scales, inputs.shape.rank)
+
+
+def dense(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+  """`[tasks, examples, in]` by `[in, out]` or `[tasks, in, out]`."""
+  if kernel.shape.rank == 3:
+    return tf.matmul(inputs, kernel)
+  merged = tf.reshape(inputs, [-1, inputs.shape[-1]])
+  return _split_tasks(tf.matmul(merged, kernel), inputs)
+
+
+def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+  """3x3-style convolution with SAME padding.
+
+  Args:
+    inputs: `[tasks, examples, height, width, in]`.
+    kernel: `[h, w, in, out]`, or `[tasks, h, w, in, out]`.
+    stride: in both directions.
+  """
+  if kernel.shape.rank == 5 and kernel.shape[0] == 1:
+    kernel = tf.squeeze(kernel, axis=0)
+  if kernel.shape.rank == 4:
+    outputs = tf.nn.conv2d(_merge_tasks(inputs), kernel, strides=stride, padding='SAME')
+    return _split_tasks(outputs, inputs)
+  return _conv2d_by_patches(inputs, kernel, stride)
+
+
+def max_pool_2x2(inputs: tf.Tensor) -> tf.Tensor:
+  """2x2 max-pooling with VALID padding. Among equal values the first one counts."""
+  outputs = tf.nn.max_pool2d(_merge_tasks(inputs), ksize=2, strides=2, padding='VALID')
+  return _split_tasks(outputs, inputs)
+
+
+def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
+  """The same function from elementary operations.
+
+  The second derivative of `max_pool2d` is wrong when XLA compiles it (it packs
+  values into 16 bits and can pick another element on near-ties); this one is
+  right everywhere. The choice of the element is constant almost everywhere, so
+  it is taken as a constant mask.
+  """
+  merged = _merge_tasks(inputs)
+  height, width, channels = merged.shape[1] // 2, merged.shape[2] // 2, merged.shape[3]
+  windows = tf.reshape(merged[:, :2 * height, :2 * width],
+                       [-1, height, 2, width, 2, channels])
+  windows = tf.reshape(tf.transpose(windows, [0, 1, 3, 5, 2, 4]),
+                       [-1, height, width, channels, 4])
+  chosen = tf.one_hot(tf.argmax(windows, axis=-1), 4, dtype=inputs.dtype)
+  return _split_tasks(tf.reduce_sum(windows * chosen, axis=-1), inputs)
+
+
+def _conv2d_by_patches(inputs, kernel, stride):
+  """One kernel per task, as one batched matrix product for all tasks.
+
+  `vectorized_map` cannot batch `conv2d` over kernels.
+  """
+  tasks, height, width, in_channels, out_channels = kernel.shape
+  patches = tf.image.extract_patches(
+      _merge_tasks(inputs), sizes=[1, height, width, 1], strides=[1, stride, stride, 1],
+      rates=[1, 1, 1, 1], padding='SAME')
+  matrix = tf.reshape(kernel, [tasks, height * width * in_channels, out_channels])
+  outputs = tf.matmul(
+      tf.reshape(patches, [tasks, -1, height * width * in_channels]), matrix)
+  return tf.reshape(outputs, [tasks, -1, patches.shape[1], patches.shape[2], out_channels])
+
+
+def _over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
+  """`[tasks, channels]` -> `[tasks, 1, ..., channels]`; `[channels]` as it is."""
+  if values.shape.rank == 1:
+    return values
+  return tf.reshape(values, [-1] + [1] * (rank - 2) + [values.shape[-1]])
+
+
+def _merge_tasks(inputs: tf.Tensor) -> tf.Tensor:
+  """`[tasks, examples, ...]` -> `[tasks * examples, ...]`."""
+  return tf.reshape(inputs, [-1] + inputs.shape[2:].as_list())
+
+
+def _split_tasks(outputs: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+  """`[tasks * examples, ...]` -> `[tasks, examples, ...]`, sizes as in `like`."""
+  sizes = [tf.shape(like)[i] if like.shape[i] is None else like.shape[i] for i in (0, 1)]
+  return tf.reshape(outputs, sizes + outputs.shape[1:].as_list())

@@ -1,0 +1,46 @@
+"""MAML: an initialisation that a few gradient steps adapt to a new task."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes
+from maml_tf.learners.base import Learner, Parameters
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.objectives import Objective
+
+
+class MAML(MetaLearner):
+  """Model-Agnostic Meta-Learning (Finn, Abbeel, Levine 2017, algorithm 1).
+
+  Minimises the mean over tasks of the query loss after `num_updates` steps on
+  the support set, and differentiates through those steps.
+
+  Args:
+    first_order: the first-order approximation (section 5.2; the TF1 code's
+      `stop_grad`): the gradient is taken at the adapted parameters.
+    learner, objective, **kwargs: see `MetaLearner`.
+
+  Example:
+    ```python
+    model = MAML(FullyConnected(1, (40, 40), 1, norm='None'), MeanSquaredError(),
+                 step_size=0.01, num_updates=1)
+    model.compile(tf.keras.optimizers.Adam(0.001, epsilon=1e-8))
+    model.fit(generator.dataset(0, 1000))
+    ```
+  """
+
+  def __init__(self, learner: Learner, objective: Objective, *, first_order: bool = False,
+               **kwargs):
+    super().__init__(learner, objective, **kwargs)
+    self._first_order = first_order
+
+  def task_objectives(self, parameters: Parameters, episodes: Episodes
+                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+    *_, adapted = self.adaptation(parameters, episodes, self._num_updates,
+                                  self._first_order)
+    outputs = self.learner(adapted, episodes.query_inputs)
+    return (self.objective.loss(outputs, episodes.query_labels),
+            self.objective.accuracy(outputs, episodes.query_labels))

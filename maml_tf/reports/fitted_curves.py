@@ -1,0 +1,63 @@
+"""Figure 2: what the net makes of a few points of a sinusoid."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maml_tf.data_generator import DataGenerator
+from maml_tf.episodes import Episodes
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.sources.sinusoid import ABSCISSAE
+
+UPDATES = (0, 1, 10)
+TASKS = 3
+STYLES = (':', '--', '-')
+
+
+def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
+                       title: str) -> None:
+  """Saves a PNG: true curve, support points, and the fit after 0, 1 and 10 updates.
+
+  Args:
+    path: of the file.
+    model: the trained meta-learner.
+    generator: of sinusoid episodes; the first three are drawn.
+    title: of the figure.
+  """
+  recipes = generator.recipes(0, TASKS)
+  episodes = generator.episodes(0, TASKS)
+  grid = np.linspace(*ABSCISSAE, 201)
+  amplitude, phase = (recipes[name].numpy()[:, np.newaxis] for name in ('amplitude', 'phase'))
+  truth = amplitude * np.sin(grid - phase)
+  fits = _fits_on_grid(model, episodes, grid)
+  figure = Figure(figsize=(4.5 * TASKS, 3.6), layout='constrained')
+  figure.suptitle(title)
+  for task, axes in enumerate(figure.subplots(1, TASKS)):
+    axes.plot(grid, truth[task], 'r', label='ground truth')
+    axes.plot(episodes.support_inputs[task, :, 0], episodes.support_labels[task, :, 0],
+              '^', color='purple', label='support points')
+    for updates, style in zip(UPDATES, STYLES):
+      axes.plot(grid, fits[updates][task], 'g', linestyle=style,
+                label=f'after {updates} update{"" if updates == 1 else "s"}')
+    axes.set_xlabel('x')
+    axes.set_ylim(-5.5, 5.5)
+  axes.legend(fontsize=7, loc='upper right')
+  FigureCanvasAgg(figure).print_png(path)
+
+
+def _fits_on_grid(model: MetaLearner, episodes: Episodes, grid: np.ndarray
+                  ) -> Sequence[np.ndarray]:
+  """`fits[updates]`: `[tasks, points]`, the net after that many updates."""
+  inputs = episodes.support_inputs
+  columns = [np.broadcast_to(grid, (TASKS, len(grid)))]
+  # The oracle's further inputs are the same at every point of a task.
+  columns += [np.repeat(inputs[:, :1, i].numpy(), len(grid), axis=1)
+              for i in range(1, inputs.shape[-1])]
+  on_grid = episodes._replace(query_inputs=tf.constant(np.stack(columns, -1), inputs.dtype))
+  outputs = model.adapted_outputs(on_grid, max(UPDATES))
+  return np.moveaxis(outputs.numpy()[..., 0], 1, 0)

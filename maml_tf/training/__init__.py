@@ -1,0 +1,1 @@
+"""The outer loop: optimizers, checkpoints, callbacks, and `fit`."""

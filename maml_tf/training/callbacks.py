@@ -1,0 +1,219 @@
+"""What happens around the meta-steps, as Keras callbacks.
+
+Keras hands `on_train_batch_end` the index of the last step that it executed;
+with several steps per execution it is called once for all of them.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Callable, Dict, Optional
+
+import tensorflow as tf
+
+from maml_tf.data_generator import DataGenerator
+from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.optional_addons import tensorflow_addons
+
+# The TF1 code's intervals, in iterations.
+SUMMARY_INTERVAL = 100
+SAVE_INTERVAL = 1000
+
+
+class NotFiniteError(RuntimeError):
+  """A loss or a meta-gradient was not finite; the message says at which iteration."""
+
+
+class IterationCallback(tf.keras.callbacks.Callback):
+  """A callback that counts iterations of the run instead of batches of a `fit`.
+
+  Args:
+    first_iteration: how many iterations were done before this `fit`.
+  """
+
+  def __init__(self, first_iteration: int):
+    super().__init__()
+    self._first_iteration = first_iteration
+    self.iteration = first_iteration
+
+  def on_train_batch_end(self, batch, logs=None):
+    before, self.iteration = self.iteration, self._first_iteration + batch + 1
+    self.after_iterations(before, self.iteration, logs or {})
+
+  def after_iterations(self, before: int, now: int, logs: Dict) -> None:
+    """`now` iterations are complete; at the last call there were `before`."""
+
+
+def passed(interval: int, before: int, now: int) -> bool:
+  """Whether a multiple of `interval` lies above `before` and not above `now`."""
+  return now // interval > before // interval
+
+
+class StopWhenNotFinite(IterationCallback):
+  """Ends the run at the first step whose loss or gradient is not finite.
+
+  That step and those after it left the parameters as they were.
+
+  Raises:
+    NotFiniteError: naming the iteration, the loss, and the largest parameter.
+  """
+
+  def after_iterations(self, before, now, logs):
+    if not bool(self.model.diverged.numpy()):
+      return
+    iteration = self._first_iteration + int(self.model.optimizer.iterations.numpy())
+    arrays = self.model.meta_parameters.arrays()
+    name = max(arrays, key=lambda key: abs(arrays[key]).max())
+    raise NotFiniteError(
+        f'The loss or the meta-gradient of iteration {iteration + 1} is not finite '
+        f'(loss {float(logs.get("loss", float("nan")))}; the largest parameter is '
+        f'{abs(arrays[name]).max():.3g} in {name}): lower --meta_lr or --update_lr, or '
+        'clip with --meta_gradient_clip.')
+
+
+class StopOnSignal(IterationCallback):
+  """Ctrl-C and SIGTERM end the run after the step in hand. A second one at once."""
+
+  SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+  def __init__(self, first_iteration: int):
+    super().__init__(first_iteration)
+    self.received: Optional[signal.Signals] = None
+    self._handlers = {}
+
+  def __enter__(self) -> 'StopOnSignal':
+    for number in self.SIGNALS:
+      self._handlers[number] = signal.signal(number, self._receive)
+    return self
+
+  def __exit__(self, *_) -> None:
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler)
+
+  def after_iterations(self, before, now, logs):
+    if self.received is not None:
+      self.model.stop_training = True
+
+  def _receive(self, number, frame) -> None:
+    self.received = signal.Signals(number)
+    signal.signal(number, self._handlers[number])
+    print(f'\n{self.received.name}: stopping after this step', file=sys.stderr)
+
+
+class SaveCheckpoints(IterationCallback):
+  """Every `SAVE_INTERVAL` iterations."""
+
+  def __init__(self, first_iteration: int, checkpoints: Checkpoints):
+    super().__init__(first_iteration)
+    self._checkpoints = checkpoints
+
+  def after_iterations(self, before, now, logs):
+    if passed(SAVE_INTERVAL, before, now):
+      self._checkpoints.save(now)
+
+
+class TrainingSummaries(IterationCallback):
+  """The TF1 code's `metatrain_` summaries: of the batch that is about to be trained.
+
+  Args:
+    first_iteration: see `IterationCallback`.
+    writer: of TensorBoard summaries.
+    generator: the training episodes.
+    measure: {name: mean over tasks} of a batch.
+  """
+
+  def __init__(self, first_iteration: int, writer, generator: DataGenerator,
+               measure: Callable):
+    super().__init__(first_iteration)
+    self._writer = writer
+    self._generator = generator
+    self._measure = measure
+
+  def on_train_begin(self, logs=None):
+    if self._first_iteration % SUMMARY_INTERVAL == 0:
+      self._write(self._first_iteration)
+
+  def after_iterations(self, before, now, logs):
+    if passed(SUMMARY_INTERVAL, before, now):
+      self._write(now)
+
+  def on_train_end(self, logs=None):
+    self._writer.flush()
+
+  def _write(self, iteration: int) -> None:
+    write_summaries(self._writer, 'metatrain_', iteration,
+                    self._measure(self._generator.batch(iteration)))
+
+
+class Validation(IterationCallback):
+  """Scores the parameters on validation tasks, and keeps the best ones.
+
+  Args:
+    first_iteration: see `IterationCallback`.
+    interval: in iterations.
+    evaluator: on validation tasks.
+    checkpoints: where the best parameters go.
+    writer: of TensorBoard summaries, under the TF1 code's `metaval_` names; or None.
+  """
+
+  def __init__(self, first_iteration: int, interval: int, evaluator: Evaluator,
+               checkpoints: Checkpoints, writer=None):
+    super().__init__(first_iteration)
+    self._interval = interval
+    self._evaluator = evaluator
+    self._checkpoints = checkpoints
+    self._writer = writer
+    self.latest: Optional[TaskResults] = None
+
+  def after_iterations(self, before, now, logs):
+    if passed(self._interval, before, now):
+      self.validate(now)
+
+  def validate(self, iteration: int) -> None:
+    self.latest = self._evaluator()
+    if self._writer is not None:
+      write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
+    self._checkpoints.offer_best(iteration, score(self.latest))
+
+
+def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:
+  """One scalar per name, under the TF1 code's tags."""
+  with writer.as_default(step=iteration):
+    for name, value in values.items():
+      tf.summary.scalar(prefix + name, value)
+
+
+def progress_bar() -> Optional[tf.keras.callbacks.Callback]:
+  """TensorFlow Addons' tqdm bar, or None where Keras's own has to do."""
+  addons = tensorflow_addons()
+  if addons is None:
+    return None
+
+  class IterationProgressBar(addons.callbacks.TQDMProgressBar):
+    """Counts every step of an execution of several."""
+
+    def __init__(self):
+      super().__init__(show_overall_progress=False,
+                       update_per_second=10 if sys.stderr.isatty() else 1)
+      self._shown = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+      self._shown = 0
+      super().on_epoch_begin(epoch, logs)
+
+    def on_batch_end(self, batch, logs=None):
+      while self._shown <= batch:
+        self._shown += 1
+        super().on_batch_end(batch, logs)
+
+  return IterationProgressBar()
+
+
+def describe(model: MetaLearner) -> str:
+  """One line about the net, for the log."""
+  arrays = model.meta_parameters.arrays().values()
+  return (f'{type(model).__name__}, {type(model.learner).__name__}: '
+          f'{sum(array.size for array in arrays):,} parameters')

@@ -1,0 +1,69 @@
+"""The optimizers of the outer loop, by name."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Dict
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.config import ADDONS_OPTIMIZERS, ConfigError
+from maml_tf.training.optional_addons import tensorflow_addons
+
+ADAM_EPSILON = 1e-8   # TF1's; Keras has 1e-7
+
+
+def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32'):
+  """A Keras optimizer.
+
+  Args:
+    name: 'adam' (the paper's), 'sgd', 'momentum' (0.9), 'rmsprop', 'adamw', and of
+      TensorFlow Addons 'lamb', 'rectified_adam', 'yogi', 'novograd'.
+    learning_rate: beta, the meta step size.
+    dtype: of the variables that it will update. In float64 Keras's own constants
+      would pass through float32 and lose 1e-5 of a step; here they are rounded to
+      float32 first, as TF1's optimizer did, and then exact.
+
+  Raises:
+    ConfigError: for an optimizer of TensorFlow Addons where that is not installed.
+  """
+  if name in ADDONS_OPTIMIZERS:
+    return _addons_optimizer(name, learning_rate)
+  def constant(value):
+    return value if dtype == 'float32' else np.float64(np.float32(value))
+  adam: Dict[str, Any] = dict(beta_1=constant(0.9), beta_2=constant(0.999),
+                              epsilon=constant(ADAM_EPSILON))
+  optimizers = tf.keras.optimizers
+  builders = {
+      'adam': lambda rate: optimizers.Adam(rate, **adam),
+      'adamw': lambda rate: optimizers.AdamW(rate, **adam),
+      'sgd': optimizers.SGD,
+      'momentum': lambda rate: optimizers.SGD(rate, momentum=constant(0.9)),
+      'rmsprop': lambda rate: optimizers.RMSprop(rate, rho=constant(0.9)),
+  }
+  with _default_float(dtype):
+    return builders[name](constant(learning_rate))
+
+
+def _addons_optimizer(name: str, learning_rate: float):
+  addons = tensorflow_addons()
+  if addons is None:
+    raise ConfigError(
+        f'--meta_optimizer={name} comes from TensorFlow Addons, which is not installed '
+        f'or does not fit TensorFlow {tf.__version__}: choose another one, or use '
+        'TensorFlow 2.15 with tensorflow-addons 0.23.')
+  optimizers = addons.optimizers
+  return {'lamb': optimizers.LAMB, 'rectified_adam': optimizers.RectifiedAdam,
+          'yogi': optimizers.Yogi, 'novograd': optimizers.NovoGrad}[name](learning_rate)
+
+
+@contextlib.contextmanager
+def _default_float(dtype: str):
+  """Keras keeps the learning rate in its default float type."""
+  before = tf.keras.backend.floatx()
+  tf.keras.backend.set_floatx(dtype)
+  try:
+    yield
+  finally:
+    tf.keras.backend.set_floatx(before)

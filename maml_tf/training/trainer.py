@@ -1,0 +1,123 @@
+"""One run of training: pre-training, meta-training, resumed where it stopped."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Optional
+
+import tensorflow as tf
+
+from maml_tf import experiment
+from maml_tf.config import Config
+from maml_tf.data_generator import DataGenerator
+from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.meta_learner import MetaLearner, named_means
+from maml_tf.reports.sample_tasks import sample_tasks_png
+from maml_tf.training import callbacks as run_callbacks
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.optimizers import build_optimizer
+
+# Steps of small nets take about a millisecond, less than what Keras does around
+# a step; so several go into one execution. It divides the summary interval.
+STEPS_PER_EXECUTION_OF_SMALL_NETS = run_callbacks.SUMMARY_INTERVAL
+
+
+class TrainingResult(NamedTuple):
+  """How a run ended.
+
+  Attributes:
+    iteration: iterations complete, over all starts of the run.
+    checkpoint: path of the last checkpoint; None where nothing was to be trained.
+    interrupted_by: name of the signal that ended it; None when it is complete.
+  """
+  iteration: int
+  checkpoint: Optional[str]
+  interrupted_by: Optional[str]
+
+
+def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
+  """Trains up to `config.total_iterations`, and saves.
+
+  Args:
+    config: of the run.
+    model: its parameters are trained; not compiled yet.
+    folder: for checkpoints and summaries.
+
+  Raises:
+    NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
+    CheckpointError: when the newest checkpoint does not fit.
+  """
+  pretraining = _compiled(config, experiment.build_pretraining(config, model))
+  _compiled(config, model)
+  checkpoints = Checkpoints(folder, parameters=model.meta_parameters,
+                            pretrain_optimizer=pretraining.optimizer,
+                            meta_optimizer=model.optimizer)
+  iteration = checkpoints.restore_latest() if config.run.resume else 0
+  if iteration:
+    print(f'Resumed at iteration {iteration} of {config.total_iterations}')
+  generator = experiment.training_generator(config)
+  writer = _summary_writer(config, folder)
+  evaluator = _validation(config, model)
+  if writer is not None and config.is_classification and iteration == 0:
+    _write_sample_tasks(writer, generator, folder)
+  interrupted_by = None
+  phases = ((pretraining, config.training.pretrain_iterations),
+            (model, config.total_iterations))
+  for phase, last_iteration in phases:
+    if iteration < last_iteration and interrupted_by is None:
+      iteration, interrupted_by = _fit(config, phase, generator, evaluator, checkpoints,
+                                       writer, iteration, last_iteration)
+  return TrainingResult(iteration, checkpoints.save(iteration), interrupted_by)
+
+
+def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
+         evaluator: Evaluator, checkpoints: Checkpoints, writer, iteration: int,
+         last_iteration: int):
+  """Trains `model` from `iteration` to `last_iteration`; where it got, and the signal."""
+  stop = run_callbacks.StopOnSignal(iteration)
+  callbacks = [
+      run_callbacks.StopWhenNotFinite(iteration),
+      run_callbacks.Validation(iteration, config.training.validation_interval, evaluator,
+                               checkpoints, writer),
+      run_callbacks.SaveCheckpoints(iteration, checkpoints), stop]
+  if writer is not None:
+    measure = tf.function(
+        lambda episodes: named_means(
+            model.task_results(episodes, config.inner_loop.num_updates)),
+        autograph=False)
+    callbacks.insert(1, run_callbacks.TrainingSummaries(iteration, writer, generator,
+                                                        measure))
+  bar = run_callbacks.progress_bar()
+  if bar is not None:
+    callbacks.insert(0, bar)
+  with stop:
+    model.fit(generator.dataset(iteration, last_iteration - iteration),
+              callbacks=callbacks, verbose=0 if bar is not None else 1, shuffle=False)
+  return stop.iteration, None if stop.received is None else stop.received.name
+
+
+def _compiled(config: Config, model: MetaLearner) -> MetaLearner:
+  optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
+                              config.learner.dtype)
+  steps = 1 if config.is_classification else STEPS_PER_EXECUTION_OF_SMALL_NETS
+  model.compile(optimizer, jit_compile=experiment.use_xla(config),
+                steps_per_execution=steps)
+  return model
+
+
+def _validation(config: Config, model: MetaLearner) -> Evaluator:
+  num_tasks = config.training.num_validation_tasks
+  return Evaluator(model, experiment.evaluation_generator(config, 'val', num_tasks),
+                   num_tasks, config.inner_loop.num_updates)
+
+
+def _summary_writer(config: Config, folder: str):
+  return tf.summary.create_file_writer(folder) if config.run.log else None
+
+
+def _write_sample_tasks(writer, generator: DataGenerator, folder: str) -> None:
+  png = sample_tasks_png(generator.batch(0))
+  with open(os.path.join(folder, 'sample_tasks.png'), 'wb') as file:
+    file.write(png)
+  with writer.as_default(step=0):
+    tf.summary.image('sample_tasks', tf.image.decode_png(png, channels=3)[tf.newaxis])

@@ -1,0 +1,268 @@
+"""The paper's values, the checks, and JSON."""
+
+import json
+import math
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from maml_tf import config
+from maml_tf.config import ConfigError
+
+# Section 5.1, 5.2 and A.1 of the paper, and the TF1 code where it is silent.
+PRESETS = {
+    ('sinusoid', None, None): {
+        'num_classes': 5, 'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+        'norm': 'None', 'conv': False, 'max_pool': False, 'update_lr': 0.001, 'num_updates': 1,
+        'meta_batch_size': 25, 'meta_lr': 0.001, 'metatrain_iterations': 15000,
+        'meta_gradient_clip': 0.0, 'logdir': 'logs/sinusoid'},
+    ('sinusoid', None, 10): {
+        'update_batch_size': 10, 'train_query_size': 10, 'test_query_size': 10,
+        'meta_batch_size': 25},
+    ('omniglot', None, None): {
+        'num_classes': 5, 'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 1,
+        'norm': 'batch_norm', 'conv': True, 'max_pool': False, 'num_filters': 64,
+        'update_lr': 0.4, 'num_updates': 1, 'meta_batch_size': 32, 'meta_lr': 0.001,
+        'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0,
+        'logdir': 'logs/omniglot'},
+    ('omniglot', 5, 5): {
+        'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5, 'update_lr': 0.4,
+        'num_updates': 1, 'meta_batch_size': 32},
+    ('omniglot', 20, 1): {
+        'num_classes': 20, 'update_batch_size': 1, 'update_lr': 0.1, 'num_updates': 5,
+        'meta_batch_size': 16, 'metatrain_iterations': 60000},
+    ('omniglot', 20, 5): {
+        'num_classes': 20, 'update_batch_size': 5, 'train_query_size': 5, 'update_lr': 0.1,
+        'num_updates': 5, 'meta_batch_size': 16},
+    ('miniimagenet', None, None): {
+        'num_classes': 5, 'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 1,
+        'norm': 'batch_norm', 'conv': True, 'max_pool': True, 'num_filters': 32,
+        'update_lr': 0.01, 'num_updates': 5, 'meta_batch_size': 4, 'meta_lr': 0.001,
+        'metatrain_iterations': 60000, 'meta_gradient_clip': 10.0,
+        'logdir': 'logs/miniimagenet'},
+    ('miniimagenet', 5, 5): {
+        'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 5,
+        'update_lr': 0.01, 'num_updates': 5, 'meta_batch_size': 2},
+}
+# The same for every data source: the TF1 code's defaults and its test protocol.
+COMMON = {
+    'stop_grad': False, 'baseline': 'None', 'pretrain_iterations': 0, 'meta_optimizer': 'adam',
+    'dtype': 'float32', 'test_set': False, 'test_iter': -1, 'num_test_tasks': 600,
+    'test_num_updates': 10, 'train_update_batch_size': -1, 'train_update_lr': -1.0,
+    'train': True, 'resume': True, 'log': True, 'seed': 0}
+
+
+def flat(resolved):
+  """{field: value} of all sections."""
+  return {name: value for section in resolved.to_dict().values()
+          for name, value in section.items()}
+
+
+@pytest.mark.parametrize('case', PRESETS, ids=str)
+def test_preset_has_the_papers_values(case):
+  values = config.preset(*case)
+  expected = {**COMMON, **PRESETS[case]}
+  assert {name: values[name] for name in expected} == expected
+  assert set(values) == set(config.field_types())
+  config.from_values(values)
+
+
+def test_field_names_are_unique():
+  number_of_fields = sum(len(section.__dataclass_fields__)
+                         for section in config.SECTIONS.values())
+  assert len(config.field_types()) == number_of_fields
+
+
+_POSITIVE = st.floats(min_value=1e-9, max_value=1e3)
+_COUNTS = st.integers(1, 10**6)
+_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'),
+                   min_size=1, max_size=10)
+# Values that fit every data source and each other; 8 + 12 examples are all of Omniglot's.
+_ALWAYS_VALID = {
+    'data_dir': _FOLDERS, 'num_classes': st.integers(2, 16),
+    'update_batch_size': st.integers(1, 8), 'train_query_size': st.integers(1, 12),
+    'test_query_size': st.integers(1, 12), 'seed': st.integers(0, 2**31 - 1),
+    'norm': st.sampled_from(config.NORMS), 'num_filters': _COUNTS,
+    'dtype': st.sampled_from(config.DTYPES), 'update_lr': _POSITIVE,
+    'num_updates': _COUNTS, 'stop_grad': st.booleans(),
+    'pretrain_iterations': st.integers(0, 10**6),
+    'metatrain_iterations': st.integers(0, 10**6), 'meta_batch_size': _COUNTS,
+    'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(config.META_OPTIMIZERS),
+    'meta_gradient_clip': st.floats(0, 1e6), 'tasks_at_once': st.integers(0, 1000),
+    'xla': st.sampled_from(config.XLA_CHOICES), 'validation_interval': _COUNTS,
+    'num_validation_tasks': _COUNTS, 'test_set': st.booleans(),
+    'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
+    'num_test_tasks': st.integers(2, 10**6), 'test_num_updates': _COUNTS,
+    'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS}
+_ONLY_TESTING = {
+    'test_iter': st.integers(-1, 10**6), 'train_update_batch_size': st.integers(1, 8),
+    'train_update_lr': _POSITIVE}
+
+
+@st.composite
+def given_values(draw):
+  """What a user may give: any subset of the fields, with values that fit together."""
+  datasource = draw(st.sampled_from(config.DATASOURCES))
+  optional = dict(_ALWAYS_VALID)
+  required = {'datasource': st.just(datasource)}
+  if datasource == 'sinusoid':
+    optional.update(baseline=st.sampled_from(config.BASELINES), conv=st.just(False),
+                    max_pool=st.just(False))
+  else:
+    optional.update(conv=st.booleans())
+  if draw(st.booleans()):
+    required.update(train=st.just(False))
+    optional.update(_ONLY_TESTING)
+  return draw(st.fixed_dictionaries(required, optional=optional))
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(given_values())
+def test_what_is_given_always_wins(given):
+  resolved = flat(config.resolve(given))
+  assert {name: resolved[name] for name in given} == given
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(given_values())
+def test_json_gives_the_same_configuration_back(given):
+  resolved = config.resolve(given)
+  again = config.Config.from_json(resolved.to_json())
+  assert again == resolved
+  assert again.experiment_name == resolved.experiment_name
+  assert config.differences(resolved, again) == {}
+
+
+def test_differences_names_section_and_both_values():
+  one = config.resolve({})
+  other = config.resolve({'meta_lr': 0.1, 'seed': 3})
+  assert config.differences(one, other, ignore=['seed']) == {
+      'training.meta_lr': (0.001, 0.1)}
+
+
+def test_net_without_convolutions_pools_only_on_request():
+  resolved = config.resolve({'datasource': 'miniimagenet', 'conv': False})
+  assert not resolved.learner.max_pool
+
+
+@pytest.mark.parametrize('datasource', config.DATASOURCES)
+def test_other_shots_are_tested_in_the_folder_of_the_trained_shots(datasource):
+  trained = config.resolve({'datasource': datasource, 'update_batch_size': 1})
+  tested = config.resolve({'datasource': datasource, 'update_batch_size': 5,
+                           'train_update_batch_size': 1, 'train': False})
+  assert tested.experiment_name == trained.experiment_name
+  assert tested.task.update_batch_size == tested.task.test_query_size == 5
+
+
+def test_other_step_size_is_tested_in_the_folder_of_the_trained_one():
+  trained = config.resolve({'update_lr': 0.001})
+  tested = config.resolve({'update_lr': 0.01, 'train_update_lr': 0.001, 'train': False})
+  assert tested.experiment_name == trained.experiment_name
+
+
+# What is given, and what the message must show.
+WRONG = [
+    ({'datasource': 'imagenet'}, 'imagenet'),
+    ({'norm': 'instance_norm'}, 'instance_norm'),
+    ({'dtype': 'float16'}, 'float16'),
+    ({'baseline': 'other'}, 'other'),
+    ({'meta_optimizer': 'adamx'}, 'adamx'),
+    ({'test_checkpoint': 'first'}, 'first'),
+    ({'xla': 'maybe'}, 'maybe'),
+    ({'num_classes': 1}, 'num_classes=1'),
+    ({'update_batch_size': 0}, 'update_batch_size=0'),
+    ({'train_query_size': 0}, 'train_query_size=0'),
+    ({'test_query_size': -2}, 'test_query_size=-2'),
+    ({'seed': -1}, 'seed=-1'),
+    ({'seed': 2**31}, str(2**31)),
+    ({'num_filters': 0}, 'num_filters=0'),
+    ({'num_updates': 0}, 'num_updates=0'),
+    ({'pretrain_iterations': -1}, 'pretrain_iterations=-1'),
+    ({'metatrain_iterations': -5}, 'metatrain_iterations=-5'),
+    ({'meta_batch_size': 0}, 'meta_batch_size=0'),
+    ({'tasks_at_once': -1}, 'tasks_at_once=-1'),
+    ({'validation_interval': 0}, 'validation_interval=0'),
+    ({'num_validation_tasks': 0}, 'num_validation_tasks=0'),
+    ({'num_test_tasks': 1}, 'num_test_tasks=1'),
+    ({'test_num_updates': 0}, 'test_num_updates=0'),
+    ({'update_lr': 0.0}, 'update_lr=0.0'),
+    ({'update_lr': math.nan}, 'update_lr=nan'),
+    ({'meta_lr': math.inf}, 'meta_lr=inf'),
+    ({'meta_lr': 10**400}, 'meta_lr=inf'),
+    ({'meta_lr': -0.1}, 'meta_lr=-0.1'),
+    ({'meta_gradient_clip': -1}, 'meta_gradient_clip=-1'),
+    ({'meta_gradient_clip': math.nan}, 'meta_gradient_clip=nan'),
+    ({'test_iter': -2, 'train': False}, 'test_iter=-2'),
+    ({'train_update_batch_size': 0, 'train': False}, 'train_update_batch_size=0'),
+    ({'train_update_lr': -2.0, 'train': False}, 'train_update_lr=-2.0'),
+    ({'logdir': ''}, 'logdir is empty'),
+    ({'data_dir': ''}, 'data_dir is empty'),
+    ({'logdir': 'a\0b'}, 'logdir='),
+    # wrong types
+    ({'num_classes': '5'}, "num_classes='5'"),
+    ({'update_batch_size': '5', 'datasource': 'miniimagenet'}, "update_batch_size='5'"),
+    ({'num_updates': 1.5}, 'num_updates=1.5'),
+    ({'train': 1}, 'train=1'),
+    ({'seed': True}, 'seed=True'),
+    ({'logdir': None}, 'logdir=None'),
+    ({'datasource': ['sinusoid']}, "datasource=['sinusoid']"),
+    ({'number_of_classes': 5}, 'number_of_classes'),
+    # combinations
+    ({'conv': True}, 'conv=True'),
+    ({'max_pool': True}, 'max_pool=True'),
+    ({'datasource': 'omniglot', 'baseline': 'oracle'}, 'datasource=omniglot'),
+    ({'datasource': 'omniglot', 'conv': False, 'max_pool': True}, 'max_pool=True'),
+    ({'datasource': 'miniimagenet', 'max_pool': False}, 'max_pool=False'),
+    ({'datasource': 'omniglot', 'num_classes': 101}, 'num_classes=101'),
+    ({'datasource': 'omniglot', 'num_classes': 424, 'train': False, 'test_set': True},
+     'num_classes=424'),
+    ({'datasource': 'miniimagenet', 'num_classes': 17}, 'num_classes=17'),
+    ({'datasource': 'miniimagenet', 'num_classes': 21, 'train': False, 'test_set': True},
+     'num_classes=21'),
+    ({'datasource': 'omniglot', 'update_batch_size': 11}, 'update_batch_size=11'),
+    ({'datasource': 'omniglot', 'train_query_size': 20}, 'train_query_size=20'),
+    ({'datasource': 'miniimagenet', 'test_query_size': 600}, 'test_query_size=600'),
+    ({'test_iter': 1000}, 'test_iter=1000'),
+    ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
+    ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
+]
+
+
+@pytest.mark.parametrize('given, shown', WRONG, ids=[str(given) for given, _ in WRONG])
+def test_wrong_values_are_refused_in_one_sentence(given, shown):
+  with pytest.raises(ConfigError) as caught:
+    config.resolve(given)
+  message = str(caught.value)
+  assert shown in message
+  assert message.endswith('.') and '\n' not in message and '. ' not in message
+
+
+def test_splits_that_the_run_does_not_read_set_no_limit():
+  testing = {'train': False, 'test_set': True}
+  config.resolve({'datasource': 'omniglot', 'num_classes': 423, **testing})
+  config.resolve({'datasource': 'miniimagenet', 'num_classes': 20, **testing})
+
+
+@pytest.mark.parametrize('text', [
+    '', '{', '[]', '3', '{}', '{"task": {}}', '[' * 100000, '1' * 5000])
+def test_text_that_is_no_configuration_is_refused(text):
+  with pytest.raises(ConfigError):
+    config.Config.from_json(text)
+
+
+@pytest.mark.parametrize('change', [
+    lambda sections: sections.update(extra={}),
+    lambda sections: sections.pop('run'),
+    lambda sections: sections.update(run=None),
+    lambda sections: sections['run'].update(extra=1),
+    lambda sections: sections['run'].pop('log'),
+    lambda sections: sections['run'].update(log='yes'),
+    lambda sections: sections['training'].update(meta_lr=10**400),
+], ids=['extra section', 'section missing', 'section is null', 'extra field',
+        'field missing', 'wrong type', 'number too large'])
+def test_damaged_json_is_refused(change):
+  sections = config.resolve({}).to_dict()
+  change(sections)
+  with pytest.raises(ConfigError):
+    config.Config.from_json(json.dumps(sections))

@@ -1,0 +1,514 @@
+"""The command line: every flag, every flagfile, every mistake."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+import flags
+from maml_tf import config
+from maml_tf.config import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGFILES = sorted((ROOT / 'flags').glob('*.flags'))
+
+TF1_FLAGS = [
+    'datasource', 'num_classes', 'baseline', 'pretrain_iterations',
+    'metatrain_iterations', 'meta_batch_size', 'meta_lr', 'update_batch_size',
+    'update_lr', 'num_updates', 'norm', 'num_filters', 'conv', 'max_pool', 'stop_grad',
+    'log', 'logdir', 'resume', 'train', 'test_iter', 'test_set',
+    'train_update_batch_size', 'train_update_lr']
+
+
+def parse(*arguments):
+  return flags.parse(['main.py', *arguments])
+
+
+def flat(resolved):
+  """{field: value} of all sections."""
+  return {name: value for section in resolved.to_dict().values()
+          for name, value in section.items()}
+
+
+def flagfile(name):
+  return f'--flagfile={ROOT / "flags" / name}.flags'
+
+
+def run(*arguments):
+  """A real process with this command line: what `main.py` does first."""
+  program = 'import sys, flags; flags.main_config(sys.argv)'
+  return subprocess.run([sys.executable, '-c', program, *arguments], cwd=ROOT,
+                        capture_output=True, text=True, check=False)
+
+
+def mistake(*arguments):
+  """The exit code and what is on stderr, in this process."""
+  stderr = io.StringIO()
+  with contextlib.redirect_stderr(stderr), pytest.raises(SystemExit) as caught:
+    flags.main_config(['main.py', *arguments])
+  return caught.value.code, stderr.getvalue()
+
+
+# --- the set of flags -------------------------------------------------------
+
+
+def test_one_flag_for_each_field_of_the_configuration():
+  assert sorted(flags.flag_names()) == sorted(config.field_types())
+
+
+def test_sections_of_the_help_are_those_of_the_configuration():
+  from flags import definitions
+  assert list(definitions.MEANINGS) == list(config.SECTIONS)
+  for section, (_, meanings) in definitions.MEANINGS.items():
+    assert list(meanings) == list(config.SECTIONS[section].__dataclass_fields__)
+
+
+def test_every_flag_of_the_tf1_code_exists():
+  assert set(TF1_FLAGS) <= set(flags.flag_names())
+
+
+def test_nothing_below_the_entry_point_reads_flags():
+  reads_flags = re.compile(
+      r'^\s*(from absl import .*\bflags\b|(from|import) absl\.flags|(from|import) flags\b)',
+      re.MULTILINE)
+  assert reads_flags.search('from absl import app, flags')
+  offenders = [str(path) for path in sorted((ROOT / 'maml_tf').rglob('*.py'))
+               if reads_flags.search(path.read_text(encoding='utf-8'))]
+  assert offenders == []
+
+
+def test_importing_and_parsing_leave_absls_flags_alone():
+  from absl import flags as absl_flags
+  parse('--seed=1')
+  parse('--seed=2')
+  assert 'num_classes' not in absl_flags.FLAGS
+
+
+# --- values -----------------------------------------------------------------
+
+# A value other than the preset for each flag; any subset of them fits together.
+GIVEN = {
+    '--data_dir=elsewhere/data': ('data_dir', 'elsewhere/data'),
+    '--num_classes=7': ('num_classes', 7),
+    '--update_batch_size=3': ('update_batch_size', 3),
+    '--train_query_size=4': ('train_query_size', 4),
+    '--test_query_size=2': ('test_query_size', 2),
+    '--seed=12': ('seed', 12),
+    '--norm=None': ('norm', 'None'),
+    '--num_filters=8': ('num_filters', 8),
+    '--noconv': ('conv', False),
+    '--max_pool=false': ('max_pool', False),
+    '--dtype=float64': ('dtype', 'float64'),
+    '--update_lr=1e-2': ('update_lr', 0.01),
+    '--num_updates=2': ('num_updates', 2),
+    '--stop_grad': ('stop_grad', True),
+    '--baseline=': ('baseline', 'None'),
+    '--pretrain_iterations=100': ('pretrain_iterations', 100),
+    '--metatrain_iterations=0': ('metatrain_iterations', 0),
+    '--meta_batch_size=9': ('meta_batch_size', 9),
+    '--meta_lr=1': ('meta_lr', 1.0),
+    '--meta_optimizer=sgd': ('meta_optimizer', 'sgd'),
+    '--meta_gradient_clip=.5': ('meta_gradient_clip', 0.5),
+    '--tasks_at_once=2': ('tasks_at_once', 2),
+    '--xla=off': ('xla', 'off'),
+    '--validation_interval=10': ('validation_interval', 10),
+    '--num_validation_tasks=3': ('num_validation_tasks', 3),
+    '--test_set=t': ('test_set', True),
+    '--test_iter=1000': ('test_iter', 1000),
+    '--test_checkpoint=best': ('test_checkpoint', 'best'),
+    '--num_test_tasks=6000': ('num_test_tasks', 6000),
+    '--test_num_updates=4': ('test_num_updates', 4),
+    '--train_update_batch_size=2': ('train_update_batch_size', 2),
+    '--train_update_lr=0.3': ('train_update_lr', 0.3),
+    '--resume=False': ('resume', False),
+    '--nolog': ('log', False),
+    '--logdir=runs/': ('logdir', 'runs/'),
+}
+
+
+def test_the_table_of_given_values_is_complete():
+  given = {name for name, _ in GIVEN.values()} | {'datasource', 'train'}
+  assert given == set(config.field_types())
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(st.sets(st.sampled_from(sorted(GIVEN))))
+def test_given_flags_arrive_and_win_over_the_presets(arguments):
+  resolved = flat(parse('--datasource=omniglot', '--train=False', *arguments))
+  assert resolved['datasource'] == 'omniglot' and resolved['train'] is False
+  for argument in arguments:
+    name, value = GIVEN[argument]
+    assert resolved[name] == value and type(resolved[name]) is type(value)
+
+
+@pytest.mark.parametrize('arguments, name, value', [
+    (['--max_pool', '--datasource=omniglot'], 'max_pool', True),
+    (['--max_pool=True', '--datasource=omniglot'], 'max_pool', True),
+    (['--nomax_pool', '--datasource=omniglot'], 'max_pool', False),
+    (['-seed=3'], 'seed', 3),
+    (['--seed', '3'], 'seed', 3),
+    (['--seed=3', '--seed=4'], 'seed', 4),
+    (['--baseline=oracle'], 'baseline', 'oracle'),
+    (['--baseline=None'], 'baseline', 'None'),
+    (['--norm=None'], 'norm', 'None'),
+    (['--test_iter=-1'], 'test_iter', -1),
+    (['--train_update_batch_size=-1'], 'train_update_batch_size', -1),
+    (['--train_update_lr=-1'], 'train_update_lr', -1.0),
+    (['--logdir=a=b c'], 'logdir', 'a=b c'),
+    ([], 'datasource', 'sinusoid'),
+])
+def test_spellings_of_the_tf1_commands(arguments, name, value):
+  assert flat(parse(*arguments))[name] == value
+
+
+# The commands in the header of the TF1 code, and the folders that it wrote to.
+TF1_COMMANDS = {
+    'cls_5.mbs_25.ubs_10.numstep1.updatelr0.001nonorm':
+        '--datasource=sinusoid --logdir=logs/sine/ --metatrain_iterations=70000 '
+        '--norm=None --update_batch_size=10',
+    'cls_5.mbs_32.ubs_1.numstep1.updatelr0.4batchnorm':
+        '--datasource=omniglot --metatrain_iterations=60000 --meta_batch_size=32 '
+        '--update_batch_size=1 --update_lr=0.4 --num_updates=1 --logdir=logs/omniglot5way/',
+    'cls_20.mbs_16.ubs_1.numstep5.updatelr0.1batchnorm':
+        '--datasource=omniglot --metatrain_iterations=60000 --meta_batch_size=16 '
+        '--update_batch_size=1 --num_classes=20 --update_lr=0.1 --num_updates=5 '
+        '--logdir=logs/omniglot20way/',
+    'cls_5.mbs_4.ubs_1.numstep5.updatelr0.01hidden32maxpoolbatchnorm':
+        '--datasource=miniimagenet --metatrain_iterations=60000 --meta_batch_size=4 '
+        '--update_batch_size=1 --update_lr=0.01 --num_updates=5 --num_classes=5 '
+        '--logdir=logs/miniimagenet1shot/ --num_filters=32 --max_pool=True',
+    'cls_5.mbs_4.ubs_5.numstep5.updatelr0.01hidden32maxpoolbatchnorm':
+        '--datasource=miniimagenet --metatrain_iterations=60000 --meta_batch_size=4 '
+        '--update_batch_size=5 --update_lr=0.01 --num_updates=5 --num_classes=5 '
+        '--logdir=logs/miniimagenet5shot/ --num_filters=32 --max_pool=True',
+    'cls_5.mbs_4.ubs_1.numstep5.updatelr0.01hidden32maxpoolstopgradbatchnorm':
+        '--datasource=miniimagenet --max_pool=True --stop_grad=True',
+    'cls_5.mbs_32.ubs_1.numstep1.updatelr0.4layernorm':
+        '--datasource=omniglot --norm=layer_norm',
+    # The two baselines: the TF1 code gave the pre-trained net the folder of MAML.
+    'cls_5.mbs_25.ubs_10.numstep1.updatelr0.001nonorm.pretrain70000':
+        '--datasource=sinusoid --pretrain_iterations=70000 --metatrain_iterations=0 '
+        '--norm=None --update_batch_size=10 --baseline=',
+    'cls_5.mbs_25.ubs_10.numstep1.updatelr0.001oraclenonorm.pretrain70000':
+        '--datasource=sinusoid --pretrain_iterations=70000 --metatrain_iterations=0 '
+        '--norm=None --update_batch_size=10 --baseline=oracle',
+}
+
+
+@pytest.mark.parametrize('name', TF1_COMMANDS)
+def test_tf1_commands_keep_the_name_of_their_folder(name):
+  command = TF1_COMMANDS[name].split()
+  assert parse(*command).experiment_name == name
+  assert parse(*command, '--train=False').experiment_name == name
+
+
+@pytest.mark.parametrize('argument', [
+    '--seed=1', '--meta_lr=0.01', '--meta_optimizer=sgd', '--meta_gradient_clip=1',
+    '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5'])
+def test_runs_that_differ_have_folders_of_their_own(argument):
+  usual = parse('--datasource=omniglot').experiment_name
+  other = parse('--datasource=omniglot', argument).experiment_name
+  assert other != usual and other.startswith(usual)
+
+
+# --- flagfiles: table 1, table 2 and figure 3 of the paper --------------------
+
+_SINUSOID = {
+    'datasource': 'sinusoid', 'norm': 'None', 'update_lr': 0.001, 'num_updates': 1,
+    'stop_grad': False, 'meta_batch_size': 25, 'meta_lr': 0.001, 'meta_optimizer': 'adam',
+    'meta_gradient_clip': 0.0, 'num_test_tasks': 600, 'test_num_updates': 10}
+_MAML = {'baseline': 'None', 'pretrain_iterations': 0, 'metatrain_iterations': 70000}
+_PRETRAINED = {'baseline': 'None', 'pretrain_iterations': 70000, 'metatrain_iterations': 0}
+_ORACLE = dict(_PRETRAINED, baseline='oracle')
+_IMAGES = {
+    'norm': 'batch_norm', 'metatrain_iterations': 60000, 'meta_lr': 0.001,
+    'meta_optimizer': 'adam', 'test_set': True, 'test_checkpoint': 'best',
+    'num_test_tasks': 600, 'test_num_updates': 10}
+_OMNIGLOT = dict(_IMAGES, datasource='omniglot', conv=True, num_filters=64, max_pool=False,
+                 stop_grad=False, meta_gradient_clip=0.0)
+_OMNIGLOT_NOCONV = {**_OMNIGLOT, 'conv': False}
+del _OMNIGLOT_NOCONV['num_filters']
+_5WAY = {'num_classes': 5, 'update_lr': 0.4, 'num_updates': 1, 'meta_batch_size': 32}
+_20WAY = {'num_classes': 20, 'update_lr': 0.1, 'num_updates': 5, 'meta_batch_size': 16}
+_MINIIMAGENET = dict(
+    _IMAGES, datasource='miniimagenet', num_classes=5, conv=True, num_filters=32,
+    max_pool=True, update_lr=0.01, num_updates=5, meta_gradient_clip=10.0)
+
+
+def _shots(number, train_query_size=None):
+  return {'update_batch_size': number, 'test_query_size': number,
+          'train_query_size': train_query_size or number}
+
+
+# {flagfile: (what its comment quotes of the paper, its values)}.
+EXPERIMENTS = {
+    'sinusoid_5shot': ('0.67 / 0.38 / 0.35', {**_SINUSOID, **_MAML, **_shots(5)}),
+    'sinusoid_5shot_pretrained': (
+        '2.41 / 2.23 / 2.19', {**_SINUSOID, **_PRETRAINED, **_shots(5)}),
+    'sinusoid_5shot_oracle': ('figure 3', {**_SINUSOID, **_ORACLE, **_shots(5)}),
+    'sinusoid_10shot': ('figures 2 and 3', {**_SINUSOID, **_MAML, **_shots(10)}),
+    'sinusoid_10shot_pretrained': (
+        'figures 2 and 3', {**_SINUSOID, **_PRETRAINED, **_shots(10)}),
+    'sinusoid_10shot_oracle': ('figure 3', {**_SINUSOID, **_ORACLE, **_shots(10)}),
+    'omniglot_5way_1shot': ('98.7 +- 0.4', {**_OMNIGLOT, **_5WAY, **_shots(1)}),
+    'omniglot_5way_5shot': ('99.9 +- 0.1', {**_OMNIGLOT, **_5WAY, **_shots(5)}),
+    'omniglot_20way_1shot': ('95.8 +- 0.3', {**_OMNIGLOT, **_20WAY, **_shots(1)}),
+    'omniglot_20way_5shot': ('98.9 +- 0.2', {**_OMNIGLOT, **_20WAY, **_shots(5)}),
+    'omniglot_5way_1shot_noconv': (
+        '89.7 +- 1.1', {**_OMNIGLOT_NOCONV, **_5WAY, **_shots(1)}),
+    'omniglot_5way_5shot_noconv': (
+        '97.5 +- 0.6', {**_OMNIGLOT_NOCONV, **_5WAY, **_shots(5)}),
+    'omniglot_20way_1shot_noconv': (
+        'no such row', {**_OMNIGLOT_NOCONV, **_20WAY, **_shots(1)}),
+    'omniglot_20way_5shot_noconv': (
+        'no such row', {**_OMNIGLOT_NOCONV, **_20WAY, **_shots(5)}),
+    'miniimagenet_5way_1shot': (
+        '48.70 +- 1.84',
+        {**_MINIIMAGENET, **_shots(1, 15), 'meta_batch_size': 4, 'stop_grad': False}),
+    'miniimagenet_5way_5shot': (
+        '63.11 +- 0.92',
+        {**_MINIIMAGENET, **_shots(5, 15), 'meta_batch_size': 2, 'stop_grad': False}),
+    'miniimagenet_5way_1shot_first_order': (
+        '48.07 +- 1.75',
+        {**_MINIIMAGENET, **_shots(1, 15), 'meta_batch_size': 4, 'stop_grad': True}),
+    'miniimagenet_5way_5shot_first_order': (
+        '63.15 +- 0.91',
+        {**_MINIIMAGENET, **_shots(5, 15), 'meta_batch_size': 2, 'stop_grad': True}),
+}
+
+
+def test_every_flagfile_has_its_row():
+  assert {path.stem for path in FLAGFILES} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_flagfile_has_the_values_of_the_paper(name):
+  _, expected = EXPERIMENTS[name]
+  resolved = parse(flagfile(name))
+  values = flat(resolved)
+  assert {field: values[field] for field in expected} == expected
+  assert resolved.run.train
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_flagfile_documents_itself(name):
+  quoted, expected = EXPERIMENTS[name]
+  text = (ROOT / 'flags' / f'{name}.flags').read_text(encoding='utf-8')
+  comment = ' '.join(line.lstrip('# ') for line in text.splitlines()
+                     if line.startswith('#'))
+  written = re.findall(r'^--(\w+)=', text, re.MULTILINE)
+  assert sorted(written) == sorted(expected)
+  assert quoted in comment
+  assert f'python main.py --flagfile=flags/{name}.flags' in comment
+
+
+def test_each_experiment_has_a_folder_of_its_own():
+  folders = {(parse(flagfile(name)).run.logdir, parse(flagfile(name)).experiment_name)
+             for name in EXPERIMENTS}
+  assert len(folders) == len(EXPERIMENTS)
+
+
+@pytest.mark.parametrize('path', FLAGFILES, ids=lambda path: path.stem)
+def test_commands_in_the_comments_of_flagfiles_can_be_run(path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  text = re.sub(r'\\\n#', '', path.read_text(encoding='utf-8'))
+  commands = re.findall(r'^#\s+python main\.py (.*)$', text, re.MULTILINE)
+  trained = parse(f'--flagfile={path}').experiment_name
+  assert commands
+  for command in commands:
+    resolved = parse(*command.split())
+    if str(path.relative_to(ROOT)) in command:
+      assert resolved.experiment_name == trained
+
+
+def test_command_line_wins_over_the_flagfile_before_it():
+  resolved = parse(flagfile('omniglot_5way_1shot'), '--seed=5', '--meta_batch_size=8')
+  assert (resolved.task.seed, resolved.training.meta_batch_size) == (5, 8)
+
+
+@pytest.mark.parametrize('form', [['--flagfile={}'], ['--flagfile', '{}'], ['-flagfile={}']])
+def test_flagfile_with_comments_blank_lines_and_windows_line_ends(tmp_path, form):
+  path = tmp_path / 'my run.flags'
+  path.write_bytes('\ufeff# comment\r\n\r\n// comment\r\n  --seed=4\r\n--nolog\r\n'
+                   '--logdir=caf\u00e9\r\n'.encode())
+  resolved = parse(*[part.format(path) for part in form])
+  assert resolved.task.seed == 4 and not resolved.run.log
+  assert resolved.run.logdir == 'caf\u00e9'
+
+
+@pytest.mark.parametrize('content, shown', [
+    (b'--flagfile=other.flags', 'names another flagfile in line 1'),
+    (b'--seed=1\n--flagfile other.flags', 'names another flagfile in line 2'),
+    (b'# x\nseed=1', "'seed=1' in line 2"),
+    (b'--seed 1', "'--seed 1' in line 1"),
+    (b'--sed=1', '--sed=1'),
+    (b'--seed=one', '--seed=one'),
+    (b'--seed=1   # my seed', '--seed=1   # my seed'),
+    (b'--', 'line 1'),
+    (b'\xff\xfe\x00', 'not a text file'),
+    (b'#' * (2**20 + 1), 'larger than 1 MB'),
+    (b'--logdir=a\0b', 'null character'),
+])
+def test_damaged_flagfiles_are_refused(tmp_path, content, shown):
+  path = tmp_path / 'x.flags'
+  path.write_bytes(content)
+  with pytest.raises(ConfigError, match=re.escape(shown)):
+    parse(f'--flagfile={path}')
+
+
+@pytest.mark.parametrize('argument, shown', [
+    (['--flagfile=nowhere.flags'], '--flagfile=nowhere.flags cannot be read'),
+    (['--flagfile=nowhere.flags'], 'flags/ has one for each experiment'),
+    (['--flagfile=omniglot_5way1shot.flags'], 'flags/omniglot_5way_1shot.flags?'),
+    ([f'--flagfile={ROOT}'], 'cannot be read'),
+    (['--flagfile=a\0b'], 'cannot be read'),
+    (['--flagfile='], 'lacks a value'),
+    (['--flagfile'], 'lacks a value'),
+])
+def test_missing_flagfiles_are_refused(argument, shown):
+  with pytest.raises(ConfigError, match=re.escape(shown)):
+    parse(*argument)
+
+
+# --- mistakes ---------------------------------------------------------------
+
+MISTAKES = [
+    # no such flag
+    (['--num_clases=5'], '--num_clases=5', 'did you mean --num_classes?'),
+    (['--nomaxpool'], '--nomaxpool', 'did you mean --nomax_pool?'),
+    (['--noseed'], '--noseed', 'did you mean'),
+    (['--qqqqqqqq'], '--qqqqqqqq', '--help'),
+    (['---seed=1'], '---seed=1', '--seed'),
+    (['--undefok=sed', '--sed=1'], '--undefok=sed', '--help'),
+    # wrong types
+    (['--num_classes=five'], '--num_classes=five', 'a whole number'),
+    (['--num_classes=5.0'], '--num_classes=5.0', 'a whole number'),
+    (['--num_classes='], '--num_classes=', 'a whole number'),
+    (['--update_lr=fast'], '--update_lr=fast', 'a number'),
+    (['--train=maybe'], '--train=maybe', 'True or False'),
+    (['--notrain=3'], '--notrain=3', 'does not take an argument'),
+    (['--seed'], '--seed', 'Missing value'),
+    (['--logdir', '--train=False'], '--train=False', 'lacks a value'),
+    # arguments without a flag
+    (['--train', 'False'], 'False', '--train=False'),
+    (['--train', 'False', '--seed=3'], 'False', '--train=False'),
+    (['--logdir', 'False', '--train', 'False'], 'False', '--train=False'),
+    (['sinusoid'], "'sinusoid'", '--FLAG=VALUE'),
+    ([''], "''", '--FLAG=VALUE'),
+    (['-'], "'-'", '--FLAG=VALUE'),
+    (['--', '--seed=3'], "'--seed=3'", '--FLAG=VALUE'),
+    (['--=3'], "'--=3'", '--FLAG=VALUE'),
+    # wrong values
+    (['--datasource=mnist'], 'mnist', 'sinusoid, omniglot, miniimagenet'),
+    (['--datasource='], '--datasource=', 'sinusoid, omniglot, miniimagenet'),
+    (['--datasource=a\nb\u2028c'], '--datasource=a b c', 'sinusoid'),
+    (['--norm=none'], '--norm=none', 'batch_norm, layer_norm, None'),
+    (['--baseline=nearest'], '--baseline=nearest', 'None, oracle'),
+    (['--num_classes=1'], '--num_classes=1', 'between 2'),
+    (['--update_lr=0'], '--update_lr=0.0', 'above 0'),
+    (['--update_lr=nan'], '--update_lr=nan', 'finite'),
+    (['--meta_lr=1e999'], '--meta_lr=inf', 'finite'),
+    (['--logdir='], '--logdir', 'must name a folder'),
+    # combinations
+    (['--conv'], '--conv=True', 'leave --conv out'),
+    (['--datasource=omniglot', '--baseline=oracle'], '--baseline=oracle', 'sinusoid'),
+    (['--datasource=miniimagenet', '--nomax_pool'], '--max_pool=False', 'leave'),
+    (['--datasource=miniimagenet', '--num_classes=20'], '--num_classes=20', 'at most 16'),
+    (['--test_iter=1000'], '--test_iter=1000', '--train=False'),
+]
+
+
+@pytest.mark.parametrize('arguments, received, allowed', MISTAKES,
+                         ids=[' '.join(arguments) for arguments, _, _ in MISTAKES])
+def test_mistakes_end_with_one_sentence(arguments, received, allowed):
+  with pytest.raises(ConfigError):
+    parse(*arguments)
+  code, stderr = mistake(*arguments)
+  assert code == 2
+  assert stderr.startswith('main.py: ') and len(stderr.splitlines()) == 1
+  assert received in stderr and allowed in stderr
+
+
+_NASTY = ['', ' ', '-1', '0', '1', '2', 'nan', '-inf', '1e999', '1_0', '0x10', '\u0663',
+          'True', 'None', '--seed=1', '-', 'a\nb', '\0', '9' * 5000, '2147483648', '1e-320']
+
+
+@hypothesis.settings(deadline=None, max_examples=200)
+@hypothesis.given(st.sampled_from(flags.flag_names()),
+                  st.sampled_from(_NASTY) | st.text(max_size=12),
+                  st.sampled_from(config.DATASOURCES), st.booleans(), st.booleans())
+def test_any_text_is_a_value_or_a_mistake(name, text, datasource, train, separate):
+  arguments = [f'--datasource={datasource}', f'--train={train}']
+  arguments += [f'--{name}', text] if separate else [f'--{name}={text}']
+  try:
+    resolved = parse(*arguments)
+  except ConfigError:
+    code, stderr = mistake(*arguments)
+    assert code == 2 and len(stderr.splitlines()) == 1
+  else:
+    assert config.Config.from_json(resolved.to_json()) == resolved
+
+
+# --- as a process -----------------------------------------------------------
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--num_clases=5'], ['--train', 'False'], ['--update_lr=fast'],
+    ['--flagfile=nowhere.flags']], ids=' '.join)
+def test_process_ends_with_code_2_and_one_line(arguments):
+  finished = run(*arguments)
+  assert finished.returncode == 2
+  assert finished.stdout == ''
+  assert finished.stderr.startswith('main.py: ') and finished.stderr.count('\n') == 1
+
+
+def test_process_accepts_a_flagfile():
+  finished = run('--flagfile=flags/sinusoid_10shot.flags')
+  assert (finished.returncode, finished.stdout, finished.stderr) == (0, '', '')
+
+
+def test_tensorflow_is_not_imported():
+  program = ('import sys, flags; flags.parse(sys.argv); flags.help_text(); '
+             'sys.exit("tensorflow" in sys.modules)')
+  finished = subprocess.run([sys.executable, '-c', program], cwd=ROOT, check=False)
+  assert finished.returncode == 0
+
+
+# --- help -------------------------------------------------------------------
+
+
+def test_help_of_the_process_lists_every_flag():
+  finished = run('--help')
+  assert finished.returncode == 0 and finished.stderr == ''
+  for name, written_type in config.field_types().items():
+    head = f'  --[no]{name}\n' if written_type == 'bool' else f'  --{name}='
+    assert head in finished.stdout
+  assert max(map(len, finished.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize('arguments', [
+    ['-h'], ['--helpfull'], ['--helpshort'], ['--seed=x', '--help']], ids=' '.join)
+def test_forms_of_help(arguments, capsys):
+  with pytest.raises(SystemExit) as caught:
+    flags.main_config(['main.py', *arguments])
+  assert caught.value.code == 0
+  assert capsys.readouterr().out == flags.help_text()
+
+
+@pytest.mark.parametrize('name, default', [
+    ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); miniimagenet 0.01'),
+    ('meta_batch_size',
+     'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet 4 (5 shots or more: 2)'),
+    ('meta_lr', '0.001'),
+    ('train_query_size', 'the value of --update_batch_size; miniimagenet 15'),
+])
+def test_help_states_the_presets(name, default):
+  blocks = re.split(r'\n  --', ' '.join(flags.help_text().split(' ')))
+  block, = [block for block in blocks if block.startswith(f'{name}=')]
+  assert f'Default: {default}' in ' '.join(block.split('\n\n')[0].split())
