@@ -12,7 +12,6 @@ from maml_tf.learners.base import (
   ParameterSpec,
   glorot_uniform,
   standard_normal,
-  zeros,
 )
 
 BLOCKS = ('conv1', 'conv2', 'conv3', 'conv4')
@@ -47,22 +46,23 @@ class Convolutional(Learner):
     self._norm = norm
     self._max_pool = max_pool
     self._spatial_mean = spatial_mean
-    self._pool = (task_ops.max_pool_2x2_by_windows if compiled_by_xla
-                  else task_ops.max_pool_2x2)
+    self._pool = tf.identity
+    if max_pool:
+      self._pool = (task_ops.max_pool_2x2_by_windows if compiled_by_xla
+                    else task_ops.max_pool_2x2)
     height, width, channels = image_shape
     specs = []
     for scope in BLOCKS:
       specs += [ParameterSpec(f'{scope}/kernel',
                               (KERNEL_SIZE, KERNEL_SIZE, channels, num_filters),
                               glorot_uniform),
-                ParameterSpec(f'{scope}/bias', (num_filters,), zeros)]
-      specs += normalisation.specs(norm, scope, num_filters)
+                *normalisation.specs(norm, scope, num_filters)]
       channels = num_filters
       height, width = (_halved(size, max_pool) for size in (height, width))
     num_features = num_filters if spatial_mean else height * width * num_filters
     specs += [ParameterSpec('output/kernel', (num_features, num_outputs),
                             standard_normal if spatial_mean else glorot_uniform),
-              ParameterSpec('output/bias', (num_outputs,), zeros)]
+              *normalisation.specs('None', 'output', num_outputs)]
     self._specs = tuple(specs)
     self._num_features = num_features
 
@@ -82,17 +82,12 @@ class Convolutional(Learner):
     for scope in BLOCKS:
       features = task_ops.conv2d(features, parameters[f'{scope}/kernel'],
                                  stride=1 if self._max_pool else 2)
-      features = task_ops.add_per_channel(features, parameters[f'{scope}/bias'])
-      features = normalisation.normalise(self._norm, scope, parameters, features)
-      features = tf.nn.relu(features)
-      if self._max_pool:
-        features = self._pool(features)
+      features = normalisation.activate(self._norm, scope, parameters, features, self._pool)
     if self._spatial_mean:
       features = tf.reduce_mean(features, axis=[2, 3])
     else:
       features = self._reshaped(features, [self._num_features])
-    return task_ops.add_per_channel(
-        task_ops.dense(features, parameters['output/kernel']), parameters['output/bias'])
+    return task_ops.linear(features, parameters, 'output')
 
   def _as_images(self, inputs: tf.Tensor) -> tf.Tensor:
     if inputs.shape[2:] == self._image_shape:

@@ -7,7 +7,7 @@ from typing import Mapping, Sequence, Tuple
 import tensorflow as tf
 
 from maml_tf.learners import normalisation, task_ops
-from maml_tf.learners.base import Learner, ParameterSpec, small_truncated_normal, zeros
+from maml_tf.learners.base import Learner, ParameterSpec, small_truncated_normal
 
 
 class FullyConnected(Learner):
@@ -31,9 +31,10 @@ class FullyConnected(Learner):
     sizes = (num_inputs, *hidden_sizes)
     specs = []
     for scope, fan_in, fan_out in zip(self._hidden, sizes, sizes[1:]):
-      specs += _dense_specs(scope, fan_in, fan_out)
-      specs += normalisation.specs(norm, scope, fan_out)
-    self._specs = (*specs, *_dense_specs('output', sizes[-1], num_outputs))
+      specs += [_kernel_spec(scope, fan_in, fan_out),
+                *normalisation.specs(norm, scope, fan_out)]
+    self._specs = (*specs, _kernel_spec('output', sizes[-1], num_outputs),
+                   *normalisation.specs('None', 'output', num_outputs))
 
   @property
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
@@ -44,17 +45,11 @@ class FullyConnected(Learner):
     features = tf.reshape(
         inputs, [inputs.shape[0] or shape[0], inputs.shape[1] or shape[1], self._num_inputs])
     for scope in self._hidden:
-      features = _linear(parameters, scope, features)
-      features = normalisation.normalise(self._norm, scope, parameters, features)
-      features = tf.nn.relu(features)
-    return _linear(parameters, 'output', features)
+      features = normalisation.activate(
+          self._norm, scope, parameters,
+          task_ops.dense(features, parameters[f'{scope}/kernel']))
+    return task_ops.linear(features, parameters, 'output')
 
 
-def _dense_specs(scope: str, fan_in: int, fan_out: int) -> Tuple[ParameterSpec, ...]:
-  return (ParameterSpec(f'{scope}/kernel', (fan_in, fan_out), small_truncated_normal),
-          ParameterSpec(f'{scope}/bias', (fan_out,), zeros))
-
-
-def _linear(parameters, scope: str, features: tf.Tensor) -> tf.Tensor:
-  return task_ops.add_per_channel(
-      task_ops.dense(features, parameters[f'{scope}/kernel']), parameters[f'{scope}/bias'])
+def _kernel_spec(scope: str, fan_in: int, fan_out: int) -> ParameterSpec:
+  return ParameterSpec(f'{scope}/kernel', (fan_in, fan_out), small_truncated_normal)

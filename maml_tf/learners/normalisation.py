@@ -1,18 +1,14 @@
-"""The normalisations of the TF1 code, exact in second order.
-
-`tf.nn.moments` stops the gradient of the mean inside the variance. First
-derivatives do not notice; the meta-gradient is off by tens of percent. So the
-variance is written out here.
-"""
+"""The normalisations of the TF1 code, with what stands around them in a layer."""
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
+from typing import Callable, Mapping, Tuple
 
 import tensorflow as tf
 
 from maml_tf.learners import task_ops
 from maml_tf.learners.base import ParameterSpec, ones, zeros
+from maml_tf.learners.moments import moments
 
 # The constants of tf.contrib.layers.batch_norm and layer_norm.
 BATCH_NORM_EPSILON = 1e-3
@@ -20,37 +16,54 @@ LAYER_NORM_EPSILON = 1e-12
 
 
 def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
-  """The parameters of a normalisation behind layer `scope`.
+  """The parameters of a layer `scope` behind its kernel: bias and normalisation.
 
   Batch norm has an offset and no scale; layer norm has both; 'None' has none.
-  They are meta-learned and not adapted in the inner loop.
+  They are meta-learned and not adapted in the inner loop. Neither is a bias in
+  front of batch norm, since its gradient is zero.
   """
+  bias = ParameterSpec(f'{scope}/bias', (channels,), zeros, adapted=norm != 'batch_norm')
   offset = ParameterSpec(f'{scope}/beta', (channels,), zeros, adapted=False)
   scale = ParameterSpec(f'{scope}/gamma', (channels,), ones, adapted=False)
-  return {'batch_norm': (offset,), 'layer_norm': (offset, scale), 'None': ()}[norm]
+  return (bias, *{'batch_norm': (offset,), 'layer_norm': (offset, scale), 'None': ()}[norm])
 
 
-def normalise(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
-              inputs: tf.Tensor) -> tf.Tensor:
-  """`inputs` `[tasks, examples, ..., channels]`, normalised.
+def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
+             inputs: tf.Tensor, pool: Callable[[tf.Tensor], tf.Tensor] = lambda x: x
+             ) -> tf.Tensor:
+  """pool(relu(normalise(inputs + bias))), in the order that touches least memory.
 
   'batch_norm' uses the statistics of each task's examples, always: there are no
-  moving averages, in training or testing (as in the TF1 code). 'layer_norm'
-  uses those of each example. 'None' returns `inputs`.
+  moving averages, in training or testing (as in the TF1 code). 'layer_norm' uses
+  those of each example.
+
+  Maxima may be taken before anything increasing: a bias, a ReLU, and batch norm,
+  whose scale is positive. A bias in front of batch norm has no effect, and its
+  gradient is zero, so it is left out.
+
+  Args:
+    norm: 'batch_norm', 'layer_norm' or 'None'.
+    scope: of the layer, whose bias and normalisation are in `parameters`.
+    parameters: of the learner.
+    inputs: what the layer made, `[tasks, examples, ..., channels]`.
+    pool: max-pooling; by default none.
   """
-  if norm == 'None':
-    return inputs
   rank = inputs.shape.rank
   if norm == 'batch_norm':
-    normalised = _standardise(inputs, list(range(1, rank - 1)), BATCH_NORM_EPSILON)
-  else:
-    normalised = _standardise(inputs, list(range(2, rank)), LAYER_NORM_EPSILON)
-    normalised = task_ops.multiply_per_channel(normalised, parameters[f'{scope}/gamma'])
-  return task_ops.add_per_channel(normalised, parameters[f'{scope}/beta'])
+    mean, variance = moments(inputs, range(1, rank - 1))
+    scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
+    shift = _parameter(parameters, scope, 'beta', rank) - mean * scale
+    return tf.nn.relu(pool(inputs) * scale + shift)
+  bias = _parameter(parameters, scope, 'bias', rank)
+  if norm == 'None':
+    return tf.nn.relu(pool(inputs) + bias)
+  inputs += bias
+  mean, variance = moments(inputs, range(2, rank))
+  scale = (_parameter(parameters, scope, 'gamma', rank)
+           * tf.math.rsqrt(variance + LAYER_NORM_EPSILON))
+  shift = _parameter(parameters, scope, 'beta', rank) - mean * scale
+  return pool(tf.nn.relu(inputs * scale + shift))
 
 
-def _standardise(inputs: tf.Tensor, axes, epsilon: float) -> tf.Tensor:
-  mean = tf.reduce_mean(inputs, axes, keepdims=True)
-  centred = inputs - mean
-  variance = tf.reduce_mean(tf.square(centred), axes, keepdims=True)
-  return centred * tf.math.rsqrt(variance + epsilon)
+def _parameter(parameters, scope: str, name: str, rank: int) -> tf.Tensor:
+  return task_ops.over_examples(parameters[f'{scope}/{name}'], rank)

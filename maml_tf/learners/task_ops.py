@@ -7,17 +7,25 @@ second order, in float32 and float64.
 
 from __future__ import annotations
 
+from typing import Mapping
+
 import tensorflow as tf
 
 
-def add_per_channel(inputs: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-  """`inputs + offsets` along the last axis; offsets `[channels]` or `[tasks, channels]`."""
-  return inputs + _over_examples(offsets, inputs.shape.rank)
+def over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
+  """Per-channel values in the shape that broadcasts over inputs of that rank.
+
+  `[channels]` as it is, `[tasks, channels]` -> `[tasks, 1, ..., channels]`.
+  """
+  if values.shape.rank == 1:
+    return values
+  return tf.reshape(values, [-1] + [1] * (rank - 2) + [values.shape[-1]])
 
 
-def multiply_per_channel(inputs: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-  """`inputs * scales` along the last axis; scales `[channels]` or `[tasks, channels]`."""
-  return inputs * _over_examples(scales, inputs.shape.rank)
+def linear(inputs: tf.Tensor, parameters: Mapping[str, tf.Tensor], scope: str) -> tf.Tensor:
+  """`[tasks, examples, in]` -> `[tasks, examples, out]`, with the layer's bias."""
+  outputs = dense(inputs, parameters[f'{scope}/kernel'])
+  return outputs + over_examples(parameters[f'{scope}/bias'], outputs.shape.rank)
 
 
 def dense(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -81,13 +89,6 @@ def _conv2d_by_patches(inputs, kernel, stride):
   outputs = tf.matmul(
       tf.reshape(patches, [tasks, -1, height * width * in_channels]), matrix)
   return tf.reshape(outputs, [tasks, -1, patches.shape[1], patches.shape[2], out_channels])
-
-
-def _over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
-  """`[tasks, channels]` -> `[tasks, 1, ..., channels]`; `[channels]` as it is."""
-  if values.shape.rank == 1:
-    return values
-  return tf.reshape(values, [-1] + [1] * (rank - 2) + [values.shape[-1]])
 
 
 def _merge_tasks(inputs: tf.Tensor) -> tf.Tensor:

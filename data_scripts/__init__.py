@@ -1,0 +1,1 @@
+"""Scripts that fetch, check and prepare the image data sets."""

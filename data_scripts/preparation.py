@@ -1,0 +1,339 @@
+"""What the preparation scripts have in common: the plan, the writing, the reports."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import numpy as np
+from tqdm import tqdm
+
+from data_scripts import images
+from maml_tf.sources import image_set
+from maml_tf.sources.image_set import DataError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130   # 128 + SIGINT, as shells have it
+_PROBLEMS_SHOWN = 20
+
+# bytes of a file -> (image, a note on its stored form or None); raises ImageError.
+Decoder = Callable[[Any], tuple[np.ndarray, Optional[str]]]
+
+
+@dataclass(frozen=True)
+class Layout:
+  """The counts that a data set has: classes of each split, images of a class."""
+  train: int
+  val: int
+  test: int
+  images_per_class: int
+
+  @property
+  def classes(self) -> dict[str, int]:
+    return {'train': self.train, 'val': self.val, 'test': self.test}
+
+
+class Problems:
+  """Everything that is wrong with a source, so that the user hears of it at once."""
+
+  def __init__(self):
+    self._found: list[str] = []
+
+  def add(self, what: str, reason: str) -> None:
+    self._found.append(f'{what}: {reason}')
+
+  def __bool__(self) -> bool:
+    return bool(self._found)
+
+  def raise_if_any(self, source: str, remedy: str) -> None:
+    """Raises a DataError that names the first problems and counts all.
+
+    Args:
+      source: what was examined, as a phrase.
+      remedy: what the user can do, as a phrase.
+    """
+    if not self._found:
+      return
+    count = len(self._found)
+    shown = '\n'.join(f'  {problem}' for problem in self._found[:_PROBLEMS_SHOWN])
+    heading = f'the first {_PROBLEMS_SHOWN} of them' if count > _PROBLEMS_SHOWN else 'namely'
+    raise DataError(f'{source} cannot be used: {count} '
+                    f'{"problem was" if count == 1 else "problems were"} found '
+                    f'({heading} below), and nothing was prepared: {remedy}.\n{shown}')
+
+
+@dataclass
+class Plan:
+  """Where every image of the prepared set comes from.
+
+  Attributes:
+    classes: {split: [(class name, [(source, name in the source)])]}, both sorted.
+    sources: the open sources, in the order in which they are read.
+    form: of the source, for the manifest.
+  """
+  classes: dict[str, list[tuple[str, list[tuple[int, str]]]]]
+  sources: Sequence[Any]
+  form: str
+
+  def counts(self, split: str) -> list[tuple[str, int]]:
+    return [(name, len(files)) for name, files in self.classes[split]]
+
+  def places(self) -> list[dict[str, tuple[str, int]]]:
+    """For each source {name: (split, index of the image in the split)}."""
+    places: list[dict[str, tuple[str, int]]] = [{} for _ in self.sources]
+    for split, classes in self.classes.items():
+      files = [file for _, files in classes for file in files]
+      for index, (source, name) in enumerate(files):
+        places[source][name] = (split, index)
+    return places
+
+
+@dataclass
+class Outcome:
+  """What decoding found, beside the images.
+
+  Attributes:
+    damaged: {split: {index of the image in the plan: 'file: reason'}}.
+    stored_modes: how many images were stored in another mode than expected.
+  """
+  damaged: dict[str, dict[int, str]] = field(
+      default_factory=lambda: {split: {} for split in image_set.SPLITS})
+  stored_modes: Counter = field(default_factory=Counter)
+
+  def damaged_files(self) -> list[str]:
+    return [text for of_split in self.damaged.values() for _, text in sorted(of_split.items())]
+
+
+def listed(sources: Sequence[Any], what: str) -> list[list[str]]:
+  """The names in each source.
+
+  Raises:
+    DataError: naming every source that cannot be listed, and why.
+  """
+  names, errors = [], []
+  for source in sources:
+    try:
+      names.append(source.names())
+    except DataError as error:
+      errors.append(error)
+  if len(errors) == 1:
+    raise errors[0]
+  problems = Problems()
+  for error in errors:
+    problems.add('-', str(error))
+  problems.raise_if_any(what, 'see each of them')
+  return names
+
+
+def check_counts(plan: Plan, layout: Layout, problems: Problems) -> None:
+  """Adds a problem for each count that is not the layout's."""
+  for split, expected in layout.classes.items():
+    classes = plan.classes[split]
+    if len(classes) != expected:
+      problems.add(f'split {split}', f'{len(classes)} classes, expected {expected}')
+    for name, files in classes:
+      if len(files) != layout.images_per_class:
+        problems.add(f'class {name}', f'{len(files)} images, expected '
+                                      f'{layout.images_per_class}')
+
+
+def decode_all(plan: Plan, decoder: Decoder,
+               put: Callable[[str, int, np.ndarray], None]) -> Outcome:
+  """Reads and decodes every file of the plan, in stored order.
+
+  Args:
+    plan: the files.
+    decoder: turns a file into an image.
+    put: receives split, index and image. Files that are no image are left out.
+  """
+  outcome = Outcome()
+  total = sum(count for split in image_set.SPLITS for _, count in plan.counts(split))
+  with tqdm(total=total, unit='image', desc='images', disable=None) as progress:
+    for source, places in zip(plan.sources, plan.places()):
+      for item in source.read(places):
+        split, index = places[item.name]
+        try:
+          if item.problem:
+            raise images.ImageError(item.problem)
+          image, note = decoder(item.data)
+        except images.ImageError as error:
+          outcome.damaged[split][index] = f'{item.name}: {error}'
+        else:
+          outcome.stored_modes.update([note] if note else [])
+          put(split, index, image)
+        progress.update()
+  return outcome
+
+
+@dataclass(frozen=True)
+class Request:
+  """What the user asked for.
+
+  Attributes:
+    name: of the set.
+    source: as the user named it, for messages.
+    out: the target folder.
+    overwrite: replace a prepared set that is there.
+    options: those that decide what the result is; JSON values.
+    least_per_class: with damaged files left out, images that a class must keep;
+      None: damaged files are errors.
+  """
+  name: str
+  source: str
+  out: str
+  overwrite: bool
+  options: Mapping[str, Any]
+  least_per_class: Optional[int] = None
+
+
+def is_done_already(request: Request) -> bool:
+  """Whether the target is whole and made with the same options; says so if it is.
+
+  Raises:
+    DataError: where it is whole, but made with other options.
+  """
+  if request.overwrite:
+    return False
+  done = image_set.completed_preparation(request.out, request.name)
+  if done is None:
+    return False
+  if done.get('options') != dict(request.options):
+    raise DataError(f'The folder {request.out!r} holds {request.name} prepared with the '
+                    f'options {done.get("options")}, and {dict(request.options)} was asked '
+                    'for: choose another --out, or replace it with --overwrite.')
+  print(f'{request.out} is already complete: {request.name}, checked, made with the same '
+        'options. Nothing was done; --overwrite prepares it again.')
+  _print_next(request)
+  return True
+
+
+def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) -> None:
+  """Writes the prepared set of a plan, and prints a summary.
+
+  Args:
+    request: what the user asked for.
+    plan: the files.
+    decoder: turns a file into an image.
+    problems: what was found wrong up to here. Where there is something, the files
+      are still decoded, so that all problems are reported together.
+
+  Raises:
+    DataError: for any problem of the source, or of the target.
+  """
+  started = time.monotonic()
+  source, remedy = f'The source {request.source!r}', 'repair these files, or fetch them again'
+  if problems:
+    outcome = decode_all(plan, decoder, lambda *_: None)
+    _report_damaged(request, plan, outcome, problems)
+    problems.raise_if_any(source, remedy)
+  with image_set.ImageSetWriter(request.out, request.name, request.overwrite) as writer:
+    with contextlib.ExitStack() as stack:
+      splits = {split: stack.enter_context(writer.split(split, plan.counts(split)))
+                for split in image_set.SPLITS}
+      outcome = decode_all(plan, decoder,
+                           lambda split, index, image: splits[split].put(index, image))
+      _report_damaged(request, plan, outcome, problems)
+      problems.raise_if_any(source, remedy)
+    writer.finish({'options': dict(request.options), 'source_form': plan.form,
+                   'skipped_files': outcome.damaged_files(),
+                   'stored_modes': dict(sorted(outcome.stored_modes.items()))})
+  _print_summary(request, outcome, time.monotonic() - started)
+
+
+def _report_damaged(request: Request, plan: Plan, outcome: Outcome,
+                    problems: Problems) -> None:
+  """Adds the damaged files, or the classes that leaving them out makes too small."""
+  if request.least_per_class is None:
+    for text in outcome.damaged_files():
+      problems.add(*text.split(': ', 1))
+    return
+  for split in image_set.SPLITS:
+    index = 0
+    for name, count in plan.counts(split):
+      left = sum(place not in outcome.damaged[split]
+                 for place in range(index, index + count))
+      index += count
+      if left < request.least_per_class and left < count:
+        problems.add(f'class {name}', f'{left} undamaged images, at least '
+                                      f'{request.least_per_class} are needed')
+
+
+def _print_summary(request: Request, outcome: Outcome, seconds: float) -> None:
+  print(f'Prepared {request.name} in {request.out} ({seconds:.1f} s):')
+  for split, entry in image_set.read_manifest(request.out, request.name)['splits'].items():
+    counts = [row['count'] for row in entry['classes']]
+    print(f'  {split:5}  {len(counts):5} classes  {sum(counts):6} images')
+  for mode, count in sorted(outcome.stored_modes.items()):
+    print(f'  {count} images were stored as {mode} and were converted to RGB.')
+  skipped = outcome.damaged_files()
+  if skipped:
+    print(f'  {len(skipped)} damaged images were left out; {image_set.MANIFEST} names them.')
+  _print_next(request)
+
+
+def _print_next(request: Request) -> None:
+  is_default = request.out == default_out(request.name)
+  where = '' if is_default else f' --data_dir={request.out}'
+  print(f'Next: python main.py --datasource={request.name}{where}')
+
+
+def default_out(name: str) -> str:
+  """Where training looks for a set if it is not told."""
+  return f'data/{name}'
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+  return argparse.ArgumentParser(
+      description=description, allow_abbrev=False,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def not_negative(text: str) -> int:
+  """An argparse type."""
+  value = int(text)
+  if value < 0:
+    raise argparse.ArgumentTypeError(f'{value} is not allowed: it must be 0 or more')
+  return value
+
+
+def exit_code_of(work: Callable[[], None]) -> int:
+  """Runs a script's work; its failures become a sentence on stderr and an exit code.
+
+  Returns:
+    0; 2 for what the user can put right; 130 after an interrupt.
+  """
+  try:
+    work()
+  except DataError as error:
+    print(error, file=sys.stderr)
+    return EXIT_USER_ERROR
+  except OSError as error:
+    print(f'The files cannot be read or written ({error}): check the paths, their '
+          'permissions and the space on the disk.', file=sys.stderr)
+    return EXIT_USER_ERROR
+  except KeyboardInterrupt:
+    print('Interrupted: nothing half-made was put in place; the same command starts again.',
+          file=sys.stderr)
+    return EXIT_INTERRUPTED
+  return 0
+
+
+def paths_of(source: str) -> list[str]:
+  """The paths in a comma-separated list, '~' expanded by the shell or not at all."""
+  return [path for path in source.split(',') if path]
+
+
+def sorted_classes(files: Iterable[tuple[str, tuple[int, str]]]
+                   ) -> list[tuple[str, list[tuple[int, str]]]]:
+  """(class, file) pairs as sorted classes with files sorted by their base names."""
+  classes: dict[str, list[tuple[int, str]]] = {}
+  for name, file in files:
+    classes.setdefault(name, []).append(file)
+  return [(name, sorted(classes[name], key=lambda file: (file[1].rsplit('/', 1)[-1], file)))
+          for name in sorted(classes)]

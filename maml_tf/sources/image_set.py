@@ -1,0 +1,489 @@
+"""The prepared form of an image data set: a manifest and three NumPy arrays.
+
+A prepared folder holds
+
+    manifest.json   what the set is, how it was made, its classes, its hashes
+    train.npy       uint8 `[images, height, width, channels]`
+    val.npy         the same
+    test.npy        the same
+
+The images of a split are ordered by class name, and within a class by file name,
+so that a class is one contiguous block and an image has the same index on every
+machine. The scripts in `data_scripts/` write this form with `ImageSetWriter`;
+training and evaluation read it with `load_split`.
+
+Nothing here needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Optional, Union
+
+import numpy as np
+
+try:
+  import fcntl
+except ImportError:   # Windows has no flock: two preparations at once are not noticed
+  fcntl = None
+
+FORMAT = 'maml_tf image set'
+VERSION = 1
+MANIFEST = 'manifest.json'
+SPLITS = ('train', 'val', 'test')
+# {name of the set: shape of an image [height, width, channels]}.
+IMAGE_SHAPES = {'omniglot': (28, 28, 1), 'miniimagenet': (84, 84, 3)}
+
+_PREPARED_FILES = {MANIFEST} | {f'{split}.npy' for split in SPLITS}
+_CHUNK_BYTES = 1 << 20
+# Room to leave on the disk beyond the images themselves: the manifest, the log.
+_SPARE_BYTES = 16 << 20
+
+PathLike = Union[str, 'os.PathLike[str]']
+
+
+class DataError(Exception):
+  """Data that cannot be read, prepared or trusted.
+
+  The message is for the user: what was received, what is expected, what to do.
+  """
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+  """The images of one split of one set.
+
+  Attributes:
+    name: of the set, a key of `IMAGE_SHAPES`.
+    split: 'train', 'val' or 'test'.
+    images: uint8 `[images, height, width, channels]`, memory-mapped and read-only.
+      0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
+    class_names: sorted; the images of a class stand together, in this order.
+    class_counts: int64 `[classes]`, images of each class.
+    sha256: of the split's .npy file, 64 hexadecimal digits.
+  """
+  name: str
+  split: str
+  images: np.ndarray
+  class_names: tuple[str, ...]
+  class_counts: np.ndarray
+  sha256: str
+
+  @property
+  def class_starts(self) -> np.ndarray:
+    """int64 `[classes]`: the index of the first image of each class."""
+    return np.cumsum(self.class_counts) - self.class_counts
+
+
+def load_split(data_dir: PathLike, name: str, split: str) -> ImageSplit:
+  """Opens one split of a prepared set, after checking that it is whole.
+
+  The file's SHA-256 is computed on every call. For the largest split there is,
+  mini-ImageNet's training images (813 MB), that takes about half a second on a
+  CPU with SHA instructions and about two without, and it leaves the images in
+  the page cache, where the first epoch needs them anyway.
+
+  Args:
+    data_dir: the prepared folder.
+    name: the set it must hold, a key of `IMAGE_SHAPES`.
+    split: 'train', 'val' or 'test'.
+
+  Raises:
+    DataError: where the folder, the manifest or the split's file is missing,
+      damaged, of another set or version, or does not fit its SHA-256.
+  """
+  if name not in IMAGE_SHAPES:
+    raise DataError(f'The image set {name!r} is not known; known are '
+                    f'{", ".join(sorted(IMAGE_SHAPES))}.')
+  if split not in SPLITS:
+    raise DataError(f'The split {split!r} is not known; known are {", ".join(SPLITS)}.')
+  folder = Path(data_dir)
+  manifest = read_manifest(folder, name)
+  entry = manifest['splits'][split]
+  class_counts = np.array([row['count'] for row in entry['classes']], dtype=np.int64)
+  images = _open_images(folder, name, split, entry['sha256'],
+                        (int(class_counts.sum()), *IMAGE_SHAPES[name]))
+  return ImageSplit(name=name, split=split, images=images,
+                    class_names=tuple(row['name'] for row in entry['classes']),
+                    class_counts=class_counts, sha256=entry['sha256'])
+
+
+def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
+  """The checked manifest of a prepared folder.
+
+  Args:
+    data_dir: the prepared folder.
+    name: the set it must hold, a key of `IMAGE_SHAPES`.
+
+  Returns:
+    {'format', 'version', 'name', 'image_shape', 'splits': {split: {'file',
+    'sha256', 'classes': [{'name', 'count'}]}}, 'preparation': {...}}.
+
+  Raises:
+    DataError: for a folder without manifest, or a manifest that is damaged, of
+      another set, or of another version.
+  """
+  folder = Path(data_dir)
+  remedy = _preparation_command(name, folder)
+  if not folder.is_dir():
+    raise DataError(f'There is no folder {str(folder)!r} with the prepared {name} images: '
+                    f'prepare them with {remedy}.')
+  path = folder / MANIFEST
+  if not path.is_file():
+    raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
+                    f'{name} set: prepare it with {remedy}.')
+  try:
+    manifest = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError, RecursionError) as error:
+    raise DataError(f'{str(path)!r} cannot be read as JSON ({error}): prepare the set again '
+                    f'with {remedy} --overwrite.') from error
+  problem = _manifest_problem(manifest, name)
+  if problem:
+    raise DataError(f'{str(path)!r} {problem}: prepare the set again with {remedy}, into '
+                    'another folder or with --overwrite.')
+  return manifest
+
+
+def _preparation_command(name: str, folder: Path) -> str:
+  source = '--source=SOURCE (or --download)' if name == 'omniglot' else '--source=SOURCE'
+  return f'`python data_scripts/prepare_{name}.py {source} --out={folder}`'
+
+
+def _manifest_problem(manifest: Any, name: str) -> Optional[str]:
+  """What is wrong with a manifest, to follow its path in a sentence; or None."""
+  if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
+    return f'is not the manifest of a prepared image set (format {FORMAT!r})'
+  if manifest.get('version') != VERSION:
+    return (f'has version {manifest.get("version")!r} of the prepared form, and this code '
+            f'reads version {VERSION}')
+  if manifest.get('name') != name:
+    return f'describes the set {manifest.get("name")!r}, and {name!r} is expected'
+  if manifest.get('image_shape') != list(IMAGE_SHAPES[name]):
+    return (f'gives images the shape {manifest.get("image_shape")!r}, and {name} has '
+            f'{list(IMAGE_SHAPES[name])}')
+  if not isinstance(manifest.get('preparation'), dict):
+    return "lacks the object 'preparation'"
+  splits = manifest.get('splits')
+  if not isinstance(splits, dict) or set(splits) != set(SPLITS):
+    return f'must describe the splits {", ".join(SPLITS)}, and no others'
+  for split in SPLITS:
+    problem = _split_problem(splits[split], split)
+    if problem:
+      return f'{problem} in the split {split}'
+  names = [row['name'] for split in SPLITS for row in splits[split]['classes']]
+  if len(set(names)) < len(names):
+    return 'has a class that stands in more than one split'
+  return None
+
+
+def _split_problem(entry: Any, split: str) -> Optional[str]:
+  if not isinstance(entry, dict):
+    return 'must have an object'
+  if entry.get('file') != f'{split}.npy':
+    return f'names the file {entry.get("file")!r} instead of {split + ".npy"!r}'
+  digest = entry.get('sha256')
+  if not (isinstance(digest, str) and len(digest) == 64
+          and set(digest) <= set('0123456789abcdef')):
+    return 'has no valid SHA-256'
+  rows = entry.get('classes')
+  if not (isinstance(rows, list) and rows and all(map(_is_class_row, rows))):
+    return 'has no valid list of classes {name, count}'
+  names = [row['name'] for row in rows]
+  if any(second <= first for first, second in zip(names, names[1:])):
+    return 'has classes that are not in sorted order or not distinct'
+  return None
+
+
+def _is_class_row(row: Any) -> bool:
+  return (isinstance(row, dict) and isinstance(row.get('name'), str) and row['name'] != ''
+          and type(row.get('count')) is int and 0 < row['count'] < 2**31)
+
+
+def _open_images(folder: Path, name: str, split: str, sha256: str,
+                 shape: tuple[int, ...]) -> np.ndarray:
+  path = folder / f'{split}.npy'
+  remedy = f'prepare the set again with {_preparation_command(name, folder)} --overwrite'
+  if not path.is_file():
+    raise DataError(f'The prepared {name} set lacks the file {str(path)!r}: {remedy}.')
+  try:
+    images = np.load(path, mmap_mode='r', allow_pickle=False)
+    received = sha256_of_file(path)
+  except (OSError, ValueError, EOFError) as error:
+    raise DataError(f'{str(path)!r} cannot be read as a NumPy array ({error}): '
+                    f'{remedy}.') from error
+  if not isinstance(images, np.ndarray) or (images.dtype, images.shape) != (np.uint8, shape):
+    received_form = (f'{images.dtype} {list(images.shape)}'
+                     if isinstance(images, np.ndarray) else 'an archive of arrays')
+    raise DataError(f'{str(path)!r} holds {received_form}, and its manifest promises uint8 '
+                    f'{list(shape)}: {remedy}.')
+  if received != sha256:
+    raise DataError(f'{str(path)!r} has the SHA-256 {received}, and its manifest promises '
+                    f'{sha256}, so the images were changed or damaged: {remedy}.')
+  return images
+
+
+def sha256_of_file(path: PathLike) -> str:
+  """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+  digest = hashlib.sha256()
+  buffer = memoryview(bytearray(_CHUNK_BYTES))
+  with open(path, 'rb', buffering=0) as file:
+    for count in iter(lambda: file.readinto(buffer), 0):
+      digest.update(buffer[:count])
+  return digest.hexdigest()
+
+
+def completed_preparation(data_dir: PathLike, name: str) -> Optional[dict[str, Any]]:
+  """The `preparation` of a prepared set that is whole; None for anything else.
+
+  Args:
+    data_dir: the folder that may hold a prepared set. All of it is checked,
+      hashes included.
+    name: a key of `IMAGE_SHAPES`.
+  """
+  try:
+    for split in SPLITS:
+      load_split(data_dir, name, split)
+    return read_manifest(data_dir, name)['preparation']
+  except DataError:
+    return None
+
+
+class ImageSetWriter:
+  """Writes a prepared set so that its folder appears whole or not at all.
+
+  Everything is written into a staging folder beside the target and renamed into
+  place by `finish`. An interrupted run leaves at most a staging folder, which
+  the next run empties; its folder lock tells a dead run from a living one.
+
+      with ImageSetWriter('data/omniglot', 'omniglot') as writer:
+        for split, classes in ...:          # classes: [(name, number of images)]
+          with writer.split(split, classes) as images:
+            images.put(index, image)        # in any order
+        writer.finish(preparation)
+
+  Args:
+    out_dir: the target folder. Its parents are made.
+    name: a key of `IMAGE_SHAPES`.
+    overwrite: replace a prepared set in the target, whole or damaged. A folder
+      that holds anything else is never replaced.
+
+  Raises:
+    DataError: at entry, where the target cannot be written or another run is
+      preparing it.
+  """
+
+  def __init__(self, out_dir: PathLike, name: str, overwrite: bool = False):
+    # A target that is a link stays one: what it points to is replaced.
+    self._target = Path(os.path.realpath(out_dir))
+    self._name = name
+    self._overwrite = overwrite
+    self._staging = self._target.parent / f'.{self._target.name}.preparing'
+    self._replaced = self._target.parent / f'.{self._target.name}.replaced'
+    self._lock: Optional[int] = None
+    self._in_place = False
+    self._splits: dict[str, dict[str, Any]] = {}
+
+  def __enter__(self) -> 'ImageSetWriter':
+    self._target.parent.mkdir(parents=True, exist_ok=True)
+    self._lock = _locked_folder(self._staging, self._target)
+    try:
+      self._recover_interrupted_replacement()
+      self._check_target()
+      for leftover in self._staging.iterdir():
+        leftover.unlink()
+    except BaseException:
+      self.__exit__()
+      raise
+    return self
+
+  def __exit__(self, *_) -> None:
+    # Once in place, a staging folder of that name belongs to another run.
+    if not self._in_place:
+      shutil.rmtree(self._staging, ignore_errors=True)
+    if self._lock is not None:
+      os.close(self._lock)
+      self._lock = None
+
+  def split(self, split: str, classes: Sequence[tuple[str, int]]) -> 'SplitWriter':
+    """The writer of one split, to be used as a context manager.
+
+    Args:
+      split: 'train', 'val' or 'test'.
+      classes: (name, images) of each class, in sorted order.
+
+    Raises:
+      DataError: where the disk has no room for the split.
+    """
+    return SplitWriter(self._staging, split, classes, IMAGE_SHAPES[self._name],
+                       self._splits)
+
+  def finish(self, preparation: Mapping[str, Any]) -> None:
+    """Writes the manifest, checks the whole set, and puts it in place.
+
+    Args:
+      preparation: JSON values: the options and the source form it was made with.
+
+    Raises:
+      DataError: where a split is missing or the target cannot be replaced.
+    """
+    manifest = {'format': FORMAT, 'version': VERSION, 'name': self._name,
+                'image_shape': list(IMAGE_SHAPES[self._name]),
+                'splits': {split: self._splits.get(split) for split in SPLITS},
+                'preparation': dict(preparation)}
+    with open(self._staging / MANIFEST, 'w', encoding='utf-8') as file:
+      json.dump(manifest, file, indent=1)
+      file.write('\n')
+      _flush_to_disk(file)
+    for split in SPLITS:
+      load_split(self._staging, self._name, split)
+    self._check_target()
+    self._put_in_place()
+
+  def _check_target(self) -> None:
+    if not self._target.exists():
+      return
+    if not self._target.is_dir():
+      raise DataError(f'{str(self._target)!r} is a file, and a folder is needed: choose '
+                      'another --out.')
+    found = {entry.name for entry in self._target.iterdir()}
+    foreign = sorted(found - _PREPARED_FILES)
+    if foreign:
+      raise DataError(f'The folder {str(self._target)!r} holds other things than a prepared '
+                      f'image set ({", ".join(foreign[:3])}), so it is not replaced: choose '
+                      'another --out.')
+    if found and not self._overwrite:
+      raise DataError(f'The folder {str(self._target)!r} already holds a prepared set or '
+                      'parts of one: choose another --out, or replace it with --overwrite.')
+
+  def _recover_interrupted_replacement(self) -> None:
+    if self._replaced.is_dir():
+      if self._target.exists():
+        shutil.rmtree(self._replaced)
+      else:
+        os.replace(self._replaced, self._target)
+
+  def _put_in_place(self) -> None:
+    # A folder cannot be renamed over another one that has files. Between the
+    # two renames there is no target; `_recover_...` undoes an interruption there.
+    if self._target.exists():
+      os.replace(self._target, self._replaced)
+    try:
+      os.replace(self._staging, self._target)
+      self._in_place = True
+    except BaseException:
+      self._recover_interrupted_replacement()
+      raise
+    shutil.rmtree(self._replaced, ignore_errors=True)
+
+
+class SplitWriter:
+  """Writes the images of one split, in any order; see `ImageSetWriter`.
+
+  The images go straight to their place in the .npy file, by ordinary writes and
+  not through a writable memory map: a full disk is then an `OSError`, and not the
+  end of the process by a bus error.
+  """
+
+  def __init__(self, folder: Path, split: str, classes: Sequence[tuple[str, int]],
+               image_shape: tuple[int, ...], finished: dict[str, dict[str, Any]]):
+    self._path = folder / f'{split}.npy'
+    self._split = split
+    self._classes = list(classes)
+    self._image_shape = image_shape
+    self._image_bytes = int(np.prod(image_shape))
+    self._finished = finished
+    self._written = np.zeros(sum(count for _, count in classes), dtype=bool)
+    self._file: Optional[BinaryIO] = None
+    self._first_byte = 0
+
+  def __enter__(self) -> 'SplitWriter':
+    needed = len(self._written) * self._image_bytes + _SPARE_BYTES
+    free = shutil.disk_usage(self._path.parent).free
+    if free < needed:
+      raise DataError(f'The disk of {str(self._path.parent.parent)!r} has {free >> 20} MiB '
+                      f'left, and the {self._split} images need {needed >> 20} MiB: make '
+                      'room, or choose an --out on another disk.')
+    self._file = open(self._path, 'wb')
+    self._first_byte = _write_header(self._file, (len(self._written), *self._image_shape))
+    self._file.truncate(self._first_byte + len(self._written) * self._image_bytes)
+    return self
+
+  def put(self, index: int, image: np.ndarray) -> None:
+    """Writes one image, uint8 `[height, width, channels]`, at its index in the split."""
+    if image.dtype != np.uint8 or image.shape != self._image_shape:
+      raise ValueError(f'An image must be uint8 {self._image_shape}; received '
+                       f'{image.dtype} {image.shape}.')
+    self._file.seek(self._first_byte + index * self._image_bytes)
+    self._file.write(image.tobytes())
+    self._written[index] = True
+
+  def __exit__(self, error_type, *_) -> None:
+    try:
+      if error_type is None:
+        _flush_to_disk(self._file)
+    finally:
+      self._file.close()
+    if error_type is None:
+      if not self._written.all():
+        self._close_gaps()
+      counts = self._written_of_each_class()
+      self._finished[self._split] = {
+          'file': self._path.name, 'sha256': sha256_of_file(self._path),
+          'classes': [{'name': name, 'count': count}
+                      for (name, _), count in zip(self._classes, counts)]}
+
+  def _written_of_each_class(self) -> list[int]:
+    ends = np.cumsum([count for _, count in self._classes])
+    return [int(part.sum()) for part in np.split(self._written, ends[:-1])]
+
+  def _close_gaps(self) -> None:
+    """Leaves out the images that were never put: those of damaged files."""
+    images = np.load(self._path, mmap_mode='r', allow_pickle=False)
+    dense = self._path.with_suffix('.dense')
+    with open(dense, 'wb') as file:
+      _write_header(file, (int(self._written.sum()), *self._image_shape))
+      file.writelines(images[index].tobytes() for index in np.flatnonzero(self._written))
+      _flush_to_disk(file)
+    del images
+    os.replace(dense, self._path)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
+  """Writes the .npy header of a uint8 array; returns the position of its first byte."""
+  np.lib.format.write_array_header_1_0(
+      file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+  return file.tell()
+
+
+def _flush_to_disk(file) -> None:
+  file.flush()
+  os.fsync(file.fileno())
+
+
+def _locked_folder(folder: Path, target: Path) -> Optional[int]:
+  """Makes `folder` and locks it for this process; returns the open lock.
+
+  Raises:
+    DataError: where another process holds the lock.
+  """
+  folder.mkdir(exist_ok=True)
+  if fcntl is None:
+    return None
+  lock = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # The run that held the lock may have renamed or removed the folder meanwhile.
+    is_current = os.path.samestat(os.fstat(lock), os.stat(folder))
+  except (BlockingIOError, FileNotFoundError):
+    is_current = False
+  if not is_current:
+    os.close(lock)
+    raise DataError(f'Another run is preparing {str(target)!r} at this moment: wait until '
+                    'it ends, or choose another --out.')
+  return lock
