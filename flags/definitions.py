@@ -88,6 +88,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'log': 'Write summaries for TensorBoard.',
         'logdir': 'Folder for the runs: each gets its own folder in it, named after '
                   'its values.',
+        'legacy_checkpoint':
+            'A checkpoint of the TF1 code, FOLDER/modelITERATION. With --train=False it '
+            'is tested; in training a new run starts from its parameters.',
     }),
 }
 
@@ -101,6 +104,7 @@ _DEFAULTS_IN_WORDS = {
     'test_query_size': 'the value of --update_batch_size',
     'train_update_lr': '-1',
     'logdir': 'logs/DATASOURCE',
+    'legacy_checkpoint': 'none',
 }
 
 # {type in the configuration: (parser, what it accepts, placeholder in the help)}.
@@ -111,7 +115,7 @@ _TYPES = {
     'str': (absl_flags.ArgumentParser, 'a text', 'NAME'),
     'Optional[str]': (absl_flags.ArgumentParser, 'a text', 'NAME'),
 }
-_PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER'}
+_PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER', 'legacy_checkpoint': 'PATH'}
 
 USAGE = """\
 Model-agnostic meta-learning (MAML): trains on the tasks of one data source,

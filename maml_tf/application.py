@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import time
+from typing import Optional, Tuple
 
 from tqdm import tqdm
 
@@ -14,6 +15,7 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.evaluation.paper_values import paper_values
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
+from maml_tf.legacy import checkpoint as legacy_checkpoint
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.reports.fitted_curves import save_fitted_curves
 from maml_tf.sources.image_set import DataError
@@ -28,6 +30,7 @@ from maml_tf.training.checkpoints import (
 from maml_tf.training.trainer import train
 
 DONE, FAILED, REFUSED = 0, 1, 2
+INTERRUPTED = 130   # what a shell makes of Ctrl-C
 
 
 def run(config: Config) -> int:
@@ -41,6 +44,11 @@ def run(config: Config) -> int:
   except NotFiniteError as error:
     print(f'main.py: {error}', file=sys.stderr)
     return FAILED
+  except KeyboardInterrupt:
+    # Outside of training, or the second Ctrl-C in it.
+    print('main.py: interrupted; the same command goes on from the last checkpoint.',
+          file=sys.stderr)
+    return INTERRUPTED
 
 
 def _run(config: Config) -> None:
@@ -49,6 +57,8 @@ def _run(config: Config) -> None:
   model = experiment.build_model(config)
   print(describe(model))
   if config.run.train:
+    if config.run.legacy_checkpoint is not None:
+      print(f'Parameters of a new run: from {_load_legacy(config, model)}')
     folder = prepare_folder(config)
     print(f'Experiment folder: {folder}', flush=True)
     result = train(config, model, folder)
@@ -68,7 +78,7 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   Raises:
     CheckpointError: where there is no such checkpoint, or it does not fit.
   """
-  checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
+  checkpoint, iteration = load_for_test(config, model, folder)
   evaluation = config.evaluation
   split = config.split if config.is_classification else 'test'
   generator = experiment.evaluation_generator(config, split, evaluation.num_test_tasks)
@@ -79,11 +89,34 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   results = evaluator(progress=bar)
   test_run = ProtocolRun(
       config=config, results=results, checkpoint=checkpoint,
-      iteration=iteration_of(checkpoint),
+      iteration=iteration,
       fingerprint=generator.fingerprint(evaluation.num_test_tasks),
       seconds=time.monotonic() - started)
   _report(test_run, model, generator, folder)
   return test_run
+
+
+def load_for_test(config: Config, model: MetaLearner, folder: str
+                      ) -> Tuple[str, Optional[int]]:
+  """Path and iteration of the checkpoint whose parameters the model has now."""
+  if config.run.train or config.run.legacy_checkpoint is None:
+    checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
+    return checkpoint, iteration_of(checkpoint)
+  checkpoint = _load_legacy(config, model)
+  try:
+    os.makedirs(folder, exist_ok=True)   # there need not be a run of this project
+  except OSError as error:
+    raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
+                      '--logdir.') from error
+  return checkpoint, legacy_checkpoint.iteration_of(checkpoint)
+
+
+def _load_legacy(config: Config, model: MetaLearner) -> str:
+  """Sets the parameters to those of the TF1 checkpoint; its path."""
+  path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
+  model.meta_parameters.assign(
+      legacy_checkpoint.read(path, model.learner, config.learner.dtype))
+  return path
 
 
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:

@@ -106,6 +106,7 @@ class RunConfig:
   resume: bool
   log: bool
   logdir: str
+  legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,8 @@ def preset(datasource: str, num_classes: Optional[int] = None,
       validation_interval=500, num_validation_tasks=200,
       test_set=False, test_iter=-1, test_checkpoint='latest', num_test_tasks=600,
       test_num_updates=10, train_update_batch_size=-1, train_update_lr=-1.0,
-      train=True, resume=True, log=True, logdir=f'logs/{datasource}')
+      train=True, resume=True, log=True, logdir=f'logs/{datasource}',
+      legacy_checkpoint=None)
   if datasource == 'sinusoid':
     values.update(update_batch_size=5, norm='None', conv=False, update_lr=0.001,
                   metatrain_iterations=15000, meta_batch_size=25,
@@ -436,6 +438,10 @@ def _check_values(config: Config) -> None:
     if '\0' in (values[name] or ''):
       raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '
                         'has no null character.')
+  path = values['legacy_checkpoint']
+  if path is not None and (not path or '\0' in path):
+    raise ConfigError(f'--legacy_checkpoint={path!r} is not allowed: it must name a '
+                      'checkpoint of the TF1 code.')
 
 
 def _check_combinations(config: Config) -> None:
@@ -460,6 +466,10 @@ def _check_combinations(config: Config) -> None:
     raise ConfigError(
         f'--test_iter={evaluation.test_iter} is given while training: it chooses the '
         'checkpoint to test, so give it with --train=False only.')
+  if config.run.legacy_checkpoint is not None and evaluation.test_iter != -1:
+    raise ConfigError(
+        f'--test_iter={evaluation.test_iter} does not fit --legacy_checkpoint, which '
+        'names the checkpoint to test: leave one of them out.')
 
 
 def _check_sinusoid(config: Config) -> None:

@@ -102,7 +102,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                num_updates: int, parameters: Optional[MetaParameters] = None,
                seed: int = 0, dtype: str = 'float32', gradient_clip: float = 0.0,
                tasks_at_once: int = 0):
-    super().__init__()
+    # Keras casts what `call` gets to this type.
+    super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
     self.objective = objective
     self.meta_parameters = (MetaParameters(learner, seed, dtype) if parameters is None
@@ -115,6 +116,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     # Set by the step that met a loss or gradient that is not finite; no step
     # after it changes anything.
     self.diverged = tf.Variable(False, trainable=False, name='diverged')
+    # Of that step, or else of the latest one.
+    self.latest_loss = tf.Variable(0.0, trainable=False, name='latest_loss',
+                                   dtype=self.meta_parameters.dtype)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
   @abc.abstractmethod
@@ -129,7 +133,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def compile(self, optimizer, **kwargs) -> None:
     """As in Keras; the optimizer's state exists from here on."""
     super().compile(optimizer=optimizer, **kwargs)
-    self.optimizer.build(self.trainable_variables)
+    if hasattr(self.optimizer, 'build'):
+      self.optimizer.build(self.trainable_variables)
+    else:   # those of TensorFlow Addons are of Keras's older kind
+      self.optimizer._create_all_weights(self.trainable_variables)
 
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
@@ -148,11 +155,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     accuracy = tf.reduce_mean(accuracies) if self.objective.has_accuracy else None
     return tf.reduce_mean(losses), accuracy, gradients
 
+  # Autograph has nothing to convert here, and takes seconds to find that out.
+  @tf.autograph.experimental.do_not_convert
   def train_step(self, episodes: Episodes) -> Dict[str, tf.Tensor]:
     """One outer step: theta <- theta - beta * gradient (algorithm 1, line 8)."""
     loss, accuracy, gradients = self.meta_gradient(self._cast(episodes))
     finite = tf.reduce_all([tf.math.is_finite(loss)] + [
         tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
+    self.latest_loss.assign(tf.where(self.diverged, self.latest_loss, loss))
     proceed = tf.logical_and(finite, tf.logical_not(self.diverged))
     self.diverged.assign(tf.logical_not(proceed))
     if self._gradient_clip > 0:
@@ -164,6 +174,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       logs['accuracy'] = accuracy
     return logs
 
+  @tf.autograph.experimental.do_not_convert
   def test_step(self, episodes: Episodes) -> Dict[str, tf.Tensor]:
     """The mean over tasks of everything in `TaskResults`, named as in the TF1 code."""
     for name, value in named_means(self.task_results(episodes, self._num_updates)).items():
@@ -235,7 +246,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       tape.watch(parameters)
       losses, accuracies = self.task_objectives(parameters, episodes)
       loss = tf.reduce_sum(losses)
-    gradients = tape.gradient(loss, parameters)
+    # A bias in front of batch norm is not connected to the loss.
+    gradients = tape.gradient(loss, parameters,
+                              unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # `map_fn` has no None: the losses stand in where there is no accuracy.
     return losses, losses if accuracies is None else accuracies, gradients
 
@@ -267,7 +280,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         lambda value: tf.TensorSpec(value.shape[1:], value.dtype), groups)
     signature = tf.nest.map_structure(
         lambda value: tf.TensorSpec(value.shape, value.dtype),
-        tf.function(function).get_concrete_function(one_group).structured_outputs)
+        tf.function(function, autograph=False).get_concrete_function(one_group).structured_outputs)
     return tf.map_fn(function, groups, parallel_iterations=1,
                      fn_output_signature=signature)
 

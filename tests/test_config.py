@@ -50,7 +50,7 @@ COMMON = {
     'stop_grad': False, 'baseline': 'None', 'pretrain_iterations': 0, 'meta_optimizer': 'adam',
     'dtype': 'float32', 'test_set': False, 'test_iter': -1, 'num_test_tasks': 600,
     'test_num_updates': 10, 'train_update_batch_size': -1, 'train_update_lr': -1.0,
-    'train': True, 'resume': True, 'log': True, 'seed': 0}
+    'train': True, 'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None}
 
 
 def flat(resolved):
@@ -94,7 +94,8 @@ _ALWAYS_VALID = {
     'num_validation_tasks': _COUNTS, 'test_set': st.booleans(),
     'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
     'num_test_tasks': st.integers(2, 10**6), 'test_num_updates': _COUNTS,
-    'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS}
+    'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS,
+    'legacy_checkpoint': _FOLDERS}
 _ONLY_TESTING = {
     'test_iter': st.integers(-1, 10**6), 'train_update_batch_size': st.integers(1, 8),
     'train_update_lr': _POSITIVE}
@@ -114,7 +115,10 @@ def given_values(draw):
   if draw(st.booleans()):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
-  return draw(st.fixed_dictionaries(required, optional=optional))
+  given = draw(st.fixed_dictionaries(required, optional=optional))
+  if given.get('test_iter', -1) != -1:
+    given.pop('legacy_checkpoint', None)   # both name the checkpoint to test
+  return given
 
 
 @hypothesis.settings(deadline=None, max_examples=100)
@@ -199,6 +203,7 @@ WRONG = [
     ({'logdir': ''}, 'logdir is empty'),
     ({'data_dir': ''}, 'data_dir is empty'),
     ({'logdir': 'a\0b'}, 'logdir='),
+    ({'legacy_checkpoint': ''}, "legacy_checkpoint=''"),
     # wrong types
     ({'num_classes': '5'}, "num_classes='5'"),
     ({'update_batch_size': '5', 'datasource': 'miniimagenet'}, "update_batch_size='5'"),
@@ -224,6 +229,7 @@ WRONG = [
     ({'datasource': 'omniglot', 'train_query_size': 20}, 'train_query_size=20'),
     ({'datasource': 'miniimagenet', 'test_query_size': 600}, 'test_query_size=600'),
     ({'test_iter': 1000}, 'test_iter=1000'),
+    ({'test_iter': 1000, 'train': False, 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
     ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
 ]

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import platform
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,14 +23,15 @@ class ProtocolRun(NamedTuple):
     config: of the run.
     results: per task.
     checkpoint: path of the tested checkpoint.
-    iteration: meta-iterations that it was trained for.
+    iteration: meta-iterations that it was trained for; None where its name does not
+      say so (of a TF1 checkpoint).
     fingerprint: of the episodes.
     seconds: duration of the test.
   """
   config: Config
   results: TaskResults
   checkpoint: str
-  iteration: int
+  iteration: Optional[int]
   fingerprint: str
   seconds: float
 
@@ -100,7 +101,6 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
   """
   percent = 100 if run.config.is_classification else 1
   what = 'accuracy, %' if run.config.is_classification else 'mean squared error'
-  lines = [f'{"updates":>7}  {what:>18}  {"95% interval":>12}  {"std":>8}  paper']
   rows: List[Tuple[str, Statistics, str]] = [
       ('0 (support set)', statistics(headline_on_support(run.results)), '')]
   by_update = statistics(headline(run.results))
@@ -114,8 +114,9 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
   for label, values, reference in rows:
     mean, std, ci95 = (float(value) * percent for value in
                        (values.means, values.stds, values.ci95))
-    lines.append(f'{label:<{width}}  {mean:>18.{digits}f}  {"+- " + format(ci95, f".{digits}f"):>12}'
-                 f'  {std:>8.{digits}f}  {reference}'.rstrip())
+    interval = f'+- {ci95:.{digits}f}'
+    lines.append(f'{label:<{width}}  {mean:>18.{digits}f}  {interval:>12}  '
+                 f'{std:>8.{digits}f}  {reference}'.rstrip())
   return '\n'.join(lines)
 
 

@@ -8,7 +8,7 @@ that MAML takes through the inner loop.
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Mapping, NamedTuple, Tuple
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -45,17 +45,26 @@ class Learner(abc.ABC):
     """The parameters, in the order in which they are stored."""
 
   @abc.abstractmethod
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
+               statistics_size: Optional[int] = None) -> tf.Tensor:
     """The outputs of every task's examples.
 
     Args:
       parameters: {name: tensor}, each shared or one per task.
       inputs: `[tasks, examples, ...]`.
+      statistics_size: how many of each task's examples, from the first one on, give
+        the batch statistics for all of them; None: all. With the support set in
+        front of the query set and its size here, no query example sees another.
 
     Returns:
       `[tasks, examples, outputs]`, in the dtype of `inputs`. Batch statistics
       are taken over the examples of each task by itself.
     """
+
+  @property
+  @abc.abstractmethod
+  def flop_per_example(self) -> int:
+    """Of one forward pass: 2 for each multiply-add of its convolutions and products."""
 
   @property
   def prefers_all_tasks_at_once(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
+import math
+from typing import Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -52,23 +53,30 @@ class Convolutional(Learner):
                     else task_ops.max_pool_2x2)
     height, width, channels = image_shape
     specs = []
+    multiply_adds = 0
     for scope in BLOCKS:
       specs += [ParameterSpec(f'{scope}/kernel',
                               (KERNEL_SIZE, KERNEL_SIZE, channels, num_filters),
                               glorot_uniform),
                 *normalisation.specs(norm, scope, num_filters)]
+      convolved, (height, width) = _sizes_of_block(height, width, max_pool)
+      multiply_adds += math.prod(convolved) * KERNEL_SIZE**2 * channels * num_filters
       channels = num_filters
-      height, width = (_halved(size, max_pool) for size in (height, width))
     num_features = num_filters if spatial_mean else height * width * num_filters
     specs += [ParameterSpec('output/kernel', (num_features, num_outputs),
                             standard_normal if spatial_mean else glorot_uniform),
               *normalisation.specs('None', 'output', num_outputs)]
     self._specs = tuple(specs)
     self._num_features = num_features
+    self._flop_per_example = 2 * (multiply_adds + num_features * num_outputs)
 
   @property
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     return self._specs
+
+  @property
+  def flop_per_example(self) -> int:
+    return self._flop_per_example
 
   @property
   def prefers_all_tasks_at_once(self) -> bool:
@@ -77,12 +85,14 @@ class Convolutional(Learner):
     height, width, _ = self._image_shape
     return height * width <= 32 * 32
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
+               statistics_size: Optional[int] = None) -> tf.Tensor:
     features = self._as_images(inputs)
     for scope in BLOCKS:
       features = task_ops.conv2d(features, parameters[f'{scope}/kernel'],
                                  stride=1 if self._max_pool else 2)
-      features = normalisation.activate(self._norm, scope, parameters, features, self._pool)
+      features = normalisation.activate(self._norm, scope, parameters, features, self._pool,
+                                        statistics_size)
     if self._spatial_mean:
       features = tf.reduce_mean(features, axis=[2, 3])
     else:
@@ -100,6 +110,12 @@ class Convolutional(Learner):
     return tf.reshape(inputs, leading + shape)
 
 
-def _halved(size: int, max_pool: bool) -> int:
-  """SAME convolution of stride 2 rounds up; VALID max-pooling rounds down."""
-  return size // 2 if max_pool else (size + 1) // 2
+def _sizes_of_block(height: int, width: int, max_pool: bool):
+  """(height, width) behind the convolution, and behind the block.
+
+  SAME convolution of stride 2 rounds up; VALID max-pooling rounds down.
+  """
+  if max_pool:
+    return (height, width), (height // 2, width // 2)
+  halved = (height + 1) // 2, (width + 1) // 2
+  return halved, halved

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence, Tuple
+import math
+from typing import Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -40,14 +41,21 @@ class FullyConnected(Learner):
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     return self._specs
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+  @property
+  def flop_per_example(self) -> int:
+    return sum(2 * math.prod(spec.shape) for spec in self._specs
+               if spec.name.endswith('kernel'))
+
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
+               statistics_size: Optional[int] = None) -> tf.Tensor:
     shape = tf.shape(inputs)
     features = tf.reshape(
         inputs, [inputs.shape[0] or shape[0], inputs.shape[1] or shape[1], self._num_inputs])
     for scope in self._hidden:
       features = normalisation.activate(
           self._norm, scope, parameters,
-          task_ops.dense(features, parameters[f'{scope}/kernel']))
+          task_ops.dense(features, parameters[f'{scope}/kernel']),
+          statistics_size=statistics_size)
     return task_ops.linear(features, parameters, 'output')
 
 

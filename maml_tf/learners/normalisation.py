@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Tuple
+from typing import Callable, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -29,8 +29,8 @@ def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
 
 
 def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
-             inputs: tf.Tensor, pool: Callable[[tf.Tensor], tf.Tensor] = lambda x: x
-             ) -> tf.Tensor:
+             inputs: tf.Tensor, pool: Callable[[tf.Tensor], tf.Tensor] = lambda x: x,
+             statistics_size: Optional[int] = None) -> tf.Tensor:
   """pool(relu(normalise(inputs + bias))), in the order that touches least memory.
 
   'batch_norm' uses the statistics of each task's examples, always: there are no
@@ -47,10 +47,13 @@ def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
     parameters: of the learner.
     inputs: what the layer made, `[tasks, examples, ..., channels]`.
     pool: max-pooling; by default none.
+    statistics_size: 'batch_norm' takes the statistics of that many examples, from the
+      first one on; None: of all.
   """
   rank = inputs.shape.rank
   if norm == 'batch_norm':
-    mean, variance = moments(inputs, range(1, rank - 1))
+    measured = inputs if statistics_size is None else inputs[:, :statistics_size]
+    mean, variance = moments(measured, range(1, rank - 1))
     scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
     shift = _parameter(parameters, scope, 'beta', rank) - mean * scale
     return tf.nn.relu(pool(inputs) * scale + shift)

@@ -37,7 +37,7 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
   fits = _fits_on_grid(model, episodes, grid)
   figure = Figure(figsize=(4.5 * TASKS, 3.6), layout='constrained')
   figure.suptitle(title)
-  for task, axes in enumerate(figure.subplots(1, TASKS)):
+  for task, axes in enumerate(figure.subplots(1, TASKS, sharey=True)):
     axes.plot(grid, truth[task], 'r', label='ground truth')
     axes.plot(episodes.support_inputs[task, :, 0], episodes.support_labels[task, :, 0],
               '^', color='purple', label='support points')
@@ -46,7 +46,8 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
                 label=f'after {updates} update{"" if updates == 1 else "s"}')
     axes.set_xlabel('x')
     axes.set_ylim(-5.5, 5.5)
-  axes.legend(fontsize=7, loc='upper right')
+  figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center',
+                ncols=2 + len(UPDATES))
   FigureCanvasAgg(figure).print_png(path)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from maml_tf.episodes import Episodes
 
 MOST_TASKS = 2
+MOST_CLASSES = 10
 MOST_IMAGES = 6
 
 
@@ -26,13 +27,15 @@ def sample_tasks_png(episodes: Episodes) -> bytes:
   support = _by_class(episodes.support_inputs.numpy(), episodes.support_labels.numpy())
   query = _by_class(episodes.query_inputs.numpy(), episodes.query_labels.numpy())
   tasks, classes = support.shape[:2]
-  figure = Figure(figsize=(1 + 0.8 * tasks * (support.shape[2] + query.shape[2]),
-                           0.6 + 0.8 * min(classes, 10)))
-  for task in range(tasks):
-    for part, (name, images) in enumerate((('support', support), ('query', query))):
-      axes = figure.add_subplot(1, 2 * tasks, 2 * task + part + 1)
-      axes.imshow(_grid(images[task, :10]), cmap='gray_r', vmin=0, vmax=1)
-      axes.set_title(f'task {task}: {name}', fontsize=9)
+  widths = (support.shape[2], query.shape[2])
+  figure = Figure(figsize=(0.9 * tasks * (sum(widths) + 0.3),
+                           0.7 + 0.85 * min(classes, MOST_CLASSES)), layout='constrained')
+  for task, part in enumerate(figure.subfigures(1, tasks, squeeze=False)[0]):
+    part.suptitle(f'task {task}', fontsize=10)
+    both_axes = part.subplots(1, 2, width_ratios=widths)
+    for axes, name, images in zip(both_axes, ('support', 'query'), (support, query)):
+      axes.imshow(_grid(images[task, :MOST_CLASSES]), cmap='gray_r', vmin=0, vmax=1)
+      axes.set_title(name, fontsize=9)
       axes.set_axis_off()
   buffer = io.BytesIO()
   FigureCanvasAgg(figure).print_png(buffer)

@@ -45,7 +45,8 @@ class ImageSource(EpisodeSource):
 
   @property
   def data_identity(self) -> str:
-    return f'{self._images.name}/{self._images.split}/{self._images.sha256}'
+    return (f'{self._images.name}/{self._images.split}/{self._images.sha256}'
+            f'/{self._support_size} support images')
 
   def draw(self, seed: tf.Tensor) -> Recipes:
     """'image': index within the split; 'label', 'turns' (quarter turns); each
@@ -70,10 +71,9 @@ class ImageSource(EpisodeSource):
             for name, value in (('image', image), ('label', label), ('turns', turns))}
 
   def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
-    pixels = tf.numpy_function(self._gather, [recipes['image'], recipes['turns']],
-                               tf.uint8, stateful=False)
-    pixels = tf.ensure_shape(pixels, recipes['image'].shape + self._images.images.shape[1:])
-    inputs = tf.cast(pixels, self._dtype) / 255
+    inputs = tf.numpy_function(self._gather, [recipes['image'], recipes['turns']],
+                               self._dtype, stateful=False)
+    inputs = tf.ensure_shape(inputs, recipes['image'].shape + self._images.images.shape[1:])
     support = self._num_classes * self._support_size
     label = recipes['label']
     return Episodes(inputs[:, :support], label[:, :support],
@@ -86,7 +86,9 @@ class ImageSource(EpisodeSource):
       turned = turns.ravel() == quarter
       if turned.any():
         pixels[turned] = np.rot90(pixels[turned], quarter, axes=(1, 2))
-    return pixels.reshape(image.shape + pixels.shape[1:])
+    # By NumPy: a TensorFlow graph may multiply by 1/255 instead, which is not the same.
+    inputs = np.divide(pixels, 255, dtype=self._dtype)
+    return inputs.reshape(image.shape + pixels.shape[1:])
 
 
 def _check_enough(images: ImageSplit, num_classes: int, examples: int) -> None:

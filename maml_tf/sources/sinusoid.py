@@ -36,7 +36,7 @@ class SinusoidSource(EpisodeSource):
 
   @property
   def data_identity(self) -> str:
-    return 'sinusoid'
+    return f'sinusoid/{self._support_size} support points'
 
   def draw(self, seed: tf.Tensor) -> Recipes:
     draws = Draws(seed)
@@ -47,14 +47,15 @@ class SinusoidSource(EpisodeSource):
     }
 
   def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
-    amplitude, phase, x = (tf.cast(recipes[name], self._dtype)
+    # In float64: the last bit of a float32 sine depends on its place in the batch.
+    amplitude, phase, x = (tf.cast(recipes[name], tf.float64)
                            for name in ('amplitude', 'phase', 'x'))
     amplitude, phase = amplitude[:, tf.newaxis], phase[:, tf.newaxis]
-    targets = (amplitude * tf.sin(x - phase))[..., tf.newaxis]
+    targets = tf.cast((amplitude * tf.sin(x - phase))[..., tf.newaxis], self._dtype)
     columns = [x]
     if self._oracle:
       columns += [tf.broadcast_to(amplitude, tf.shape(x)), tf.broadcast_to(phase, tf.shape(x))]
-    inputs = tf.stack(columns, axis=-1)
+    inputs = tf.cast(tf.stack(columns, axis=-1), self._dtype)
     support = self._support_size
     return Episodes(inputs[:, :support], targets[:, :support],
                     inputs[:, support:], targets[:, support:])

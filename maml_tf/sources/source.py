@@ -40,7 +40,8 @@ class EpisodeSource(abc.ABC):
   @property
   @abc.abstractmethod
   def data_identity(self) -> str:
-    """What the recipes refer to: enters the fingerprint of the episodes."""
+    """What the recipes leave open: the data that they refer to, and where the query
+    set begins. Enters the fingerprint of the episodes."""
 
 
 class Draws:

@@ -1,15 +1,18 @@
 """What happens around the meta-steps, as Keras callbacks.
 
 Keras hands `on_train_batch_end` the index of the last step that it executed;
-with several steps per execution it is called once for all of them.
+with several steps per execution it is called once for all of them. Keras 3 counts
+a last execution of fewer steps as a full one.
 """
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from typing import Callable, Dict, Optional
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import DataGenerator
@@ -23,8 +26,12 @@ SUMMARY_INTERVAL = 100
 SAVE_INTERVAL = 1000
 
 
+_REMEDY = 'lower --meta_lr or --update_lr, or clip with --meta_gradient_clip.'
+
+
 class NotFiniteError(RuntimeError):
-  """A loss or a meta-gradient was not finite; the message says at which iteration."""
+  """A loss, a meta-gradient or a parameter is not finite; the message says since which
+  iteration."""
 
 
 class IterationCallback(tf.keras.callbacks.Callback):
@@ -40,7 +47,8 @@ class IterationCallback(tf.keras.callbacks.Callback):
     self.iteration = first_iteration
 
   def on_train_batch_end(self, batch, logs=None):
-    before, self.iteration = self.iteration, self._first_iteration + batch + 1
+    done = min(batch + 1, self.params['steps'])
+    before, self.iteration = self.iteration, self._first_iteration + done
     self.after_iterations(before, self.iteration, logs or {})
 
   def after_iterations(self, before: int, now: int, logs: Dict) -> None:
@@ -61,30 +69,48 @@ class StopWhenNotFinite(IterationCallback):
     NotFiniteError: naming the iteration, the loss, and the largest parameter.
   """
 
+  def __init__(self, first_iteration: int):
+    super().__init__(first_iteration)
+    self._steps_before = 0
+
+  def on_train_begin(self, logs=None):
+    # The optimizer counts the steps that it made, those before a resume included.
+    self._steps_before = int(self.model.optimizer.iterations.numpy())
+
   def after_iterations(self, before, now, logs):
     if not bool(self.model.diverged.numpy()):
       return
-    iteration = self._first_iteration + int(self.model.optimizer.iterations.numpy())
+    steps = int(self.model.optimizer.iterations.numpy()) - self._steps_before
     arrays = self.model.meta_parameters.arrays()
     name = max(arrays, key=lambda key: abs(arrays[key]).max())
     raise NotFiniteError(
-        f'The loss or the meta-gradient of iteration {iteration + 1} is not finite '
-        f'(loss {float(logs.get("loss", float("nan")))}; the largest parameter is '
-        f'{abs(arrays[name]).max():.3g} in {name}): lower --meta_lr or --update_lr, or '
-        'clip with --meta_gradient_clip.')
+        f'The loss or the meta-gradient of iteration {self._first_iteration + steps + 1} '
+        f'is not finite (loss {float(self.model.latest_loss.numpy()):.6g}; the largest '
+        f'parameter is {abs(arrays[name]).max():.3g} in {name}): {_REMEDY}')
 
 
-class StopOnSignal(IterationCallback):
-  """Ctrl-C and SIGTERM end the run after the step in hand. A second one at once."""
+def require_finite(model: MetaLearner, iteration: int) -> None:
+  """Raises `NotFiniteError` where an update overflowed: such parameters are not kept."""
+  for name, array in model.meta_parameters.arrays().items():
+    if not np.isfinite(array).all():
+      raise NotFiniteError(f'The parameters {name} after iteration {iteration} are not '
+                           f'finite: {_REMEDY}')
+
+
+class Signals:
+  """Notes Ctrl-C and SIGTERM while it is entered. A second one ends the run at once.
+
+  Attributes:
+    received: the signal; None where there was none.
+  """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-  def __init__(self, first_iteration: int):
-    super().__init__(first_iteration)
+  def __init__(self):
     self.received: Optional[signal.Signals] = None
     self._handlers = {}
 
-  def __enter__(self) -> 'StopOnSignal':
+  def __enter__(self) -> 'Signals':
     for number in self.SIGNALS:
       self._handlers[number] = signal.signal(number, self._receive)
     return self
@@ -93,14 +119,22 @@ class StopOnSignal(IterationCallback):
     for number, handler in self._handlers.items():
       signal.signal(number, handler)
 
-  def after_iterations(self, before, now, logs):
-    if self.received is not None:
-      self.model.stop_training = True
-
   def _receive(self, number, frame) -> None:
     self.received = signal.Signals(number)
     signal.signal(number, self._handlers[number])
     print(f'\n{self.received.name}: stopping after this step', file=sys.stderr)
+
+
+class StopOnSignal(IterationCallback):
+  """Ends the `fit` after the step in hand once a signal has been received."""
+
+  def __init__(self, first_iteration: int, signals: Signals):
+    super().__init__(first_iteration)
+    self._signals = signals
+
+  def after_iterations(self, before, now, logs):
+    if self._signals.received is not None:
+      self.model.stop_training = True
 
 
 class SaveCheckpoints(IterationCallback):
@@ -112,6 +146,7 @@ class SaveCheckpoints(IterationCallback):
 
   def after_iterations(self, before, now, logs):
     if passed(SAVE_INTERVAL, before, now):
+      require_finite(self.model, now)
       self._checkpoints.save(now)
 
 
@@ -133,8 +168,8 @@ class TrainingSummaries(IterationCallback):
     self._measure = measure
 
   def on_train_begin(self, logs=None):
-    if self._first_iteration % SUMMARY_INTERVAL == 0:
-      self._write(self._first_iteration)
+    if self._first_iteration == 0:
+      self._write(0)
 
   def after_iterations(self, before, now, logs):
     if passed(SUMMARY_INTERVAL, before, now):
@@ -173,6 +208,7 @@ class Validation(IterationCallback):
       self.validate(now)
 
   def validate(self, iteration: int) -> None:
+    require_finite(self.model, iteration)
     self.latest = self._evaluator()
     if self._writer is not None:
       write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
@@ -180,16 +216,36 @@ class Validation(IterationCallback):
 
 
 def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:
-  """One scalar per name, under the TF1 code's tags."""
+  """One scalar per name, under the TF1 code's tags.
+
+  As `tf.summary.scalar` does, which needs TensorBoard: TensorFlow 2.21 comes without.
+  """
   with writer.as_default(step=iteration):
     for name, value in values.items():
-      tf.summary.scalar(prefix + name, value)
+      tf.summary.write(prefix + name, tf.cast(value, tf.float32),
+                       metadata=_summary_metadata('scalars'))
+
+
+def write_picture(writer, tag: str, iteration: int, png: bytes) -> None:
+  """A PNG file, as `tf.summary.image` does."""
+  height, width, _ = tf.io.decode_png(png).shape
+  with writer.as_default(step=iteration):
+    tf.summary.write(tag, tf.constant([str(width).encode(), str(height).encode(), png]),
+                     metadata=_summary_metadata('images'))
+
+
+def _summary_metadata(plugin: str):
+  """For TensorBoard's plugin of that name."""
+  return tf.compat.v1.SummaryMetadata(
+      plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin))
 
 
 def progress_bar() -> Optional[tf.keras.callbacks.Callback]:
   """TensorFlow Addons' tqdm bar, or None where Keras's own has to do."""
   addons = tensorflow_addons()
   if addons is None:
+    _say_once('TensorFlow Addons is not installed, or does not fit this TensorFlow: '
+              "Keras's own progress bar is used instead.")
     return None
 
   class IterationProgressBar(addons.callbacks.TQDMProgressBar):
@@ -205,11 +261,25 @@ def progress_bar() -> Optional[tf.keras.callbacks.Callback]:
       super().on_epoch_begin(epoch, logs)
 
     def on_batch_end(self, batch, logs=None):
-      while self._shown <= batch:
+      while self._shown < min(batch + 1, self.total_steps):
         self._shown += 1
         super().on_batch_end(batch, logs)
 
+    def on_epoch_end(self, epoch, logs=None):
+      self.total_steps = self._shown   # a run that was stopped is not shown as complete
+      super().on_epoch_end(epoch, logs)
+
+    def close(self):
+      """Leaves the bar as it is, also after an error; nothing is printed later."""
+      if self.epoch_progress_tqdm is not None:
+        self.epoch_progress_tqdm.close()
+
   return IterationProgressBar()
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+  print(message, file=sys.stderr)
 
 
 def describe(model: MetaLearner) -> str:

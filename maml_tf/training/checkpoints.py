@@ -14,6 +14,9 @@ CONFIG_FILE = 'config.json'
 BEST_FOLDER = 'best'
 KEPT = 10
 
+# What TensorFlow raises for a checkpoint that is damaged, or of other objects.
+_UNREADABLE = (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError)
+
 # What may change between two starts of the same run without changing what it computes.
 MAY_DIFFER = frozenset([
     'data_dir', 'metatrain_iterations', 'tasks_at_once', 'validation_interval',
@@ -80,7 +83,7 @@ class Checkpoints:
   def _restore(self, path: str) -> None:
     try:
       self._checkpoint.restore(path).assert_consumed()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except _UNREADABLE as error:
       raise CheckpointError(
           f'The checkpoint {path} does not fit this net and optimizer, or is damaged: '
           f'{_first_line(error)}') from error
@@ -96,7 +99,7 @@ def restore_for_test(folder: str, config: Config, **objects) -> str:
   try:
     status = tf.train.Checkpoint(**objects).restore(path)
     status.expect_partial().assert_existing_objects_matched()
-  except (AssertionError, ValueError, tf.errors.OpError) as error:
+  except _UNREADABLE as error:
     raise CheckpointError(f'The checkpoint {path} does not fit this net, or is damaged: '
                           f'{_first_line(error)}') from error
   return path
@@ -114,9 +117,19 @@ def prepare_folder(config: Config) -> str:
   holds a run is moved aside, never deleted.
 
   Raises:
-    ConfigError: when the folder holds a run of another configuration.
+    ConfigError: when the folder holds a run of another configuration, or cannot be
+      written.
   """
   folder = experiment_folder(config)
+  try:
+    _prepare(folder, config)
+  except OSError as error:
+    raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
+                      '--logdir.') from error
+  return folder
+
+
+def _prepare(folder: str, config: Config) -> None:
   stored = stored_config(folder)
   if stored is not None and not config.run.resume:
     _move_aside(folder)
@@ -124,7 +137,6 @@ def prepare_folder(config: Config) -> str:
     _require_same_run(folder, stored, config)
   os.makedirs(folder, exist_ok=True)
   _write_text(os.path.join(folder, CONFIG_FILE), config.to_json())
-  return folder
 
 
 def stored_config(folder: str) -> Optional[Config]:

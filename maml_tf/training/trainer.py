@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import NamedTuple, Optional
 
@@ -18,8 +19,8 @@ from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.optimizers import build_optimizer
 
 # Steps of small nets take about a millisecond, less than what Keras does around
-# a step; so several go into one execution. It divides the summary interval.
-STEPS_PER_EXECUTION_OF_SMALL_NETS = run_callbacks.SUMMARY_INTERVAL
+# a step; so up to this many go into one execution.
+STEPS_PER_EXECUTION_OF_SMALL_NETS = 100
 
 
 class TrainingResult(NamedTuple):
@@ -27,11 +28,11 @@ class TrainingResult(NamedTuple):
 
   Attributes:
     iteration: iterations complete, over all starts of the run.
-    checkpoint: path of the last checkpoint; None where nothing was to be trained.
+    checkpoint: path of the last checkpoint.
     interrupted_by: name of the signal that ended it; None when it is complete.
   """
   iteration: int
-  checkpoint: Optional[str]
+  checkpoint: str
   interrupted_by: Optional[str]
 
 
@@ -47,8 +48,8 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
     NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
     CheckpointError: when the newest checkpoint does not fit.
   """
-  pretraining = _compiled(config, experiment.build_pretraining(config, model))
-  _compiled(config, model)
+  pretraining = compile_model(config, experiment.build_pretraining(config, model))
+  compile_model(config, model)
   checkpoints = Checkpoints(folder, parameters=model.meta_parameters,
                             pretrain_optimizer=pretraining.optimizer,
                             meta_optimizer=model.optimizer)
@@ -60,21 +61,24 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
   evaluator = _validation(config, model)
   if writer is not None and config.is_classification and iteration == 0:
     _write_sample_tasks(writer, generator, folder)
-  interrupted_by = None
   phases = ((pretraining, config.training.pretrain_iterations),
             (model, config.total_iterations))
-  for phase, last_iteration in phases:
-    if iteration < last_iteration and interrupted_by is None:
-      iteration, interrupted_by = _fit(config, phase, generator, evaluator, checkpoints,
-                                       writer, iteration, last_iteration)
-  return TrainingResult(iteration, checkpoints.save(iteration), interrupted_by)
+  with run_callbacks.Signals() as signals:
+    for phase, last_iteration in phases:
+      while iteration < last_iteration and signals.received is None:
+        iteration = _fit(config, phase, generator, evaluator, checkpoints, writer, signals,
+                         iteration, _end_of_fit(config, iteration, last_iteration))
+    run_callbacks.require_finite(model, iteration)
+    path = checkpoints.save(iteration)
+  return TrainingResult(iteration, path,
+                        None if signals.received is None else signals.received.name)
 
 
 def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
-         evaluator: Evaluator, checkpoints: Checkpoints, writer, iteration: int,
-         last_iteration: int):
-  """Trains `model` from `iteration` to `last_iteration`; where it got, and the signal."""
-  stop = run_callbacks.StopOnSignal(iteration)
+         evaluator: Evaluator, checkpoints: Checkpoints, writer,
+         signals: run_callbacks.Signals, iteration: int, last_iteration: int) -> int:
+  """Trains `model` from `iteration` to `last_iteration`; where it got."""
+  stop = run_callbacks.StopOnSignal(iteration, signals)
   callbacks = [
       run_callbacks.StopWhenNotFinite(iteration),
       run_callbacks.Validation(iteration, config.training.validation_interval, evaluator,
@@ -90,18 +94,37 @@ def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
   bar = run_callbacks.progress_bar()
   if bar is not None:
     callbacks.insert(0, bar)
-  with stop:
+  try:
     model.fit(generator.dataset(iteration, last_iteration - iteration),
               callbacks=callbacks, verbose=0 if bar is not None else 1, shuffle=False)
-  return stop.iteration, None if stop.received is None else stop.received.name
+  finally:
+    if bar is not None:
+      bar.close()
+  return stop.iteration
 
 
-def _compiled(config: Config, model: MetaLearner) -> MetaLearner:
+def steps_per_execution(config: Config) -> int:
+  """A divisor of all intervals: what is due falls between two executions."""
+  if config.is_classification:
+    return 1
+  return math.gcd(STEPS_PER_EXECUTION_OF_SMALL_NETS, run_callbacks.SUMMARY_INTERVAL,
+                  run_callbacks.SAVE_INTERVAL, config.training.validation_interval)
+
+
+def _end_of_fit(config: Config, iteration: int, last_iteration: int) -> int:
+  """Where the first `fit` from `iteration` ends. Executions end at multiples of their
+  steps; one that starts between two of them goes to the next."""
+  steps = steps_per_execution(config)
+  beyond = iteration % steps
+  return min(last_iteration, iteration - beyond + steps) if beyond else last_iteration
+
+
+def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
+  """`model`, compiled for training as the configuration says."""
   optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
                               config.learner.dtype)
-  steps = 1 if config.is_classification else STEPS_PER_EXECUTION_OF_SMALL_NETS
   model.compile(optimizer, jit_compile=experiment.use_xla(config),
-                steps_per_execution=steps)
+                steps_per_execution=steps_per_execution(config))
   return model
 
 
@@ -119,5 +142,4 @@ def _write_sample_tasks(writer, generator: DataGenerator, folder: str) -> None:
   png = sample_tasks_png(generator.batch(0))
   with open(os.path.join(folder, 'sample_tasks.png'), 'wb') as file:
     file.write(png)
-  with writer.as_default(step=0):
-    tf.summary.image('sample_tasks', tf.image.decode_png(png, channels=3)[tf.newaxis])
+  run_callbacks.write_picture(writer, 'sample_tasks', 0, png)

@@ -1,0 +1,210 @@
+"""How fast a meta-step is, and how close to what the machine can do.
+
+  python -m maml_tf.benchmark --flagfile=flags/omniglot_5way_1shot.flags [--steps=N]
+
+Takes the flags of `main.py`, and `--steps=N` (executions to time, default 30) and
+`--profile=FOLDER` (writes a TensorBoard trace). Measures `fit` as training runs it:
+input pipeline, meta-gradient and optimizer, on the prepared data, or on random images
+of the same shape where there are none. Prints a table, and the same as one line of
+JSON:
+
+  step_ms_median, step_ms_min: between the ends of consecutive executions, per step.
+  input_wait_fraction: the share of its time that a loop of steps waits for its next
+    meta-batch.
+  seconds_to_first_step: from the start of the process to the end of its first step.
+  gflop_per_step: counted from the shapes, see `gflop_per_step`.
+  sgemm_gflops: a 2048 x 2048 float32 product in the same process, the mean of before
+    and after.
+  efficiency: gflop_per_step / step_ms_median / sgemm_gflops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from typing import Dict, Optional, Sequence
+
+import numpy as np
+
+import flags
+from maml_tf.config import Config
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import tensorflow as tf  # noqa: E402
+
+from maml_tf import devices, experiment  # noqa: E402
+from maml_tf.data_generator import DataGenerator  # noqa: E402
+from maml_tf.learners import Learner  # noqa: E402
+from maml_tf.meta_learner import MetaLearner  # noqa: E402
+from maml_tf.sources.image_set import DataError, ImageSplit  # noqa: E402
+from maml_tf.sources.images import ImageSource  # noqa: E402
+from maml_tf.training import trainer  # noqa: E402
+
+WARM_UP = 2   # executions
+MATRIX_SIZE = 2048
+MATRIX_PRODUCTS = 12
+
+
+def main(argv: Sequence[str]) -> int:
+  parser = argparse.ArgumentParser(
+      prog='maml_tf.benchmark', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  parser.add_argument('--steps', type=int, default=30)
+  parser.add_argument('--profile')
+  options, rest = parser.parse_known_args(argv[1:])
+  if options.steps < 2:
+    parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more.')
+  config = flags.main_config([argv[0], *rest])
+  print(f'Device: {devices.set_up()}')
+  figures = measure(config, options.steps, options.profile)
+  for name, value in figures.items():
+    print(f'{name:<24}{value:>14,.4g}')
+  print(json.dumps({'config': config.to_dict(), **figures}))
+  return 0
+
+
+def measure(config: Config, steps: int, profile: Optional[str] = None) -> Dict[str, float]:
+  """The figures of one configuration, by name; see the module's text.
+
+  Args:
+    config: what to train.
+    steps: executions to time.
+    profile: folder for a TensorBoard trace of these executions, or None.
+  """
+  model = trainer.compile_model(config, experiment.build_model(config))
+  generator = _training_generator(config)
+  per_execution = trainer.steps_per_execution(config)
+  warm_up, counted = WARM_UP * per_execution, steps * per_execution
+  ends = _ends_of_executions(model, generator.dataset(0, warm_up))
+  seconds_to_first_step = ends[0] - _start_of_process()
+  sgemm = [sgemm_gflops()]
+  if profile:
+    tf.profiler.experimental.start(profile)
+  ends = _ends_of_executions(model, generator.dataset(warm_up, counted))
+  if profile:
+    tf.profiler.experimental.stop()
+  wait = _input_wait_fraction(config, model, generator, warm_up + counted, steps)
+  sgemm.append(sgemm_gflops())
+  step_seconds = np.diff(ends) / per_execution
+  median = float(np.median(step_seconds))
+  gflop = gflop_per_step(config, model.learner)
+  return {
+      'step_ms_median': 1e3 * median,
+      'step_ms_min': 1e3 * float(step_seconds.min()),
+      'iterations_per_second': 1 / median,
+      'tasks_per_second': config.training.meta_batch_size / median,
+      'input_wait_fraction': wait,
+      'seconds_to_first_step': seconds_to_first_step,
+      'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+      'gflop_per_step': gflop,
+      'sgemm_gflops': float(np.mean(sgemm)),
+      'efficiency': gflop / median / float(np.mean(sgemm)),
+  }
+
+
+def gflop_per_step(config: Config, learner: Learner) -> float:
+  """The arithmetic of one meta-step, in units of 1e9 operations.
+
+  In forward passes: a support example costs, for each inner step, 1 forward, 2
+  backward, and in second order 6 more for differentiating through these three; a
+  query example costs 3. Element-wise work is not counted.
+  """
+  task, inner_loop = config.task, config.inner_loop
+  examples = task.num_classes if config.is_classification else 1
+  per_support_example = inner_loop.num_updates * (3 if inner_loop.stop_grad else 9)
+  passes = examples * (task.update_batch_size * per_support_example
+                       + task.train_query_size * 3)
+  return config.training.meta_batch_size * passes * learner.flop_per_example / 1e9
+
+
+def sgemm_gflops() -> float:
+  """What a large float32 matrix product reaches here, in 1e9 operations per second."""
+  matrix = tf.random.normal([MATRIX_SIZE, MATRIX_SIZE])
+  product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
+  product()
+  seconds = []
+  for _ in range(MATRIX_PRODUCTS):
+    before = time.perf_counter()
+    product().numpy()
+    seconds.append(time.perf_counter() - before)
+  return 2 * MATRIX_SIZE**3 / float(np.median(seconds)) / 1e9
+
+
+class _EndsOfExecutions(tf.keras.callbacks.Callback):
+  """The time at the end of each execution."""
+
+  def __init__(self):
+    super().__init__()
+    self.times = []
+
+  def on_train_batch_end(self, batch, logs=None):
+    self.times.append(time.monotonic())
+
+
+def _ends_of_executions(model: MetaLearner, dataset: tf.data.Dataset) -> Sequence[float]:
+  ends = _EndsOfExecutions()
+  model.fit(dataset, callbacks=[ends], verbose=0, shuffle=False)
+  return ends.times
+
+
+def _input_wait_fraction(config: Config, model: MetaLearner, generator: DataGenerator,
+                         first: int, steps: int) -> float:
+  """Of the median step: waiting for the meta-batch / waiting and training."""
+  step = tf.function(model.train_step, autograph=False,
+                     jit_compile=experiment.use_xla(config))
+  batches = iter(generator.dataset(first, steps + WARM_UP))
+  waits, totals = [], []
+  for _ in range(steps + WARM_UP):
+    before = time.perf_counter()
+    episodes = next(batches)
+    got = time.perf_counter()
+    step(episodes)['loss'].numpy()
+    waits.append(got - before)
+    totals.append(time.perf_counter() - before)
+  return float(np.median(waits[WARM_UP:]) / np.median(totals[WARM_UP:]))
+
+
+def _training_generator(config: Config) -> DataGenerator:
+  try:
+    return experiment.training_generator(config)
+  except DataError as error:
+    print(f'{error} Taking random images of the same shape.', file=sys.stderr)
+    source = ImageSource(
+        _random_images(config), config.task.num_classes, config.task.update_batch_size,
+        config.task.train_query_size, rotations=config.task.datasource == 'omniglot',
+        dtype=config.learner.dtype)
+    return DataGenerator(source, config.training.meta_batch_size, config.task.seed)
+
+
+def _random_images(config: Config) -> ImageSplit:
+  task = config.task
+  per_class = max(20, task.update_batch_size + task.train_query_size)
+  classes = max(64, task.num_classes)
+  images = np.random.default_rng(0).integers(
+      0, 256, (classes * per_class, *experiment.IMAGE_SHAPES[task.datasource]), np.uint8)
+  return ImageSplit(
+      name=task.datasource, split='train', images=images, sha256='',
+      class_names=tuple(f'class{i}' for i in range(classes)),
+      class_counts=np.full(classes, per_class, np.int64))
+
+
+def _start_of_process() -> float:
+  """When this process started, on the clock of `time.monotonic`."""
+  try:
+    with open('/proc/self/stat', encoding='ascii') as file:
+      # The name in parentheses may hold spaces; the start, in ticks since the boot, is
+      # field 22 of all, so the 20th behind the name.
+      ticks = int(file.read().rsplit(')', 1)[1].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf('SC_CLK_TCK')
+  except (OSError, AttributeError):
+    age = time.process_time()   # not Linux: processor time, near enough at the start
+  return time.monotonic() - age
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,147 @@
+"""Compares this code with golden files of the TF1 code.
+
+  python -m maml_tf.legacy.compare FILE.npz [...] [--dtype=float32] [--tolerance=1e-8]
+      [--tasks_at_once=N] [--xla=on]
+
+Prints a table per file, and at the end one line of JSON per file. Exits 1 where an
+error is above the tolerance, and 2 for a file that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from typing import List, Optional
+
+from maml_tf.config import DTYPES, XLA_CHOICES, ConfigError
+from maml_tf.legacy import golden as golden_files
+from maml_tf.legacy.golden import GoldenError
+
+PASSED, FAILED, UNUSABLE = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+  """Answers a mistake in one sentence."""
+
+  def error(self, message):
+    print(f'maml_tf.legacy.compare: {message.rstrip(".")}; --help shows the usage.',
+          file=sys.stderr)
+    raise SystemExit(UNUSABLE)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+  """The exit code: 0 all passed, 1 one did not, 2 one could not be used."""
+  options = _parser().parse_args(argv)
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+  import tensorflow as tf
+
+  from maml_tf.legacy import comparison
+  # Every file needs functions of its own, which TensorFlow takes for a mistake.
+  tf.get_logger().setLevel('ERROR')
+  tolerance = (comparison.TOLERANCES[options.dtype] if options.tolerance is None
+               else options.tolerance)
+  summaries, codes = [], []
+  for path in options.files:
+    try:
+      compared = comparison.compare(
+          golden_files.read(path), dtype=options.dtype,
+          tasks_at_once=options.tasks_at_once, xla=options.xla)
+    except (GoldenError, ConfigError) as error:
+      print(f'maml_tf.legacy.compare: {error}', file=sys.stderr)
+      codes.append(UNUSABLE)
+      continue
+    print(table(compared, tolerance), end='\n\n', flush=True)
+    summaries.append(summary(compared, tolerance))
+    codes.append(PASSED if summaries[-1]['passed'] else FAILED)
+  for line in summaries:
+    print(json.dumps(line))
+  return max(codes)
+
+
+def table(compared, tolerance: float) -> str:
+  """One line per quantity, with the largest error and the tensor that has it."""
+  config = compared.config
+  lines = [f'{compared.path}: {_described(config)}',
+           f'{"quantity":<28} {"tensors":>7}  {"largest error":>13}  where']
+  for quantity in compared.quantities:
+    notes = [quantity.where] if quantity.where else []
+    if quantity.absolute:
+      notes.append('(absolute)')
+    if not quantity.judged:
+      notes.append('(not judged)')
+    lines.append(f'{quantity.name:<28} {quantity.tensors:>7}  {quantity.error:>13.1e}  '
+                 f'{" ".join(notes)}'.rstrip())
+  if compared.others:
+    lines.append(f'not compared, since unknown: {", ".join(compared.others)}')
+  verdict = 'passed' if compared.passed(tolerance) else 'FAILED'
+  lines.append(f'{verdict}: largest error {compared.max_relative_error:.1e}, '
+               f'tolerance {tolerance:.0e}')
+  return '\n'.join(lines)
+
+
+def summary(compared, tolerance: float) -> dict:
+  """What the line of JSON holds; null stands for a number that is not finite."""
+  def number(value: float) -> Optional[float]:
+    return value if math.isfinite(value) else None
+  return {'file': compared.path,
+          'max_relative_error': number(compared.max_relative_error),
+          'quantities': {quantity.name: number(quantity.error)
+                         for quantity in compared.quantities},
+          'passed': compared.passed(tolerance),
+          'tolerance': tolerance, 'dtype': compared.config.learner.dtype}
+
+
+def _described(config) -> str:
+  task, learner, inner = config.task, config.learner, config.inner_loop
+  words = [task.datasource]
+  if config.is_classification:
+    words.append(f'{task.num_classes}-way')
+    if learner.conv:
+      words.append(f'{learner.num_filters} filters')
+      words.append('max-pool' if learner.max_pool else 'strides')
+    else:
+      words.append('fully connected')
+  words += [f'{task.update_batch_size}-shot', f'norm {learner.norm}',
+            f'{inner.num_updates} inner steps of {inner.update_lr}']
+  if inner.stop_grad:
+    words.append('first order')
+  if config.training.baseline != 'None':
+    words.append(config.training.baseline)
+  return ', '.join([*words, learner.dtype])
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(prog='python -m maml_tf.legacy.compare', description=__doc__,
+                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
+  parser.add_argument('--dtype', choices=DTYPES, default='float64',
+                      help='precision of the computation; default float64')
+  parser.add_argument('--tolerance', type=_tolerance, metavar='NUMBER',
+                      help='largest error that passes; default 1e-8 in float64, and 1e-3 '
+                           'in float32, where the losses alone are judged')
+  parser.add_argument('--tasks_at_once', type=_count, default=0, metavar='N',
+                      help='tasks computed together; default 0: chosen for the net')
+  parser.add_argument('--xla', choices=XLA_CHOICES, default='auto',
+                      help='compilation with XLA; default auto: where there is a GPU')
+  return parser
+
+
+def _tolerance(text: str) -> float:
+  value = float(text)
+  if not (math.isfinite(value) and value >= 0):
+    raise argparse.ArgumentTypeError(f'{text} must be a finite number, 0 or more')
+  return value
+
+
+def _count(text: str) -> int:
+  value = int(text)
+  if value < 0:
+    raise argparse.ArgumentTypeError(f'{text} must be a whole number, 0 or more')
+  return value
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,134 @@
+"""Converts checkpoints between the TF1 code and this project, bit for bit.
+
+  python -m maml_tf.legacy.convert --legacy_checkpoint=PATH --out=FOLDER [FLAGS]
+  python -m maml_tf.legacy.convert --to_legacy --out=FOLDER [FLAGS]
+
+FLAGS are those of `main.py` that describe the net and the run. The first command
+writes a run of this project below FOLDER, which `main.py --logdir=FOLDER FLAGS` tests
+or goes on training (with a new state of the optimizer: the TF1 code saves none). The
+second writes the run that FLAGS (and --logdir, --test_iter, --test_checkpoint) name as
+FOLDER/modelITERATION. Exits 2, with one sentence, where that is not possible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from typing import List, Optional
+
+import flags
+from maml_tf.config import Config, ConfigError
+
+DONE, REFUSED = 0, 2
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+  """The exit code: 0 done, 2 refused."""
+  options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
+  # Nothing is trained here, so --test_iter is allowed.
+  config = flags.main_config(['main.py', '--train=False', *rest])
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+  from maml_tf.training.checkpoints import CheckpointError
+  try:
+    if options.to_legacy:
+      path = to_legacy(config, options.out)
+    else:
+      path = from_legacy(config, options.out)
+  except (ConfigError, CheckpointError) as error:
+    print(f'maml_tf.legacy.convert: {error}', file=sys.stderr)
+    return REFUSED
+  print(f'Written: {path}')
+  if not options.to_legacy:
+    print(f'Test it with the same flags: python main.py --train=False --logdir={options.out}'
+          ' ...')
+  return DONE
+
+
+def from_legacy(config: Config, out: str) -> str:
+  """Writes a TF1 checkpoint as a run of this project; the path of its checkpoint.
+
+  Args:
+    config: the net, the run, and in `run.legacy_checkpoint` the TF1 checkpoint.
+    out: the `logdir` of the new run.
+
+  Raises:
+    ConfigError: without a TF1 checkpoint, or where `out` cannot be written.
+    CheckpointError: where the TF1 checkpoint cannot be read or does not fit, or where
+      the run exists.
+  """
+  from maml_tf import experiment
+  from maml_tf.legacy import checkpoint
+  from maml_tf.training import checkpoints, trainer
+  if config.run.legacy_checkpoint is None:
+    raise ConfigError('--legacy_checkpoint is not given: it must name the checkpoint of '
+                      'the TF1 code to convert; for the other direction give --to_legacy.')
+  source = checkpoint.resolve_path(config.run.legacy_checkpoint)
+  model = experiment.build_model(config)
+  model.meta_parameters.assign(
+      checkpoint.read(source, model.learner, config.learner.dtype))
+  run = dataclasses.replace(config.run, logdir=out, legacy_checkpoint=None)
+  config = dataclasses.replace(config, run=run)
+  folder = checkpoints.experiment_folder(config)
+  if os.path.exists(folder) and os.listdir(folder):
+    raise checkpoints.CheckpointError(f'{folder} is there already: choose another --out.')
+  checkpoints.prepare_folder(config)
+  # All that training saves, so that it can go on from here.
+  pretraining = trainer.compile_model(config, experiment.build_pretraining(config, model))
+  trainer.compile_model(config, model)
+  written = checkpoints.Checkpoints(
+      folder, parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
+      meta_optimizer=model.optimizer)
+  return written.save(checkpoint.iteration_of(source) or 0)
+
+
+def to_legacy(config: Config, out: str) -> str:
+  """Writes the checkpoint that `main.py` would test as one of the TF1 code; its path.
+
+  Args:
+    config: of the run.
+    out: folder of the TF1 checkpoint.
+
+  Raises:
+    ConfigError: for a TF1 checkpoint among the flags.
+    CheckpointError: where there is no such checkpoint, it does not fit, or `out` has a
+      checkpoint of that iteration or cannot be written.
+  """
+  from maml_tf import experiment
+  from maml_tf.legacy import checkpoint
+  from maml_tf.training import checkpoints
+  if config.run.legacy_checkpoint is not None:
+    raise ConfigError('--legacy_checkpoint does not fit --to_legacy, which converts a run '
+                      'of this project: leave one of them out.')
+  model = experiment.build_model(config)
+  source = checkpoints.restore_for_test(checkpoints.experiment_folder(config), config,
+                                        parameters=model.meta_parameters)
+  path = os.path.join(out, f'model{checkpoints.iteration_of(source)}')
+  if os.path.exists(path + '.index'):
+    raise checkpoints.CheckpointError(f'{path} is there already: choose another --out.')
+  checkpoint.write(path, model.learner, model.meta_parameters.arrays())
+  return path
+
+
+class _Parser(argparse.ArgumentParser):
+  """Answers a mistake in one sentence."""
+
+  def error(self, message):
+    print(f'maml_tf.legacy.convert: {message.rstrip(".")}; --help shows the usage.',
+          file=sys.stderr)
+    raise SystemExit(REFUSED)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(prog='python -m maml_tf.legacy.convert', description=__doc__,
+                   formatter_class=argparse.RawDescriptionHelpFormatter,
+                   allow_abbrev=False)
+  parser.add_argument('--out', required=True, metavar='FOLDER', help='where to write')
+  parser.add_argument('--to_legacy', action='store_true',
+                      help="from this project to the TF1 code's format")
+  return parser
+
+
+if __name__ == '__main__':
+  sys.exit(main())

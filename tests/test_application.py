@@ -1,0 +1,189 @@
+"""What `main.py` does with a configuration, without a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import main
+from maml_tf import application
+from maml_tf.training import callbacks
+from maml_tf.training.checkpoints import experiment_folder
+
+OUTPUT = ['Device: ', 'MAML, FullyConnected: 1,761 parameters', 'Experiment folder: ',
+          'Test: 6 tasks, ', 'Written: ']
+
+
+def the_sentence(err):
+  """The one on stderr that is of the program; there must be no other."""
+  lines = [line for line in err.replace('\r', '\n').splitlines() if 'main.py: ' in line]
+  assert len(lines) == 1, err
+  assert 'Traceback' not in err
+  return lines[0]
+
+
+def call(capsys, *arguments):
+  """(exit code, stdout, the sentence on stderr) of a command line that is refused."""
+  try:
+    code = main.main(['main.py', *arguments])
+  except SystemExit as exit_:
+    code = exit_.code
+  output = capsys.readouterr()
+  return code, output.out, the_sentence(output.err)
+
+
+def test_it_trains_and_then_tests(small_config, capsys):
+  config = small_config(metatrain_iterations=40)
+  assert application.run(config) == application.DONE == 0
+  output = capsys.readouterr()
+  positions = [output.out.index(text) for text in OUTPUT]
+  assert positions == sorted(positions)
+  folder = experiment_folder(config)
+  files = {name for name in os.listdir(folder) if not name.startswith('events')}
+  assert files == {
+      'checkpoint', 'config.json', 'fitted_curves.png', 'model-40.index',
+      'model-40.data-00000-of-00001', 'test_ubs5_stepsize0.01.csv',
+      'test_ubs5_stepsize0.01.json'}
+  assert f'{folder}/model-40, ' in output.out
+
+
+def test_a_signal_saves_and_says_how_to_go_on(small_config, capsys, monkeypatch):
+  original = callbacks.StopOnSignal.after_iterations
+
+  def after_iterations(self, before, now, logs):
+    if now == 200:
+      signal.raise_signal(signal.SIGTERM)
+    original(self, before, now, logs)
+  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  config = small_config(metatrain_iterations=400, log=False)
+  assert application.run(config) == 0
+  folder = experiment_folder(config)
+  out = capsys.readouterr().out
+  assert (f'Stopped by SIGTERM at iteration 200 of 400; saved as {folder}/model-200. The same '
+          'command goes on from there.') in out
+  assert 'Test: ' not in out
+  assert not [name for name in os.listdir(folder) if name.endswith('.csv')]
+
+
+def test_a_loss_that_is_not_finite_is_a_failure(small_config, capsys):
+  config = small_config(metatrain_iterations=100, meta_lr=1e30)
+  assert application.run(config) == application.FAILED == 1
+  sentence = the_sentence(capsys.readouterr().err)
+  assert 'meta-gradient of iteration 2 is not finite' in sentence
+  assert 'lower --meta_lr' in sentence
+
+
+def test_ctrl_c_in_the_test_is_not_a_traceback(small_config, capsys, monkeypatch):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+  monkeypatch.setattr(application, 'test', interrupted)
+  assert application.run(small_config(train=False)) == 130
+  assert 'main.py: interrupted' in the_sentence(capsys.readouterr().err)
+
+
+# What is refused: exit code 2, one sentence.
+
+@pytest.fixture
+def arguments(tmp_path, sample_data):
+  """The flags of a small run, of a data source."""
+  def of(datasource='sinusoid', logdir='logs'):
+    flags = [f'--datasource={datasource}', f'--logdir={tmp_path / logdir}',
+             '--meta_batch_size=2', '--num_validation_tasks=2', '--num_test_tasks=2',
+             '--metatrain_iterations=0', '--test_num_updates=1']
+    if datasource != 'sinusoid':
+      flags += [f'--data_dir={sample_data(datasource)}', '--num_classes=3',
+                '--train_query_size=1', '--num_filters=2']
+    return flags
+  return of
+
+
+def test_a_test_without_a_checkpoint_is_refused(arguments, capsys):
+  code, _, sentence = call(capsys, *arguments(), '--train=False')
+  assert code == 2
+  assert 'There is no checkpoint to test in' in sentence and 'train first' in sentence
+
+
+def test_another_configuration_is_refused_with_what_differs(arguments, capsys):
+  assert main.main(['main.py', *arguments()]) == 0
+  code, _, sentence = call(capsys, *arguments(), '--xla=off')
+  assert code == 2
+  assert '(training.xla auto -> off)' in sentence and '--resume=False' in sentence
+  # And an iteration that was not kept.
+  code, _, sentence = call(capsys, *arguments(), '--train=False', '--test_iter=500')
+  assert code == 2
+  assert '--test_iter=500: there is no checkpoint' in sentence and 'has [0]' in sentence
+
+
+def test_without_resume_the_earlier_run_is_kept_aside(arguments, capsys, tmp_path):
+  assert main.main(['main.py', *arguments()]) == 0
+  [folder] = (tmp_path / 'logs').iterdir()
+  assert main.main(['main.py', *arguments(), '--xla=off', '--resume=False']) == 0
+  aside = folder.with_name(f'{folder.name}.previous1')
+  assert f'The earlier run was moved to {aside}' in capsys.readouterr().out
+  for path in (folder, aside):
+    assert (path / 'model-0.index').exists()
+    assert (path / 'test_ubs5_stepsize0.001.csv').exists()
+  assert '"xla": "auto"' in (aside / 'config.json').read_text()
+  assert '"xla": "off"' in (folder / 'config.json').read_text()
+
+
+@pytest.mark.parametrize('datasource', ['omniglot', 'miniimagenet'])
+@pytest.mark.parametrize('train', ['True', 'False'])
+def test_missing_prepared_data_are_refused(datasource, train, arguments, tmp_path, capsys):
+  flags = arguments(datasource)
+  assert main.main(['main.py', *flags]) == 0   # so that there is a checkpoint to test
+  capsys.readouterr()
+  code, _, sentence = call(capsys, *flags, f'--train={train}',
+                           f'--data_dir={tmp_path / "nowhere"}')
+  assert code == 2
+  assert f"{tmp_path / 'nowhere'}" in sentence
+  assert f'python data_scripts/prepare_{datasource}.py' in sentence
+
+
+@pytest.mark.parametrize('given, named', [
+    (['--num_classes=5', '--test_set=True'], '--num_classes=5 is larger than the val split'),
+    (['--update_batch_size=4', '--train_query_size=9'], 'need 13 images of a class')])
+def test_prepared_data_that_are_too_small_are_refused(given, named, arguments, capsys):
+  code, _, sentence = call(capsys, *arguments('omniglot'), *given)
+  assert code == 2 and named in sentence
+
+
+def test_a_damaged_checkpoint_is_refused(arguments, capsys, tmp_path):
+  assert main.main(['main.py', *arguments()]) == 0
+  [folder] = (tmp_path / 'logs').iterdir()
+  (folder / 'model-0.data-00000-of-00001').write_bytes(b'short')
+  capsys.readouterr()
+  for more in ([], ['--train=False']):
+    code, _, sentence = call(capsys, *arguments(), *more)
+    assert code == 2 and 'or is damaged' in sentence
+
+
+def test_a_logdir_that_cannot_be_written_is_refused(arguments, capsys, tmp_path):
+  (tmp_path / 'file').write_text('')
+  code, _, sentence = call(capsys, *arguments(logdir='file'))
+  assert code == 2 and 'choose another --logdir' in sentence
+
+
+def test_a_group_that_does_not_divide_is_refused(arguments, capsys):
+  code, _, sentence = call(capsys, *arguments(), '--meta_batch_size=4', '--tasks_at_once=3')
+  assert code == 2 and '--tasks_at_once=3 does not divide --meta_batch_size=4' in sentence
+
+
+def test_the_oracle_and_the_pre_trained_baseline_run(arguments, tmp_path, capsys):
+  """All of their training is pre-training, on the support set."""
+  for baseline, inputs in (('None', 1), ('oracle', 3)):
+    flags = [flag for flag in arguments(logdir=baseline) if 'metatrain' not in flag]
+    assert main.main(['main.py', *flags, f'--baseline={baseline}', '--pretrain_iterations=5',
+                      '--metatrain_iterations=0']) == 0
+    [folder] = (tmp_path / baseline).iterdir()
+    reader = tf.train.load_checkpoint(str(folder / 'model-5'))
+    shapes = [shape for name, shape in reader.get_variable_to_shape_map().items()
+              if name.startswith('parameters')]
+    assert [inputs, 40] in shapes
+    rows = np.loadtxt(folder / 'test_ubs5_stepsize0.001.csv', delimiter=',', skiprows=1)
+    assert rows.shape == (3, 2) and np.isfinite(rows).all()
+  assert '2.41' in capsys.readouterr().out

@@ -1,0 +1,339 @@
+"""What happens around the meta-steps: counting, signals, summaries, validation, the bar."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from maml_tf import devices, experiment
+from maml_tf.meta_learner import named_means
+from maml_tf.training import callbacks, optional_addons, trainer
+from maml_tf.training.checkpoints import prepare_folder
+
+needs_addons = pytest.mark.skipif(optional_addons.tensorflow_addons() is None,
+                                  reason='TensorFlow Addons needs Keras 2')
+
+
+@given(st.integers(1, 50), st.integers(0, 200), st.integers(0, 200))
+def test_passed_is_true_where_a_multiple_was_reached(interval, before, more):
+  expected = any(step % interval == 0 for step in range(before + 1, before + more + 1))
+  assert callbacks.passed(interval, before, before + more) == expected
+
+
+class Recorder(callbacks.IterationCallback):
+
+  def __init__(self, first_iteration):
+    super().__init__(first_iteration)
+    self.calls = []
+
+  def after_iterations(self, before, now, logs):
+    self.calls.append((before, now))
+    assert np.isfinite(float(logs['loss']))
+
+
+@pytest.mark.parametrize('steps, count, first, expected', [
+    (100, 250, 0, [(0, 100), (100, 200), (200, 250)]),
+    (100, 200, 300, [(300, 400), (400, 500)]),
+    (100, 30, 70, [(70, 100)]),
+    (1, 2, 5, [(5, 6), (6, 7)])])
+def test_iterations_are_counted_over_executions_of_several_steps(
+    steps, count, first, expected, small_config):
+  """Keras 3 gives the last, smaller execution the number of a full one."""
+  config = small_config()
+  model = experiment.build_model(config)
+  model.compile('sgd', steps_per_execution=steps)
+  recorder = Recorder(first)
+  model.fit(experiment.training_generator(config).dataset(first, count),
+            callbacks=[recorder], verbose=0)
+  assert recorder.calls == expected
+  assert recorder.iteration == first + count
+  assert int(model.optimizer.iterations.numpy()) == count
+
+
+# Signals.
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_the_handlers_come_back(number, capsys):
+  before = {each: signal.getsignal(each) for each in callbacks.Signals.SIGNALS}
+  with callbacks.Signals() as signals:
+    assert signals.received is None
+    signal.raise_signal(number)
+    assert signals.received == number
+  assert {each: signal.getsignal(each) for each in before} == before
+  assert f'{signal.Signals(number).name}: stopping after this step' in capsys.readouterr().err
+
+
+def test_the_second_ctrl_c_interrupts_at_once():
+  with pytest.raises(KeyboardInterrupt):
+    with callbacks.Signals():
+      signal.raise_signal(signal.SIGINT)
+      signal.raise_signal(signal.SIGINT)
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_gives_the_handlers_back():
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(ZeroDivisionError):
+    with callbacks.Signals():
+      raise ZeroDivisionError
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_before_the_first_step_stops_after_it(small_config, monkeypatch):
+  """It arrives while the graph is still being made."""
+  original = callbacks.IterationCallback.on_train_begin
+
+  def on_train_begin(self, logs=None):
+    original(self, logs)
+    if isinstance(self, callbacks.SaveCheckpoints):
+      signal.raise_signal(signal.SIGTERM)
+  monkeypatch.setattr(callbacks.SaveCheckpoints, 'on_train_begin', on_train_begin)
+  config = small_config(metatrain_iterations=300, log=False)
+  result = trainer.train(config, experiment.build_model(config), prepare_folder(config))
+  assert (result.iteration, result.interrupted_by) == (100, 'SIGTERM')
+
+
+def test_a_signal_at_the_end_of_pre_training_is_not_lost(small_config, monkeypatch):
+  original = trainer.experiment.training_generator
+  config = small_config('sinusoid', pretrain_iterations=100, metatrain_iterations=100,
+                        log=False)
+
+  class Generator:
+    """The second phase asks for its data after the first one has ended."""
+
+    def __init__(self, generator):
+      self._generator = generator
+      self.batch = generator.batch
+
+    def dataset(self, first, count):
+      if first == 100:
+        signal.raise_signal(signal.SIGTERM)
+      return self._generator.dataset(first, count)
+  monkeypatch.setattr(trainer.experiment, 'training_generator',
+                      lambda config: Generator(original(config)))
+  result = trainer.train(config, experiment.build_model(config), prepare_folder(config))
+  assert result.interrupted_by == 'SIGTERM'
+  assert result.iteration == 200   # one execution of 100 steps was begun
+
+
+# Summaries.
+
+KINDS = {'sinusoid': ['loss'], 'omniglot': ['loss', 'accuracy']}
+
+
+def legacy_names(kinds, updates):
+  """As the TF1 code writes them."""
+  names = [f'Pre-update {kind}' for kind in kinds]
+  return names + [f'Post-update {kind}, step {step}' for kind in kinds
+                  for step in range(1, updates + 1)]
+
+
+def legacy_tags(prefix, kinds, updates):
+  """What TensorFlow 1 makes of those names."""
+  tags = set()
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for name in legacy_names(kinds, updates):
+      summary = tf.compat.v1.summary.scalar(prefix + name, tf.constant(1.0))
+      message = tf.compat.v1.Summary.FromString(session.run(summary))
+      tags.add(message.value[0].tag)
+  return tags
+
+
+@pytest.mark.parametrize('datasource', KINDS)
+def test_the_events_are_those_of_the_tf1_code(datasource, small_config, read_events,
+                                              monkeypatch):
+  """And for images there is a picture of sample tasks."""
+  monkeypatch.setattr(callbacks, 'SUMMARY_INTERVAL', 2)
+  config = small_config(datasource, num_updates=2, metatrain_iterations=5,
+                        validation_interval=4)
+  model, folder = experiment.build_model(config), prepare_folder(config)
+  trainer.train(config, model, folder)
+  events = read_events(folder)
+  for prefix, steps in (('metatrain_', [0, 2, 4]), ('metaval_', [4])):
+    tags = legacy_tags(prefix, KINDS[datasource], updates=2)
+    assert f'{prefix}Post-update_loss__step_1' in tags
+    tags |= {f'{prefix}Query_{kind}_before_update' for kind in KINDS[datasource]}
+    assert {tag for tag in events if tag.startswith(prefix)} == tags
+    for tag in tags:
+      assert [step for step, _ in events[tag]] == steps, tag
+      assert all(np.isfinite(value) for _, value in events[tag])
+  pictures = {tag for tag in events if not tag.startswith('meta')}
+  assert pictures == ({'sample_tasks'} if datasource == 'omniglot' else set())
+  if pictures:
+    check_sample_tasks(events['sample_tasks'], folder)
+
+
+def check_sample_tasks(written, folder):
+  [(step, value)] = written
+  width, height, png = value
+  picture = Image.open(io.BytesIO(png))
+  picture.load()
+  assert step == 0
+  assert picture.size == (int(width), int(height))
+  with open(f'{folder}/sample_tasks.png', 'rb') as file:
+    assert file.read() == png
+
+
+def test_the_scalars_are_written_as_tensorflow_does(tmp_path, read_events):
+  """Its own function needs TensorBoard, and so does this comparison."""
+  pytest.importorskip('tensorboard')
+  ours, theirs = tmp_path / 'ours', tmp_path / 'theirs'
+  writer = tf.summary.create_file_writer(str(ours))
+  callbacks.write_summaries(writer, 'metatrain_', 7, {'a_b': tf.constant(0.25, tf.float64)})
+  writer.close()
+  with tf.summary.create_file_writer(str(theirs)).as_default(step=7):
+    tf.summary.scalar('metatrain_a_b', 0.25)
+    tf.summary.flush()
+  def written(folder):
+    [path] = folder.iterdir()
+    records = list(tf.data.TFRecordDataset(str(path)))
+    return tf.compat.v1.Event.FromString(records[1].numpy())
+  one, other = written(ours), written(theirs)
+  assert one.summary == other.summary
+  assert one.step == other.step == 7
+  assert read_events(ours) == {'metatrain_a_b': [(7, 0.25)]}
+
+
+def test_the_training_summaries_measure_the_batch_that_is_next(
+    small_config, read_events, monkeypatch):
+  """With the parameters of then: those of the checkpoint of that iteration."""
+  monkeypatch.setattr(callbacks, 'SUMMARY_INTERVAL', 50)
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 50)
+  config = small_config(num_updates=2, metatrain_iterations=100)
+  model, folder = experiment.build_model(config), prepare_folder(config)
+  trainer.train(config, model, folder)
+  events, generator = read_events(folder), experiment.training_generator(config)
+  for iteration in (50, 100):
+    tf.train.Checkpoint(parameters=model.meta_parameters).restore(
+        f'{folder}/model-{iteration}').expect_partial()
+    expected = named_means(model.task_results(generator.batch(iteration), 2))
+    for name, value in expected.items():
+      written = dict(events[f'metatrain_{name}'])[iteration]
+      np.testing.assert_allclose(written, value, rtol=1e-5, err_msg=name)
+
+
+# Validation.
+
+class Recorded:
+  """An evaluator and the checkpoints in one: it knows the scores, and notes the offers."""
+
+  def __init__(self, losses):
+    self._losses = iter(losses)
+    self.offers = []
+
+  def __call__(self):
+    from maml_tf.meta_learner import TaskResults
+    loss = np.full([2, 2], next(self._losses))
+    return TaskResults(loss[:, 0], None, loss, None)
+
+  def offer_best(self, iteration, score):
+    self.offers.append((iteration, score))
+
+
+def test_validation_comes_at_multiples_of_its_interval(small_config):
+  model = experiment.build_model(small_config())
+  recorded = Recorded([3.0, 2.0, 5.0])
+  validation = callbacks.Validation(20, 25, recorded, recorded)
+  validation.set_model(model)
+  for before, now in ((20, 24), (24, 25), (25, 49), (49, 80), (80, 99), (99, 101)):
+    validation.after_iterations(before, now, {})
+  assert recorded.offers == [(25, -3.0), (80, -2.0), (101, -5.0)]
+
+
+# The progress bar.
+
+def fit(config, count, bar):
+  model = experiment.build_model(config)
+  model.compile('sgd', steps_per_execution=100)
+  model.fit(experiment.training_generator(config).dataset(0, count), verbose=0,
+            callbacks=[bar])
+
+
+@needs_addons
+def test_the_bar_counts_every_step(small_config, capsys):
+  bar = callbacks.progress_bar()
+  fit(small_config(), 250, bar)
+  assert bar.num_samples_seen == bar.steps_so_far == 250
+  err = capsys.readouterr().err
+  assert '250/250' in err and 'loss: ' in err
+
+
+@needs_addons
+def test_the_bar_of_a_run_that_was_stopped_is_not_complete(small_config, capsys):
+  class Stop(tf.keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+      self.model.stop_training = True
+  config = small_config()
+  model = experiment.build_model(config)
+  model.compile('sgd', steps_per_execution=100)
+  model.fit(experiment.training_generator(config).dataset(0, 250), verbose=0,
+            callbacks=[callbacks.progress_bar(), Stop()])
+  err = capsys.readouterr().err
+  assert '100/250' in err and '250/250' not in err
+
+
+def test_without_addons_keras_s_bar_is_used_and_said_to_be_once(
+    small_config, monkeypatch, capsys):
+  monkeypatch.setattr(callbacks, 'tensorflow_addons', lambda: None)
+  callbacks._say_once.cache_clear()
+  config = small_config(pretrain_iterations=3, metatrain_iterations=3, log=False)
+  trainer.train(config, experiment.build_model(config), prepare_folder(config))
+  output = capsys.readouterr()
+  assert output.err.count('TensorFlow Addons is not installed') == 1
+  assert output.err.count("Keras's own progress bar is used") == 1
+  assert '3/3' in output.out and 'loss: ' in output.out
+
+
+def test_addons_that_cannot_be_imported_are_none(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tensorflow_addons', None)   # makes `import` fail
+  optional_addons.tensorflow_addons.cache_clear()
+  try:
+    assert optional_addons.tensorflow_addons() is None
+  finally:
+    optional_addons.tensorflow_addons.cache_clear()
+
+
+# The device.
+
+def test_the_device_is_named():
+  expected = 'GPU (' if tf.config.list_physical_devices('GPU') else 'CPU'
+  assert devices.set_up().startswith(expected)
+
+
+def test_a_gpu_s_memory_grows(monkeypatch):
+  grown = []
+  monkeypatch.setattr(tf.config, 'list_physical_devices',
+                      lambda kind: [SimpleNamespace(name='first'),
+                                    SimpleNamespace(name='second')])
+  monkeypatch.setattr(tf.config.experimental, 'set_memory_growth',
+                      lambda gpu, grow: grown.append((gpu.name, grow)))
+  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
+                      lambda gpu: {'device_name': 'A100'} if gpu.name == 'first' else {})
+  assert devices.set_up() == 'GPU (A100, second)'
+  assert grown == [('first', True), ('second', True)]
+
+
+def test_a_gpu_in_use_is_left_as_it_is(monkeypatch):
+  def refuse(gpu, grow):
+    raise RuntimeError('Physical devices cannot be modified after being initialized')
+  monkeypatch.setattr(tf.config, 'list_physical_devices',
+                      lambda kind: [SimpleNamespace(name='card')])
+  monkeypatch.setattr(tf.config.experimental, 'set_memory_growth', refuse)
+  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
+                      lambda gpu: {'device_name': 'a card'})
+  assert devices.set_up() == 'GPU (a card)'
+
+
+def test_the_description_counts_the_parameters(small_config):
+  model = experiment.build_model(small_config())
+  # 1-40-40-1: weights and biases.
+  assert callbacks.describe(model) == 'MAML, FullyConnected: 1,761 parameters'

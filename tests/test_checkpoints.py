@@ -1,0 +1,334 @@
+"""What a run keeps on disk, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import experiment
+from maml_tf.config import ConfigError, from_values
+from maml_tf.training import callbacks, checkpoints
+from maml_tf.training.checkpoints import CheckpointError, Checkpoints, iteration_of
+
+ADVICE = 'train first'
+
+
+@pytest.fixture
+def kept(tmp_path):
+  """(checkpoints, the variable that is saved, the folder)."""
+  variable = tf.Variable(0.0)
+  return Checkpoints(str(tmp_path), value=variable), variable, tmp_path
+
+
+def names(folder):
+  return sorted((path.stem for path in Path(folder).glob('model-*.index')),
+                key=iteration_of)
+
+
+def value_in(prefix):
+  return float(tf.train.load_checkpoint(str(prefix)).get_tensor(
+      'value/.ATTRIBUTES/VARIABLE_VALUE'))
+
+
+def test_the_paper_s_code_saves_every_thousand_iterations_and_keeps_ten():
+  assert (callbacks.SAVE_INTERVAL, checkpoints.KEPT) == (1000, 10)
+
+
+def test_the_last_ten_checkpoints_are_kept(kept):
+  saved, variable, folder = kept
+  for iteration in range(1, 14):
+    variable.assign(iteration)
+    assert saved.save(iteration * 1000) == os.path.join(folder, f'model-{iteration}000')
+  assert names(folder) == [f'model-{iteration}000' for iteration in range(4, 14)]
+  assert saved.iterations == [iteration * 1000 for iteration in range(4, 14)]
+  assert [value_in(folder / name) for name in names(folder)] == list(range(4, 14))
+
+
+def test_an_iteration_is_saved_once(kept):
+  saved, variable, folder = kept
+  first = saved.save(5)
+  written = os.stat(f'{first}.index').st_mtime_ns
+  variable.assign(1.0)
+  assert saved.save(5) == first
+  assert os.stat(f'{first}.index').st_mtime_ns == written
+
+
+def test_a_new_process_knows_what_was_saved_before_it(kept):
+  saved, variable, folder = kept
+  for iteration in range(1, 10):
+    saved.save(iteration)
+  again = Checkpoints(str(folder), value=variable)
+  again.save(10)
+  again.save(11)
+  assert names(folder) == [f'model-{iteration}' for iteration in range(2, 12)]
+
+
+def test_the_best_is_kept_apart_and_no_worse_one_replaces_it(kept):
+  saved, variable, folder = kept
+  offers = [(10, 0.3), (20, 0.5), (30, 0.4), (40, 0.5), (50, float('nan'))]
+  accepted = []
+  for iteration, score in offers:
+    variable.assign(iteration)
+    accepted.append(saved.offer_best(iteration, score))
+  assert accepted == [True, True, False, False, False]
+  assert names(folder / 'best') == ['model-20']
+  assert value_in(folder / 'best' / 'model-20') == 20
+  assert names(folder) == []
+
+
+def test_the_best_outlives_the_last_ten(kept):
+  saved, _, folder = kept
+  saved.offer_best(1, 0.9)
+  for iteration in range(2, 14):
+    saved.offer_best(iteration, 0.1)
+    saved.save(iteration)
+  assert names(folder / 'best') == ['model-1']
+
+
+def test_the_best_score_is_remembered_after_a_resume(kept):
+  saved, variable, folder = kept
+  saved.offer_best(10, 0.5)
+  saved.save(11)
+  again = Checkpoints(str(folder), value=variable)
+  assert again.restore_latest() == 11
+  assert not again.offer_best(20, 0.4)
+  assert names(folder / 'best') == ['model-10']
+  assert again.offer_best(30, 0.6)
+  assert names(folder / 'best') == ['model-30']
+
+
+def test_there_is_nothing_to_restore_in_a_new_folder(kept):
+  saved, variable, _ = kept
+  assert saved.restore_latest() == 0
+  assert float(variable.numpy()) == 0.0
+
+
+def test_the_newest_checkpoint_is_restored(kept):
+  saved, variable, folder = kept
+  for iteration in (900, 1000):   # as text '900' is above '1000'
+    variable.assign(iteration)
+    saved.save(iteration)
+  other = tf.Variable(0.0)
+  assert Checkpoints(str(folder), value=other).restore_latest() == 1000
+  assert float(other.numpy()) == 1000.0
+
+
+def test_the_folder_may_be_moved(kept, tmp_path):
+  saved, variable, folder = kept
+  variable.assign(7.0)
+  saved.save(3)
+  saved.offer_best(3, 1.0)
+  moved = tmp_path / 'elsewhere'
+  moved.mkdir()
+  for entry in folder.iterdir():
+    if entry != moved:
+      shutil.move(str(entry), moved)
+  other = tf.Variable(0.0)
+  assert Checkpoints(str(moved), value=other).restore_latest() == 3
+  assert float(other.numpy()) == 7.0
+  assert tf.train.latest_checkpoint(str(moved / 'best')) == str(moved / 'best' / 'model-3')
+
+
+@pytest.mark.parametrize('objects', [
+    dict(value=tf.Variable([0.0, 0.0])),                    # another shape
+    dict(value=tf.Variable(0.0), more=tf.Variable(0.0)),    # something that is not there
+    dict(other=tf.Variable(0.0)),                           # something that is left over
+])
+def test_a_checkpoint_that_does_not_fit_is_refused(kept, objects):
+  saved, _, folder = kept
+  saved.save(1)
+  with pytest.raises(CheckpointError, match='model-1 does not fit') as error:
+    Checkpoints(str(folder), **objects).restore_latest()
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('suffix', ['.index', '.data-00000-of-00001'])
+@pytest.mark.parametrize('kept_bytes', [0, 20, -20])
+def test_a_damaged_checkpoint_is_refused(kept, suffix, kept_bytes):
+  saved, variable, folder = kept
+  file = Path(saved.save(1) + suffix)
+  file.write_bytes(file.read_bytes()[:kept_bytes])
+  with pytest.raises(CheckpointError, match='optimizer, or is damaged: ') as error:
+    Checkpoints(str(folder), value=variable).restore_latest()
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('path, iteration', [('model-7', 7), ('a-3/model-12000', 12000)])
+def test_the_iteration_is_in_the_name(path, iteration):
+  assert iteration_of(path) == iteration
+
+
+# The experiment's folder.
+
+def changed(config, **values):
+  flat = {name: value for section in config.to_dict().values()
+          for name, value in section.items()}
+  return from_values({**flat, **values})
+
+
+def test_the_configuration_is_written_beside_the_checkpoints(small_config):
+  config = small_config()
+  folder = checkpoints.prepare_folder(config)
+  assert folder == os.path.join(config.run.logdir, config.experiment_name)
+  with open(os.path.join(folder, 'config.json'), encoding='utf-8') as file:
+    assert json.load(file) == config.to_dict()
+  assert checkpoints.stored_config(folder) == config
+  assert os.listdir(folder) == ['config.json']
+
+
+@pytest.mark.parametrize('values, named', [
+    (dict(seed=3), 'task.seed 3 -> 0'),
+    (dict(seed=3, test_num_updates=7), 'task.seed 3 -> 0'),
+    (dict(xla='on', meta_lr=0.5), 'training.meta_lr 0.5 -> 0.001, training.xla on -> auto'),
+])
+def test_a_run_of_another_configuration_is_refused(values, named, small_config):
+  config = small_config()
+  folder = checkpoints.prepare_folder(config)
+  stored = changed(config, **values).to_json()
+  Path(folder, 'config.json').write_text(stored)
+  with pytest.raises(ConfigError) as error:
+    checkpoints.prepare_folder(config)
+  assert f'another configuration ({named}):' in str(error.value)
+  assert '--resume=False' in str(error.value)
+  assert Path(folder, 'config.json').read_text() == stored
+
+
+def test_another_data_source_is_not_gone_on_with(small_config):
+  """Its folder may have the same name, where the values happen to be equal."""
+  values = dict(meta_batch_size=2, num_updates=2, update_lr=0.01, max_pool=True,
+                train_query_size=1)
+  mini = small_config('miniimagenet', **{**values, 'train_query_size': 15,
+                                         'update_batch_size': 1})
+  folder = checkpoints.prepare_folder(mini)
+  omniglot = small_config('omniglot', **values)
+  assert checkpoints.experiment_folder(omniglot) == folder
+  with pytest.raises(ConfigError, match='task.datasource miniimagenet -> omniglot'):
+    checkpoints.prepare_folder(omniglot)
+
+
+MAY_CHANGE = {
+    'data_dir': 'elsewhere', 'metatrain_iterations': 77, 'tasks_at_once': 2,
+    'validation_interval': 3, 'num_validation_tasks': 9, 'test_query_size': 3,
+    'test_set': True, 'test_checkpoint': 'best', 'num_test_tasks': 99,
+    'test_num_updates': 4, 'log': False}
+
+
+@pytest.mark.parametrize('name', MAY_CHANGE)
+def test_what_does_not_change_the_training_may_change(name, small_config):
+  config = small_config()
+  folder = checkpoints.prepare_folder(config)
+  other = changed(config, **{name: MAY_CHANGE[name]})
+  assert checkpoints.prepare_folder(other) == folder
+  assert checkpoints.stored_config(folder) == other
+
+
+def test_all_that_may_change_is_a_field_of_the_configuration(small_config):
+  fields = {field.name for section in small_config().to_dict()
+            for field in dataclasses.fields(getattr(small_config(), section))}
+  assert fields >= checkpoints.MAY_DIFFER
+  computing = {'seed', 'norm', 'num_filters', 'conv', 'dtype', 'update_lr', 'num_updates',
+               'stop_grad', 'baseline', 'pretrain_iterations', 'meta_batch_size', 'meta_lr',
+               'meta_optimizer', 'meta_gradient_clip', 'train_query_size'}
+  assert not computing & checkpoints.MAY_DIFFER
+
+
+def test_without_resume_the_earlier_run_is_moved_aside(small_config, capsys):
+  config = small_config(resume=False)
+  folder = Path(checkpoints.prepare_folder(config))
+  for number in (1, 2):
+    (folder / 'model-3.index').write_text(f'run {number}')
+    assert checkpoints.prepare_folder(config) == str(folder)
+    assert os.listdir(folder) == ['config.json']
+    aside = Path(f'{folder}.previous{number}')
+    assert sorted(os.listdir(aside)) == ['config.json', 'model-3.index']
+    assert (aside / 'model-3.index').read_text() == f'run {number}'
+    assert f'moved to {aside}' in capsys.readouterr().out
+
+
+def test_with_resume_nothing_is_moved(small_config):
+  config = small_config()
+  folder = Path(checkpoints.prepare_folder(config))
+  (folder / 'model-3.index').write_text('kept')
+  checkpoints.prepare_folder(config)
+  assert (folder / 'model-3.index').read_text() == 'kept'
+  assert os.listdir(config.run.logdir) == [folder.name]
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"task": {}}', '\udce4'])
+def test_a_damaged_configuration_is_refused(text, small_config):
+  config = small_config()
+  folder = Path(checkpoints.prepare_folder(config))
+  (folder / 'config.json').write_bytes(text.encode('utf-8', 'surrogateescape'))
+  with pytest.raises(CheckpointError, match='is not the configuration of a run') as error:
+    checkpoints.prepare_folder(config)
+  assert '\n' not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(small_config, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ConfigError, match='cannot be written .* choose another --logdir'):
+    checkpoints.prepare_folder(small_config(logdir=str(tmp_path / 'file')))
+
+
+# The checkpoint to test.
+
+@pytest.fixture
+def trained(small_config):
+  """(folder, config): checkpoints of iterations 1 to 3, whose first bias is the
+  iteration; 2 is the best."""
+  config = small_config(train=False)
+  folder = checkpoints.prepare_folder(config)
+  model = experiment.build_model(config)
+  saved = Checkpoints(folder, parameters=model.meta_parameters)
+  for iteration, score in ((1, 0.1), (2, 0.9), (3, 0.5)):
+    arrays = model.meta_parameters.arrays()
+    first = next(name for name, array in arrays.items() if array.ndim == 1)
+    model.meta_parameters.assign({**arrays, first: np.full_like(arrays[first], iteration)})
+    saved.offer_best(iteration, score)
+    saved.save(iteration)
+  return folder, config
+
+
+@pytest.mark.parametrize('given, iteration', [
+    (dict(), 3), (dict(test_checkpoint='latest'), 3), (dict(test_checkpoint='best'), 2),
+    (dict(test_iter=1), 1), (dict(test_iter=1, test_checkpoint='best'), 1)])
+def test_the_checkpoint_that_was_asked_for_is_restored(trained, given, iteration):
+  folder, config = trained
+  config = changed(config, **given)
+  model = experiment.build_model(config)
+  path = checkpoints.restore_for_test(folder, config, parameters=model.meta_parameters)
+  inside = 'best' if given == dict(test_checkpoint='best') else ''
+  assert path == os.path.join(folder, inside, f'model-{iteration}')
+  first = next(array for array in model.meta_parameters.arrays().values() if array.ndim == 1)
+  assert (first == iteration).all()
+
+
+def test_an_iteration_that_was_not_kept_is_refused_with_those_that_were(trained):
+  folder, config = trained
+  config = changed(config, test_iter=700)
+  with pytest.raises(CheckpointError, match=r'--test_iter=700: .* which has \[1, 2, 3\]'):
+    checkpoints.restore_for_test(folder, config)
+
+
+@pytest.mark.parametrize('given', [dict(), dict(test_checkpoint='best'), dict(test_iter=5)])
+def test_without_a_checkpoint_the_test_is_refused(given, small_config, tmp_path):
+  config = small_config(train=False, **given)
+  for folder in (tmp_path, tmp_path / 'nowhere'):
+    with pytest.raises(CheckpointError, match=ADVICE) as error:
+      checkpoints.restore_for_test(str(folder), config)
+    assert '\n' not in str(error.value)
+
+
+def test_a_checkpoint_of_another_net_is_refused(trained, small_config):
+  folder, _ = trained
+  config = small_config('omniglot', train=False)
+  model = experiment.build_model(config)
+  with pytest.raises(CheckpointError, match='model-3 does not fit this net'):
+    checkpoints.restore_for_test(folder, config, parameters=model.meta_parameters)

@@ -1,0 +1,73 @@
+"""Losses on the TF1 code's scale, and accuracies over the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
+
+
+def cross_entropies(outputs, labels):
+  """By NumPy, `[tasks, examples]`."""
+  log_sums = np.log(np.exp(outputs).sum(-1))
+  return log_sums - np.take_along_axis(outputs, labels[..., None], -1)[..., 0]
+
+
+@pytest.fixture
+def answers():
+  random = np.random.RandomState(0)
+  return random.normal(size=(3, 20, 5)), random.randint(0, 5, (3, 20)).astype('int32')
+
+
+@pytest.mark.parametrize('shots', [1, 4, 15])
+def test_cross_entropy_is_the_sum_over_examples_divided_by_k(answers, shots):
+  outputs, labels = answers
+  loss = ScaledCrossEntropy(shots).loss(tf.constant(outputs), tf.constant(labels))
+  np.testing.assert_allclose(loss, cross_entropies(outputs, labels).sum(1) / shots,
+                             rtol=1e-13)
+
+
+def test_the_support_loss_is_n_times_the_mean_cross_entropy(answers):
+  outputs, labels = answers                     # 5 ways, 4 shots
+  loss = ScaledCrossEntropy(4).loss(tf.constant(outputs), tf.constant(labels))
+  np.testing.assert_allclose(loss, 5 * cross_entropies(outputs, labels).mean(1), rtol=1e-13)
+
+
+def test_fifteen_query_examples_per_class_are_divided_by_the_same_k():
+  """5 ways, 1 shot, 15 queries: 75 times the mean."""
+  loss = ScaledCrossEntropy(1).loss(tf.zeros([2, 75, 5], tf.float64),
+                                    tf.zeros([2, 75], tf.int32))
+  np.testing.assert_allclose(loss, [75 * np.log(5)] * 2, rtol=1e-14)
+
+
+def test_accuracy_is_over_classes_and_by_task():
+  labels = tf.constant([[0, 1, 2, 3], [3, 3, 3, 3]])
+  chosen = [[0, 1, 2, 0], [3, 0, 1, 2]]
+  accuracy = ScaledCrossEntropy(1).accuracy(tf.one_hot(chosen, 4, dtype=tf.float64), labels)
+  assert accuracy.dtype == tf.float64
+  np.testing.assert_array_equal(accuracy, [0.75, 0.25])
+
+
+def test_accuracy_counts_as_numpy_does(answers):
+  outputs, labels = answers
+  accuracy = ScaledCrossEntropy(4).accuracy(tf.constant(outputs), tf.constant(labels))
+  np.testing.assert_allclose(accuracy, (outputs.argmax(-1) == labels).mean(1), rtol=1e-15)
+  assert len(set(accuracy.numpy())) > 1
+
+
+def test_squared_error_is_a_true_mean():
+  random = np.random.RandomState(0)
+  outputs, labels = random.normal(size=(2, 3, 7, 2))
+  objective = MeanSquaredError()
+  loss = objective.loss(tf.constant(outputs), tf.constant(labels))
+  np.testing.assert_allclose(loss, ((outputs - labels) ** 2).mean((1, 2)), rtol=1e-14)
+  assert not objective.has_accuracy
+  assert objective.accuracy(tf.constant(outputs), tf.constant(labels)) is None
+
+
+def test_losses_keep_float64():
+  for objective, labels in ((MeanSquaredError(), tf.zeros([1, 2, 3])),
+                            (ScaledCrossEntropy(1), tf.zeros([1, 2], tf.int32))):
+    assert objective.loss(tf.zeros([1, 2, 3], tf.float64), labels).dtype == tf.float64

@@ -1,0 +1,46 @@
+"""The README's commands are the ones that are run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+
+def test_ci_runs_the_test_command_of_the_readme_word_for_word():
+  commands = [line for line in _code_lines() if line.endswith('-m pytest -n 2')]
+  assert len(commands) == 1
+  assert f'\n{commands[0]} || failed=1\n' in (ROOT / '.ci/run').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('path', sorted(set(re.findall(
+    r'(?:flags/\w+\.flags|data_scripts/\w+\.py|maml_tf/[\w/]+\.py|tests/\w+\.py)', README))))
+def test_files_that_the_readme_names_exist(path):
+  assert (ROOT / path).is_file()
+
+
+def test_the_readme_names_every_flagfile():
+  for flagfile in (ROOT / 'flags').glob('*.flags'):
+    assert f'flags/{flagfile.name}' in README
+
+
+def test_the_pins_of_the_newest_tensorflow_are_those_of_python_3_12():
+  newest = _pins(ROOT / '.ci/requirements-newest.txt', python_3_12=True)
+  assert newest == _pins(ROOT / 'requirements.txt', python_3_12=True)
+  assert 'tensorflow-addons' not in newest
+
+
+def _code_lines():
+  blocks = re.findall(r'```\w*\n(.*?)```', README, re.DOTALL)
+  return [line for block in blocks for line in block.splitlines()]
+
+
+def _pins(path, python_3_12):
+  pins = {}
+  for line in path.read_text(encoding='utf-8').splitlines():
+    match = re.match(r'([\w-]+)==([\w.]+)(?:; python_version (<|>=) "3\.12")?$', line)
+    if match and match[3] in (None, '>=' if python_3_12 else '<'):
+      pins[match[1]] = match[2]
+  return pins

@@ -1,0 +1,365 @@
+"""The outer loop: resumed runs equal uninterrupted ones, and runs that fail say where."""
+
+from __future__ import annotations
+
+import glob
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import experiment
+from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS
+from maml_tf.learners import FullyConnected
+from maml_tf.maml import MAML
+from maml_tf.objectives import MeanSquaredError
+from maml_tf.training import callbacks, optimizers, trainer
+from maml_tf.training.callbacks import NotFiniteError
+from maml_tf.training.checkpoints import Checkpoints, prepare_folder, restore_for_test
+from maml_tf.training.optional_addons import tensorflow_addons
+
+needs_addons = pytest.mark.skipif(tensorflow_addons() is None,
+                                  reason='TensorFlow Addons needs Keras 2')
+
+
+def start(config):
+  """Trains as `main.py` does. (result, model, folder)."""
+  model = experiment.build_model(config)
+  folder = prepare_folder(config)
+  return trainer.train(config, model, folder), model, folder
+
+
+def checkpoint_values(prefix):
+  """{name: array} of everything that a checkpoint holds, but how often it was saved."""
+  reader = tf.train.load_checkpoint(prefix)
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+          if 'save_counter' not in name and 'OBJECT_GRAPH' not in name}
+
+
+def assert_same_checkpoints(one, other):
+  values, others = checkpoint_values(one), checkpoint_values(other)
+  assert values.keys() == others.keys()
+  for name, value in values.items():
+    np.testing.assert_array_equal(value, others[name], err_msg=name)
+
+
+def interrupt(monkeypatch, iteration, action):
+  """Calls `action` when `iteration` is complete, once."""
+  original = callbacks.StopOnSignal.after_iterations
+  fired = []
+
+  def after_iterations(self, before, now, logs):
+    if before < iteration <= now and not fired:
+      fired.append(now)
+      action()
+    original(self, before, now, logs)
+  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+
+
+def small_intervals(monkeypatch, interval):
+  monkeypatch.setattr(callbacks, 'SUMMARY_INTERVAL', interval)
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', interval)
+
+
+class Crash(Exception):
+  """Like a power cut: nothing is saved."""
+
+
+def crash():
+  raise Crash
+
+
+RUNS = {
+    # 130 and 310 are not multiples of the 50 steps of an execution.
+    'sinusoid': dict(pretrain_iterations=130, metatrain_iterations=180,
+                     validation_interval=50),
+    'omniglot': dict(pretrain_iterations=3, metatrain_iterations=4, validation_interval=2),
+    'miniimagenet': dict(pretrain_iterations=2, metatrain_iterations=3, num_updates=1,
+                         validation_interval=2, log=False),
+}
+# Iterations in the pre-training phase and in the meta-training phase.
+INTERRUPTIONS = {'sinusoid': (50, 200), 'omniglot': (2, 5), 'miniimagenet': (1, 3)}
+
+
+@pytest.mark.parametrize('datasource', RUNS)
+def test_a_run_stopped_in_both_phases_ends_as_the_uninterrupted_one(
+    datasource, small_config, tmp_path, monkeypatch, read_events):
+  if datasource != 'sinusoid':
+    small_intervals(monkeypatch, 2)
+  whole = small_config(datasource, logdir=str(tmp_path / 'whole'), **RUNS[datasource])
+  expected, _, expected_folder = start(whole)
+
+  config = small_config(datasource, **RUNS[datasource])
+  for iteration, number in zip(INTERRUPTIONS[datasource], (signal.SIGTERM, signal.SIGINT)):
+    with monkeypatch.context() as patch:
+      interrupt(patch, iteration, lambda number=number: signal.raise_signal(number))
+      stopped, _, folder = start(config)
+    assert stopped.iteration == iteration
+    assert stopped.interrupted_by == signal.Signals(number).name
+    assert stopped.checkpoint == os.path.join(folder, f'model-{iteration}')
+  result, _, _ = start(config)
+
+  assert (result.iteration, result.interrupted_by) == (config.total_iterations, None)
+  assert expected.iteration == config.total_iterations
+  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
+  best, expected_best = (tf.train.latest_checkpoint(os.path.join(path, 'best'))
+                         for path in (folder, expected_folder))
+  assert os.path.basename(best) == os.path.basename(expected_best)
+  assert_same_checkpoints(best, expected_best)
+  events, expected_events = read_events(folder), read_events(expected_folder)
+  assert events.keys() == expected_events.keys()
+  for tag, values in expected_events.items():
+    np.testing.assert_equal(events[tag], values, err_msg=tag)   # none twice, none missing
+
+
+def test_the_checkpoint_holds_parameters_both_optimizers_and_the_best_score(small_config):
+  config = small_config(pretrain_iterations=100, metatrain_iterations=200,
+                        validation_interval=100)
+  result, model, _ = start(config)
+  values = checkpoint_values(result.checkpoint)
+  parameters = sum(array.size for array in model.meta_parameters.arrays().values())
+  for name in ('pretrain_optimizer', 'meta_optimizer'):
+    floats = [value for key, value in values.items()
+              if key.startswith(name) and value.ndim > 0]
+    # Adam's two moments.
+    assert sum(value.size for value in floats) == 2 * parameters
+    assert all(np.abs(value).max() > 0 for value in floats)
+  steps = {key.split('/')[0]: int(value) for key, value in values.items()
+           if 'optimizer/' in key and value.dtype == np.int64}
+  assert steps == {'pretrain_optimizer': 100, 'meta_optimizer': 200}
+  scores = [value for key, value in values.items() if key.startswith('best_score')]
+  assert len(scores) == 1 and -np.inf < scores[0] < 0
+
+
+def test_a_run_that_crashes_goes_on_from_its_last_checkpoint(
+    small_config, tmp_path, monkeypatch):
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 100)
+  values = dict(metatrain_iterations=350, validation_interval=50, log=False)
+  expected, _, _ = start(small_config(logdir=str(tmp_path / 'whole'), **values))
+  config = small_config(**values)
+  with monkeypatch.context() as patch:
+    interrupt(patch, 250, crash)
+    with pytest.raises(Crash):
+      start(config)
+  result, _, folder = start(config)
+  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
+  assert os.path.exists(os.path.join(folder, 'model-300.index'))
+
+
+def test_a_run_that_is_prolonged_equals_one_that_was_long_from_the_start(
+    small_config, tmp_path, read_events):
+  values = dict(validation_interval=100)
+  expected, _, expected_folder = start(small_config(
+      metatrain_iterations=320, logdir=str(tmp_path / 'whole'), **values))
+  start(small_config(metatrain_iterations=130, **values))   # ends within an execution
+  result, _, folder = start(small_config(metatrain_iterations=320, **values))
+  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
+  np.testing.assert_equal(read_events(folder), read_events(expected_folder))
+
+
+def test_a_complete_run_is_not_trained_again(small_config):
+  config = small_config(metatrain_iterations=100)
+  first, trained, _ = start(config)
+  before = checkpoint_values(first.checkpoint)
+  again, model, _ = start(config)
+  assert again == first
+  np.testing.assert_equal(checkpoint_values(again.checkpoint), before)
+  np.testing.assert_equal(model.meta_parameters.arrays(), trained.meta_parameters.arrays())
+
+
+def test_without_iterations_the_untrained_net_is_kept(small_config):
+  result, model, folder = start(small_config(metatrain_iterations=0))
+  assert (result.iteration, result.checkpoint) == (0, os.path.join(folder, 'model-0'))
+  initial = model.learner.initial_values(0)
+  np.testing.assert_equal(model.meta_parameters.arrays(), initial)
+
+
+def test_pretraining_and_meta_training_minimise_different_things(small_config):
+  """With the same episodes and optimizer, each phase goes its own way."""
+  _, pretrained, _ = start(small_config(pretrain_iterations=50, metatrain_iterations=0))
+  _, meta_trained, _ = start(small_config(metatrain_iterations=50, resume=False))
+  one, other = pretrained.meta_parameters.arrays(), meta_trained.meta_parameters.arrays()
+  assert any(np.abs(one[name] - other[name]).max() > 1e-4 for name in one)
+
+
+@pytest.mark.parametrize('interval, steps', [(2500, 100), (50, 50), (150, 50), (30, 10),
+                                             (7, 1)])
+def test_executions_end_where_a_validation_is_due(small_config, interval, steps):
+  config = small_config(validation_interval=interval)
+  assert trainer.steps_per_execution(config) == steps
+
+
+def test_image_nets_execute_one_step_at_a_time(small_config):
+  assert trainer.steps_per_execution(small_config('omniglot')) == 1
+
+
+def test_validation_and_checkpoints_come_at_their_intervals(
+    small_config, monkeypatch, read_events):
+  """Also where they do not divide the steps that are executed together."""
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 60)
+  config = small_config(metatrain_iterations=130, validation_interval=40)
+  _, _, folder = start(config)
+  saved = {os.path.basename(path) for path in glob.glob(f'{folder}/model-*.index')}
+  assert saved == {'model-60.index', 'model-120.index', 'model-130.index'}
+  steps = [step for step, _ in read_events(folder)['metaval_Post-update_loss__step_1']]
+  assert steps == [40, 80, 120]
+
+
+def test_without_log_no_events_are_written(small_config):
+  _, _, folder = start(small_config('omniglot', metatrain_iterations=1, log=False))
+  assert sorted(os.listdir(folder)) == ['checkpoint', 'config.json',
+                                        'model-1.data-00000-of-00001', 'model-1.index']
+
+
+def test_training_does_not_read_the_test_split(small_config, tmp_path, sample_data):
+  """Not to select a checkpoint either, as a reimplementation does."""
+  data = tmp_path / 'data'
+  data.mkdir()
+  for name in ('manifest.json', 'train.npy', 'val.npy'):
+    (data / name).symlink_to(os.path.join(sample_data('omniglot'), name))
+  config = small_config('omniglot', data_dir=str(data), metatrain_iterations=2,
+                        validation_interval=1)
+  result, _, folder = start(config)
+  assert result.iteration == 2
+  assert tf.train.latest_checkpoint(os.path.join(folder, 'best')) is not None
+
+
+# Losses that are not finite.
+
+class Poisoned:
+  """Training episodes, of which one meta-batch is not a number."""
+
+  def __init__(self, generator, iteration):
+    self._generator = generator
+    self._poisoned = iteration - 1
+    self.batch = generator.batch
+
+  def dataset(self, first, count):
+    def poison(index, episodes):
+      factor = tf.where(index == self._poisoned, np.nan, 1.0)
+      return episodes._replace(
+          support_inputs=episodes.support_inputs * tf.cast(factor, tf.float32))
+    return self._generator.dataset(first, count).enumerate(first).map(
+        lambda index, episodes: poison(index, type(episodes)(*episodes)))
+
+
+def poison(monkeypatch, iteration):
+  original = experiment.training_generator
+  monkeypatch.setattr(experiment, 'training_generator',
+                      lambda config: Poisoned(original(config), iteration))
+
+
+@pytest.mark.parametrize('iteration', [1, 130, 131, 251])
+def test_a_loss_that_is_not_finite_ends_the_run_at_its_iteration(
+    iteration, small_config, monkeypatch):
+  """130 is the last iteration of the first phase; 100 steps are executed together."""
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 100)
+  config = small_config(pretrain_iterations=130, metatrain_iterations=170)
+  poison(monkeypatch, iteration)
+  with pytest.raises(NotFiniteError, match=rf'iteration {iteration} is not finite \(loss nan'):
+    start(config)
+
+
+def test_the_iteration_is_right_in_a_resumed_run(small_config, monkeypatch):
+  """In both phases: the optimizer has counted steps before the resume."""
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 100)
+  for pretrain in (300, 100):
+    values = dict(pretrain_iterations=pretrain, metatrain_iterations=300 - pretrain)
+    with monkeypatch.context() as patch:
+      interrupt(patch, 200, lambda: signal.raise_signal(signal.SIGTERM))
+      start(small_config(resume=False, **values))
+    with monkeypatch.context() as patch:
+      poison(patch, 251)
+      with pytest.raises(NotFiniteError, match='iteration 251 is not'):
+        start(small_config(**values))
+
+
+@pytest.mark.parametrize('datasource, iteration, last_good',
+                         [('sinusoid', 251, 200), ('omniglot', 4, 2)])
+def test_the_last_good_checkpoint_remains(datasource, iteration, last_good, small_config,
+                                          tmp_path, monkeypatch):
+  small_intervals(monkeypatch, 100 if datasource == 'sinusoid' else 2)
+  values = dict(metatrain_iterations=iteration + 20, log=False)
+  expected, _, _ = start(small_config(datasource, logdir=str(tmp_path / 'good'),
+                                      **{**values, 'metatrain_iterations': last_good}))
+  config = small_config(datasource, **values)
+  poison(monkeypatch, iteration)
+  with pytest.raises(NotFiniteError, match=f'iteration {iteration} is not finite'):
+    start(config)
+  model = experiment.build_model(config)
+  folder = prepare_folder(config)
+  assert tf.train.latest_checkpoint(folder) == os.path.join(folder, f'model-{last_good}')
+  assert_same_checkpoints(os.path.join(folder, f'model-{last_good}'), expected.checkpoint)
+  restore_for_test(folder, config, parameters=model.meta_parameters)
+  assert all(np.isfinite(array).all() for array in model.meta_parameters.arrays().values())
+
+
+def test_the_step_that_is_not_finite_changes_nothing(small_config, monkeypatch):
+  """Neither it nor those after it in the same execution."""
+  config = small_config(metatrain_iterations=100, log=False)
+  model, good = experiment.build_model(config), experiment.build_model(config)
+  poison(monkeypatch, 41)
+  with pytest.raises(NotFiniteError):
+    trainer.train(config, model, prepare_folder(config))
+  monkeypatch.undo()
+  config = small_config(metatrain_iterations=40, log=False, resume=False)
+  trainer.train(config, good, prepare_folder(config))
+  np.testing.assert_equal(model.meta_parameters.arrays(), good.meta_parameters.arrays())
+
+
+@pytest.mark.parametrize('given', [dict(meta_lr=1e30), dict(update_lr=1e25)])
+def test_step_sizes_that_are_too_large_end_the_run(given, small_config):
+  with pytest.raises(NotFiniteError, match='lower --meta_lr or --update_lr'):
+    start(small_config(metatrain_iterations=100, **given))
+
+
+def test_parameters_that_overflowed_are_not_kept(small_config):
+  """The loss before the update was finite: no later step would tell."""
+  config = small_config(metatrain_iterations=1, meta_optimizer='sgd', meta_lr=1e39)
+  with pytest.raises(NotFiniteError, match='after iteration 1 are not finite'):
+    start(config)
+  assert glob.glob(f'{prepare_folder(config)}/model-*') == []
+
+
+# Optimizers.
+
+@pytest.mark.parametrize('name', [
+    *KERAS_OPTIMIZERS,
+    *(pytest.param(name, marks=needs_addons) for name in ADDONS_OPTIMIZERS)])
+def test_every_optimizer_goes_on_where_it_stopped(name, tmp_path):
+  """The model gives it its state when it is compiled: a checkpoint finds all of it."""
+  def parts():
+    model = MAML(FullyConnected(1, (3,), 1, norm='None'), MeanSquaredError(),
+                 step_size=0.1, num_updates=1)
+    model.compile(optimizers.build_optimizer(name, 0.01))
+    return model, Checkpoints(str(tmp_path), parameters=model.meta_parameters,
+                              optimizer=model.optimizer)
+
+  def step(model, seed):
+    random = np.random.RandomState(seed)
+    model.optimizer.apply_gradients([
+        (tf.constant(random.normal(size=variable.shape), tf.float32), variable)
+        for variable in model.trainable_variables])
+
+  model, saved = parts()
+  for seed in range(3):
+    step(model, seed)
+  saved.save(3)
+  step(model, 3)
+  resumed, saved = parts()
+  assert saved.restore_latest() == 3
+  step(resumed, 3)
+  np.testing.assert_equal(resumed.meta_parameters.arrays(), model.meta_parameters.arrays())
+  assert int(resumed.optimizer.iterations.numpy()) == 4
+
+
+@needs_addons
+def test_a_run_with_an_optimizer_of_addons_resumes(small_config, tmp_path):
+  values = dict(meta_optimizer='lamb', log=False, validation_interval=20)
+  expected, _, _ = start(small_config(metatrain_iterations=40, logdir=str(tmp_path / 'whole'),
+                                      **values))
+  start(small_config(metatrain_iterations=20, **values))
+  result, _, _ = start(small_config(metatrain_iterations=40, **values))
+  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
