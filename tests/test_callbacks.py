@@ -154,7 +154,7 @@ def test_the_events_are_those_of_the_tf1_code(datasource, small_config, read_eve
   """And for images there is a picture of sample tasks."""
   monkeypatch.setattr(callbacks, 'SUMMARY_INTERVAL', 2)
   config = small_config(datasource, num_updates=2, metatrain_iterations=5,
-                        validation_interval=4)
+                        validation_interval=4, conv=False)
   model, folder = experiment.build_model(config), prepare_folder(config)
   trainer.train(config, model, folder)
   events = read_events(folder)

@@ -102,7 +102,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.slow] if 'mini' in name else []) for name in OTHERS])
 def test_other_configurations(name, tmp_path, capsys):
   queries = 1 if name == 'one point, batch norm' else 2
   path = legacy_reference.golden_file(tmp_path / 'other.npz', OTHERS[name], queries=queries)
@@ -111,9 +112,10 @@ def test_other_configurations(name, tmp_path, capsys):
   assert len(summary['quantities']) >= 6
 
 
+@pytest.mark.slow
 def test_mini_imagenet_without_convolutions(tmp_path, capsys):
   path = legacy_reference.golden_file(
-      tmp_path / 'large.npz', dict(datasource='miniimagenet', conv=False, num_classes=2,
+      tmp_path / 'large.npz', dict(datasource='miniimagenet', conv=False,
                                    update_batch_size=1, update_lr=0.1), tasks=1, steps=1)
   code, table, _, error = run(capsys, path)
   assert code == compare.PASSED, table + error
@@ -353,7 +355,7 @@ def test_tf1_defaults_are_not_the_presets(small):
 
 def test_bias_correction_of_tf1():
   assert comparison.bias_correction_of_tf1(1) == 1.0
-  assert 0 < abs(comparison.bias_correction_of_tf1(2) - 1) < 1e-6
+  assert 0 < abs(comparison.bias_correction_of_tf1(2) - 1) < 1e-5
   assert comparison.bias_correction_of_tf1(2000) == pytest.approx(1, abs=1e-5)
 
 

@@ -214,7 +214,7 @@ def test_calling_the_model_gives_outputs_without_adaptation(images):
 
 def test_tasks_at_once_must_divide_the_tasks():
   model = regression_model(tasks_at_once=3)
-  assert [model.group_size(tasks) for tasks in (1, 3, 6)] == [1, 3, 3]
+  assert [model.group_size(tasks) for tasks in (1, 2, 3, 6)] == [1, 2, 3, 3]
   with pytest.raises(ValueError, match='tasks_at_once=3 and 4 tasks'):
     model.group_size(4)
 

@@ -77,13 +77,15 @@ RUNS = {
                      validation_interval=50),
     'omniglot': dict(pretrain_iterations=3, metatrain_iterations=4, validation_interval=2),
     'miniimagenet': dict(pretrain_iterations=2, metatrain_iterations=3, num_updates=1,
-                         validation_interval=2, log=False),
+                         validation_interval=2, log=False, stop_grad=True),
 }
 # Iterations in the pre-training phase and in the meta-training phase.
 INTERRUPTIONS = {'sinusoid': (50, 200), 'omniglot': (2, 5), 'miniimagenet': (1, 3)}
 
 
-@pytest.mark.parametrize('datasource', RUNS)
+@pytest.mark.parametrize('datasource', [
+    'sinusoid', pytest.param('omniglot', marks=pytest.mark.slow),
+    pytest.param('miniimagenet', marks=pytest.mark.slow)])
 def test_a_run_stopped_in_both_phases_ends_as_the_uninterrupted_one(
     datasource, small_config, tmp_path, monkeypatch, read_events):
   if datasource != 'sinusoid':
@@ -133,30 +135,28 @@ def test_the_checkpoint_holds_parameters_both_optimizers_and_the_best_score(smal
   assert len(scores) == 1 and -np.inf < scores[0] < 0
 
 
-def test_a_run_that_crashes_goes_on_from_its_last_checkpoint(
-    small_config, tmp_path, monkeypatch):
+def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_start(
+    small_config, tmp_path, monkeypatch, read_events):
+  """Without a signal nothing is saved: it goes on from the last checkpoint."""
   monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 100)
-  values = dict(metatrain_iterations=350, validation_interval=50, log=False)
-  expected, _, _ = start(small_config(logdir=str(tmp_path / 'whole'), **values))
-  config = small_config(**values)
+  values = dict(validation_interval=50)
+  expected, _, expected_folder = start(small_config(
+      metatrain_iterations=320, logdir=str(tmp_path / 'whole'), **values))
+  start(small_config(metatrain_iterations=130, **values))   # ends within an execution
+  config = small_config(metatrain_iterations=320, **values)
   with monkeypatch.context() as patch:
     interrupt(patch, 250, crash)
     with pytest.raises(Crash):
       start(config)
   result, _, folder = start(config)
   assert_same_checkpoints(result.checkpoint, expected.checkpoint)
-  assert os.path.exists(os.path.join(folder, 'model-300.index'))
-
-
-def test_a_run_that_is_prolonged_equals_one_that_was_long_from_the_start(
-    small_config, tmp_path, read_events):
-  values = dict(validation_interval=100)
-  expected, _, expected_folder = start(small_config(
-      metatrain_iterations=320, logdir=str(tmp_path / 'whole'), **values))
-  start(small_config(metatrain_iterations=130, **values))   # ends within an execution
-  result, _, folder = start(small_config(metatrain_iterations=320, **values))
-  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
-  np.testing.assert_equal(read_events(folder), read_events(expected_folder))
+  assert_same_checkpoints(os.path.join(folder, 'model-300'),
+                          os.path.join(expected_folder, 'model-300'))
+  events = read_events(folder)
+  for tag, expected_values in read_events(expected_folder).items():
+    # What was written between the last checkpoint and the crash is written again.
+    assert {(step, float(value)) for step, value in events[tag]} == {
+        (step, float(value)) for step, value in expected_values}
 
 
 def test_a_complete_run_is_not_trained_again(small_config):
@@ -174,14 +174,6 @@ def test_without_iterations_the_untrained_net_is_kept(small_config):
   assert (result.iteration, result.checkpoint) == (0, os.path.join(folder, 'model-0'))
   initial = model.learner.initial_values(0)
   np.testing.assert_equal(model.meta_parameters.arrays(), initial)
-
-
-def test_pretraining_and_meta_training_minimise_different_things(small_config):
-  """With the same episodes and optimizer, each phase goes its own way."""
-  _, pretrained, _ = start(small_config(pretrain_iterations=50, metatrain_iterations=0))
-  _, meta_trained, _ = start(small_config(metatrain_iterations=50, resume=False))
-  one, other = pretrained.meta_parameters.arrays(), meta_trained.meta_parameters.arrays()
-  assert any(np.abs(one[name] - other[name]).max() > 1e-4 for name in one)
 
 
 @pytest.mark.parametrize('interval, steps', [(2500, 100), (50, 50), (150, 50), (30, 10),
@@ -220,7 +212,7 @@ def test_training_does_not_read_the_test_split(small_config, tmp_path, sample_da
   for name in ('manifest.json', 'train.npy', 'val.npy'):
     (data / name).symlink_to(os.path.join(sample_data('omniglot'), name))
   config = small_config('omniglot', data_dir=str(data), metatrain_iterations=2,
-                        validation_interval=1)
+                        validation_interval=1, conv=False)
   result, _, folder = start(config)
   assert result.iteration == 2
   assert tf.train.latest_checkpoint(os.path.join(folder, 'best')) is not None
@@ -251,7 +243,7 @@ def poison(monkeypatch, iteration):
                       lambda config: Poisoned(original(config), iteration))
 
 
-@pytest.mark.parametrize('iteration', [1, 130, 131, 251])
+@pytest.mark.parametrize('iteration', [130, 251])
 def test_a_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     iteration, small_config, monkeypatch):
   """130 is the last iteration of the first phase; 100 steps are executed together."""
@@ -263,17 +255,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_iteration(
 
 
 def test_the_iteration_is_right_in_a_resumed_run(small_config, monkeypatch):
-  """In both phases: the optimizer has counted steps before the resume."""
-  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 100)
-  for pretrain in (300, 100):
-    values = dict(pretrain_iterations=pretrain, metatrain_iterations=300 - pretrain)
-    with monkeypatch.context() as patch:
-      interrupt(patch, 200, lambda: signal.raise_signal(signal.SIGTERM))
-      start(small_config(resume=False, **values))
-    with monkeypatch.context() as patch:
-      poison(patch, 251)
-      with pytest.raises(NotFiniteError, match='iteration 251 is not'):
-        start(small_config(**values))
+  """Although the optimizer has counted steps before the resume."""
+  config = small_config(pretrain_iterations=100, metatrain_iterations=200)
+  with monkeypatch.context() as patch:
+    interrupt(patch, 200, lambda: signal.raise_signal(signal.SIGTERM))
+    start(config)
+  poison(monkeypatch, 251)
+  with pytest.raises(NotFiniteError, match='iteration 251 is not'):
+    start(config)
 
 
 @pytest.mark.parametrize('datasource, iteration, last_good',
@@ -282,6 +271,8 @@ def test_the_last_good_checkpoint_remains(datasource, iteration, last_good, smal
                                           tmp_path, monkeypatch):
   small_intervals(monkeypatch, 100 if datasource == 'sinusoid' else 2)
   values = dict(metatrain_iterations=iteration + 20, log=False)
+  if datasource == 'omniglot':
+    values['conv'] = False
   expected, _, _ = start(small_config(datasource, logdir=str(tmp_path / 'good'),
                                       **{**values, 'metatrain_iterations': last_good}))
   config = small_config(datasource, **values)
@@ -353,13 +344,3 @@ def test_every_optimizer_goes_on_where_it_stopped(name, tmp_path):
   step(resumed, 3)
   np.testing.assert_equal(resumed.meta_parameters.arrays(), model.meta_parameters.arrays())
   assert int(resumed.optimizer.iterations.numpy()) == 4
-
-
-@needs_addons
-def test_a_run_with_an_optimizer_of_addons_resumes(small_config, tmp_path):
-  values = dict(meta_optimizer='lamb', log=False, validation_interval=20)
-  expected, _, _ = start(small_config(metatrain_iterations=40, logdir=str(tmp_path / 'whole'),
-                                      **values))
-  start(small_config(metatrain_iterations=20, **values))
-  result, _, _ = start(small_config(metatrain_iterations=40, **values))
-  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
