@@ -97,7 +97,7 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
 
 
 def load_for_test(config: Config, model: MetaLearner, folder: str
-                      ) -> Tuple[str, Optional[int]]:
+                  ) -> Tuple[str, Optional[int]]:
   """Path and iteration of the checkpoint whose parameters the model has now."""
   if config.run.train or config.run.legacy_checkpoint is None:
     checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)

@@ -48,6 +48,9 @@ class MetaParameters(tf.keras.layers.Layer):
             name=spec.name.replace('/', '_'), shape=spec.shape, dtype=dtype,
             initializer=tf.keras.initializers.Zeros(), trainable=True)
         for spec in learner.parameter_specs}
+    for name, variable in self._by_name.items():
+      # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
+      setattr(self, name.replace('/', '_'), variable)
     self.built = True
     self.assign(initial)
 

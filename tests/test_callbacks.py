@@ -53,7 +53,7 @@ def test_iterations_are_counted_over_executions_of_several_steps(
   model.compile('sgd', steps_per_execution=steps)
   recorder = Recorder(first)
   model.fit(experiment.training_generator(config).dataset(first, count),
-            callbacks=[recorder], verbose=0)
+            callbacks=[recorder], verbose=0, shuffle=False)
   assert recorder.calls == expected
   assert recorder.iteration == first + count
   assert int(model.optimizer.iterations.numpy()) == count
@@ -255,7 +255,7 @@ def fit(config, count, bar):
   model = experiment.build_model(config)
   model.compile('sgd', steps_per_execution=100)
   model.fit(experiment.training_generator(config).dataset(0, count), verbose=0,
-            callbacks=[bar])
+            callbacks=[bar], shuffle=False)
 
 
 @needs_addons
@@ -276,7 +276,7 @@ def test_the_bar_of_a_run_that_was_stopped_is_not_complete(small_config, capsys)
   model = experiment.build_model(config)
   model.compile('sgd', steps_per_execution=100)
   model.fit(experiment.training_generator(config).dataset(0, 250), verbose=0,
-            callbacks=[callbacks.progress_bar(), Stop()])
+            callbacks=[callbacks.progress_bar(), Stop()], shuffle=False)
   err = capsys.readouterr().err
   assert '100/250' in err and '250/250' not in err
 

@@ -165,6 +165,18 @@ def test_the_iteration_is_in_the_name(path, iteration):
   assert iteration_of(path) == iteration
 
 
+def test_the_parameters_are_saved_under_their_own_names(small_config, tmp_path):
+  """Not through the optimizer only, which knows them too: a test restores them alone."""
+  model = experiment.build_model(small_config())
+  path = Checkpoints(str(tmp_path), parameters=model.meta_parameters).save(1)
+  reader = tf.train.load_checkpoint(path)
+  arrays = model.meta_parameters.arrays()
+  assert len(arrays) == 6
+  for name, array in arrays.items():
+    key = f'parameters/{name.replace("/", "_")}/.ATTRIBUTES/VARIABLE_VALUE'
+    np.testing.assert_array_equal(reader.get_tensor(key), array)
+
+
 # The experiment's folder.
 
 def changed(config, **values):

@@ -118,6 +118,8 @@ def given_values(draw):
   given = draw(st.fixed_dictionaries(required, optional=optional))
   if given.get('test_iter', -1) != -1:
     given.pop('legacy_checkpoint', None)   # both name the checkpoint to test
+  if given.get('baseline') == 'oracle':
+    given.pop('metatrain_iterations', None)   # all of its training is pre-training
   return given
 
 

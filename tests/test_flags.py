@@ -78,8 +78,11 @@ def test_nothing_below_the_entry_point_reads_flags():
       r'^\s*(from absl import .*\bflags\b|(from|import) absl\.flags|(from|import) flags\b)',
       re.MULTILINE)
   assert reads_flags.search('from absl import app, flags')
-  offenders = [str(path) for path in sorted((ROOT / 'maml_tf').rglob('*.py'))
-               if reads_flags.search(path.read_text(encoding='utf-8'))]
+  # A module that is itself a command may hand its command line to `flags`.
+  texts = {str(path): path.read_text(encoding='utf-8')
+           for path in sorted((ROOT / 'maml_tf').rglob('*.py'))}
+  offenders = [path for path, text in texts.items()
+               if reads_flags.search(text) and "if __name__ == '__main__':" not in text]
   assert offenders == []
 
 

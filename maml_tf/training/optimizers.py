@@ -22,8 +22,9 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32'):
       TensorFlow Addons 'lamb', 'rectified_adam', 'yogi', 'novograd'.
     learning_rate: beta, the meta step size.
     dtype: of the variables that it will update. In float64 Keras's own constants
-      would pass through float32 and lose 1e-5 of a step; here they are rounded to
-      float32 first, as TF1's optimizer did, and then exact.
+      would pass through float32 in some places and not in others, and lose 1e-5 of
+      a step; here they are rounded to float32 first, as TF1's optimizer did, and
+      exact from there on.
 
   Raises:
     ConfigError: for an optimizer of TensorFlow Addons where that is not installed.
