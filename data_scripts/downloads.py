@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Union
 
-from tqdm import tqdm
-
 from data_scripts import archives
+from data_scripts.progress import ProgressBar
 from maml_tf.sources.image_set import DataError
 
 ATTEMPTS = 5              # in a row without any progress
@@ -141,7 +140,7 @@ def _transfer(url: str, part: Path) -> None:
 
 def _write_body(response, part: Path, start: int, length) -> None:
   received = 0
-  with open(part, 'ab' if start else 'wb') as file, tqdm(
+  with open(part, 'ab' if start else 'wb') as file, ProgressBar(
       total=None if length is None else start + length, initial=start, unit='B',
       unit_scale=True, desc=part.stem, disable=None) as progress:
     for chunk in iter(lambda: response.read(_CHUNK_BYTES), b''):

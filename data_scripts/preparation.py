@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
-from tqdm import tqdm
 
 from data_scripts import images
+from data_scripts.progress import ProgressBar
 from maml_tf.sources import image_set
 from maml_tf.sources.image_set import DataError
 
@@ -154,7 +154,7 @@ def decode_all(plan: Plan, decoder: Decoder,
   """
   outcome = Outcome()
   total = sum(count for split in image_set.SPLITS for _, count in plan.counts(split))
-  with tqdm(total=total, unit='image', desc='images', disable=None) as progress:
+  with ProgressBar(total=total, unit='image', desc='images', disable=None) as progress:
     for source, places in zip(plan.sources, plan.places()):
       for item in source.read(places):
         split, index = places[item.name]

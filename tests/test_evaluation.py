@@ -180,7 +180,11 @@ def test_the_table_is_aligned(small_config):
      {10: '63.15 +- 0.91'}),
 ])
 def test_the_paper_s_values_are_those_of_its_tables(given, expected):
-  assert paper_values(resolve(given)) == expected
+  assert paper_values(resolve(dict(given, test_set=True))) == expected
+
+
+def test_a_test_on_validation_classes_has_no_value_in_the_paper():
+  assert paper_values(resolve(dict(datasource='omniglot', test_set=False))) == {}
 
 
 # Adaptation, recomputed.

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import experiment
-from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS
+from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS, ConfigError
 from maml_tf.learners import FullyConnected
 from maml_tf.maml import MAML
 from maml_tf.objectives import MeanSquaredError
@@ -167,6 +167,12 @@ def test_a_complete_run_is_not_trained_again(small_config):
   assert again == first
   np.testing.assert_equal(checkpoint_values(again.checkpoint), before)
   np.testing.assert_equal(model.meta_parameters.arrays(), trained.meta_parameters.arrays())
+
+
+def test_fewer_iterations_than_were_done_are_refused(small_config):
+  start(small_config(metatrain_iterations=200))
+  with pytest.raises(ConfigError, match=r'metatrain_iterations=100 is below .* \(200 iter'):
+    start(small_config(metatrain_iterations=100))
 
 
 def test_without_iterations_the_untrained_net_is_kept(small_config):

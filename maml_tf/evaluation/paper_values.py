@@ -31,9 +31,12 @@ TEST_UPDATES = {('omniglot', 5): 3, ('omniglot', 20): 5, ('miniimagenet', 5): 10
 
 
 def paper_values(config: Config) -> Dict[int, str]:
-  """{updates: the paper's value} of the row that this configuration is; may be empty."""
+  """{updates: the paper's value} of the row that this configuration is; may be empty.
+
+  The paper's accuracies are those of the test classes: a test on others has none.
+  """
   if config.is_classification:
-    return _image_values(config)
+    return _image_values(config) if config.evaluation.test_set else {}
   return _sinusoid_values(config) or {}
 
 

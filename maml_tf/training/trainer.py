@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 
 from maml_tf import experiment
-from maml_tf.config import Config
+from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.meta_learner import MetaLearner, named_means
@@ -47,6 +47,7 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
   Raises:
     NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
     CheckpointError: when the newest checkpoint does not fit.
+    ConfigError: when it is of a later iteration than the last one asked for.
   """
   pretraining = compile_model(config, experiment.build_pretraining(config, model))
   compile_model(config, model)
@@ -54,6 +55,11 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
                             pretrain_optimizer=pretraining.optimizer,
                             meta_optimizer=model.optimizer)
   iteration = checkpoints.restore_latest() if config.run.resume else 0
+  if iteration > config.total_iterations:
+    raise ConfigError(
+        f'--metatrain_iterations={config.training.metatrain_iterations} is below what the '
+        f'run in {folder} has done already ({iteration} iterations in all): ask for more, '
+        'test with --train=False, or start over with --resume=False.')
   if iteration:
     print(f'Resumed at iteration {iteration} of {config.total_iterations}')
   generator = experiment.training_generator(config)
