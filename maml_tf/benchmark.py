@@ -42,7 +42,6 @@ from maml_tf.data_generator import DataGenerator  # noqa: E402
 from maml_tf.learners import Learner  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
 from maml_tf.sources.image_set import DataError, ImageSplit  # noqa: E402
-from maml_tf.sources.images import ImageSource  # noqa: E402
 from maml_tf.training import trainer  # noqa: E402
 
 WARM_UP = 2   # executions
@@ -174,10 +173,8 @@ def _training_generator(config: Config) -> DataGenerator:
     return experiment.training_generator(config)
   except DataError as error:
     print(f'{error} Taking random images of the same shape.', file=sys.stderr)
-    source = ImageSource(
-        _random_images(config), config.task.num_classes, config.task.update_batch_size,
-        config.task.train_query_size, rotations=config.task.datasource == 'omniglot',
-        dtype=config.learner.dtype)
+    source = experiment.build_image_source(config, _random_images(config),
+                                           config.task.train_query_size)
     return DataGenerator(source, config.training.meta_batch_size, config.task.seed)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Optional
 
 import tensorflow as tf
 
@@ -14,7 +13,7 @@ from maml_tf.learners import Convolutional, FullyConnected, Learner
 from maml_tf.maml import MAML
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import MeanSquaredError, Objective, ScaledCrossEntropy
-from maml_tf.sources.image_set import load_split
+from maml_tf.sources.image_set import ImageSplit, load_split
 from maml_tf.sources.images import ImageSource
 from maml_tf.sources.sinusoid import SinusoidSource
 from maml_tf.sources.source import EpisodeSource
@@ -89,6 +88,13 @@ def evaluation_generator(config: Config, split: str, num_tasks: int) -> DataGene
   return DataGenerator(source, batch, EVALUATION_SEED, split)
 
 
+def build_image_source(config: Config, images: ImageSplit, query_size: int) -> ImageSource:
+  """Tasks of `images`, with the configuration's ways, shots and precision."""
+  task = config.task
+  return ImageSource(images, task.num_classes, task.update_batch_size, query_size,
+                     rotations=task.datasource == 'omniglot', dtype=config.learner.dtype)
+
+
 def use_xla(config: Config) -> bool:
   """Whether the step is compiled by XLA: 'auto' means where there is a GPU."""
   if config.training.xla == 'auto':
@@ -102,12 +108,11 @@ def _build_source(config: Config, split: str, query_size: int) -> EpisodeSource:
     return SinusoidSource(task.update_batch_size, query_size,
                           oracle=config.training.baseline == 'oracle',
                           dtype=config.learner.dtype)
-  images = load_split(config.data_dir, task.datasource, split)
-  return ImageSource(images, task.num_classes, task.update_batch_size, query_size,
-                     rotations=task.datasource == 'omniglot', dtype=config.learner.dtype)
+  return build_image_source(config, load_split(config.data_dir, task.datasource, split),
+                            query_size)
 
 
-def _check_grouping(config: Config) -> Optional[int]:
+def _check_grouping(config: Config) -> None:
   tasks, group = config.training.meta_batch_size, config.training.tasks_at_once
   if 0 < group < tasks and tasks % group:
     raise ConfigError(f'--tasks_at_once={group} does not divide '

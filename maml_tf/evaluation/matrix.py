@@ -21,9 +21,10 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import flags
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 
-DONE, REFUSED = 0, 2
+DONE = 0
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -128,19 +129,10 @@ def write(folder: str, config: Config, result: Dict[str, Any]) -> List[str]:
   return [stem + '.csv', stem + '.json']
 
 
-class _Parser(argparse.ArgumentParser):
-  """Answers a mistake in one sentence."""
-
-  def error(self, message):
-    print(f'maml_tf.evaluation.matrix: {message.rstrip(".")}; --help shows the usage.',
-          file=sys.stderr)
-    raise SystemExit(REFUSED)
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(prog='python -m maml_tf.evaluation.matrix', description=__doc__,
-                   formatter_class=argparse.RawDescriptionHelpFormatter,
-                   allow_abbrev=False)
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.evaluation.matrix', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--tasks', type=_counts(2), default=[600, 6000],
                       help='numbers of tasks; default 600,6000')
   parser.add_argument('--query_sizes', type=_counts(1), default=[1, 5, 15],

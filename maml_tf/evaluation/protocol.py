@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -80,7 +80,7 @@ def headline(results: TaskResults) -> np.ndarray:
           else results.query_accuracies)
 
 
-def headline_on_support(results: TaskResults) -> Optional[np.ndarray]:
+def headline_on_support(results: TaskResults) -> np.ndarray:
   """`[tasks]`: the same on the support set before any update."""
   return (results.support_loss if results.support_accuracy is None
           else results.support_accuracy)

@@ -16,20 +16,12 @@ import os
 import sys
 from typing import List, Optional
 
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import DTYPES, XLA_CHOICES, ConfigError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import GoldenError
 
-PASSED, FAILED, UNUSABLE = 0, 1, 2
-
-
-class _Parser(argparse.ArgumentParser):
-  """Answers a mistake in one sentence."""
-
-  def error(self, message):
-    print(f'maml_tf.legacy.compare: {message.rstrip(".")}; --help shows the usage.',
-          file=sys.stderr)
-    raise SystemExit(UNUSABLE)
+PASSED, FAILED, UNUSABLE = 0, 1, REFUSED
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -114,8 +106,9 @@ def _described(config) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(prog='python -m maml_tf.legacy.compare', description=__doc__,
-                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.legacy.compare', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
   parser.add_argument('--dtype', choices=DTYPES, default='float64',
                       help='precision of the computation; default float64')

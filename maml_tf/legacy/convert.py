@@ -19,9 +19,10 @@ import sys
 from typing import List, Optional
 
 import flags
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 
-DONE, REFUSED = 0, 2
+DONE = 0
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -111,19 +112,10 @@ def to_legacy(config: Config, out: str) -> str:
   return path
 
 
-class _Parser(argparse.ArgumentParser):
-  """Answers a mistake in one sentence."""
-
-  def error(self, message):
-    print(f'maml_tf.legacy.convert: {message.rstrip(".")}; --help shows the usage.',
-          file=sys.stderr)
-    raise SystemExit(REFUSED)
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(prog='python -m maml_tf.legacy.convert', description=__doc__,
-                   formatter_class=argparse.RawDescriptionHelpFormatter,
-                   allow_abbrev=False)
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.legacy.convert', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--out', required=True, metavar='FOLDER', help='where to write')
   parser.add_argument('--to_legacy', action='store_true',
                       help="from this project to the TF1 code's format")
