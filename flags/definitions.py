@@ -91,6 +91,12 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'legacy_checkpoint':
             'A checkpoint of the TF1 code, FOLDER/modelITERATION. With --train=False it '
             'is tested; in training a new run starts from its parameters.',
+        'pretrained':
+            'Weights kept in results/: ROW or ROW:SEED (python -m maml_tf.verify lists '
+            'the rows; without :SEED the smallest there is), or a file of such weights, '
+            'FOLDER/seed0.npz. With --train=False they are tested; in training a new run '
+            'starts from them. The other flags describe the net, so give the '
+            "row's --flagfile, too.",
     }),
 }
 
@@ -105,6 +111,7 @@ _DEFAULTS_IN_WORDS = {
     'train_update_lr': '-1',
     'logdir': 'logs/DATASOURCE',
     'legacy_checkpoint': 'none',
+    'pretrained': 'none',
 }
 
 # {type in the configuration: (parser, what it accepts, placeholder in the help)}.
@@ -115,7 +122,8 @@ _TYPES = {
     'str': (absl_flags.ArgumentParser, 'a text', 'NAME'),
     'Optional[str]': (absl_flags.ArgumentParser, 'a text', 'NAME'),
 }
-_PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER', 'legacy_checkpoint': 'PATH'}
+_PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER', 'legacy_checkpoint': 'PATH',
+                 'pretrained': 'ROW'}
 
 USAGE = """\
 Model-agnostic meta-learning (MAML): trains on the tasks of one data source,

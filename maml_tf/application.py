@@ -6,13 +6,12 @@ import functools
 import os
 import sys
 import time
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 from tqdm import tqdm
 
 from maml_tf import devices, experiment
 from maml_tf.config import Config, ConfigError
-from maml_tf.evaluation.paper_values import paper_values
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.legacy import checkpoint as legacy_checkpoint
@@ -27,7 +26,9 @@ from maml_tf.training.checkpoints import (
   prepare_folder,
   restore_for_test,
 )
-from maml_tf.training.trainer import train
+from maml_tf.training.trainer import TrainingResult, train
+from maml_tf.verification import weights
+from maml_tf.verification.rows import paper_values
 
 DONE, FAILED, REFUSED = 0, 1, 2
 INTERRUPTED = 130   # what a shell makes of Ctrl-C
@@ -35,18 +36,24 @@ INTERRUPTED = 130   # what a shell makes of Ctrl-C
 
 def run(config: Config) -> int:
   """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr."""
+  return exit_code('main.py', lambda: _run(config))
+
+
+def exit_code(program: str, action: Callable[[], None]) -> int:
+  """The exit code of a command that does `action`; what stops it is one sentence on
+  stderr under the name `program`."""
   try:
-    _run(config)
+    action()
     return DONE
   except (ConfigError, DataError, CheckpointError) as error:
-    print(f'main.py: {error}', file=sys.stderr)
+    print(f'{program}: {error}', file=sys.stderr)
     return REFUSED
   except NotFiniteError as error:
-    print(f'main.py: {error}', file=sys.stderr)
+    print(f'{program}: {error}', file=sys.stderr)
     return FAILED
   except KeyboardInterrupt:
     # Outside of training, or the second Ctrl-C in it.
-    print('main.py: interrupted; the same command goes on from the last checkpoint.',
+    print(f'{program}: interrupted; the same command goes on from the last checkpoint.',
           file=sys.stderr)
     return INTERRUPTED
 
@@ -57,17 +64,24 @@ def _run(config: Config) -> None:
   model = experiment.build_model(config)
   print(describe(model))
   if config.run.train:
-    if config.run.legacy_checkpoint is not None:
-      print(f'Parameters of a new run: from {_load_legacy(config, model)}')
-    folder = prepare_folder(config)
-    print(f'Experiment folder: {folder}', flush=True)
-    result = train(config, model, folder)
-    if result.interrupted_by is not None:
-      print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
-            f'{config.total_iterations}; saved as {result.checkpoint}. The same command '
-            'goes on from there.')
+    if _names_parameters(config):
+      print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
+    if train_or_resume(config, model).interrupted_by is not None:
       return
   test(config, model, experiment_folder(config))
+
+
+def train_or_resume(config: Config, model: MetaLearner,
+                    until: Optional[int] = None) -> TrainingResult:
+  """Training in the experiment's folder; says what happens. See `trainer.train`."""
+  folder = prepare_folder(config)
+  print(f'Experiment folder: {folder}', flush=True)
+  result = train(config, model, folder, until)
+  if result.interrupted_by is not None:
+    print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
+          f'{config.total_iterations}; saved as {result.checkpoint}. The same command '
+          'goes on from there.')
+  return result
 
 
 def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
@@ -99,24 +113,35 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
 def load_for_test(config: Config, model: MetaLearner, folder: str
                   ) -> Tuple[str, Optional[int]]:
   """Path and iteration of the checkpoint whose parameters the model has now."""
-  if config.run.train or config.run.legacy_checkpoint is None:
+  if config.run.train or not _names_parameters(config):
     checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
     return checkpoint, iteration_of(checkpoint)
-  checkpoint = _load_legacy(config, model)
+  checkpoint, iteration = _load_named(config, model)
   try:
     os.makedirs(folder, exist_ok=True)   # there need not be a run of this project
   except OSError as error:
     raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
                       '--logdir.') from error
-  return checkpoint, legacy_checkpoint.iteration_of(checkpoint)
+  return checkpoint, iteration
 
 
-def _load_legacy(config: Config, model: MetaLearner) -> str:
-  """Sets the parameters to those of the TF1 checkpoint; its path."""
-  path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
-  model.meta_parameters.assign(
-      legacy_checkpoint.read(path, model.learner, config.learner.dtype))
-  return path
+def _names_parameters(config: Config) -> bool:
+  """Whether a flag names parameters that are not those of the experiment's folder."""
+  return config.run.legacy_checkpoint is not None or config.run.pretrained is not None
+
+
+def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]:
+  """Sets the parameters to those of the TF1 checkpoint, or of the file of weights; its
+  path and iteration."""
+  if config.run.pretrained is not None:
+    path, iteration = weights.resolve(config.run.pretrained)
+    arrays = weights.read(path, model.learner, config.learner.dtype)
+  else:
+    path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
+    iteration = legacy_checkpoint.iteration_of(path)
+    arrays = legacy_checkpoint.read(path, model.learner, config.learner.dtype)
+  model.meta_parameters.assign(arrays)
+  return path, iteration
 
 
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:

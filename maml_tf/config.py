@@ -107,6 +107,7 @@ class RunConfig:
   log: bool
   logdir: str
   legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
+  pretrained: Optional[str]          # ROW, ROW:SEED or FILE.npz, for the same; or None
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,15 @@ class Config:
 
     Raises:
       ConfigError: for text that is not JSON, or not a configuration.
+
+    A field that did not exist yet when the text was written gets the preset's value,
+    which is what the run did then: runs go on across versions of the code.
     """
     try:
       sections = json.loads(text)
     except (ValueError, RecursionError) as error:   # a number of 5000 digits, 9999 '['
       raise ConfigError(f'The configuration is not JSON: {error}.') from error
-    return cls.from_dict(sections)
+    return cls.from_dict(_with_later_fields(sections))
 
   @property
   def is_classification(self) -> bool:
@@ -268,7 +272,7 @@ def preset(datasource: str, num_classes: Optional[int] = None,
       test_set=False, test_iter=-1, test_checkpoint='latest', num_test_tasks=600,
       test_num_updates=10, train_update_batch_size=-1, train_update_lr=-1.0,
       train=True, resume=True, log=True, logdir=f'logs/{datasource}',
-      legacy_checkpoint=None)
+      legacy_checkpoint=None, pretrained=None)
   if datasource == 'sinusoid':
     values.update(update_batch_size=5, norm='None', conv=False, update_lr=0.001,
                   metatrain_iterations=15000, meta_batch_size=25,
@@ -357,6 +361,22 @@ def differences(one: Config, other: Config, ignore=()) -> Dict[str, Any]:
   return found
 
 
+# Fields that came later than the first runs, by section; see `Config.from_json`.
+_LATER_FIELDS = {'run': ('pretrained',)}
+
+
+def _with_later_fields(sections):
+  """`sections` with the preset's values where fields of `_LATER_FIELDS` are missing."""
+  try:
+    task = sections['task']
+    usual = preset(task['datasource'], task['num_classes'], task['update_batch_size'])
+    later = {section: {name: usual[name] for name in names}
+             for section, names in _LATER_FIELDS.items()}
+    return {name: {**later.get(name, {}), **fields} for name, fields in sections.items()}
+  except (ConfigError, KeyError, TypeError, AttributeError):
+    return sections   # no configuration at all: `from_dict` says so
+
+
 def _require_names(what, received, allowed) -> None:
   if not isinstance(received, Mapping):
     raise ConfigError(f'The {what} must be an object of names and values; '
@@ -442,6 +462,10 @@ def _check_values(config: Config) -> None:
   if path is not None and (not path or '\0' in path):
     raise ConfigError(f'--legacy_checkpoint={path!r} is not allowed: it must name a '
                       'checkpoint of the TF1 code.')
+  weights = values['pretrained']
+  if weights is not None and (not weights or '\0' in weights):
+    raise ConfigError(f'--pretrained={weights!r} is not allowed: it must be ROW or ROW:SEED '
+                      'of `python -m maml_tf.verify`, or a file of weights (.npz).')
 
 
 def _check_combinations(config: Config) -> None:
@@ -470,6 +494,14 @@ def _check_combinations(config: Config) -> None:
     raise ConfigError(
         f'--test_iter={evaluation.test_iter} does not fit --legacy_checkpoint, which '
         'names the checkpoint to test: leave one of them out.')
+  if config.run.pretrained is not None and evaluation.test_iter != -1:
+    raise ConfigError(
+        f'--test_iter={evaluation.test_iter} does not fit --pretrained, which names the '
+        'weights to test: leave one of them out.')
+  if config.run.pretrained is not None and config.run.legacy_checkpoint is not None:
+    raise ConfigError(
+        f'--pretrained={config.run.pretrained} does not fit --legacy_checkpoint, since both '
+        'name the parameters to take: leave one of them out.')
 
 
 def _check_sinusoid(config: Config) -> None:

@@ -50,7 +50,8 @@ COMMON = {
     'stop_grad': False, 'baseline': 'None', 'pretrain_iterations': 0, 'meta_optimizer': 'adam',
     'dtype': 'float32', 'test_set': False, 'test_iter': -1, 'num_test_tasks': 600,
     'test_num_updates': 10, 'train_update_batch_size': -1, 'train_update_lr': -1.0,
-    'train': True, 'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None}
+    'train': True, 'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None,
+    'pretrained': None}
 
 
 def flat(resolved):
@@ -95,7 +96,7 @@ _ALWAYS_VALID = {
     'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
     'num_test_tasks': st.integers(2, 10**6), 'test_num_updates': _COUNTS,
     'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS,
-    'legacy_checkpoint': _FOLDERS}
+    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS}
 _ONLY_TESTING = {
     'test_iter': st.integers(-1, 10**6), 'train_update_batch_size': st.integers(1, 8),
     'train_update_lr': _POSITIVE}
@@ -118,6 +119,9 @@ def given_values(draw):
   given = draw(st.fixed_dictionaries(required, optional=optional))
   if given.get('test_iter', -1) != -1:
     given.pop('legacy_checkpoint', None)   # both name the checkpoint to test
+    given.pop('pretrained', None)
+  if 'legacy_checkpoint' in given:
+    given.pop('pretrained', None)
   if given.get('baseline') == 'oracle':
     given.pop('metatrain_iterations', None)   # all of its training is pre-training
   return given
@@ -206,6 +210,8 @@ WRONG = [
     ({'data_dir': ''}, 'data_dir is empty'),
     ({'logdir': 'a\0b'}, 'logdir='),
     ({'legacy_checkpoint': ''}, "legacy_checkpoint=''"),
+    ({'pretrained': ''}, "pretrained=''"),
+    ({'pretrained': 'a\0b'}, 'pretrained='),
     # wrong types
     ({'num_classes': '5'}, "num_classes='5'"),
     ({'update_batch_size': '5', 'datasource': 'miniimagenet'}, "update_batch_size='5'"),
@@ -232,6 +238,8 @@ WRONG = [
     ({'datasource': 'miniimagenet', 'test_query_size': 600}, 'test_query_size=600'),
     ({'test_iter': 1000}, 'test_iter=1000'),
     ({'test_iter': 1000, 'train': False, 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
+    ({'test_iter': 1000, 'train': False, 'pretrained': 'x'}, '--pretrained'),
+    ({'legacy_checkpoint': 'x', 'pretrained': 'y'}, '--pretrained=y'),
     ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
 ]

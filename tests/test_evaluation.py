@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from maml_tf import application, experiment
 from maml_tf.config import ConfigError, resolve
 from maml_tf.evaluation import protocol, results_files
-from maml_tf.evaluation.paper_values import paper_values
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.meta_learner import TaskResults
 from maml_tf.training.checkpoints import Checkpoints, prepare_folder
+from maml_tf.verification.rows import paper_values
 
 # Statistics.
 
@@ -112,7 +112,7 @@ def test_the_json_file_is_complete(small_config, tmp_path):
   updates = stored.pop('updates')
   assert stored == {'config': config.to_dict(), 'num_tasks': 2, 'split': 'test',
                     'episodes_fingerprint': 'abc', 'checkpoint': 'logs/model-7',
-                    'iteration': 7, 'seconds': 1.235}
+                    'iteration': 7, 'seconds': 1.235, 'times_tested': 1}
   assert versions['tensorflow'] == tf.__version__ and versions['numpy'] == np.__version__
   assert set(versions) == {'python', 'tensorflow', 'keras', 'numpy', 'platform'}
   assert list(updates) == ['update0_support', 'update0_query', 'update1', 'update2']

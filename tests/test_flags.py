@@ -96,7 +96,7 @@ def test_importing_and_parsing_leave_absls_flags_alone():
 # --- values -----------------------------------------------------------------
 
 # A value other than the preset for each flag; any subset of them fits together, but
-# for the two that name the checkpoint to test.
+# for the three that name the parameters to test.
 GIVEN = {
     '--data_dir=elsewhere/data': ('data_dir', 'elsewhere/data'),
     '--num_classes=7': ('num_classes', 7),
@@ -134,6 +134,7 @@ GIVEN = {
     '--nolog': ('log', False),
     '--logdir=runs/': ('logdir', 'runs/'),
     '--legacy_checkpoint=tf1/model1': ('legacy_checkpoint', 'tf1/model1'),
+    '--pretrained=sinusoid_5shot:1': ('pretrained', 'sinusoid_5shot:1'),
 }
 
 
@@ -146,7 +147,9 @@ def test_the_table_of_given_values_is_complete():
 @hypothesis.given(st.sets(st.sampled_from(sorted(GIVEN))))
 def test_given_flags_arrive_and_win_over_the_presets(arguments):
   if '--test_iter=1000' in arguments:
-    arguments -= {'--legacy_checkpoint=tf1/model1'}
+    arguments -= {'--legacy_checkpoint=tf1/model1', '--pretrained=sinusoid_5shot:1'}
+  if '--legacy_checkpoint=tf1/model1' in arguments:
+    arguments -= {'--pretrained=sinusoid_5shot:1'}
   resolved = flat(parse('--datasource=omniglot', '--train=False', *arguments))
   assert resolved['datasource'] == 'omniglot' and resolved['train'] is False
   for argument in arguments:

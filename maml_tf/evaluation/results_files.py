@@ -39,11 +39,23 @@ class ProtocolRun(NamedTuple):
 def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
   """Writes both files; their paths, CSV first."""
   stem = os.path.join(folder, file_stem(run.config))
+  times_tested = 1 + read_times_tested(stem + '.json')
   _write_csv(stem + '.csv', run.results)
   with open(stem + '.json', 'w', encoding='utf-8') as file:
-    json.dump(as_dict(run), file, indent=2)
+    json.dump({**as_dict(run), 'times_tested': times_tested}, file, indent=2)
     file.write('\n')
   return stem + '.csv', stem + '.json'
+
+
+def read_times_tested(path: str) -> int:
+  """How often a test was written to that JSON file: looking at the test classes again
+  and again, for another checkpoint each time, is a selection by them. 0 where there is
+  no such file, or none that says so."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      return int(json.load(file).get('times_tested', 1))
+  except (OSError, ValueError, TypeError, AttributeError):
+    return 0
 
 
 def file_stem(config: Config) -> str:

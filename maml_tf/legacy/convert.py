@@ -92,7 +92,7 @@ def to_legacy(config: Config, out: str) -> str:
     out: folder of the TF1 checkpoint.
 
   Raises:
-    ConfigError: for a TF1 checkpoint among the flags.
+    ConfigError: for a TF1 checkpoint or --pretrained among the flags.
     CheckpointError: where there is no such checkpoint, it does not fit, or `out` has a
       checkpoint of that iteration or cannot be written.
   """
@@ -102,6 +102,9 @@ def to_legacy(config: Config, out: str) -> str:
   if config.run.legacy_checkpoint is not None:
     raise ConfigError('--legacy_checkpoint does not fit --to_legacy, which converts a run '
                       'of this project: leave one of them out.')
+  if config.run.pretrained is not None:
+    raise ConfigError('--pretrained does not fit --to_legacy, which converts a run in '
+                      '--logdir: leave one of them out.')
   model = experiment.build_model(config)
   source = checkpoints.restore_for_test(checkpoints.experiment_folder(config), config,
                                         parameters=model.meta_parameters)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+import io
+from typing import Mapping, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -29,15 +31,46 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
     generator: of sinusoid episodes; the first three are drawn.
     title: of the figure.
   """
-  recipes = generator.recipes(0, TASKS)
-  episodes = generator.episodes(0, TASKS)
+  figure = Figure(figsize=(4.5 * TASKS, 3.6), layout='constrained')
+  figure.suptitle(title)
+  draw_fits(figure.subplots(1, TASKS, sharey=True), model, generator)
+  _legend(figure)
+  FigureCanvasAgg(figure).print_png(path)
+
+
+def figure_2_png(panels: Mapping[str, Tuple[MetaLearner, DataGenerator]], columns: int
+                 ) -> bytes:
+  """Figure 2: nets side by side, each on the first two tasks.
+
+  Args:
+    panels: {title: (model, generator of its episodes)}.
+    columns: how many of them are in a row.
+
+  Returns:
+    The bytes of a PNG file.
+  """
+  rows = -(-len(panels) // columns)
+  figure = Figure(figsize=(7.2 * columns, 0.6 + 3 * rows), layout='constrained')
+  parts = figure.subfigures(rows, columns, squeeze=False).flat
+  for (title, (model, generator)), part in zip(panels.items(), parts):
+    part.suptitle(title)
+    draw_fits(part.subplots(1, 2, sharey=True), model, generator)
+  _legend(figure)
+  buffer = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(buffer, metadata={'Software': None})
+  return buffer.getvalue()
+
+
+def draw_fits(all_axes: Sequence[Axes], model: MetaLearner, generator: DataGenerator) -> None:
+  """Draws the first tasks of the generator, one in each of `all_axes`."""
+  tasks = len(all_axes)
+  recipes = generator.recipes(0, tasks)
+  episodes = generator.episodes(0, tasks)
   grid = np.linspace(*ABSCISSAE, 201)
   amplitude, phase = (recipes[name].numpy()[:, np.newaxis] for name in ('amplitude', 'phase'))
   truth = amplitude * np.sin(grid - phase)
   fits = _fits_on_grid(model, episodes, grid)
-  figure = Figure(figsize=(4.5 * TASKS, 3.6), layout='constrained')
-  figure.suptitle(title)
-  for task, axes in enumerate(figure.subplots(1, TASKS, sharey=True)):
+  for task, axes in enumerate(all_axes):
     axes.plot(grid, truth[task], 'r', label='ground truth')
     axes.plot(episodes.support_inputs[task, :, 0], episodes.support_labels[task, :, 0],
               '^', color='purple', label='support points')
@@ -46,16 +79,18 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
                 label=f'after {updates} update{"" if updates == 1 else "s"}')
     axes.set_xlabel('x')
     axes.set_ylim(-5.5, 5.5)
-  figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center',
+
+
+def _legend(figure: Figure) -> None:
+  figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc='outside lower center',
                 ncols=2 + len(UPDATES))
-  FigureCanvasAgg(figure).print_png(path)
 
 
 def _fits_on_grid(model: MetaLearner, episodes: Episodes, grid: np.ndarray
                   ) -> Sequence[np.ndarray]:
   """`fits[updates]`: `[tasks, points]`, the net after that many updates."""
   inputs = episodes.support_inputs
-  columns = [np.broadcast_to(grid, (TASKS, len(grid)))]
+  columns = [np.broadcast_to(grid, (inputs.shape[0], len(grid)))]
   # The oracle's further inputs are the same at every point of a task.
   columns += [np.repeat(inputs[:, :1, i].numpy(), len(grid), axis=1)
               for i in range(1, inputs.shape[-1])]

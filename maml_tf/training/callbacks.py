@@ -19,6 +19,7 @@ from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
 from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.history import History
 from maml_tf.training.optional_addons import tensorflow_addons
 
 # The TF1 code's intervals, in iterations.
@@ -213,6 +214,32 @@ class Validation(IterationCallback):
     if self._writer is not None:
       write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
     self._checkpoints.offer_best(iteration, score(self.latest))
+
+
+class RecordHistory(IterationCallback):
+  """Adds to the history after every execution, and writes a line after every validation.
+
+  Args:
+    first_iteration: see `IterationCallback`.
+    history: of the run.
+    interval: of the validation, in iterations.
+    validation: comes before this one in the list of callbacks.
+  """
+
+  def __init__(self, first_iteration: int, history: History, interval: int,
+               validation: Validation):
+    super().__init__(first_iteration)
+    self._history = history
+    self._interval = interval
+    self._validation = validation
+
+  def on_train_begin(self, logs=None):
+    self._history.start_clock()
+
+  def after_iterations(self, before, now, logs):
+    self._history.add(now - before, logs)
+    if passed(self._interval, before, now):
+      self._history.write(now, self._validation.latest, 'accuracy' in logs)
 
 
 def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:

@@ -134,7 +134,7 @@ def _prepare(folder: str, config: Config) -> None:
   if stored is not None and not config.run.resume:
     _move_aside(folder)
   elif stored is not None:
-    _require_same_run(folder, stored, config)
+    require_same_run(folder, stored, config)
   os.makedirs(folder, exist_ok=True)
   _write_text(os.path.join(folder, CONFIG_FILE), config.to_json())
 
@@ -156,7 +156,8 @@ def stored_config(folder: str) -> Optional[Config]:
                           'folder away, or choose another --logdir.') from error
 
 
-def _require_same_run(folder: str, stored: Config, config: Config) -> None:
+def require_same_run(folder: str, stored: Config, config: Config) -> None:
+  """Raises `ConfigError` where `config` would train something else than `stored` did."""
   changed = differences(stored, config, ignore=MAY_DIFFER)
   if changed:
     listed = ', '.join(f'{name} {before} -> {now}'

@@ -16,6 +16,7 @@ from maml_tf.meta_learner import MetaLearner, named_means
 from maml_tf.reports.sample_tasks import sample_tasks_png
 from maml_tf.training import callbacks as run_callbacks
 from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.history import History
 from maml_tf.training.optimizers import build_optimizer
 
 # Steps of small nets take about a millisecond, less than what Keras does around
@@ -29,20 +30,22 @@ class TrainingResult(NamedTuple):
   Attributes:
     iteration: iterations complete, over all starts of the run.
     checkpoint: path of the last checkpoint.
-    interrupted_by: name of the signal that ended it; None when it is complete.
+    interrupted_by: name of the signal that ended it; None when it got where it should.
   """
   iteration: int
   checkpoint: str
   interrupted_by: Optional[str]
 
 
-def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
+def train(config: Config, model: MetaLearner, folder: str,
+          until: Optional[int] = None) -> TrainingResult:
   """Trains up to `config.total_iterations`, and saves.
 
   Args:
     config: of the run.
     model: its parameters are trained; not compiled yet.
     folder: for checkpoints and summaries.
+    until: an earlier iteration to stop at; None: none. The run can go on from there.
 
   Raises:
     NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
@@ -62,18 +65,21 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
         'test with --train=False, or start over with --resume=False.')
   if iteration:
     print(f'Resumed at iteration {iteration} of {config.total_iterations}')
+  history = History(folder, iteration)
   generator = experiment.training_generator(config)
   writer = _summary_writer(config, folder)
   evaluator = _validation(config, model)
   if writer is not None and config.is_classification and iteration == 0:
     _write_sample_tasks(writer, generator, folder)
-  phases = ((pretraining, config.training.pretrain_iterations),
-            (model, config.total_iterations))
+  last = config.total_iterations if until is None else min(until, config.total_iterations)
+  phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
   with run_callbacks.Signals() as signals:
     for phase, last_iteration in phases:
       while iteration < last_iteration and signals.received is None:
-        iteration = _fit(config, phase, generator, evaluator, checkpoints, writer, signals,
-                         iteration, _end_of_fit(config, iteration, last_iteration))
+        iteration = _fit(config, phase, generator, evaluator, checkpoints, history, writer,
+                         signals, iteration,
+                         _end_of_fit(config, iteration, last_iteration))
+    history.close(iteration, config.is_classification)
     run_callbacks.require_finite(model, iteration)
     path = checkpoints.save(iteration)
   return TrainingResult(iteration, path,
@@ -81,14 +87,15 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
 
 
 def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
-         evaluator: Evaluator, checkpoints: Checkpoints, writer,
+         evaluator: Evaluator, checkpoints: Checkpoints, history: History, writer,
          signals: run_callbacks.Signals, iteration: int, last_iteration: int) -> int:
   """Trains `model` from `iteration` to `last_iteration`; where it got."""
   stop = run_callbacks.StopOnSignal(iteration, signals)
+  interval = config.training.validation_interval
+  validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, writer)
   callbacks = [
-      run_callbacks.StopWhenNotFinite(iteration),
-      run_callbacks.Validation(iteration, config.training.validation_interval, evaluator,
-                               checkpoints, writer),
+      run_callbacks.StopWhenNotFinite(iteration), validation,
+      run_callbacks.RecordHistory(iteration, history, interval, validation),
       run_callbacks.SaveCheckpoints(iteration, checkpoints), stop]
   if writer is not None:
     measure = tf.function(

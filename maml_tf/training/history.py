@@ -1,0 +1,172 @@
+"""`history.csv`: what a run's learning curve is drawn from, without TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from typing import TYPE_CHECKING, Dict, List, Optional
+
+if TYPE_CHECKING:   # what reads histories needs no TensorFlow
+  from maml_tf.meta_learner import TaskResults
+
+HISTORY_FILE = 'history.csv'
+_TRAINING = ('iteration', 'iterations', 'seconds', 'executions', 'loss', 'accuracy')
+
+Line = Dict[str, Optional[float]]
+
+
+class History:
+  """The learning curve of a run, one line per validation; it outlives interruptions.
+
+  The columns:
+    iteration: complete when the line was written.
+    iterations, seconds: how many of them the line is about, and how long these took,
+      validation included. They do not cover what a killed process did after its last
+      line, or what was trained before there was a history.
+    executions: of training steps, over which `loss` and `accuracy` are means. An
+      execution of several steps counts with its last one.
+    loss, accuracy: of training meta-batches, after the inner updates (while pre-training:
+      without any).
+    val_support_loss, val_support_accuracy: on the validation tasks' support sets before
+      any update.
+    val_loss_J, val_accuracy_J: on their query sets after J updates.
+
+  Accuracies are from 0 to 1; there are none for regressions. A line without validation
+  is the rest of a run that ended between two of them; it goes into the next line when
+  the run goes on.
+
+  Args:
+    folder: of the experiment.
+    iteration: where the run goes on; lines of later iterations are taken out.
+  """
+
+  def __init__(self, folder: str, iteration: int):
+    self._path = os.path.join(folder, HISTORY_FILE)
+    self._rest = dict.fromkeys(_TRAINING, 0.0)
+    self._mark = time.monotonic()
+    self._written = 0   # the last iteration that the file has
+    self._open(iteration)
+
+  def start_clock(self) -> None:
+    self._mark = time.monotonic()
+
+  def add(self, iterations: int, logs: Dict) -> None:
+    """What an execution of training steps gave."""
+    now = time.monotonic()
+    self._rest['iterations'] += iterations
+    self._rest['seconds'] += now - self._mark
+    self._mark = now
+    self._rest['executions'] += 1
+    self._rest['loss'] += float(logs['loss'])
+    self._rest['accuracy'] += float(logs.get('accuracy', 0.0))
+
+  def write(self, iteration: int, validation: Optional[TaskResults],
+            has_accuracy: bool) -> None:
+    """A line about everything since the line before."""
+    rest, executions = self._rest, max(self._rest['executions'], 1.0)
+    line: Line = {
+        'iteration': iteration, 'iterations': int(rest['iterations']),
+        'seconds': round(rest['seconds'], 3), 'executions': int(rest['executions']),
+        'loss': rest['loss'] / executions,
+        'accuracy': rest['accuracy'] / executions if has_accuracy else None}
+    if validation is not None:
+      line.update(_of_validation(validation))
+    self._append(line)
+    self._rest = dict.fromkeys(_TRAINING, 0.0)
+    self._written = iteration
+
+  def close(self, iteration: int, has_accuracy: bool) -> None:
+    """Writes the rest of a run that ends between two validations."""
+    if self._rest['executions'] and iteration > self._written:
+      self.write(iteration, None, has_accuracy)
+
+  def _open(self, iteration: int) -> None:
+    lines = [line for line in read(self._path) if line['iteration'] <= iteration]
+    if lines and not _has_validation(lines[-1]):
+      rest = lines.pop()
+      for name in ('iterations', 'seconds', 'executions'):
+        self._rest[name] = rest[name] or 0.0
+      for name in ('loss', 'accuracy'):
+        self._rest[name] = (rest[name] or 0.0) * self._rest['executions']
+    self._written = int(lines[-1]['iteration']) if lines else 0
+    _rewrite(self._path, lines)
+
+  def _append(self, line: Line) -> None:
+    is_new = not os.path.exists(self._path)
+    columns = list(line) if is_new else _columns(self._path)
+    with open(self._path, 'a', newline='', encoding='utf-8') as file:
+      _write_lines(file, columns, [line], header=is_new)
+
+
+def read(path: str) -> List[Line]:
+  """The lines of a history; none where there is no file.
+
+  What a process that was killed left unfinished at the end is left out.
+  """
+  if not os.path.exists(path):
+    return []
+  lines: List[Line] = []
+  with open(path, newline='', encoding='utf-8', errors='replace') as file:
+    for cells in csv.DictReader(file):
+      line = _parsed(cells)
+      if line is None:
+        break
+      lines.append(line)
+  return lines
+
+
+def _parsed(cells: Dict) -> Optional[Line]:
+  """The numbers of a line; None where it is not complete."""
+  if None in cells or None in cells.values():   # too many cells, or too few
+    return None
+  try:
+    line = {name: float(text) if text else None for name, text in cells.items()}
+  except ValueError:
+    return None
+  return line if all(line.get(name) is not None for name in _TRAINING[:-1]) else None
+
+
+def _rewrite(path: str, lines: List[Line]) -> None:
+  if not os.path.exists(path):
+    return
+  if not lines:
+    os.remove(path)
+    return
+  with open(path + '.tmp', 'w', newline='', encoding='utf-8') as file:
+    _write_lines(file, list(lines[0]), lines, header=True)
+  os.replace(path + '.tmp', path)
+
+
+def _write_lines(file, columns: List[str], lines: List[Line], header: bool) -> None:
+  writer = csv.DictWriter(file, columns, lineterminator='\n', extrasaction='ignore')
+  if header:
+    writer.writeheader()
+  writer.writerows({name: _as_text(line.get(name)) for name in columns} for line in lines)
+
+
+def _of_validation(results: TaskResults) -> Line:
+  line: Line = {'val_support_loss': float(results.support_loss.mean())}
+  if results.support_accuracy is not None:
+    line['val_support_accuracy'] = float(results.support_accuracy.mean())
+  for kind, values in (('loss', results.query_losses),
+                       ('accuracy', results.query_accuracies)):
+    if values is not None:
+      line.update({f'val_{kind}_{update}': float(value)
+                   for update, value in enumerate(values.mean(axis=0))})
+  return line
+
+
+def _has_validation(line: Line) -> bool:
+  return line.get('val_support_loss') is not None
+
+
+def _columns(path: str) -> List[str]:
+  with open(path, newline='', encoding='utf-8') as file:
+    return next(csv.reader(file))
+
+
+def _as_text(value: Optional[float]) -> str:
+  if value is None:
+    return ''
+  return repr(int(value) if float(value).is_integer() and abs(value) < 2**53 else value)

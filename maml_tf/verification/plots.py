@@ -1,0 +1,164 @@
+"""The plots of the report, from result files alone; the same files, the same bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maml_tf.training.history import Line
+from maml_tf.verification.records import Record
+
+COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0'}
+
+
+def png(figure: Figure) -> bytes:
+  """The figure as a file, without the name of the software that drew it."""
+  buffer = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(buffer, metadata={'Software': None})
+  return buffer.getvalue()
+
+
+def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: str
+                    ) -> Optional[bytes]:
+  """Training and validation against iterations, a colour per seed; None without data.
+
+  Args:
+    title: of the figure.
+    histories: {seed: lines of its history}.
+    measure: 'accuracy': accuracies in % beside the losses; 'loss': losses alone.
+  """
+  histories = {seed: lines for seed, lines in histories.items() if lines}
+  if not histories:
+    return None
+  kinds = ['loss', 'accuracy'] if measure == 'accuracy' else ['loss']
+  figure = Figure(figsize=(5.6 * len(kinds), 3.8), layout='constrained')
+  figure.suptitle(title)
+  for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):
+    for index, (seed, lines) in enumerate(sorted(histories.items())):
+      _curves_of_a_run(axes, lines, kind, f'C{index}', f'seed {seed}')
+    axes.set_xlabel('iterations')
+    axes.set_ylabel('accuracy, %' if kind == 'accuracy' else kind)
+    if kind == 'loss':
+      axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+  return png(figure)
+
+
+def _curves_of_a_run(axes, lines: Sequence[Line], kind: str, colour: str, name: str) -> None:
+  last = last_update(lines, kind)
+  unit = 100 if kind == 'accuracy' else 1
+  curves = [(kind, ':', 'training, adapted')]
+  if last is not None:
+    curves += [(f'val_{kind}_0', '--', 'validation, before'),
+               (f'val_{kind}_{last}', '-', f'validation, {last} update'
+                                           f'{"" if last == 1 else "s"}')]
+  for column, style, label in curves:
+    points = [(line['iteration'], unit * line[column]) for line in lines
+              if line.get(column) is not None]
+    if points:
+      axes.plot(*zip(*points), linestyle=style, color=colour, label=f'{label} ({name})')
+
+
+def last_update(lines: Sequence[Line], kind: str) -> Optional[int]:
+  """The largest number of updates that the validation measured."""
+  names = [name for name in (lines[-1] if lines else {}) if name.startswith(f'val_{kind}_')]
+  return max((int(name.rpartition('_')[2]) for name in names), default=None)
+
+
+def figure_3(panels: Mapping[str, Mapping[str, Record]]) -> Optional[bytes]:
+  """Error against gradient steps, with 95% intervals; None without data.
+
+  Args:
+    panels: {title: {method: record}}, a panel each.
+  """
+  panels = {title: methods for title, methods in panels.items() if methods}
+  if not panels:
+    return None
+  figure = Figure(figsize=(5.2 * len(panels), 3.8), layout='constrained')
+  for (title, methods), axes in zip(panels.items(),
+                                    figure.subplots(1, len(panels), squeeze=False)[0]):
+    for method, record in methods.items():
+      _errors(axes, method, record)
+    axes.set_title(title)
+    axes.set_xlabel('gradient steps')
+    axes.set_ylabel('mean squared error')
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+  return png(figure)
+
+
+def _errors(axes, method: str, record: Record) -> None:
+  colour = COLOURS.get(method, 'C3')
+  # The oracle is not adapted.
+  points = [record.after(0 if method == 'oracle' else update) for update in record.updates]
+  means = [point.mean for point in points]
+  axes.plot(record.updates, means, color=colour, marker='.', label=_labelled(method, record))
+  axes.fill_between(record.updates, [point.mean - point.ci95 for point in points],
+                    [point.mean + point.ci95 for point in points], color=colour, alpha=0.2,
+                    linewidth=0)
+
+
+def _labelled(method: str, record: Record) -> str:
+  if record.is_complete:
+    return method
+  return f'{method} (partial: {record.trained:,} of {record.planned:,} iterations)'
+
+
+def study(result: Dict[str, Any]) -> bytes:
+  """A study's scores against its settings, or against iterations for a study of one."""
+  runs: List[Dict[str, Any]] = result['runs']
+  figure = Figure(figsize=(10.5, 3.8), layout='constrained')
+  figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
+  left, right = figure.subplots(1, 2)
+  unit = 100 if result['measure'] == 'accuracy' else 1
+  what = 'accuracy, %' if result['measure'] == 'accuracy' else 'mean squared error'
+  if len(runs) > 1:
+    _against_updates(left, runs, unit)
+    left.set_ylabel(f'{what}, after training')
+  else:
+    _before_and_after(left, runs[0]['history'], 'loss', 1)
+    left.set_ylabel('validation loss')
+  for index, run in enumerate(runs):
+    if len(runs) == 1:
+      _before_and_after(right, run['history'], result['measure'], unit)
+      continue
+    last = last_update(run['history'], result['measure'])
+    column = f'val_{result["measure"]}_{last}'
+    points = [(line['iteration'], unit * line[column]) for line in run['history']
+              if line.get(column) is not None]
+    if points:
+      right.plot(*zip(*points), color=f'C{index}', label=run['label'])
+  right.set_xlabel('iterations')
+  right.set_ylabel(f'validation {what}')
+  for axes in (left, right):
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+  return png(figure)
+
+
+def _against_updates(axes, runs: Sequence[Dict[str, Any]], unit: float) -> None:
+  for index, run in enumerate(runs):
+    values = run['query']
+    axes.errorbar(range(len(values)), [unit * value['mean'] for value in values],
+                  [unit * value['ci95'] for value in values], color=f'C{index}', capsize=2,
+                  label=run['label'])
+  axes.set_xlabel('updates in testing')
+
+
+def _before_and_after(axes, lines: Sequence[Line], kind: str, unit: float) -> None:
+  last = last_update(lines, kind)
+  columns = [(f'val_support_{kind}', 'support set, before')]
+  if last is not None:
+    columns += [(f'val_{kind}_{update}', f'query set, after {update}')
+                for update in range(last + 1)]
+  for column, label in columns:
+    points = [(line['iteration'], unit * line[column]) for line in lines
+              if line.get(column) is not None]
+    if points:
+      axes.plot(*zip(*points), label=label)
+  axes.set_xlabel('iterations')

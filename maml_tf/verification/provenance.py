@@ -1,0 +1,70 @@
+"""Where a result comes from: the machine, the commit, the day."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from typing import Any, Dict, Optional
+
+from maml_tf.verification.rows import REPOSITORY
+
+UNKNOWN = 'unknown'
+
+
+def machine(gpu: Optional[str] = None) -> Dict[str, Any]:
+  """The processor's model, how many of its cores this process may use, and the GPU.
+
+  Args:
+    gpu: name of the GPU in use; None: none is.
+  """
+  return {'cpu': _cpu_model(), 'cores': _cores(), 'gpu': gpu}
+
+
+def machine_text(fields: Dict[str, Any]) -> str:
+  """The same in a line: 'Intel(R) Xeon(R) CPU, 2 cores', the GPU in front of it."""
+  cpu = f'{fields["cpu"]}, {fields["cores"]} core{"" if fields["cores"] == 1 else "s"}'
+  return f'{fields["gpu"]}; {cpu}' if fields['gpu'] else cpu
+
+
+def commit(folder: str = REPOSITORY) -> str:
+  """The commit that is checked out, with '+changes' where files other than results
+  differ from it; 'unknown' without git or outside of a repository."""
+  head = _git(folder, 'rev-parse', 'HEAD')
+  if not head:
+    return UNKNOWN
+  changes = _git(folder, 'status', '--porcelain', '--', '.', ':(exclude)results')
+  return head if changes == '' else f'{head}+changes'
+
+
+def today() -> str:
+  """The date in UTC, 2025-12-31."""
+  return datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d')
+
+
+def _git(folder: str, *arguments: str) -> Optional[str]:
+  try:
+    done = subprocess.run(['git', *arguments], cwd=folder, capture_output=True, text=True,
+                          timeout=60, check=False)
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      for line in file:
+        name, _, value = line.partition(':')
+        if name.strip() == 'model name':
+          return ' '.join(value.split())
+  except OSError:
+    pass   # not Linux
+  return platform.processor() or platform.machine() or UNKNOWN
+
+
+def _cores() -> int:
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

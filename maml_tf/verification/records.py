@@ -1,0 +1,162 @@
+"""Result files: one JSON per row and seed, with its weights and history beside it.
+
+RESULTS/ROW/seedS.json, seedS.npz, seedS.history.csv. They are all that the report is made
+of. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from maml_tf.config import ConfigError
+from maml_tf.verification.rows import REPOSITORY, Row
+
+RESULTS = os.path.join(REPOSITORY, 'results')
+
+
+class Measured(NamedTuple):
+  """In the paper's unit: accuracies in %, errors as they are."""
+  mean: float
+  ci95: float
+
+
+class Record:
+  """One result file: what `as_json` made of a test.
+
+  Args:
+    fields: the content of the JSON file.
+    path: of that file.
+  """
+
+  def __init__(self, fields: Dict[str, Any], path: str):
+    self.fields = fields
+    self.path = path
+    _require_complete(fields, path)
+
+  @property
+  def seed(self) -> int:
+    return self.fields['seed']
+
+  @property
+  def trained(self) -> int:
+    """Iterations that the run has done."""
+    return self.fields['iterations']['trained']
+
+  @property
+  def planned(self) -> int:
+    """Iterations that the row's flagfile asks for."""
+    return self.fields['iterations']['planned']
+
+  @property
+  def is_complete(self) -> bool:
+    return self.trained >= self.planned
+
+  @property
+  def measure(self) -> str:
+    return self.fields['measure']
+
+  @property
+  def updates(self) -> List[int]:
+    """Numbers of updates after which the query set was measured, from 0."""
+    return list(range(len(self.fields['updates']) - 1))
+
+  def after(self, updates: int) -> Measured:
+    """On the query set after that many updates."""
+    name = 'update0_query' if updates == 0 else f'update{updates}'
+    values = self.fields['updates'][name][self.measure]
+    unit = 100 if self.measure == 'accuracy' else 1
+    return Measured(unit * values['mean'], unit * values['ci95'])
+
+
+_REQUIRED = ('row', 'seed', 'iterations', 'measure', 'updates', 'num_tasks', 'times_tested',
+             'tested', 'weights', 'training', 'first_episodes', 'machine', 'versions',
+             'commit', 'date', 'config')
+
+
+def _require_complete(fields: Any, path: str) -> None:
+  if not isinstance(fields, dict):
+    raise ConfigError(f'{path} is not a result file: it must hold an object of names and '
+                      f'values, and holds {type(fields).__name__}.')
+  missing = sorted(set(_REQUIRED) - set(fields))
+  if missing:
+    raise ConfigError(f'{path} is not a result file, since it lacks {missing}: take it '
+                      'back from the version control, or move it away.')
+
+
+def folder_of(row: Row, results: str = RESULTS) -> str:
+  return os.path.join(results, row.name)
+
+
+def file_of(row: Row, seed: int, suffix: str, results: str = RESULTS) -> str:
+  """The path of a row's file; `suffix` is '.json', '.npz', '.history.csv'."""
+  return os.path.join(folder_of(row, results), f'seed{seed}{suffix}')
+
+
+def read(row: Row, seed: int, results: str = RESULTS) -> Optional[Record]:
+  """The record of a row and seed; None where there is none.
+
+  Raises:
+    ConfigError: for a file that is not a result file.
+  """
+  path = file_of(row, seed, '.json', results)
+  return read_file(path) if os.path.exists(path) else None
+
+
+def read_file(path: str) -> Record:
+  """The record in a file.
+
+  Raises:
+    ConfigError: for a file that is not a result file.
+  """
+  try:
+    with open(path, encoding='utf-8') as file:
+      fields = json.load(file)
+  except (OSError, ValueError, RecursionError) as error:
+    raise ConfigError(f'{path} cannot be read as JSON ({error}): take it back from the '
+                      'version control, or move it away.') from error
+  return Record(fields, path)
+
+
+def read_all(row: Row, results: str = RESULTS) -> List[Record]:
+  """The records of all seeds of a row, the smallest seed first."""
+  found = [read(row, seed, results) for seed in seeds(row, '.json', results)]
+  return [record for record in found if record is not None]
+
+
+def seeds(row: Row, suffix: str, results: str = RESULTS) -> Tuple[int, ...]:
+  """The seeds for which the row has a file with that suffix."""
+  pattern = os.path.join(glob.escape(folder_of(row, results)), f'seed*{suffix}')
+  names = (os.path.basename(path)[:-len(suffix)] for path in glob.glob(pattern))
+  return tuple(sorted(int(name[4:]) for name in names if re.fullmatch(r'seed\d+', name)))
+
+
+def write(row: Row, fields: Dict[str, Any], results: str = RESULTS) -> str:
+  """Writes a record, whole or not at all; its path."""
+  path = file_of(row, fields['seed'], '.json', results)
+  _require_complete(fields, path)
+  write_text(path, json.dumps(fields, indent=1) + '\n')
+  return path
+
+
+def write_text(path: str, text: str) -> None:
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+  """Whole or not at all; folders are made.
+
+  Raises:
+    ConfigError: where that is not possible.
+  """
+  try:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + '.tmp', 'wb') as file:
+      file.write(content)
+    os.replace(path + '.tmp', path)
+  except OSError as error:
+    raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
+                      '--results.') from error

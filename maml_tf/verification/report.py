@@ -1,0 +1,322 @@
+"""The list of rows for the terminal, and `README.md` of the results: from files alone."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from maml_tf.config import ConfigError
+from maml_tf.training import history
+from maml_tf.verification import plots, records
+from maml_tf.verification.provenance import machine_text
+from maml_tf.verification.records import Measured, Record
+from maml_tf.verification.rows import Row
+from maml_tf.verification.verdicts import MEANINGS, Standing, combined, judged, standing
+
+README = 'README.md'
+CURVES = 'learning_curves.png'
+FIGURE_2, FIGURE_3 = 'figure_2.png', 'figure_3.png'
+
+# {K: {method: row}} of figures 2 and 3.
+FIGURE_ROWS = {
+    5: {'MAML': 'sinusoid_5shot', 'pre-trained': 'sinusoid_5shot_pretrained',
+        'oracle': 'sinusoid_5shot_oracle'},
+    10: {'MAML': 'sinusoid_10shot', 'pre-trained': 'sinusoid_10shot_pretrained',
+         'oracle': 'sinusoid_10shot_oracle'},
+}
+
+# Draws figure 2 of {K: {method: path of the weights}}; it needs TensorFlow.
+DrawFigure2 = Callable[[Mapping[int, Mapping[str, str]]], bytes]
+
+
+def listing(rows: Sequence[Row], results: str = records.RESULTS) -> str:
+  """One line per row: the paper, what was measured, the verdict, and of which runs."""
+  lines = [['row', 'place', 'updates', 'paper', 'here', 'verdict', 'iterations', 'seeds',
+            'training', 'commit', 'machine']]
+  for row in rows:
+    state = standing(row, records.read_all(row, results))
+    lines.append([row.name, row.place, _updates(row), _paper(row), _here(row, state),
+                  state.verdict, _iterations(state), _seeds(state), _duration(state),
+                  _each(state, lambda record: short_commit(record.fields['commit'])),
+                  _each(state, lambda record: machine_text(record.fields['machine']))])
+  widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+  return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+                   for line in lines)
+
+
+def write_report(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2] = None,
+                 results: str = records.RESULTS) -> List[str]:
+  """Writes README.md and the plots; their paths.
+
+  Args:
+    rows: to report.
+    draw_figure_2: see `DrawFigure2`; None: the figure is left as it is.
+    results: folder of the result files.
+  """
+  written = []
+
+  def write(name: str, content: Optional[bytes]) -> None:
+    if content is not None:
+      written.append(os.path.join(results, name))
+      records.write_bytes(written[-1], content)
+  for row in rows:
+    write(os.path.join(row.name, CURVES), _learning_curves(row, results))
+  write(FIGURE_3, plots.figure_3(_figure_3_panels(rows, results)))
+  with_weights = figure_2_weights(rows, results)
+  if draw_figure_2 is not None and with_weights:
+    write(FIGURE_2, draw_figure_2(with_weights))
+  for result in read_studies(results):
+    write(os.path.join('studies', f'{result["name"]}.png'), plots.study(result))
+  write(README, readme(rows, results).encode())
+  return written
+
+
+def readme(rows: Sequence[Row], results: str = records.RESULTS) -> str:
+  """The text of README.md. The same files, the same text."""
+  states = [(row, records.read_all(row, results)) for row in rows]
+  states = [(row, found, standing(row, found)) for row, found in states]
+  parts = [
+      '# Results', '',
+      'Written by `python -m maml_tf.verify --report` from the files in this folder; no '
+      'number is typed in, but for those of the paper.', '',
+      *_table_of_rows(states), '', *_meanings(), '', *_table_of_runs(states), '',
+      *_figures(rows, results), *_curves(states, results), *_studies(results)]
+  return '\n'.join(parts).rstrip() + '\n'
+
+
+def figure_2_weights(rows: Sequence[Row], results: str) -> Dict[int, Dict[str, str]]:
+  """{K: {method: path of the weights}} of those nets of figure 2 that there are."""
+  known = {row.name: row for row in rows}
+  found: Dict[int, Dict[str, str]] = {}
+  for shots, methods in FIGURE_ROWS.items():
+    for method, name in methods.items():
+      if method == 'oracle' or name not in known:
+        continue
+      state = standing(known[name], records.read_all(known[name], results))
+      if state.records:
+        path = records.file_of(known[name], state.records[0].seed, '.npz', results)
+        if os.path.exists(path):
+          found.setdefault(shots, {})[method] = path
+  return found
+
+
+def read_studies(results: str) -> List[Dict[str, Any]]:
+  """The results of all studies, by name.
+
+  Raises:
+    ConfigError: for a file that cannot be read.
+  """
+  found = []
+  for path in sorted(glob.glob(os.path.join(glob.escape(results), 'studies', '*.json'))):
+    try:
+      with open(path, encoding='utf-8') as file:
+        found.append(json.load(file))
+    except (OSError, ValueError) as error:
+      raise ConfigError(f'{path} cannot be read as JSON ({error}): take it back from the '
+                        'version control, or move it away.') from error
+  return found
+
+
+def short_commit(commit: str) -> str:
+  """The first ten digits, and '+changes' where it has that."""
+  head, plus, changes = commit.partition('+')
+  return head[:10] + plus + changes
+
+
+def number_text(value: Measured, measure: str) -> str:
+  """As the paper writes it: '98.70 +- 0.40' for accuracies in %, '0.383 +- 0.054'."""
+  digits = 2 if measure == 'accuracy' else 3
+  return f'{value.mean:.{digits}f} +- {value.ci95:.{digits}f}'
+
+
+def duration_text(seconds: float) -> str:
+  """'38 s', '2 min 5 s', '3 h 12 min'."""
+  seconds = round(seconds)
+  if seconds < 60:
+    return f'{seconds} s'
+  if seconds < 3600:
+    return f'{seconds // 60} min {seconds % 60} s'
+  return f'{seconds // 3600} h {seconds % 3600 // 60} min'
+
+
+# --- cells
+
+def _shown_updates(row: Row) -> Tuple[int, ...]:
+  return tuple(sorted(row.paper)) or (row.headline,)
+
+
+def _updates(row: Row) -> str:
+  return ' / '.join(str(update) for update in _shown_updates(row))
+
+
+def _paper(row: Row) -> str:
+  return ' / '.join(row.paper[update] for update in sorted(row.paper)) or '-'
+
+
+def _here(row: Row, state: Standing) -> str:
+  if not state.records:
+    return '-'
+  measure = state.records[0].measure
+  return ' / '.join(number_text(combined(state.records, update), measure)
+                    if update in state.records[0].updates else '-'
+                    for update in _shown_updates(row))
+
+
+def _iterations(state: Standing) -> str:
+  return _each(state, lambda record: f'{record.trained:,} of {record.planned:,}')
+
+
+def _seeds(state: Standing) -> str:
+  return ', '.join(str(record.seed) for record in state.records) or '-'
+
+
+def _duration(state: Standing) -> str:
+  return _each(state, duration_of)
+
+
+def duration_of(record: Record) -> str:
+  """Of the training, as far as it is known."""
+  training = record.fields['training']
+  if training['iterations'] == 0:
+    return 'unknown'
+  text = duration_text(training['seconds'])
+  if training['iterations'] >= record.trained:
+    return text
+  return f'{text} for {training["iterations"]:,} iterations'
+
+
+def _each(state: Standing, text: Callable[[Record], str]) -> str:
+  """What the records have, each different value once."""
+  return '; '.join(dict.fromkeys(text(record) for record in state.records)) or '-'
+
+
+# --- parts of README.md
+
+def _table_of_rows(states) -> List[str]:
+  lines = ['## The rows of the paper', '',
+           'Accuracies in %, errors as mean squared error, with 95% intervals; after 1 / 5 '
+           '/ 10 updates where the paper has three values (the last one is judged).', '',
+           *_header(['row', 'in the paper', 'updates', 'paper', 'here', 'verdict',
+                     'iterations', 'seeds'])]
+  for row, _, state in states:
+    verdict = state.verdict
+    others = [(update, judged(row, state, update)) for update in sorted(row.paper)
+              if update != row.headline]
+    differing = [f'after {update}: {word}' for update, word in others
+                 if word not in (None, state.verdict)]
+    if differing:
+      verdict += f' ({"; ".join(differing)})'
+    lines.append(_line([f'{row.label} (`{row.name}`)', row.place, _updates(row), _paper(row),
+                        _here(row, state), verdict, _iterations(state), _seeds(state)]))
+  return lines
+
+
+def _meanings() -> List[str]:
+  return ['What the verdicts mean:', '',
+          *(f'- **{word}**: {meaning}.' for word, meaning in MEANINGS.items()), '',
+          'Of several seeds the mean is given. They share their test tasks, so its interval '
+          'is that over tasks (root mean square over seeds), with 1.96 standard errors of '
+          'the spread between seeds added in squares.']
+
+
+def _table_of_runs(states) -> List[str]:
+  lines = ['## The runs', '',
+           'The test tasks are for one look, at the checkpoint that the validation tasks '
+           'chose; "tested" counts the looks.', '',
+           *_header(['row', 'seed', 'iterations', 'tested checkpoint', 'tested', 'result',
+                     'training', 'machine', 'TensorFlow', 'commit', 'date', 'weights'])]
+  runs = [(row, record) for row, found, _ in states for record in found]
+  for row, record in runs:
+    tested = record.fields['tested']
+    weights = f'[{row.name}/seed{record.seed}.npz]({row.name}/seed{record.seed}.npz)'
+    lines.append(_line([
+        row.name, str(record.seed), f'{record.trained:,} of {record.planned:,}',
+        f'{tested["checkpoint"]}, chosen by {tested["chosen_by"]}',
+        _times(record.fields['times_tested']),
+        number_text(record.after(row.headline), record.measure), duration_of(record),
+        machine_text(record.fields['machine']), record.fields['versions']['tensorflow'],
+        short_commit(record.fields['commit']), record.fields['date'], weights]))
+  return lines if runs else ['## The runs', '', 'None yet.']
+
+
+def _times(count: int) -> str:
+  return {1: 'once', 2: 'twice'}.get(count, f'{count} times')
+
+
+def _figures(rows: Sequence[Row], results: str) -> List[str]:
+  lines = []
+  if figure_2_weights(rows, results):
+    lines += ['## Figure 2', '', 'Fits after 0, 1 and 10 updates on the first test tasks.',
+              '', f'![Figure 2]({FIGURE_2})', '']
+  if any(_figure_3_panels(rows, results).values()):
+    lines += ['## Figure 3', '', 'Error against the number of gradient steps, 95% intervals '
+              'over test tasks. The oracle is not adapted.', '',
+              f'![Figure 3]({FIGURE_3})', '']
+  return lines
+
+
+def _curves(states, results: str) -> List[str]:
+  lines = []
+  for row, _, _ in states:
+    if any(_histories(row, results).values()):
+      lines += [f'### {row.label}', '', f'![{row.label}]({row.name}/{CURVES})', '']
+  return ['## Learning curves', '', *lines] if lines else []
+
+
+def _studies(results: str) -> List[str]:
+  lines = []
+  for result in read_studies(results):
+    lines += [f'### {result["title"]}', '',
+              f'`{result["command"]}`: {result["datasource"]}, {result["length"]}, tested on '
+              f'{result["num_tasks"]} {_tasks(result)}.', '',
+              *_header(['setting', 'iterations', 'before', '1 update',
+                        f'{len(result["runs"][0]["query"]) - 1} updates', 'training'])]
+    for run in result['runs']:
+      unit = 100 if result['measure'] == 'accuracy' else 1
+      shown = [number_text(Measured(unit * run['query'][update]['mean'],
+                                    unit * run['query'][update]['ci95']), result['measure'])
+               for update in (0, 1, -1)]
+      lines.append(_line([run['label'], f'{run["iterations"]:,}', *shown,
+                          duration_text(run['seconds'])]))
+    lines += ['', f'![{result["title"]}](studies/{result["name"]}.png)', '']
+  return ['## Studies', '', 'Short runs, far from the paper\'s length: they compare settings '
+          'with one another, and with nothing else.', '', *lines] if lines else []
+
+
+def _tasks(result: Dict[str, Any]) -> str:
+  return 'tasks' if result['split'] is None else 'tasks of the validation classes'
+
+
+def _header(titles: Sequence[str]) -> List[str]:
+  return [_line(titles), '|' + '---|' * len(titles)]
+
+
+def _line(cells: Sequence[str]) -> str:
+  return '| ' + ' | '.join(cells) + ' |'
+
+
+# --- data of the plots
+
+def _histories(row: Row, results: str) -> Dict[int, List[history.Line]]:
+  """{seed: lines} of the seeds that have a record."""
+  return {record.seed: history.read(records.file_of(row, record.seed, '.history.csv',
+                                                    results))
+          for record in records.read_all(row, results)}
+
+
+def _learning_curves(row: Row, results: str) -> Optional[bytes]:
+  measure = 'accuracy' if row.is_classification else 'loss'
+  return plots.learning_curves(row.label, _histories(row, results), measure)
+
+
+def _figure_3_panels(rows: Sequence[Row], results: str) -> Dict[str, Dict[str, Record]]:
+  """{title: {method: its first record}}, where there is one."""
+  known = {row.name: row for row in rows}
+  panels: Dict[str, Dict[str, Record]] = {}
+  for shots, methods in FIGURE_ROWS.items():
+    found = {method: standing(known[name], records.read_all(known[name], results)).records
+             for method, name in methods.items() if name in known}
+    panels[f'{shots}-shot'] = {method: of_row[0] for method, of_row in found.items() if of_row}
+  return panels

@@ -1,0 +1,161 @@
+"""The rows that this project verifies, with the paper's own numbers.
+
+The values in `ROWS` are the only results in the repository that were typed in. A new row
+is one more line of that table, and its flagfile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from maml_tf.config import Config, ConfigError
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+@dataclass(frozen=True)
+class Row:
+  """One row of a table, or one curve of a figure.
+
+  Attributes:
+    name: of the row and of its flagfile; the folder of its results.
+    place: where the paper has it, 'table 1'.
+    label: what a reader calls it.
+    identity: {field of the configuration: value} that tells the row's runs from those
+      of other rows, see `facts`.
+    paper: {updates: the paper's value as the paper writes it, '98.7 +- 0.4' or '0.67'};
+      empty where the paper has a curve only. Accuracies are in %.
+    headline: the number of updates after which the row is judged.
+    flagfile: path; None: flags/NAME.flags of the repository.
+  """
+  name: str
+  place: str
+  label: str
+  identity: Mapping[str, Any]
+  paper: Mapping[int, str]
+  headline: int
+  flagfile: Optional[str] = None
+
+  @property
+  def flagfile_path(self) -> str:
+    return self.flagfile or os.path.join(REPOSITORY, 'flags', f'{self.name}.flags')
+
+  @property
+  def is_classification(self) -> bool:
+    return self.identity['datasource'] != 'sinusoid'
+
+  def fits(self, config: Config) -> bool:
+    """Whether `config` is of a run of this row."""
+    known = facts(config)
+    return all(known[name] == value for name, value in self.identity.items())
+
+
+def facts(config: Config) -> Dict[str, Any]:
+  """What rows are told apart by: the fields of the configuration, and
+
+  meta_trained: whether there is meta-training at all (the pre-trained baseline and the
+    oracle have none).
+  """
+  known = {name: value for section in config.to_dict().values()
+           for name, value in section.items()}
+  known['meta_trained'] = config.training.metatrain_iterations > 0
+  return known
+
+
+def _sinusoid(shots: int, **more) -> Dict[str, Any]:
+  usual = dict(datasource='sinusoid', update_batch_size=shots, baseline='None',
+               stop_grad=False, meta_trained=True)
+  return {**usual, **more}
+
+
+def _images(datasource: str, ways: int, shots: int, **more) -> Dict[str, Any]:
+  usual = dict(datasource=datasource, num_classes=ways, update_batch_size=shots, conv=True,
+               stop_grad=False, meta_trained=True)
+  return {**usual, **more}
+
+
+_PRETRAINED = dict(meta_trained=False)
+_ORACLE = dict(meta_trained=False, baseline='oracle')
+_FIRST_ORDER = dict(stop_grad=True)
+_NOCONV = dict(conv=False)
+
+# Name (of the flagfile, too), place, label, identity, the paper's values, and the number
+# of updates that counts: table 2's last column; 3 and 5 for Omniglot, 10 for
+# mini-ImageNet (A.1). The oracle is not adapted: its error counts before any update.
+ROWS: Tuple[Row, ...] = (
+    Row('omniglot_5way_1shot', 'table 1', 'Omniglot 5-way 1-shot, MAML',
+        _images('omniglot', 5, 1), {3: '98.7 +- 0.4'}, 3),
+    Row('omniglot_5way_5shot', 'table 1', 'Omniglot 5-way 5-shot, MAML',
+        _images('omniglot', 5, 5), {3: '99.9 +- 0.1'}, 3),
+    Row('omniglot_20way_1shot', 'table 1', 'Omniglot 20-way 1-shot, MAML',
+        _images('omniglot', 20, 1), {5: '95.8 +- 0.3'}, 5),
+    Row('omniglot_20way_5shot', 'table 1', 'Omniglot 20-way 5-shot, MAML',
+        _images('omniglot', 20, 5), {5: '98.9 +- 0.2'}, 5),
+    Row('omniglot_5way_1shot_noconv', 'table 1', 'Omniglot 5-way 1-shot, MAML, no conv',
+        _images('omniglot', 5, 1, **_NOCONV), {3: '89.7 +- 1.1'}, 3),
+    Row('omniglot_5way_5shot_noconv', 'table 1', 'Omniglot 5-way 5-shot, MAML, no conv',
+        _images('omniglot', 5, 5, **_NOCONV), {3: '97.5 +- 0.6'}, 3),
+    Row('omniglot_20way_1shot_noconv', 'table 1', 'Omniglot 20-way 1-shot, MAML, no conv',
+        _images('omniglot', 20, 1, **_NOCONV), {}, 5),
+    Row('omniglot_20way_5shot_noconv', 'table 1', 'Omniglot 20-way 5-shot, MAML, no conv',
+        _images('omniglot', 20, 5, **_NOCONV), {}, 5),
+    Row('miniimagenet_5way_1shot', 'table 1', 'mini-ImageNet 5-way 1-shot, MAML',
+        _images('miniimagenet', 5, 1), {10: '48.70 +- 1.84'}, 10),
+    Row('miniimagenet_5way_5shot', 'table 1', 'mini-ImageNet 5-way 5-shot, MAML',
+        _images('miniimagenet', 5, 5), {10: '63.11 +- 0.92'}, 10),
+    Row('miniimagenet_5way_1shot_first_order', 'table 1',
+        'mini-ImageNet 5-way 1-shot, MAML, first order',
+        _images('miniimagenet', 5, 1, **_FIRST_ORDER), {10: '48.07 +- 1.75'}, 10),
+    Row('miniimagenet_5way_5shot_first_order', 'table 1',
+        'mini-ImageNet 5-way 5-shot, MAML, first order',
+        _images('miniimagenet', 5, 5, **_FIRST_ORDER), {10: '63.15 +- 0.91'}, 10),
+    Row('sinusoid_5shot', 'table 2, figures 2, 3', 'Sinusoid 5-shot, MAML', _sinusoid(5),
+        {1: '0.67', 5: '0.38', 10: '0.35'}, 10),
+    Row('sinusoid_5shot_pretrained', 'table 2, figures 2, 3', 'Sinusoid 5-shot, pre-trained',
+        _sinusoid(5, **_PRETRAINED), {1: '2.41', 5: '2.23', 10: '2.19'}, 10),
+    Row('sinusoid_5shot_oracle', 'figure 3', 'Sinusoid 5-shot, oracle',
+        _sinusoid(5, **_ORACLE), {}, 0),
+    Row('sinusoid_10shot', 'figures 2, 3', 'Sinusoid 10-shot, MAML', _sinusoid(10), {}, 10),
+    Row('sinusoid_10shot_pretrained', 'figures 2, 3', 'Sinusoid 10-shot, pre-trained',
+        _sinusoid(10, **_PRETRAINED), {}, 10),
+    Row('sinusoid_10shot_oracle', 'figure 3', 'Sinusoid 10-shot, oracle',
+        _sinusoid(10, **_ORACLE), {}, 0),
+)
+
+
+def row_named(name: str, rows: Tuple[Row, ...] = ROWS) -> Row:
+  """The row of that name.
+
+  Raises:
+    ConfigError: where there is none.
+  """
+  for row in rows:
+    if row.name == name:
+      return row
+  raise ConfigError(f'The row {name!r} is unknown: allowed are '
+                    f'{", ".join(row.name for row in rows)}.')
+
+
+def paper_values(config: Config) -> Dict[int, str]:
+  """{updates: the paper's value} of the row that this configuration is; may be empty.
+
+  The paper's accuracies are those of the test classes: a test on others has none.
+  """
+  if config.is_classification and not config.evaluation.test_set:
+    return {}
+  for row in ROWS:
+    if row.fits(config):
+      return dict(row.paper)
+  return {}
+
+
+def numbers(value: str) -> Tuple[float, float]:
+  """'98.7 +- 0.4' -> (98.7, 0.4); without an interval, 0.0 in its place."""
+  found = re.fullmatch(r'([0-9.]+)(?: \+- ([0-9.]+))?', value)
+  if found is None:
+    raise ValueError(f"A value of the paper is written '98.7 +- 0.4' or '0.67'. Received: "
+                     f'{value!r}.')
+  return float(found.group(1)), float(found.group(2) or 0)

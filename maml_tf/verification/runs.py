@@ -1,0 +1,193 @@
+"""Training and testing a row, and what is kept of it.
+
+The test split is for one look per row and seed, at the checkpoint that the validation
+tasks chose. So the record of a complete run is final: another test of it is refused, or
+counted where it is forced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Dict, List, Optional
+
+import tensorflow as tf
+
+from maml_tf import application, devices, experiment
+from maml_tf.config import Config, ConfigError
+from maml_tf.evaluation import results_files
+from maml_tf.evaluation.protocol import headline
+from maml_tf.evaluation.results_files import ProtocolRun
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.training import history
+from maml_tf.training.checkpoints import (
+  BEST_FOLDER,
+  CheckpointError,
+  experiment_folder,
+  iteration_of,
+  require_same_run,
+  stored_config,
+)
+from maml_tf.verification import provenance, records, weights
+from maml_tf.verification.records import Record
+from maml_tf.verification.rows import Row
+
+# Test episodes whose values are kept one by one, to check the weights by.
+FIRST_EPISODES = 5
+
+
+def train_row(row: Row, config: Config, until: Optional[int] = None,
+              results: str = records.RESULTS, again: bool = False) -> Optional[Record]:
+  """Trains a row, or goes on with it, tests it and writes its record.
+
+  Args:
+    row: the row.
+    config: of its flagfile, with the seed.
+    until: iterations to train, fewer than planned: the record is then a partial one.
+    results: folder of the result files.
+    again: test although the record of a complete run is there.
+
+  Returns:
+    The record; None where a signal ended the training, which is saved then.
+
+  Raises:
+    ConfigError: where the record that is there is final, or has as many iterations.
+  """
+  planned = config.total_iterations
+  goal = planned if until is None else min(until, planned)
+  _require_news(row, config, goal, results, again)
+  model = experiment.build_model(config)
+  training = application.train_or_resume(config, model, goal)
+  if training.interrupted_by is not None:
+    return None
+  return test_row(row, config, results, again)
+
+
+def test_row(row: Row, config: Config, results: str = records.RESULTS,
+             again: bool = False) -> Record:
+  """Tests what has been trained of a row so far, and writes its record.
+
+  Args, raises: see `train_row`; also
+    CheckpointError: where nothing has been trained.
+  """
+  folder = experiment_folder(config)
+  config = _for_test(config, folder)
+  latest = tf.train.latest_checkpoint(folder)
+  if latest is None:
+    raise CheckpointError(f'There is no checkpoint in {folder}: train the row first '
+                          f'(--row={row.name} --train), or name its --logdir.')
+  _require_same_training(config, folder)
+  trained = iteration_of(latest)
+  _require_news(row, config, trained, results, again)
+  model = experiment.build_model(config)
+  test = application.test(config, model, folder)
+  return _keep(row, config, test, model, trained, folder, results)
+
+
+def _require_news(row: Row, config: Config, trained: int, results: str, again: bool) -> None:
+  """Refuses a test that would look at the test split without need."""
+  record = records.read(row, config.task.seed, results)
+  if record is None or again:
+    return
+  if record.is_complete:
+    raise ConfigError(
+        f'{row.name} with seed {record.seed} is trained and tested, and that result is '
+        f'final ({record.path}): another look at the test tasks has to be asked for with '
+        '--again, and is counted in the file.')
+  if trained <= record.trained:
+    raise ConfigError(
+        f'{row.name} with seed {record.seed} was tested after {record.trained} iterations '
+        f'already ({record.path}), and this would be a test after {trained}: train it '
+        'further (--train, with more --iterations), or repeat the test with --again, which '
+        'is counted in the file.')
+
+
+def _for_test(config: Config, folder: str) -> Config:
+  """To test what the folder has: the last checkpoint where no validation chose one yet."""
+  evaluation = config.evaluation
+  if evaluation.test_checkpoint == 'best' and tf.train.latest_checkpoint(
+      os.path.join(folder, BEST_FOLDER)) is None:
+    print('No validation has been made yet: the last checkpoint is tested.')
+    evaluation = dataclasses.replace(evaluation, test_checkpoint='latest')
+  return dataclasses.replace(config, evaluation=evaluation,
+                             run=dataclasses.replace(config.run, train=False))
+
+
+def _require_same_training(config: Config, folder: str) -> None:
+  """A folder is named after the flags but for a few, so a look into it is needed."""
+  stored = stored_config(folder)
+  if stored is not None:
+    require_same_run(folder, stored, config)
+
+
+def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, trained: int,
+          folder: str, results: str) -> Record:
+  """Writes weights, history and record."""
+  seed = config.task.seed
+  previous = records.read(row, seed, results)
+  content = weights.to_bytes(model.meta_parameters.arrays())
+  lines = history.read(os.path.join(folder, history.HISTORY_FILE))
+  fields = as_record(row, test, model, trained, lines)
+  stem = os.path.join(folder, results_files.file_stem(config))
+  # What `main.py` tested in this folder counts, too.
+  fields['times_tested'] = max(results_files.read_times_tested(stem + '.json'),
+                               1 + (previous.fields['times_tested'] if previous else 0))
+  weights_file = records.file_of(row, seed, '.npz', results)
+  records.write_bytes(weights_file, content)
+  fields['weights'] = {'sha256': weights.sha256(weights_file),
+                       'parameters': sum(array.size for array in
+                                         model.meta_parameters.arrays().values())}
+  if lines:
+    with open(os.path.join(folder, history.HISTORY_FILE), encoding='utf-8') as file:
+      records.write_text(records.file_of(row, seed, '.history.csv', results), file.read())
+  path = records.write(row, fields, results)
+  print(f'Written: {path}, with its weights')
+  return records.read_file(path)
+
+
+def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
+              lines: List[history.Line]) -> Dict[str, Any]:
+  """The fields of a record, but for what is known of its files and of earlier tests."""
+  config = test.config
+  stored = results_files.as_dict(test)
+  measure = 'accuracy' if config.is_classification else 'loss'
+  inside = os.path.basename(os.path.dirname(test.checkpoint)) == BEST_FOLDER
+  name = os.path.basename(test.checkpoint)
+  settings = {section: dict(fields) for section, fields in stored['config'].items()
+              if section != 'run'}
+  del settings['task']['data_dir']   # of this machine
+  device = devices.set_up()
+  return {
+      'row': row.name, 'seed': config.task.seed, 'measure': measure,
+      'iterations': {'trained': trained, 'planned': config.total_iterations},
+      'tested': {'checkpoint': f'{BEST_FOLDER}/{name}' if inside else name,
+                 'chosen_by': 'validation score' if inside else 'being the last',
+                 'iteration': test.iteration, 'split': stored['split'],
+                 'episodes_fingerprint': test.fingerprint,
+                 'seconds': stored['seconds']},
+      'times_tested': 1, 'num_tasks': stored['num_tasks'], 'updates': stored['updates'],
+      'first_episodes': first_episodes(test),
+      'weights': {},
+      'training': {'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
+                   'iterations': int(sum(line['iterations'] or 0 for line in lines))},
+      'machine': provenance.machine(None if device == 'CPU' else device),
+      'versions': stored['versions'], 'commit': provenance.commit(),
+      'date': provenance.today(), 'config': settings,
+  }
+
+
+def first_episodes(test: ProtocolRun) -> Dict[str, Any]:
+  """The values of the first test episodes, and the fingerprint of these.
+
+  values: `[episodes][updates + 1]`: accuracy (0 to 1), or the loss of a regression.
+  """
+  config = test.config
+  count = min(FIRST_EPISODES, config.evaluation.num_test_tasks)
+  generator = experiment.evaluation_generator(config, _split(config), count)
+  values = headline(test.results)[:count].astype(float)
+  return {'count': count, 'episodes_fingerprint': generator.fingerprint(count),
+          'values': [[float(f'{value:.6g}') for value in task] for task in values]}
+
+
+def _split(config: Config) -> str:
+  return config.split if config.is_classification else 'test'

@@ -1,0 +1,215 @@
+"""Studies: what one setting does, at a length that a CPU allows.
+
+After the W&B report on MAML for mini-ImageNet and its open questions: number of classes,
+of shots, of inner steps, the meta-batch, filters, 15 query images or none extra, accuracy
+against meta-iterations, loss and accuracy before and after the updates. A study is a set
+of configurations that differ in one flag, each trained for the same number of iterations
+and tested on the validation classes: no study sees the test classes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from maml_tf.config import Config, ConfigError, resolve
+from maml_tf.training import history
+from maml_tf.verification import provenance, records
+
+if TYPE_CHECKING:
+  from maml_tf.evaluation.results_files import ProtocolRun
+
+# Iterations of each run. From the step times on 2 CPU cores (README, Speed: sinusoid
+# 1.5 ms, Omniglot 0.15 s, mini-ImageNet 1.0 s): about half a minute, 5 minutes and 8
+# minutes a run of the paper's settings, without validation.
+DEFAULT_ITERATIONS = {'sinusoid': 15000, 'omniglot': 2000, 'miniimagenet': 500}
+DEFAULT_DATASOURCE = 'omniglot'
+
+# What all runs of all studies have, so that studies share runs.
+_COMMON: Dict[str, Dict[str, Any]] = {
+    'sinusoid': {},
+    # With the paper's meta-batch, and a step size that suits several inner steps, too.
+    'omniglot': dict(num_classes=5, update_batch_size=1, update_lr=0.1, test_query_size=5),
+    'miniimagenet': dict(num_classes=5, update_batch_size=1, test_query_size=5),
+}
+VALIDATIONS = 10   # of each run, evenly spaced
+
+
+@dataclass(frozen=True)
+class Study:
+  """A set of configurations that differ in one flag.
+
+  Attributes:
+    name: of the command and of the files.
+    title: for people.
+    flag: what differs; None: a single run, watched over its iterations.
+    values: {data source: the flag's values}; a data source that is not here is refused.
+    base: {data source: further settings of all of the study's runs}.
+  """
+  name: str
+  title: str
+  flag: Optional[str]
+  values: Mapping[str, Sequence[Any]]
+  base: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_IMAGES = ('omniglot', 'miniimagenet')
+_ALL = ('sinusoid', *_IMAGES)
+
+
+def _everywhere(values: Sequence[Any], datasources=_ALL) -> Dict[str, Sequence[Any]]:
+  return {datasource: values for datasource in datasources}
+
+
+STUDIES: Tuple[Study, ...] = (
+    Study('ways', 'Number of classes N', 'num_classes', _everywhere((2, 3, 5), _IMAGES)),
+    # The query sets keep their size: K sets it otherwise.
+    Study('shots', 'Number of shots K', 'update_batch_size',
+          {'sinusoid': (5, 10, 20), 'omniglot': (1, 5, 10), 'miniimagenet': (1, 5, 10)},
+          base={'sinusoid': dict(train_query_size=10, test_query_size=10),
+                'omniglot': dict(train_query_size=5, meta_batch_size=32),
+                'miniimagenet': dict(train_query_size=15, meta_batch_size=4)}),
+    Study('inner_steps', 'Number of inner steps in training', 'num_updates',
+          _everywhere((1, 3, 5, 8))),
+    Study('meta_batch', 'Tasks of a meta-batch', 'meta_batch_size',
+          {'sinusoid': (5, 25, 50), 'omniglot': (8, 16, 32), 'miniimagenet': (2, 4, 8, 16)}),
+    Study('filters', 'Filters of each convolution', 'num_filters',
+          _everywhere((16, 32, 64), _IMAGES)),
+    Study('query_images', 'Query examples per class in training', 'train_query_size',
+          _everywhere((1, 15))),
+    Study('iterations', 'Accuracy against meta-training iterations', None,
+          _everywhere((None,))),
+    Study('before_and_after', 'Loss and accuracy before and after the updates', None,
+          _everywhere((None,))),
+)
+
+
+def study_named(name: str) -> Study:
+  """The study of that name.
+
+  Raises:
+    ConfigError: where there is none.
+  """
+  for study in STUDIES:
+    if study.name == name:
+      return study
+  raise ConfigError(f'The study {name!r} is unknown: allowed are '
+                    f'{", ".join(study.name for study in STUDIES)}.')
+
+
+def configs(study: Study, datasource: str = DEFAULT_DATASOURCE,
+            iterations: Optional[int] = None, seed: int = 0,
+            logdir: Optional[str] = None, **given) -> List[Tuple[str, Config]]:
+  """[(label, configuration)] of the study's runs.
+
+  Args:
+    study: the study.
+    datasource: what the tasks are made of.
+    iterations: of each run; None: `DEFAULT_ITERATIONS`.
+    seed: of all runs.
+    logdir: folder for the runs; None: logs/studies. The length is in their folder's
+      name, so that studies share runs of the same length.
+    **given: further fields of the configuration, over the study's own.
+
+  Raises:
+    ConfigError: where the study is not made for the data source, or a value is wrong.
+  """
+  if datasource not in study.values:
+    raise ConfigError(f'The study {study.name} is not made for --datasource={datasource}: '
+                      f'allowed are {", ".join(study.values)}.')
+  iterations = DEFAULT_ITERATIONS[datasource] if iterations is None else iterations
+  if iterations < 1:
+    raise ConfigError(f'--iterations={iterations} is not allowed: a study trains for 1 '
+                      'iteration or more.')
+  values = dict(
+      _COMMON[datasource], **study.base.get(datasource, {}), datasource=datasource,
+      seed=seed, metatrain_iterations=iterations, test_set=False,
+      validation_interval=max(1, iterations // VALIDATIONS),
+      logdir=os.path.join(logdir or os.path.join('logs', 'studies'),
+                          f'{datasource}_{iterations}'))
+  values.update(given)
+  found = []
+  for value in study.values[datasource]:
+    if study.flag is None:
+      found.append(("the paper's settings", resolve(values)))
+    else:
+      found.append((f'{study.flag} {value}', resolve({**values, study.flag: value})))
+  return found
+
+
+def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str,
+              results: str = records.RESULTS) -> Optional[Dict[str, Any]]:
+  """Trains and tests the runs of a study, and writes its result file.
+
+  A run that is there is not trained again; one that was stopped goes on.
+
+  Args:
+    study: the study.
+    settings: of `configs`.
+    command: what repeats it, for the report.
+    results: folder of the result files.
+
+  Returns:
+    What the file holds; None where a signal ended the training.
+  """
+  from maml_tf.evaluation import results_files
+  runs = []
+  for number, (label, config) in enumerate(settings, start=1):
+    print(f'{study.title}, run {number} of {len(settings)}: {label}', flush=True)
+    run = _run(label, config)
+    if run is None:
+      return None
+    runs.append(run)
+  config = settings[0][1]
+  result = {
+      'name': study.name, 'title': study.title, 'command': command,
+      'datasource': config.task.datasource,
+      'length': f'{config.training.metatrain_iterations:,} iterations per run',
+      'seed': config.task.seed, 'measure': runs[0].pop('measure'),
+      'split': config.split if config.is_classification else None,
+      'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
+      'machine': provenance.machine(_gpu()), 'commit': provenance.commit(),
+      'date': provenance.today(), 'versions': results_files.versions()}
+  for run in runs:
+    run.pop('measure', None)
+  path = os.path.join(results, 'studies', f'{study.name}.json')
+  records.write_text(path, json.dumps(result, indent=1) + '\n')
+  print(f'Written: {path}')
+  return result
+
+
+def _run(label: str, config: Config) -> Optional[Dict[str, Any]]:
+  from maml_tf import application, experiment
+  from maml_tf.training.checkpoints import experiment_folder
+  model = experiment.build_model(config)
+  if application.train_or_resume(config, model).interrupted_by is not None:
+    return None
+  folder = experiment_folder(config)
+  test = application.test(config, model, folder)
+  return as_run(label, test, history.read(os.path.join(folder, history.HISTORY_FILE)))
+
+
+def as_run(label: str, test: 'ProtocolRun', lines: Sequence[history.Line]) -> Dict[str, Any]:
+  """What a study keeps of a run.
+
+  query: mean and half of the 95% interval after each number of updates, from 0.
+  history: see `training.history.History`.
+  """
+  from maml_tf.evaluation.protocol import headline, statistics
+  values = statistics(headline(test.results))
+  return {
+      'label': label, 'iterations': test.iteration,
+      'measure': 'accuracy' if test.config.is_classification else 'loss',
+      'query': [{'mean': float(mean), 'ci95': float(ci95)}
+                for mean, ci95 in zip(values.means, values.ci95)],
+      'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
+      'history': [{name: None if value is None else float(f'{value:.6g}')
+                   for name, value in line.items()} for line in lines]}
+
+
+def _gpu() -> Optional[str]:
+  from maml_tf import devices
+  device = devices.set_up()
+  return None if device == 'CPU' else device

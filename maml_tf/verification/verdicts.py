@@ -1,0 +1,106 @@
+"""Whether a row agrees with the paper."""
+
+from __future__ import annotations
+
+import math
+from typing import List, NamedTuple, Optional, Sequence
+
+from maml_tf.verification.records import Measured, Record
+from maml_tf.verification.rows import Row, numbers
+
+REPRODUCED = 'reproduced'
+ABOVE = 'above (better)'
+BELOW = 'below (worse)'
+NOT_RUN = 'not run'
+PARTIAL = 'partial'
+MEASURED = 'measured'
+
+MEANINGS = {
+    REPRODUCED: "all iterations were trained, and the paper's interval and the one measured "
+                'here meet; where the paper gives no interval, its value lies within the one '
+                'measured here',
+    ABOVE: 'the intervals do not meet, and the result is better than the paper\'s: a higher '
+           'accuracy, or a smaller error',
+    BELOW: 'the intervals do not meet, and the result is worse: a lower accuracy, or a '
+           'larger error',
+    MEASURED: 'all iterations were trained, and the paper gives no number to compare with (a '
+              'curve of a figure, or an empty cell)',
+    PARTIAL: 'fewer iterations were trained than the flagfile plans; the number is given, '
+             'and not judged',
+    NOT_RUN: 'there is no result file',
+}
+
+
+class Standing(NamedTuple):
+  """What is known of a row.
+
+  Attributes:
+    verdict: one of `MEANINGS`.
+    records: those that count: all complete ones, or else the partial one that has
+      trained longest; empty where there is none.
+  """
+  verdict: str
+  records: List[Record]
+
+
+def standing(row: Row, records: Sequence[Record]) -> Standing:
+  """Judges a row by the records of its seeds, after `row.headline` updates."""
+  counted = counting(records)
+  if not counted:
+    return Standing(NOT_RUN, [])
+  if not counted[0].is_complete:
+    return Standing(PARTIAL, counted)
+  paper = row.paper.get(row.headline)
+  if paper is None:
+    return Standing(MEASURED, counted)
+  return Standing(verdict(paper, combined(counted, row.headline), counted[0].measure),
+                  counted)
+
+
+def counting(records: Sequence[Record]) -> List[Record]:
+  """All complete records, or else the partial one that has trained longest, if any."""
+  complete = [record for record in records if record.is_complete]
+  if complete or not records:
+    return complete
+  return [max(records, key=lambda record: record.trained)]
+
+
+def verdict(paper: str, here: Measured, measure: str) -> str:
+  """'reproduced', 'above (better)' or 'below (worse)' of a complete result.
+
+  Args:
+    paper: the paper's value as it writes it.
+    here: what was measured, in the same unit.
+    measure: 'accuracy', where more is better, or 'loss', where less is.
+  """
+  value, interval = numbers(paper)
+  if abs(here.mean - value) <= here.ci95 + interval:
+    return REPRODUCED
+  is_better = (here.mean > value) == (measure == 'accuracy')
+  return ABOVE if is_better else BELOW
+
+
+def combined(records: Sequence[Record], updates: int) -> Measured:
+  """The mean over seeds, and half of its 95% interval.
+
+  One seed: the interval over tasks. Several: they share their test episodes, so the
+  tasks' part does not shrink with the number of seeds; it is the root mean square of the
+  seeds' intervals. To it the spread between seeds is added in squares: 1.96 times the
+  standard error of their mean (of n - 1).
+  """
+  values = [record.after(updates) for record in records]
+  count = len(values)
+  mean = math.fsum(value.mean for value in values) / count
+  tasks = math.fsum(value.ci95 ** 2 for value in values) / count
+  if count == 1:
+    return values[0]
+  between = math.fsum((value.mean - mean) ** 2 for value in values) / (count - 1) / count
+  return Measured(mean, math.sqrt(tasks + 1.96 ** 2 * between))
+
+
+def judged(row: Row, state: Standing, updates: int) -> Optional[str]:
+  """The verdict after another number of updates for which the paper has a value."""
+  if not state.records or state.verdict == PARTIAL or updates not in row.paper:
+    return None
+  return verdict(row.paper[updates], combined(state.records, updates),
+                 state.records[0].measure)

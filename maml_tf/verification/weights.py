@@ -1,0 +1,148 @@
+"""Trained weights as files: one NumPy archive of a net's parameters, without pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import zipfile
+from typing import Dict, Mapping, Optional, Tuple
+
+import numpy as np
+
+from maml_tf.config import ConfigError
+from maml_tf.learners.base import Learner
+from maml_tf.training.checkpoints import CheckpointError
+from maml_tf.verification import records
+from maml_tf.verification.rows import row_named
+
+# The largest net of the paper has 0.5 MB; anything far above is something else.
+_LARGEST_FILE = 2**28
+
+
+def to_bytes(parameters: Mapping[str, np.ndarray]) -> bytes:
+  """The content of a file of weights; the same bytes for the same values.
+
+  Args:
+    parameters: {name: array}.
+  """
+  buffer = io.BytesIO()
+  # Its members are dated 1980, so that nothing but names and values is in the bytes.
+  np.savez(buffer, **parameters)
+  return buffer.getvalue()
+
+
+def sha256(path: str) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.sha256(file.read()).hexdigest()
+
+
+def read(path: str, learner: Learner, dtype: str = 'float32') -> Dict[str, np.ndarray]:
+  """The parameters in a file of weights.
+
+  Args:
+    path: of the .npz file. Where a result file of the same name is beside it, the file
+      must have the hash that is written there.
+    learner: the net whose parameters these are.
+    dtype: of the arrays; float32 weights are read as float64 without rounding.
+
+  Raises:
+    CheckpointError: for a file that is damaged or foreign, or whose arrays are not
+      exactly those of the net.
+  """
+  arrays = _arrays(path)
+  _require_recorded_hash(path)
+  expected = {spec.name: tuple(spec.shape) for spec in learner.parameter_specs}
+  received = {name: value.shape for name, value in arrays.items()}
+  if received != expected:
+    differing = sorted(name for name in {**expected, **received}
+                       if expected.get(name) != received.get(name))
+    name = differing[0]
+    raise CheckpointError(
+        f'{path} does not fit the net that the flags describe ({len(differing)} parameters '
+        f'differ; {name} has shape {received.get(name, "none")} in the file and '
+        f'{expected.get(name, "none")} in the net): give the flags that it was trained with, '
+        "such as the row's --flagfile.")
+  for name, value in arrays.items():
+    if value.dtype.kind != 'f' or not np.isfinite(value).all():
+      raise CheckpointError(f'{path} has values in {name} that are not finite numbers: the '
+                            'file is damaged, take it back from the version control.')
+    if not np.array_equal(value.astype(dtype), value):
+      raise CheckpointError(f'{path} has {name} in {value.dtype}, which {dtype} cannot hold '
+                            f'without rounding: give --dtype={value.dtype}.')
+  return {name: value.astype(dtype) for name, value in arrays.items()}
+
+
+def resolve(pretrained: str, results: str = records.RESULTS) -> Tuple[str, Optional[int]]:
+  """Path of the weights, and how many iterations they were trained for, where known.
+
+  Args:
+    pretrained: 'ROW', 'ROW:SEED', or the path of an .npz file.
+    results: folder of the result files.
+
+  Raises:
+    ConfigError: for an unknown row.
+    CheckpointError: where there are no such weights.
+  """
+  if pretrained.endswith('.npz'):
+    path = os.path.expanduser(pretrained)
+    if not os.path.isfile(path):
+      raise CheckpointError(f'There is no file {path}: give --pretrained=ROW, ROW:SEED, or '
+                            'the path of a file of weights.')
+    return path, _iteration(path)
+  name, colon, seed = pretrained.partition(':')
+  row = row_named(name)
+  available = records.seeds(row, '.npz', results)
+  if colon and not re.fullmatch(r'[0-9]{1,10}', seed):
+    raise ConfigError(f'--pretrained={pretrained} is not allowed: the seed after the colon '
+                      f'must be a whole number; there are weights of {list(available)}.')
+  if not available or (colon and int(seed) not in available):
+    wanted = f'of {name} for seed {seed}' if colon else f'of {name}'
+    advice = (f'take one of the seeds {list(available)}' if available else
+              f'train the row first (python -m maml_tf.verify --row={name} --train)')
+    raise CheckpointError(f'There are no weights {wanted} in {results}: {advice}.')
+  path = records.file_of(row, int(seed) if colon else available[0], '.npz', results)
+  return path, _iteration(path)
+
+
+def _arrays(path: str) -> Dict[str, np.ndarray]:
+  try:
+    if os.path.getsize(path) > _LARGEST_FILE:
+      raise CheckpointError(f'{path} is larger than {_LARGEST_FILE // 2**20} MB: it is no '
+                            'file of weights of these nets.')
+    with np.load(path, allow_pickle=False) as archive:
+      if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError('it holds a single array')
+      if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST_FILE:
+        raise ValueError('it is unpacked to too many bytes')
+      arrays = {name: archive[name] for name in archive.files}
+      if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError('a member is no array')
+      return arrays
+  except (OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError,
+          zipfile.BadZipFile) as error:
+    raise CheckpointError(f'{path} cannot be read as a file of weights '
+                          f'({str(error).splitlines()[0] if str(error) else "empty"}): take '
+                          'it back from the version control.') from error
+
+
+def _require_recorded_hash(path: str) -> None:
+  record = _record_beside(path)
+  if record is None:
+    return
+  recorded, found = record.fields['weights']['sha256'], sha256(path)
+  if recorded != found:
+    raise CheckpointError(f'{path} is not the file that {record.path} records (SHA-256 '
+                          f'{found[:12]}... instead of {recorded[:12]}...): take both back '
+                          'from the version control.')
+
+
+def _record_beside(path: str):
+  beside = path[:-len('.npz')] + '.json'
+  return records.read_file(beside) if os.path.isfile(beside) else None
+
+
+def _iteration(path: str) -> Optional[int]:
+  record = _record_beside(path)
+  return None if record is None else record.fields['tested']['iteration']

@@ -1,0 +1,184 @@
+"""Does it reproduce the paper? The rows, what the paper says, what was measured here.
+
+  python -m maml_tf.verify                      lists the rows and their verdicts
+  python -m maml_tf.verify --row=NAME --train   trains and tests a row, or goes on with it
+  python -m maml_tf.verify --row=NAME --test    tests what has been trained of it so far
+  python -m maml_tf.verify --report             writes README.md and plots of the results
+  python -m maml_tf.verify --study=NAME         trains and tests the runs of a study
+
+A row is trained as its flagfile says, in the folder where `main.py` with that flagfile
+trains it. Ctrl-C or SIGTERM saves and stops; the same command goes on from there. The
+result goes into results/ROW/: seedS.json, the weights seedS.npz, the learning curve
+seedS.history.csv. The test tasks are for one look: a complete row that was tested is
+tested again with --again only. Exits 2, with one sentence, for what cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from typing import List, Mapping, Optional, Sequence
+
+import flags
+from maml_tf.command_line import REFUSED, OneSentenceParser
+from maml_tf.config import Config, ConfigError
+from maml_tf.verification import records, report, studies
+from maml_tf.verification.rows import ROWS, Row, row_named
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+
+DONE = 0
+
+
+def main(argv: Optional[List[str]] = None, rows: Sequence[Row] = ROWS) -> int:
+  """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused."""
+  parser = _parser()
+  options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+  try:
+    _check(options)
+    if options.row is not None:
+      return _train_or_test(row_named(options.row, tuple(rows)), options)
+    if options.study is not None:
+      return _study(options)
+    if options.report:
+      draw = functools.partial(figure_2, rows)
+      for path in report.write_report(rows, draw, options.results):
+        print(f'Written: {path}')
+    else:
+      print(report.listing(rows, options.results))
+  except ConfigError as error:
+    print(f'maml_tf.verify: {error}', file=sys.stderr)
+    return REFUSED
+  return DONE
+
+
+def row_config(row: Row, seed: int = 0, logdir: Optional[str] = None,
+               data_dir: Optional[str] = None) -> Config:
+  """The configuration of a row's flagfile, with a seed and folders.
+
+  Raises:
+    ConfigError: for a flagfile that cannot be read, or a wrong value.
+  """
+  arguments = [f'--flagfile={row.flagfile_path}', f'--seed={seed}']
+  arguments += [f'--logdir={logdir}'] if logdir is not None else []
+  arguments += [f'--data_dir={data_dir}'] if data_dir is not None else []
+  return flags.parse(['main.py', *arguments])
+
+
+def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]]) -> bytes:
+  """Figure 2 from weights, {K: {method: path}}: the bytes of a PNG file."""
+  from maml_tf import experiment
+  from maml_tf.reports.fitted_curves import figure_2_png
+  from maml_tf.verification import weights
+  panels = {}
+  for shots, methods in weight_files.items():
+    for method, path in methods.items():
+      config = row_config(row_named(report.FIGURE_ROWS[shots][method], tuple(rows)))
+      model = experiment.build_model(config)
+      model.meta_parameters.assign(weights.read(path, model.learner, config.learner.dtype))
+      panels[f'{method}, {shots}-shot'] = (
+          model, experiment.evaluation_generator(config, 'test', 2))
+  return figure_2_png(panels, max(len(methods) for methods in weight_files.values()))
+
+
+def _train_or_test(row: Row, options: argparse.Namespace) -> int:
+  config = row_config(row, options.seed, options.logdir, options.data_dir)
+
+  def action():
+    from maml_tf import devices
+    from maml_tf.verification import runs
+    print(f'Device: {devices.set_up()}')
+    if options.train:
+      runs.train_row(row, config, options.iterations, options.results, options.again)
+    else:
+      runs.test_row(row, config, options.results, options.again)
+  code = _in_tensorflow(action)
+  if code == DONE and records.read(row, options.seed, options.results) is not None:
+    print(report.listing([row], options.results))
+  return code
+
+
+def _study(options: argparse.Namespace) -> int:
+  study = studies.study_named(options.study)
+  data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
+  datasource = options.datasource or studies.DEFAULT_DATASOURCE
+  settings = studies.configs(study, datasource, options.iterations, options.seed,
+                             options.logdir, **data_dir)
+
+  def action():
+    from maml_tf import devices
+    print(f'Device: {devices.set_up()}')
+    studies.run_study(study, settings, _study_command(options), options.results)
+  return _in_tensorflow(action)
+
+
+def _study_command(options: argparse.Namespace) -> str:
+  """The command that repeats a study; folders are of no interest to a reader."""
+  command = f'python -m maml_tf.verify --study={options.study}'
+  for name in ('datasource', 'iterations'):
+    if getattr(options, name) is not None:
+      command += f' --{name}={getattr(options, name)}'
+  return command + (f' --seed={options.seed}' if options.seed else '')
+
+
+def _in_tensorflow(action) -> int:
+  from maml_tf import application
+  return application.exit_code('maml_tf.verify', action)
+
+
+def _check(options: argparse.Namespace) -> None:
+  """Refuses options that do not go together."""
+  named = [name for name in ('row', 'study', 'report') if getattr(options, name)]
+  if len(named) > 1:
+    raise ConfigError(f'--{named[0]} does not fit --{named[1]}: give one of them.')
+  if options.row is not None and options.train == options.test:
+    raise ConfigError(f'--row={options.row} needs one of --train and --test.')
+  if options.row is None and (options.train or options.test):
+    raise ConfigError('--train and --test need --row=NAME, which says what to train: '
+                      '`python -m maml_tf.verify` lists the rows.')
+  if options.datasource is not None and options.study is None:
+    raise ConfigError(f'--datasource={options.datasource} is for a --study: a row has its '
+                      'own.')
+  if options.again and options.row is None:
+    raise ConfigError('--again is for a --row: it allows another look at its test tasks.')
+  if options.iterations is not None and options.iterations < 1:
+    raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
+                      'more.')
+  if options.iterations is not None and not (options.train or options.study):
+    raise ConfigError(f'--iterations={options.iterations} says how long to train: give it '
+                      'with --train or --study.')
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.verify', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  parser.add_argument('--row', metavar='NAME', help='of the list')
+  parser.add_argument('--train', action='store_true',
+                      help='train the row up to its length, and test it')
+  parser.add_argument('--test', action='store_true',
+                      help='test what has been trained of the row')
+  parser.add_argument('--study', metavar='NAME',
+                      help=', '.join(study.name for study in studies.STUDIES))
+  parser.add_argument('--report', action='store_true',
+                      help='write README.md and the plots of the results')
+  parser.add_argument('--seed', type=int, default=0, help='of the run; default 0')
+  parser.add_argument('--iterations', type=int, metavar='N',
+                      help='stop a row after N iterations, as a partial result; or the '
+                           "length of a study's runs")
+  parser.add_argument('--again', action='store_true',
+                      help='test a row that was tested; the number of tests is recorded')
+  parser.add_argument('--datasource', help='of a study; default omniglot')
+  parser.add_argument('--logdir', metavar='FOLDER',
+                      help='of the runs; default logs/DATASOURCE, for studies logs/studies')
+  parser.add_argument('--data_dir', metavar='FOLDER',
+                      help='with the prepared data; default data/DATASOURCE')
+  parser.add_argument('--results', metavar='FOLDER', default=records.RESULTS,
+                      help='of the result files; default results of the repository')
+  return parser
+
+
+if __name__ == '__main__':
+  sys.exit(main())
