@@ -156,6 +156,8 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
   settings = {section: dict(fields) for section, fields in stored['config'].items()
               if section != 'run'}
   del settings['task']['data_dir']   # of this machine
+  versions = dict(stored['versions'])
+  del versions['platform']   # `machine` says what of it matters
   device = devices.set_up()
   return {
       'row': row.name, 'seed': config.task.seed, 'measure': measure,
@@ -171,7 +173,7 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
       'training': {'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
                    'iterations': int(sum(line['iterations'] or 0 for line in lines))},
       'machine': provenance.machine(None if device == 'CPU' else device),
-      'versions': stored['versions'], 'commit': provenance.commit(),
+      'versions': versions, 'commit': provenance.commit(),
       'date': provenance.today(), 'config': settings,
   }
 

@@ -155,6 +155,8 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
     What the file holds; None where a signal ended the training.
   """
   from maml_tf.evaluation import results_files
+  versions = results_files.versions()
+  del versions['platform']   # `machine` says what of it matters
   runs = []
   for number, (label, config) in enumerate(settings, start=1):
     print(f'{study.title}, run {number} of {len(settings)}: {label}', flush=True)
@@ -171,7 +173,7 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
       'split': config.split if config.is_classification else None,
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
       'machine': provenance.machine(_gpu()), 'commit': provenance.commit(),
-      'date': provenance.today(), 'versions': results_files.versions()}
+      'date': provenance.today(), 'versions': versions}
   for run in runs:
     run.pop('measure', None)
   path = os.path.join(results, 'studies', f'{study.name}.json')
