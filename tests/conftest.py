@@ -158,3 +158,42 @@ def read_events():
           found.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
     return found
   return read
+
+
+@pytest.fixture
+def make_record(tmp_path):
+  """A function that writes the result files of a row and seed: record, history, weights.
+
+  `values`: (mean, ci95) of the query set after 0, 1, ... updates, from 0 to 1 for
+  accuracies.
+  """
+  from maml_tf.verification import records
+
+  def make(row, seed=0, values=((0.2, 0.01), (0.9, 0.02)), trained=100, planned=100,
+           **given):
+    measure = 'accuracy' if row.is_classification else 'loss'
+    measured = [{measure: {'mean': mean, 'std': 1.0, 'ci95': ci95}} for mean, ci95 in values]
+    names = ['update0_query', *(f'update{update}' for update in range(1, len(values)))]
+    fields = {
+        'row': row.name, 'seed': seed, 'measure': measure,
+        'iterations': {'trained': trained, 'planned': planned},
+        'tested': {'checkpoint': f'best/model-{trained}', 'chosen_by': 'validation score',
+                   'iteration': trained, 'split': 'test', 'episodes_fingerprint': 'f',
+                   'seconds': 1.0},
+        'times_tested': 1, 'num_tasks': 600,
+        'updates': {'update0_support': measured[0], **dict(zip(names, measured))},
+        'first_episodes': {'count': 0, 'episodes_fingerprint': 'f', 'values': []},
+        'weights': {'sha256': 'f', 'parameters': 1},
+        'training': {'seconds': 125.0, 'iterations': trained},
+        'machine': {'cpu': 'A processor', 'cores': 2, 'gpu': None},
+        'versions': {'tensorflow': '2.15.1'}, 'commit': '0123456789abcdef',
+        'date': '2025-01-31', 'config': {}, **given}
+    results = str(tmp_path / 'results')
+    records.write(row, fields, results)
+    records.write_text(
+        records.file_of(row, seed, '.history.csv', results),
+        'iteration,iterations,seconds,executions,loss,accuracy,val_support_loss,'
+        f'val_{measure}_0,val_{measure}_1\n50,50,1.5,50,3.0,0.5,4.0,0.2,0.6\n'
+        '100,50,1.5,50,2.0,0.7,3.0,0.2,0.8\n')
+    return results
+  return make

@@ -267,6 +267,14 @@ def test_text_that_is_no_configuration_is_refused(text):
     config.Config.from_json(text)
 
 
+def test_a_configuration_of_an_earlier_version_is_completed():
+  """A run whose folder was written before there was --pretrained goes on."""
+  resolved = config.resolve({'datasource': 'miniimagenet', 'seed': 3})
+  sections = resolved.to_dict()
+  del sections['run']['pretrained']
+  assert config.Config.from_json(json.dumps(sections)) == resolved
+
+
 @pytest.mark.parametrize('change', [
     lambda sections: sections.update(extra={}),
     lambda sections: sections.pop('run'),

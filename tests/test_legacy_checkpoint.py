@@ -304,6 +304,7 @@ def test_a_converted_run_can_be_trained_on(legacy_sinusoid, tmp_path, small_conf
     ([], '--out'), (['--out=x'], '--legacy_checkpoint'),
     (['--out=x', '--legacy_checkpoint=missing/model1'], 'missing/model1'),
     (['--out=x', '--to_legacy', '--legacy_checkpoint=model1'], '--to_legacy'),
+    (['--out=x', '--to_legacy', '--pretrained=sinusoid_5shot'], '--pretrained'),
     (['--out=x', '--to_legacy', '--logdir=missing'], 'no checkpoint'),
     (['--out=x', '--to_legacy', '--test_iter=7', '--logdir=missing'], '--test_iter=7'),
     (['--out=x', '--bogus=1'], '--bogus')])

@@ -1,0 +1,243 @@
+"""`python -m maml_tf.verify`: a tiny row from nothing to its place in the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import flags
+from maml_tf import application, verify
+from maml_tf.training import callbacks
+from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.verification import provenance, records
+from maml_tf.verification.rows import Row
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = """--datasource=sinusoid
+--metatrain_iterations=300
+--meta_batch_size=2
+--validation_interval=100
+--num_validation_tasks=2
+--num_test_tasks=6
+--test_num_updates=2
+--log=False
+"""
+
+
+@pytest.fixture
+def row(tmp_path):
+  """A row of figure 2 and 3, but small."""
+  path = tmp_path / 'tiny.flags'
+  path.write_text(FLAGS)
+  return Row('sinusoid_5shot', 'table 2', 'Tiny', {'datasource': 'sinusoid'},
+             {1: '3.0', 2: '2.0'}, 2, str(path))
+
+
+@pytest.fixture
+def call(row, tmp_path, capsys):
+  """A function that runs the command: (exit code, stdout, stderr)."""
+  def run(*arguments, folders=True):
+    given = [f'--results={tmp_path / "results"}', f'--logdir={tmp_path / "logs"}']
+    try:
+      code = verify.main([*arguments, *(given if folders else [])], rows=[row])
+    except SystemExit as ended:
+      code = ended.code
+    output = capsys.readouterr()
+    return code, output.out, output.err
+  return run
+
+
+def record_of(tmp_path, row, seed=0):
+  return records.read(row, seed, str(tmp_path / 'results'))
+
+
+def test_a_row_is_trained_in_parts_tested_once_and_reported(call, row, tmp_path):
+  train = (f'--row={row.name}', '--train')
+  code, out, _ = call(*train, '--iterations=150')
+  assert code == 0 and 'partial' in out and '150 of 300' in out
+  partial = record_of(tmp_path, row)
+  assert (partial.trained, partial.planned, partial.fields['times_tested']) == (150, 300, 1)
+  # Nothing new to see: the test tasks are left alone.
+  for again in (('--test',), ('--train', '--iterations=150')):
+    code, _, err = call(f'--row={row.name}', *again)
+    assert code == 2 and 'was tested after 150 iterations already' in err
+    assert err.count('\n') == 1
+
+  code, out, _ = call(*train)
+  assert code == 0 and 'Resumed at iteration 150 of 300' in out
+  complete = record_of(tmp_path, row)
+  assert complete.is_complete and complete.fields['times_tested'] == 2
+  folder = tmp_path / 'results' / row.name
+  assert sorted(os.listdir(folder)) == ['seed0.history.csv', 'seed0.json', 'seed0.npz']
+  code, _, err = call(*train)
+  assert code == 2 and 'is final' in err and '--again' in err
+  code, _, _ = call(f'--row={row.name}', '--test', '--again')
+  assert code == 0 and record_of(tmp_path, row).fields['times_tested'] == 3
+
+  code, out, _ = call('--report')
+  assert code == 0
+  for name in ('README.md', 'figure_2.png', 'figure_3.png',
+               f'{row.name}/learning_curves.png'):
+    assert f'Written: {tmp_path / "results" / name}' in out
+  assert '| 300 of 300 | model-300, chosen by being the last | 3 times |' in (
+      tmp_path / 'results' / 'README.md').read_text()
+
+
+def test_what_is_recorded(call, row, tmp_path):
+  assert call(f'--row={row.name}', '--train', '--seed=4')[0] == 0
+  fields = record_of(tmp_path, row, 4).fields
+  config = verify.row_config(row, 4, str(tmp_path / 'logs'))
+  folder = experiment_folder(config)
+  tested = json.loads(Path(folder, 'test_ubs5_stepsize0.001.json').read_text())
+  assert fields['updates'] == tested['updates']
+  assert fields['tested']['episodes_fingerprint'] == tested['episodes_fingerprint']
+  assert fields['times_tested'] == tested['times_tested'] == 1
+  assert fields['seed'] == fields['config']['task']['seed'] == 4
+  # The weights are those of the checkpoint, and the values those of the first episodes.
+  saved = np.load(tmp_path / 'results' / row.name / 'seed4.npz')
+  reader = tf.train.load_checkpoint(os.path.join(folder, 'model-300'))
+  for name in saved.files:
+    key = f'parameters/{name.replace("/", "_")}/.ATTRIBUTES/VARIABLE_VALUE'
+    np.testing.assert_array_equal(saved[name], reader.get_tensor(key))
+  values = np.array(fields['first_episodes']['values'])
+  assert values.shape == (5, 3)
+  assert fields['training']['iterations'] == 300 and fields['training']['seconds'] > 0
+  assert fields['machine'] == provenance.machine()
+  # Nothing of where it was run.
+  assert str(tmp_path) not in (tmp_path / 'results' / row.name / 'seed4.json').read_text()
+
+
+def test_a_run_of_main_is_gone_on_with(call, row, tmp_path, capsys):
+  """In the same folder; and what it tested counts."""
+  arguments = ['main.py', f'--flagfile={row.flagfile_path}', f'--logdir={tmp_path / "logs"}',
+               '--metatrain_iterations=100']
+  assert application.run(flags.parse(arguments)) == 0
+  capsys.readouterr()
+  code, out, _ = call(f'--row={row.name}', '--test')
+  assert code == 0 and '100 of 300' in out
+  assert record_of(tmp_path, row).fields['times_tested'] == 2
+  code, out, _ = call(f'--row={row.name}', '--train')
+  assert code == 0 and 'Resumed at iteration 100 of 300' in out
+  assert record_of(tmp_path, row).trained == 300
+
+
+def test_a_signal_saves_and_the_test_tasks_are_left_alone(call, row, tmp_path, monkeypatch):
+  original = callbacks.StopOnSignal.after_iterations
+
+  def after_iterations(self, before, now, logs):
+    if now == 100:
+      signal.raise_signal(signal.SIGTERM)
+    original(self, before, now, logs)
+  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  code, out, _ = call(f'--row={row.name}', '--train')
+  assert code == 0
+  assert 'Stopped by SIGTERM at iteration 100 of 300' in out and 'Test: ' not in out
+  assert record_of(tmp_path, row) is None
+  assert not list((tmp_path / 'logs').glob('*/*.csv.tmp'))
+
+
+@pytest.mark.parametrize('validated', [True, False])
+def test_images_are_tested_with_the_checkpoint_that_validation_chose(
+    validated, call, row, tmp_path, sample_data):
+  interval = 2 if validated else 10
+  Path(row.flagfile_path).write_text(
+      '--datasource=omniglot\n--num_classes=3\n--conv=False\n--meta_batch_size=2\n'
+      f'--metatrain_iterations=3\n--validation_interval={interval}\n'
+      '--num_validation_tasks=2\n--num_test_tasks=4\n--test_num_updates=2\n'
+      '--test_set=True\n--test_checkpoint=best\n--log=False\n')
+  code, out, err = call(f'--row={row.name}', '--train',
+                        f'--data_dir={sample_data("omniglot")}')
+  assert code == 0, err
+  fields = record_of(tmp_path, row).fields
+  assert fields['iterations'] == {'trained': 3, 'planned': 3}
+  assert fields['tested']['split'] == 'test' and fields['measure'] == 'accuracy'
+  expected = ('best/model-2', 'validation score', 2) if validated else (
+      'model-3', 'being the last', 3)
+  assert tuple(fields['tested'][name] for name in
+               ('checkpoint', 'chosen_by', 'iteration')) == expected
+
+
+def test_a_test_of_nothing_is_refused(call, row):
+  code, _, err = call(f'--row={row.name}', '--test')
+  assert code == 2 and 'There is no checkpoint in' in err and err.count('\n') == 1
+
+
+def test_a_run_of_other_flags_in_the_folder_is_refused(call, row, tmp_path):
+  assert call(f'--row={row.name}', '--train', '--iterations=100')[0] == 0
+  path = Path(row.flagfile_path)
+  path.write_text(path.read_text() + '--xla=on\n')
+  for action in ('--train', '--test'):
+    code, _, err = call(f'--row={row.name}', action, '--again')
+    assert code == 2 and 'training.xla auto -> on' in err
+
+
+def test_the_list_is_made_without_tensorflow():
+  script = ('import sys\nfrom maml_tf import verify\n'
+            'code = verify.main([])\n'
+            'sys.exit(code or ("tensorflow" in sys.modules) * 5)\n')
+  done = subprocess.run([sys.executable, '-c', script], cwd=ROOT, text=True,
+                        capture_output=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith('row ') and 'omniglot_20way_5shot' in done.stdout
+
+
+@pytest.mark.parametrize('arguments, shown', [
+    (['--row=nowhere', '--train'], "'nowhere' is unknown"),
+    (['--row=sinusoid_5shot'], 'needs one of --train and --test'),
+    (['--row=sinusoid_5shot', '--train', '--test'], 'needs one of'),
+    (['--train'], '--row=NAME'), (['--report', '--study=ways'], 'does not fit'),
+    (['--row=sinusoid_5shot', '--train', '--iterations=0'], '--iterations=0'),
+    (['--row=sinusoid_5shot', '--test', '--iterations=5'], '--iterations=5'),
+    (['--row=sinusoid_5shot', '--train', '--datasource=omniglot'], '--datasource=omniglot'),
+    (['--row=sinusoid_5shot', '--train', '--seed=-1'], '--seed=-1'),
+    (['--row=sinusoid_5shot', '--train', '--seed=x'], "invalid int value: 'x'"),
+    (['--study=nothing'], "'nothing' is unknown"),
+    (['--study=ways', '--datasource=sinusoid'], '--datasource=sinusoid'),
+    (['--study=shots', '--datasource=mnist'], '--datasource=mnist'),
+    (['--study=shots', '--iterations=-3'], '--iterations=-3'),
+    (['--again'], '--again'), (['--bogus'], '--bogus')])
+def test_mistakes_are_one_sentence(arguments, shown, call):
+  code, out, err = call(*arguments)
+  assert code == 2 and out == ''
+  assert err.startswith('maml_tf.verify: ') and err.count('\n') == 1 and shown in err
+
+
+# Where results come from.
+
+def test_the_commit_and_whether_it_was_changed(tmp_path):
+  def git(*arguments):
+    subprocess.run(['git', '-c', 'user.name=n', '-c', 'user.email=e', *arguments],
+                   cwd=tmp_path, check=True, capture_output=True)
+  git('init', '-q')
+  (tmp_path / 'a').write_text('1')
+  git('add', 'a')
+  git('commit', '-q', '-m', 'first')
+  clean = provenance.commit(str(tmp_path))
+  assert len(clean) == 40
+  (tmp_path / 'results').mkdir()
+  (tmp_path / 'results' / 'new.json').write_text('{}')
+  assert provenance.commit(str(tmp_path)) == clean
+  (tmp_path / 'a').write_text('2')
+  assert provenance.commit(str(tmp_path)) == f'{clean}+changes'
+
+
+def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):
+  monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+  assert provenance.commit(str(tmp_path)) == 'unknown'
+  monkeypatch.setenv('PATH', str(tmp_path))
+  assert provenance.commit(str(ROOT)) == 'unknown'
+
+
+def test_the_machine_has_a_processor():
+  machine = provenance.machine('A card')
+  assert machine['cpu'] and machine['cores'] >= 1
+  assert provenance.machine_text(machine).startswith('A card; ')
+  assert provenance.machine_text({'cpu': 'P', 'cores': 1, 'gpu': None}) == 'P, 1 core'

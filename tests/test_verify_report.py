@@ -1,0 +1,207 @@
+"""The list for the terminal, README.md of the results, and the plots."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from maml_tf.config import ConfigError
+from maml_tf.verification import plots, records, report
+from maml_tf.verification.rows import ROWS, Row
+
+IMAGES = Row('images', 'table 1', 'Images, MAML', {'datasource': 'omniglot'},
+             {1: '90.0 +- 1.0'}, 1)
+# Of figure 3.
+SINUSOID = Row('sinusoid_5shot', 'table 2', 'Sinusoid, MAML', {'datasource': 'sinusoid'},
+               {0: '0.50', 1: '0.35'}, 1)
+ORACLE = Row('sinusoid_5shot_oracle', 'figure 3', 'Sinusoid, oracle',
+             {'datasource': 'sinusoid'}, {}, 0)
+MISSING = Row('missing', 'table 3', 'Missing', {'datasource': 'omniglot'},
+              {1: '94.9 +- 0.9'}, 1)
+TABLE = (IMAGES, SINUSOID, ORACLE, MISSING)
+
+STUDY = {
+    'name': 'ways', 'title': 'Number of classes N', 'datasource': 'omniglot',
+    'command': 'python -m maml_tf.verify --study=ways', 'length': '200 iterations per run',
+    'seed': 0, 'measure': 'accuracy', 'split': 'val', 'num_tasks': 600,
+    'runs': [{'label': f'num_classes {ways}', 'iterations': 200, 'seconds': 61.0,
+              'query': [{'mean': 1 / ways, 'ci95': 0.01}, {'mean': 0.9, 'ci95': 0.01},
+                        {'mean': 0.95, 'ci95': 0.01}],
+              'history': [{'iteration': float(iteration), 'loss': 2.0,
+                           'val_support_loss': 3.0, 'val_support_accuracy': 0.2,
+                           'val_loss_0': 3.0, 'val_loss_1': 1.0, 'val_accuracy_0': 0.2,
+                           'val_accuracy_1': 0.5 + iteration / 1000}
+                          for iteration in (100, 200)]}
+             for ways in (2, 5)]}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+  """The figures that are made, to look at what was drawn."""
+  made = []
+
+  class Recorded(Figure):
+    def __init__(self, *arguments, **named):
+      super().__init__(*arguments, **named)
+      made.append(self)
+  monkeypatch.setattr(plots, 'Figure', Recorded)
+  return made
+
+
+@pytest.fixture
+def results(make_record):
+  make_record(IMAGES, 0, values=((0.2, 0.01), (0.9, 0.02)))
+  make_record(IMAGES, 1, values=((0.2, 0.01), (0.91, 0.02)), times_tested=2,
+              training={'seconds': 5000.0, 'iterations': 60})
+  make_record(ORACLE, values=((0.1, 0.01), (0.1, 0.01)))
+  folder = make_record(SINUSOID, values=((0.52, 0.03), (0.5, 0.05)), trained=70)
+  records.write_text(os.path.join(folder, 'studies', 'ways.json'), json.dumps(STUDY))
+  return folder
+
+
+def cells_of(text, name):
+  [line] = [line for line in text.splitlines() if line.split('  ')[0] == name]
+  return [cell.strip() for cell in line.split('  ') if cell.strip()]
+
+
+def test_the_list_has_a_line_per_row(results):
+  text = report.listing(TABLE, results)
+  assert [line.split()[0] for line in text.splitlines()] == [
+      'row', *(row.name for row in TABLE)]
+  assert cells_of(text, 'images') == [
+      'images', 'table 1', '1', '90.0 +- 1.0', '90.50 +- 2.23', 'reproduced', '100 of 100',
+      '0, 1', '2 min 5 s; 1 h 23 min for 60 iterations', '0123456789', 'A processor, 2 cores']
+  assert cells_of(text, 'sinusoid_5shot') == [
+      'sinusoid_5shot', 'table 2', '0 / 1', '0.50 / 0.35',
+      '0.520 +- 0.030 / 0.500 +- 0.050', 'partial', '70 of 100', '0', '2 min 5 s',
+      '0123456789', 'A processor, 2 cores']
+  assert cells_of(text, 'missing')[3:6] == ['94.9 +- 0.9', '-', 'not run']
+  assert cells_of(text, 'sinusoid_5shot_oracle')[3:6] == ['-', '0.100 +- 0.010', 'measured']
+
+
+def test_the_readme_has_the_rows_the_runs_and_the_plots(results):
+  text = report.readme(TABLE, results)
+  assert ('| Images, MAML (`images`) | table 1 | 1 | 90.0 +- 1.0 | 90.50 +- 2.23 | reproduced '
+          '| 100 of 100 | 0, 1 |') in text
+  assert ('| images | 1 | 100 of 100 | best/model-100, chosen by validation score | twice '
+          '| 91.00 +- 2.00 |') in text
+  for name in ('figure_3.png', 'images/learning_curves.png', 'studies/ways.png'):
+    assert f']({name})' in text
+  assert 'figure_2.png' not in text and 'missing/learning' not in text
+  assert '| num_classes 2 | 200 | 50.00 +- 1.00 | 90.00 +- 1.00 | 95.00 +- 1.00 |' in text
+  assert 'tested on 600 tasks of the validation classes' in text
+  for word in report.MEANINGS:
+    assert f'- **{word}**: ' in text
+
+
+def test_a_verdict_that_differs_for_another_number_of_updates_is_said(make_record):
+  folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)))
+  assert '| reproduced (after 0: below (worse)) |' in report.readme(TABLE, folder)
+
+
+def test_the_report_is_written_twice_with_the_same_bytes(results, tmp_path):
+  written = report.write_report(TABLE, None, results)
+  assert sorted(os.path.relpath(path, results) for path in written) == [
+      'README.md', 'figure_3.png', 'images/learning_curves.png',
+      'sinusoid_5shot/learning_curves.png', 'sinusoid_5shot_oracle/learning_curves.png',
+      'studies/ways.png']
+  before = [Path(path).read_bytes() for path in written]
+  report.write_report(TABLE, None, results)
+  assert [Path(path).read_bytes() for path in written] == before
+  for path in written:
+    if path.endswith('.png'):
+      picture = Image.open(path)
+      picture.load()
+      assert 400 < picture.width < 2000 and 'Software' not in picture.info
+
+
+def test_every_picture_of_the_readme_is_written(results):
+  import re
+  written = report.write_report(TABLE, lambda weights: b'png', results)
+  named = re.findall(r'!\[[^]]*\]\(([^)]+)\)', report.readme(TABLE, results))
+  assert named and {os.path.join(results, name) for name in named} <= set(written)
+
+
+def test_without_results_there_is_a_table_and_nothing_else(tmp_path):
+  [path] = report.write_report(TABLE, None, str(tmp_path))
+  text = Path(path).read_text()
+  assert text.count('| not run |') == len(TABLE) and '.png' not in text
+
+
+def test_the_committed_report_is_that_of_the_committed_files():
+  """So that no number in it was typed in."""
+  path = os.path.join(records.RESULTS, report.README)
+  with open(path, encoding='utf-8') as file:
+    assert file.read() == report.readme(ROWS), (
+        'results/README.md differs from what `python -m maml_tf.verify --report` writes')
+
+
+def test_each_committed_picture_is_there():
+  import re
+  text = report.readme(ROWS)
+  for name in re.findall(r'!\[[^]]*\]\(([^)]+)\)', text):
+    assert os.path.isfile(os.path.join(records.RESULTS, name)), name
+
+
+def test_a_damaged_study_is_refused_by_name(results):
+  Path(results, 'studies', 'ways.json').write_text('{')
+  with pytest.raises(ConfigError, match='ways.json'):
+    report.readme(TABLE, results)
+
+
+# What is drawn.
+
+def test_the_learning_curves_are_those_of_the_history(results, figures):
+  histories = report._histories(IMAGES, results)
+  assert sorted(histories) == [0, 1]
+  plots.learning_curves('Images', histories, 'accuracy')
+  loss, accuracy = figures[0].axes
+  drawn = {line.get_label(): line.get_xydata() for line in accuracy.lines}
+  np.testing.assert_allclose(drawn['training, adapted (seed 0)'], [[50, 50], [100, 70]])
+  np.testing.assert_allclose(drawn['validation, 1 update (seed 1)'], [[50, 60], [100, 80]])
+  np.testing.assert_allclose(drawn['validation, before (seed 0)'], [[50, 20], [100, 20]])
+  assert [line.get_label() for line in loss.lines] == [
+      'training, adapted (seed 0)', 'training, adapted (seed 1)']
+
+
+def test_without_a_history_there_are_no_curves():
+  assert plots.learning_curves('None', {0: []}, 'loss') is None
+  assert plots.figure_3({'5-shot': {}}) is None
+
+
+def test_figure_3_has_the_errors_of_the_files(results, figures):
+  plots.figure_3(report._figure_3_panels(TABLE, results))
+  [axes] = figures[0].axes
+  drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+  np.testing.assert_allclose(drawn['oracle'], [[0, 0.1], [1, 0.1]])
+  np.testing.assert_allclose(drawn['MAML (partial: 70 of 100 iterations)'],
+                             [[0, 0.52], [1, 0.5]])
+  assert axes.get_title() == '5-shot'
+
+
+@pytest.mark.parametrize('runs, left_labels, right_points', [
+    (2, ['num_classes 2', 'num_classes 5'], [[100, 60], [200, 70]]),
+    (1, ['support set, before', 'query set, after 0', 'query set, after 1'],
+     [[100, 20], [200, 20]])])
+def test_a_study_is_drawn_against_updates_and_iterations(runs, left_labels, right_points,
+                                                         figures):
+  png = plots.study({**STUDY, 'runs': STUDY['runs'][:runs]})
+  Image.open(io.BytesIO(png)).load()
+  left, right = figures[0].axes
+  assert [text.get_text() for text in left.get_legend().get_texts()] == left_labels
+  np.testing.assert_allclose(right.lines[0].get_xydata(), right_points)
+  assert figures[0].get_suptitle() == (
+      'Number of classes N: omniglot, 200 iterations per run')
+
+
+@pytest.mark.parametrize('seconds, text', [(38.2, '38 s'), (125, '2 min 5 s'),
+                                           (59.6, '1 min 0 s'), (11520, '3 h 12 min')])
+def test_durations(seconds, text):
+  assert report.duration_text(seconds) == text

@@ -1,0 +1,220 @@
+"""Weights as files: exact, checked, and loaded by `main.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maml_tf import application, experiment, verify
+from maml_tf.config import ConfigError
+from maml_tf.evaluation.protocol import Evaluator, headline
+from maml_tf.sources.image_set import DataError
+from maml_tf.training.checkpoints import CheckpointError, experiment_folder
+from maml_tf.verification import records, weights
+from maml_tf.verification.rows import ROWS
+
+COMMITTED = [(row, seed) for row in ROWS for seed in records.seeds(row, '.npz')]
+RECORDED = [(row, seed) for row in ROWS for seed in records.seeds(row, '.json')]
+
+
+@pytest.fixture
+def saved(small_config, generic_values, tmp_path):
+  """(path, learner, values) of a file of weights."""
+  learner = experiment.build_learner(small_config())
+  values = generic_values(learner, dtype='float32')
+  path = tmp_path / 'seed0.npz'
+  path.write_bytes(weights.to_bytes(values))
+  return str(path), learner, values
+
+
+def write_npz(path, **arrays):
+  with open(path, 'wb') as file:
+    np.savez(file, **arrays)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_weights_are_read_as_they_were(saved, dtype):
+  path, learner, values = saved
+  read = weights.read(path, learner, dtype)
+  assert read.keys() == values.keys()
+  for name, value in read.items():
+    assert value.dtype == dtype
+    np.testing.assert_array_equal(value, values[name])
+
+
+def test_the_same_values_are_the_same_bytes(saved):
+  path, _, values = saved
+  assert weights.to_bytes(values) == Path(path).read_bytes()
+  changed = {**values, next(iter(values)): next(iter(values.values())) + 1}
+  assert weights.to_bytes(changed) != Path(path).read_bytes()
+
+
+@pytest.mark.parametrize('change', [
+    lambda values: values.pop('w1'), lambda values: values.update(w9=np.zeros(3, 'float32')),
+    lambda values: values.update(w1=np.zeros([2, 2], 'float32'))],
+    ids=['missing', 'left over', 'another shape'])
+def test_weights_of_another_net_are_refused(saved, change):
+  path, learner, values = saved
+  names = list(values)
+  renamed = {f'w{index + 1}': value for index, value in enumerate(values.values())}
+  change(renamed)
+  write_npz(path, **{names[int(key[1:]) - 1] if int(key[1:]) <= len(names) else key: value
+                     for key, value in renamed.items()})
+  with pytest.raises(CheckpointError, match='does not fit the net') as error:
+    weights.read(path, learner)
+  assert 'flagfile' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_values_that_are_not_finite_or_lose_digits_are_refused(saved):
+  path, learner, values = saved
+  name = next(iter(values))
+  broken = values[name].copy()
+  broken.flat[0] = np.nan
+  write_npz(path, **{**values, name: broken})
+  with pytest.raises(CheckpointError, match='not finite'):
+    weights.read(path, learner)
+  write_npz(path, **{**values, name: values[name].astype('float64') + 1e-12})
+  with pytest.raises(CheckpointError, match='--dtype=float64'):
+    weights.read(path, learner)
+  weights.read(path, learner, 'float64')
+
+
+def test_files_that_are_no_weights_are_refused(saved, tmp_path):
+  path, learner, values = saved
+  whole = Path(path).read_bytes()
+  np.save(tmp_path / 'one.npy', np.zeros(3))
+  with zipfile.ZipFile(tmp_path / 'text.zip', 'w') as archive:
+    archive.writestr('a.txt', 'text')
+  with open(tmp_path / 'pickle.npz', 'wb') as file:
+    np.savez(file, x=np.array([{}], dtype=object))
+  contents = [b'', b'PK', whole[:200], whole[:-30], (tmp_path / 'one.npy').read_bytes(),
+              (tmp_path / 'text.zip').read_bytes(), (tmp_path / 'pickle.npz').read_bytes()]
+  for content in contents:
+    Path(path).write_bytes(content)
+    with pytest.raises(CheckpointError, match='cannot be read as a file of weights') as error:
+      weights.read(path, learner)
+    assert '\n' not in str(error.value)
+
+
+def test_the_hash_of_the_record_is_checked(saved, make_record):
+  path, learner, values = saved
+  row = ROWS[0]
+  content = Path(path).read_bytes()
+  results = make_record(row, weights={'sha256': hashlib.sha256(content).hexdigest(),
+                                      'parameters': 1})
+  kept = Path(results) / row.name / 'seed0.npz'
+  kept.write_bytes(content)
+  weights.read(str(kept), learner)
+  other = {name: value + 1 for name, value in values.items()}
+  kept.write_bytes(weights.to_bytes(other))
+  with pytest.raises(CheckpointError, match='is not the file that .*seed0.json records'):
+    weights.read(str(kept), learner)
+
+
+# Which weights.
+
+@pytest.fixture
+def two_seeds(make_record):
+  row = ROWS[0]
+  for seed in (3, 12):
+    results = make_record(row, seed, trained=seed)
+    (Path(results) / row.name / f'seed{seed}.npz').write_bytes(b'')
+  return row.name, results
+
+
+def test_a_row_stands_for_its_first_seed(two_seeds):
+  name, results = two_seeds
+  for given, seed in ((name, 3), (f'{name}:12', 12), (f'{name}:3', 3)):
+    assert weights.resolve(given, results) == (
+        os.path.join(results, name, f'seed{seed}.npz'), seed)
+
+
+@pytest.mark.parametrize('given, shown', [
+    ('{}:5', 'seeds \\[3, 12\\]'), ('{}:x', 'whole number'), ('{}:', 'whole number'),
+    ('nowhere', "'nowhere' is unknown"), ('omniglot_5way_5shot', '--train'),
+    ('nowhere/seed0.npz', 'no file nowhere/seed0.npz')])
+def test_weights_that_are_not_there_are_refused(given, shown, two_seeds):
+  name, results = two_seeds
+  with pytest.raises((ConfigError, CheckpointError), match=shown):
+    weights.resolve(given.format(name), results)
+
+
+# In `main.py`.
+
+def test_main_tests_and_trains_from_weights(small_config, saved, capsys):
+  path, _, values = saved
+  config = small_config(train=False, pretrained=path)
+  assert application.run(config) == application.DONE
+  out = capsys.readouterr().out
+  assert path in out
+  [result] = Path(experiment_folder(config)).glob('*.json')
+  tested = json.loads(result.read_text())
+  model = experiment.build_model(config)
+  model.meta_parameters.assign(values)
+  generator = experiment.evaluation_generator(config, 'test', 6)
+  expected = Evaluator(model, generator, 6, 2)()
+  assert tested['checkpoint'] == path and tested['iteration'] is None
+  assert tested['updates']['update2']['loss']['mean'] == pytest.approx(
+      float(expected.query_losses[:, 2].mean()), rel=1e-5)
+
+  config = small_config(pretrained=path, metatrain_iterations=0)
+  assert application.run(config) == application.DONE
+  assert f'Parameters of a new run: from {path}' in capsys.readouterr().out
+  trained = small_config(train=False, metatrain_iterations=0)
+  application.load_for_test(trained, model, experiment_folder(trained))
+  for name, value in model.meta_parameters.arrays().items():
+    np.testing.assert_array_equal(value, values[name])
+  # What was trained from scratch is something else.
+  assert application.run(small_config(metatrain_iterations=0)) == application.REFUSED
+  assert 'run.pretrained' in capsys.readouterr().err
+
+
+def test_main_refuses_weights_that_do_not_fit(small_config, saved, capsys):
+  config = small_config(train=False, pretrained=saved[0], norm='batch_norm')
+  assert application.run(config) == application.REFUSED
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and 'does not fit the net' in error
+  assert not os.path.exists(experiment_folder(config))
+
+
+# The committed weights.
+
+def test_each_committed_record_has_weights():
+  assert RECORDED == COMMITTED
+
+
+@pytest.mark.parametrize('row, seed', COMMITTED,
+                         ids=[f'{row.name}-{seed}' for row, seed in COMMITTED])
+def test_committed_weights_have_their_recorded_results(row, seed):
+  """On the first test episodes; of images, where the data are."""
+  fields = records.read(row, seed).fields
+  config = verify.row_config(row, seed)
+  path, iteration = weights.resolve(f'{row.name}:{seed}')
+  assert iteration == fields['tested']['iteration']
+  model = experiment.build_model(config)
+  assert fields['weights']['parameters'] == sum(
+      array.size for array in model.meta_parameters.arrays().values())
+  model.meta_parameters.assign(weights.read(path, model.learner))
+  first = fields['first_episodes']
+  try:
+    generator = experiment.evaluation_generator(config, 'test', first['count'])
+  except DataError as error:
+    pytest.skip(f'needs the data of {row.name}: {error}')
+  if generator.fingerprint(first['count']) != first['episodes_fingerprint']:
+    assert row.is_classification
+    pytest.skip('the prepared data are other ones than those of the record')
+  results = Evaluator(model, generator, first['count'],
+                      config.evaluation.test_num_updates)()
+  found, recorded = headline(results), np.array(first['values'])
+  if row.is_classification:
+    # Rounding may turn over an image, here and there.
+    assert np.abs(found - recorded).mean() < 0.02
+  else:
+    np.testing.assert_allclose(found, recorded, rtol=1e-3, atol=1e-4)
+  assert np.abs(recorded).sum() > 0
