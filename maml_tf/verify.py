@@ -43,11 +43,8 @@ def main(argv: Optional[List[str]] = None, rows: Sequence[Row] = ROWS) -> int:
     if options.study is not None:
       return _study(options)
     if options.report:
-      draw = functools.partial(figure_2, rows)
-      for path in report.write_report(rows, draw, options.results):
-        print(f'Written: {path}')
-    else:
-      print(report.listing(rows, options.results))
+      return _in_tensorflow(functools.partial(_report, rows, options.results))
+    print(report.listing(rows, options.results))
   except ConfigError as error:
     print(f'maml_tf.verify: {error}', file=sys.stderr)
     return REFUSED
@@ -81,6 +78,11 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
       panels[f'{method}, {shots}-shot'] = (
           model, experiment.evaluation_generator(config, 'test', 2))
   return figure_2_png(panels, max(len(methods) for methods in weight_files.values()))
+
+
+def _report(rows: Sequence[Row], results: str) -> None:
+  for path in report.write_report(rows, functools.partial(figure_2, rows), results):
+    print(f'Written: {path}')
 
 
 def _train_or_test(row: Row, options: argparse.Namespace) -> int:

@@ -18,10 +18,10 @@ def lines_of(folder):
   return history.read(os.path.join(folder, HISTORY_FILE))
 
 
-def start(config, until=None):
+def start(config):
   """Trains as `main.py` does. (model, folder)."""
   model, folder = experiment.build_model(config), prepare_folder(config)
-  trainer.train(config, model, folder, until)
+  trainer.train(config, model, folder)
   return model, folder
 
 
@@ -43,31 +43,24 @@ def test_a_line_for_every_validation(small_config):
   assert not any(name.startswith('val_accuracy') for name in lines[-1])
 
 
-def test_a_resumed_run_has_the_lines_of_an_uninterrupted_one(small_config, tmp_path):
-  """It is stopped between two validations."""
+def test_a_run_that_stops_early_goes_on_with_its_lines(small_config, tmp_path):
+  """`until` lies between two validations, in pre-training and after it."""
   def config(name):
-    return small_config('omniglot', conv=False, metatrain_iterations=5, num_updates=2,
-                        validation_interval=2, log=False, logdir=str(tmp_path / name))
-  start(config('stopped'), until=3)
-  _, stopped = start(config('stopped'))
+    return small_config(pretrain_iterations=100, metatrain_iterations=100, log=False,
+                        validation_interval=100, logdir=str(tmp_path / name))
+  for until, reached in ((50, 50), (150, 150), (120, 150), (None, 200)):
+    model, stopped = experiment.build_model(config('stopped')), config('stopped')
+    folder = prepare_folder(stopped)
+    result = trainer.train(stopped, model, folder, until)
+    assert (result.iteration, result.interrupted_by) == (reached, None)
+    assert [line['iteration'] for line in lines_of(folder)] == (
+        [50] if until == 50 else [100, 200] if until is None else [100, 150])
   _, whole = start(config('whole'))
-  expected, lines = lines_of(whole), lines_of(stopped)
-  assert [line['iteration'] for line in expected] == [2, 4, 5]
-  assert [line['iteration'] for line in lines] == [2, 4, 5]
-  for line, other in zip(lines, expected):
+  for line, other in zip(lines_of(folder), lines_of(whole)):
     assert line.keys() == other.keys()
-    for name in set(line) - {'seconds'}:
+    # An execution of 100 steps became two of 50 where the run was stopped.
+    for name in set(line) - {'seconds', 'executions', 'loss', 'accuracy'}:
       assert line[name] == pytest.approx(other[name], rel=1e-6), name
-  assert lines[1]['val_accuracy_2'] is not None and lines[1]['executions'] == 2
-  assert lines[2]['val_support_loss'] is None and lines[2]['iterations'] == 1
-
-
-def test_until_ends_a_run_that_can_go_on(small_config):
-  config = small_config(pretrain_iterations=100, metatrain_iterations=100, log=False)
-  for until, expected in ((50, 50), (150, 150), (None, 200), (120, 200)):
-    model, folder = experiment.build_model(config), prepare_folder(config)
-    result = trainer.train(config, model, folder, until)
-    assert (result.iteration, result.interrupted_by) == (expected, None)
 
 
 # Without training.
@@ -78,6 +71,19 @@ class Validated:
   def __init__(self, loss):
     self.support_loss, self.support_accuracy = np.array([loss, loss]), None
     self.query_losses, self.query_accuracies = np.array([[loss, loss / 2]] * 2), None
+
+
+def test_of_images_there_are_accuracies(tmp_path):
+  kept = History(str(tmp_path), 0)
+  for accuracy in (0.25, 0.75):
+    kept.add(1, {'loss': 1.0, 'accuracy': accuracy})
+  results = Validated(4.0)
+  results.support_accuracy = np.array([0.1, 0.3])
+  results.query_accuracies = np.array([[0.2, 0.4], [0.2, 0.8]])
+  kept.write(2, results, has_accuracy=True)
+  [line] = lines_of(tmp_path)
+  assert (line['accuracy'], line['val_support_accuracy']) == pytest.approx((0.5, 0.2))
+  assert (line['val_accuracy_0'], line['val_accuracy_1']) == pytest.approx((0.2, 0.6))
 
 
 def record(folder, iteration, steps, loss, validated=True):

@@ -144,25 +144,33 @@ def test_a_signal_saves_and_the_test_tasks_are_left_alone(call, row, tmp_path, m
   assert not list((tmp_path / 'logs').glob('*/*.csv.tmp'))
 
 
-@pytest.mark.parametrize('validated', [True, False])
 def test_images_are_tested_with_the_checkpoint_that_validation_chose(
-    validated, call, row, tmp_path, sample_data):
-  interval = 2 if validated else 10
+    call, row, tmp_path, sample_data):
   Path(row.flagfile_path).write_text(
       '--datasource=omniglot\n--num_classes=3\n--conv=False\n--meta_batch_size=2\n'
-      f'--metatrain_iterations=3\n--validation_interval={interval}\n'
-      '--num_validation_tasks=2\n--num_test_tasks=4\n--test_num_updates=2\n'
-      '--test_set=True\n--test_checkpoint=best\n--log=False\n')
+      '--metatrain_iterations=3\n--validation_interval=2\n--num_validation_tasks=2\n'
+      '--num_test_tasks=4\n--test_num_updates=2\n--test_set=True\n'
+      '--test_checkpoint=best\n--log=False\n')
   code, out, err = call(f'--row={row.name}', '--train',
                         f'--data_dir={sample_data("omniglot")}')
   assert code == 0, err
   fields = record_of(tmp_path, row).fields
   assert fields['iterations'] == {'trained': 3, 'planned': 3}
-  assert fields['tested']['split'] == 'test' and fields['measure'] == 'accuracy'
-  expected = ('best/model-2', 'validation score', 2) if validated else (
-      'model-3', 'being the last', 3)
-  assert tuple(fields['tested'][name] for name in
-               ('checkpoint', 'chosen_by', 'iteration')) == expected
+  assert fields['measure'] == 'accuracy' and fields['tested']['split'] == 'test'
+  assert fields['tested']['checkpoint'] == 'best/model-2'
+  assert fields['tested']['chosen_by'] == 'validation score'
+  assert fields['tested']['iteration'] == 2
+
+
+def test_the_last_checkpoint_is_tested_where_no_validation_chose_one(row, tmp_path):
+  from maml_tf.verification import runs
+  config = flags.parse(['main.py', '--datasource=omniglot', '--test_checkpoint=best'])
+  tested = runs._for_test(config, str(tmp_path))
+  assert tested.evaluation.test_checkpoint == 'latest' and not tested.run.train
+  (tmp_path / 'best').mkdir()
+  tf.train.Checkpoint(value=tf.Variable(1)).write(str(tmp_path / 'best' / 'model-2'))
+  (tmp_path / 'best' / 'checkpoint').write_text('model_checkpoint_path: "model-2"\n')
+  assert runs._for_test(config, str(tmp_path)).evaluation.test_checkpoint == 'best'
 
 
 def test_a_test_of_nothing_is_refused(call, row):

@@ -111,9 +111,12 @@ def _arrays(path: str) -> Dict[str, np.ndarray]:
     if os.path.getsize(path) > _LARGEST_FILE:
       raise CheckpointError(f'{path} is larger than {_LARGEST_FILE // 2**20} MB: it is no '
                             'file of weights of these nets.')
-    with np.load(path, allow_pickle=False) as archive:
-      if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError('it holds a single array')
+    with open(path, 'rb') as file:   # NumPy leaves a file that is no archive open
+      content = io.BytesIO(file.read())
+    if not zipfile.is_zipfile(content):
+      raise ValueError('it is no archive')
+    content.seek(0)
+    with np.load(content, allow_pickle=False) as archive:
       if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST_FILE:
         raise ValueError('it is unpacked to too many bytes')
       arrays = {name: archive[name] for name in archive.files}
