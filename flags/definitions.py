@@ -41,6 +41,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'max_pool': 'Max-pooling instead of strides. mini-ImageNet needs it; without '
                     'convolutions the default is False.',
         'dtype': f'Precision of weights and computations: {", ".join(config.DTYPES)}.',
+        'mixed_precision': 'Convolutions and matrix products in bfloat16, all else in '
+                           'float32. Pays where the hardware has bfloat16 products.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',
@@ -62,6 +64,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                               'size, above 0; 0: no clipping.',
         'tasks_at_once': 'Tasks computed together, 1 or more: more is faster and takes '
                          'more memory; 0: chosen for the net.',
+        'recompute_inner_steps': 'Compute each inner step a second time in the backward '
+                                 'pass instead of keeping it: less memory, more time.',
         'xla': f'Compilation with XLA: {", ".join(config.XLA_CHOICES)}.',
         'validation_interval': 'Iterations between two validations, 1 or more.',
         'num_validation_tasks': 'Tasks of each validation, 1 or more.',

@@ -61,6 +61,7 @@ class LearnerConfig:
   conv: bool
   max_pool: bool
   dtype: str                     # float32, float64
+  mixed_precision: bool          # products in bfloat16
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class TrainingConfig:
   meta_optimizer: str
   meta_gradient_clip: float      # elementwise bound; 0: none
   tasks_at_once: int             # tasks computed together; 0: chosen by the net
+  recompute_inner_steps: bool    # less memory, more time
   xla: str                       # auto, on, off
   validation_interval: int       # iterations
   num_validation_tasks: int
@@ -130,14 +132,18 @@ class Config:
   def from_dict(cls, sections: Mapping[str, Any]) -> 'Config':
     """The inverse of `to_dict`.
 
+    A file of an earlier version lacks the fields that were added since; they get the
+    value that says what was done then.
+
     Raises:
       ConfigError: for a section or a field that is unknown or missing.
     """
     _require_names('configuration', sections, SECTIONS)
-    values: Dict[str, Any] = {}
+    values = dict(_ADDED_SINCE)
     for name, section in SECTIONS.items():
-      _require_names(f'configuration section {name!r}', sections[name],
-                     {field.name for field in dataclasses.fields(section)})
+      fields = {field.name for field in dataclasses.fields(section)}
+      _require_names(f'configuration section {name!r}', sections[name], fields,
+                     may_lack=_ADDED_SINCE)
       values.update(sections[name])
     return from_values(values)
 
@@ -147,15 +153,12 @@ class Config:
 
     Raises:
       ConfigError: for text that is not JSON, or not a configuration.
-
-    A field that did not exist yet when the text was written gets the preset's value,
-    which is what the run did then: runs go on across versions of the code.
     """
     try:
       sections = json.loads(text)
     except (ValueError, RecursionError) as error:   # a number of 5000 digits, 9999 '['
       raise ConfigError(f'The configuration is not JSON: {error}.') from error
-    return cls.from_dict(_with_later_fields(sections))
+    return cls.from_dict(sections)
 
   @property
   def is_classification(self) -> bool:
@@ -217,10 +220,14 @@ class Config:
         (f'clip{training.meta_gradient_clip}',
          training.meta_gradient_clip != usual['meta_gradient_clip']),
         (self.learner.dtype, self.learner.dtype != usual['dtype']),
+        ('bfloat16', self.learner.mixed_precision),
         (f'seed{self.task.seed}', self.task.seed != usual['seed']),
     ]
     return ''.join(f'.{text}' for text, differs in additions if differs)
 
+
+# {field: what runs did before it existed}: configurations on disk stay readable.
+_ADDED_SINCE = {'mixed_precision': False, 'recompute_inner_steps': False, 'pretrained': None}
 
 SECTIONS = {
     'task': TaskConfig,
@@ -264,10 +271,12 @@ def preset(datasource: str, num_classes: Optional[int] = None,
       datasource=datasource, data_dir=None, num_classes=num_classes,
       update_batch_size=1, train_query_size=None, test_query_size=None, seed=0,
       norm='batch_norm', num_filters=64, conv=True, max_pool=False, dtype='float32',
+      mixed_precision=False,
       update_lr=0.4, num_updates=1, stop_grad=False,
       baseline='None', pretrain_iterations=0, metatrain_iterations=60000,
       meta_batch_size=32, meta_lr=0.001, meta_optimizer='adam',
-      meta_gradient_clip=0.0, tasks_at_once=0, xla='auto',
+      meta_gradient_clip=0.0, tasks_at_once=0,
+      recompute_inner_steps=False, xla='auto',
       validation_interval=500, num_validation_tasks=200,
       test_set=False, test_iter=-1, test_checkpoint='latest', num_test_tasks=600,
       test_num_updates=10, train_update_batch_size=-1, train_update_lr=-1.0,
@@ -361,27 +370,12 @@ def differences(one: Config, other: Config, ignore=()) -> Dict[str, Any]:
   return found
 
 
-# Fields that came later than the first runs, by section; see `Config.from_json`.
-_LATER_FIELDS = {'run': ('pretrained',)}
-
-
-def _with_later_fields(sections):
-  """`sections` with the preset's values where fields of `_LATER_FIELDS` are missing."""
-  try:
-    task = sections['task']
-    usual = preset(task['datasource'], task['num_classes'], task['update_batch_size'])
-    later = {section: {name: usual[name] for name in names}
-             for section, names in _LATER_FIELDS.items()}
-    return {name: {**later.get(name, {}), **fields} for name, fields in sections.items()}
-  except (ConfigError, KeyError, TypeError, AttributeError):
-    return sections   # no configuration at all: `from_dict` says so
-
-
-def _require_names(what, received, allowed) -> None:
+def _require_names(what, received, allowed, may_lack=()) -> None:
   if not isinstance(received, Mapping):
     raise ConfigError(f'The {what} must be an object of names and values; '
                       f'received {type(received).__name__}.')
-  unknown, missing = sorted(set(received) - set(allowed)), sorted(set(allowed) - set(received))
+  unknown = sorted(set(received) - set(allowed))
+  missing = sorted(set(allowed) - set(received) - set(may_lack))
   if unknown or missing:
     raise ConfigError(f'The {what} has unknown names {unknown} and lacks {missing}.')
 
@@ -469,6 +463,10 @@ def _check_values(config: Config) -> None:
 
 
 def _check_combinations(config: Config) -> None:
+  if config.learner.mixed_precision and config.learner.dtype != 'float32':
+    raise ConfigError(f'--mixed_precision=True does not fit --dtype={config.learner.dtype}: '
+                      'products in bfloat16 would make its precision pointless, so leave '
+                      'one of them out.')
   if config.is_classification:
     _check_images(config)
   else:

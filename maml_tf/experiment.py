@@ -32,15 +32,15 @@ def build_learner(config: Config) -> Learner:
   learner = config.learner
   if not config.is_classification:
     inputs = 3 if config.training.baseline == 'oracle' else 1
-    return FullyConnected(inputs, SINUSOID_HIDDEN, 1, learner.norm)
+    return FullyConnected(inputs, SINUSOID_HIDDEN, 1, learner.norm, learner.mixed_precision)
   image_shape = IMAGE_SHAPES[config.task.datasource]
   if not learner.conv:
     return FullyConnected(math.prod(image_shape), IMAGE_HIDDEN, config.task.num_classes,
-                          learner.norm)
+                          learner.norm, learner.mixed_precision)
   return Convolutional(
       image_shape, learner.num_filters, config.task.num_classes, learner.norm,
       learner.max_pool, spatial_mean=config.task.datasource == 'omniglot',
-      compiled_by_xla=use_xla(config))
+      compiled_by_xla=use_xla(config), mixed_precision=learner.mixed_precision)
 
 
 def build_objective(config: Config) -> Objective:
@@ -57,7 +57,8 @@ def build_model(config: Config) -> MetaLearner:
       first_order=config.inner_loop.stop_grad, step_size=config.inner_loop.update_lr,
       num_updates=config.inner_loop.num_updates, seed=config.task.seed,
       dtype=config.learner.dtype, gradient_clip=config.training.meta_gradient_clip,
-      tasks_at_once=config.training.tasks_at_once)
+      tasks_at_once=config.training.tasks_at_once,
+      recompute_inner_steps=config.training.recompute_inner_steps)
 
 
 def build_pretraining(config: Config, model: MetaLearner) -> MetaLearner:

@@ -99,12 +99,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     tasks_at_once: tasks whose activations are in memory together; the
       meta-gradient is accumulated over such groups. 0: what the learner prefers.
       A meta-batch that it does not divide is refused.
+    recompute_inner_steps: compute inner steps a second time in the backward pass
+      instead of keeping their activations.
   """
 
   def __init__(self, learner: Learner, objective: Objective, *, step_size: float,
                num_updates: int, parameters: Optional[MetaParameters] = None,
                seed: int = 0, dtype: str = 'float32', gradient_clip: float = 0.0,
-               tasks_at_once: int = 0):
+               tasks_at_once: int = 0, recompute_inner_steps: bool = False):
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
@@ -116,6 +118,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._num_updates = num_updates
     self._gradient_clip = gradient_clip
     self._tasks_at_once = tasks_at_once
+    self._recompute_inner_steps = recompute_inner_steps
     # Set by the step that met a loss or gradient that is not finite; no step
     # after it changes anything.
     self.diverged = tf.Variable(False, trainable=False, name='diverged')
@@ -221,7 +224,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return adaptation(
         self.learner, self.objective, parameters, episodes.support_inputs,
         episodes.support_labels, step_size=self._step_size, num_updates=num_updates,
-        first_order=first_order)
+        first_order=first_order, recompute=self._recompute_inner_steps)
 
   def group_size(self, tasks: int) -> int:
     """How many of `tasks` tasks are computed together.

@@ -227,6 +227,7 @@ def test_another_data_source_is_not_gone_on_with(small_config):
 
 MAY_CHANGE = {
     'data_dir': 'elsewhere', 'metatrain_iterations': 77, 'tasks_at_once': 2,
+    'recompute_inner_steps': True,
     'validation_interval': 3, 'num_validation_tasks': 9, 'test_query_size': 3,
     'test_set': True, 'test_checkpoint': 'best', 'num_test_tasks': 99,
     'test_num_updates': 4, 'log': False}
@@ -245,9 +246,10 @@ def test_all_that_may_change_is_a_field_of_the_configuration(small_config):
   fields = {field.name for section in small_config().to_dict()
             for field in dataclasses.fields(getattr(small_config(), section))}
   assert fields >= checkpoints.MAY_DIFFER
-  computing = {'seed', 'norm', 'num_filters', 'conv', 'dtype', 'update_lr', 'num_updates',
-               'stop_grad', 'baseline', 'pretrain_iterations', 'meta_batch_size', 'meta_lr',
-               'meta_optimizer', 'meta_gradient_clip', 'train_query_size'}
+  computing = {'seed', 'norm', 'num_filters', 'conv', 'dtype', 'mixed_precision',
+               'update_lr', 'num_updates', 'stop_grad', 'baseline', 'pretrain_iterations',
+               'meta_batch_size', 'meta_lr', 'meta_optimizer', 'meta_gradient_clip',
+               'train_query_size'}
   assert not computing & checkpoints.MAY_DIFFER
 
 

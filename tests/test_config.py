@@ -48,8 +48,9 @@ PRESETS = {
 # The same for every data source: the TF1 code's defaults and its test protocol.
 COMMON = {
     'stop_grad': False, 'baseline': 'None', 'pretrain_iterations': 0, 'meta_optimizer': 'adam',
-    'dtype': 'float32', 'test_set': False, 'test_iter': -1, 'num_test_tasks': 600,
-    'test_num_updates': 10, 'train_update_batch_size': -1, 'train_update_lr': -1.0,
+    'dtype': 'float32', 'mixed_precision': False, 'recompute_inner_steps': False,
+    'test_set': False, 'test_iter': -1, 'num_test_tasks': 600, 'test_num_updates': 10,
+    'train_update_batch_size': -1, 'train_update_lr': -1.0,
     'train': True, 'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None,
     'pretrained': None}
 
@@ -85,12 +86,14 @@ _ALWAYS_VALID = {
     'update_batch_size': st.integers(1, 8), 'train_query_size': st.integers(1, 12),
     'test_query_size': st.integers(1, 12), 'seed': st.integers(0, 2**31 - 1),
     'norm': st.sampled_from(config.NORMS), 'num_filters': _COUNTS,
-    'dtype': st.sampled_from(config.DTYPES), 'update_lr': _POSITIVE,
+    'dtype': st.sampled_from(config.DTYPES), 'mixed_precision': st.booleans(),
+    'update_lr': _POSITIVE,
     'num_updates': _COUNTS, 'stop_grad': st.booleans(),
     'pretrain_iterations': st.integers(0, 10**6),
     'metatrain_iterations': st.integers(0, 10**6), 'meta_batch_size': _COUNTS,
     'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(config.META_OPTIMIZERS),
     'meta_gradient_clip': st.floats(0, 1e6), 'tasks_at_once': st.integers(0, 1000),
+    'recompute_inner_steps': st.booleans(),
     'xla': st.sampled_from(config.XLA_CHOICES), 'validation_interval': _COUNTS,
     'num_validation_tasks': _COUNTS, 'test_set': st.booleans(),
     'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
@@ -117,6 +120,8 @@ def given_values(draw):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
   given = draw(st.fixed_dictionaries(required, optional=optional))
+  if given.get('dtype') == 'float64':
+    given.pop('mixed_precision', None)
   if given.get('test_iter', -1) != -1:
     given.pop('legacy_checkpoint', None)   # both name the checkpoint to test
     given.pop('pretrained', None)
@@ -142,6 +147,14 @@ def test_json_gives_the_same_configuration_back(given):
   assert again == resolved
   assert again.experiment_name == resolved.experiment_name
   assert config.differences(resolved, again) == {}
+
+
+def test_a_file_of_an_earlier_version_is_read():
+  resolved = config.resolve({'datasource': 'omniglot', 'seed': 3})
+  sections = resolved.to_dict()
+  del sections['learner']['mixed_precision'], sections['training']['recompute_inner_steps']
+  del sections['run']['pretrained']
+  assert config.Config.from_dict(sections) == resolved
 
 
 def test_differences_names_section_and_both_values():
@@ -222,6 +235,7 @@ WRONG = [
     ({'datasource': ['sinusoid']}, "datasource=['sinusoid']"),
     ({'number_of_classes': 5}, 'number_of_classes'),
     # combinations
+    ({'mixed_precision': True, 'dtype': 'float64'}, 'dtype=float64'),
     ({'conv': True}, 'conv=True'),
     ({'max_pool': True}, 'max_pool=True'),
     ({'datasource': 'omniglot', 'baseline': 'oracle'}, 'datasource=omniglot'),
@@ -265,14 +279,6 @@ def test_splits_that_the_run_does_not_read_set_no_limit():
 def test_text_that_is_no_configuration_is_refused(text):
   with pytest.raises(ConfigError):
     config.Config.from_json(text)
-
-
-def test_a_configuration_of_an_earlier_version_is_completed():
-  """A run whose folder was written before there was --pretrained goes on."""
-  resolved = config.resolve({'datasource': 'miniimagenet', 'seed': 3})
-  sections = resolved.to_dict()
-  del sections['run']['pretrained']
-  assert config.Config.from_json(json.dumps(sections)) == resolved
 
 
 @pytest.mark.parametrize('change', [

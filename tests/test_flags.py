@@ -109,6 +109,7 @@ GIVEN = {
     '--noconv': ('conv', False),
     '--max_pool=false': ('max_pool', False),
     '--dtype=float64': ('dtype', 'float64'),
+    '--mixed_precision': ('mixed_precision', True),
     '--update_lr=1e-2': ('update_lr', 0.01),
     '--num_updates=2': ('num_updates', 2),
     '--stop_grad': ('stop_grad', True),
@@ -120,6 +121,7 @@ GIVEN = {
     '--meta_optimizer=sgd': ('meta_optimizer', 'sgd'),
     '--meta_gradient_clip=.5': ('meta_gradient_clip', 0.5),
     '--tasks_at_once=2': ('tasks_at_once', 2),
+    '--recompute_inner_steps': ('recompute_inner_steps', True),
     '--xla=off': ('xla', 'off'),
     '--validation_interval=10': ('validation_interval', 10),
     '--num_validation_tasks=3': ('num_validation_tasks', 3),
@@ -150,6 +152,8 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
     arguments -= {'--legacy_checkpoint=tf1/model1', '--pretrained=sinusoid_5shot:1'}
   if '--legacy_checkpoint=tf1/model1' in arguments:
     arguments -= {'--pretrained=sinusoid_5shot:1'}
+  if '--dtype=float64' in arguments:
+    arguments -= {'--mixed_precision'}
   resolved = flat(parse('--datasource=omniglot', '--train=False', *arguments))
   assert resolved['datasource'] == 'omniglot' and resolved['train'] is False
   for argument in arguments:

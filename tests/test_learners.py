@@ -345,3 +345,43 @@ def test_the_convolutional_net_is_that_of_numpy(norm, axes, epsilon, max_pool,
   expected = features @ values['output/kernel'] + values['output/bias']
   np.testing.assert_allclose(net(tensors(values), tf.constant(inputs)), expected,
                              rtol=1e-9, atol=1e-10)
+
+
+# Mixed precision: the factors of every product are rounded to bfloat16.
+
+
+def rounded(values):
+  return tf.cast(tf.cast(values, tf.bfloat16), tf.float32).numpy()
+
+
+@pytest.mark.parametrize('per_task', [False, True], ids=['shared', 'per task'])
+@pytest.mark.parametrize('product', ['dense', 'conv2d'])
+def test_mixed_precision_rounds_the_factors_and_returns_float32(product, per_task):
+  random = np.random.RandomState(0)
+  shape, kernel_shape = {'dense': ((3, 4, 40), (40, 6)),
+                         'conv2d': ((3, 4, 9, 8, 5), (3, 3, 5, 6))}[product]
+  inputs = tf.constant(random.normal(size=shape), tf.float32)
+  kernel = tf.constant(random.normal(size=(3,) * per_task + kernel_shape), tf.float32)
+  function = {'dense': lambda *factors, **kwargs: task_ops.dense(*factors, **kwargs),
+              'conv2d': lambda *factors, **kwargs: task_ops.conv2d(*factors, 2, **kwargs)}[
+                  product]
+  received = function(inputs, kernel, mixed_precision=True)
+  expected = function(tf.constant(rounded(inputs)), tf.constant(rounded(kernel)))
+  assert received.dtype == tf.float32
+  # The sum is rounded once more: 8 bits.
+  np.testing.assert_allclose(received, expected, rtol=2**-7, atol=2**-7)
+  assert not np.allclose(received, function(inputs, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('make', [
+    lambda mixed: Convolutional((17, 18, 2), 4, 3, 'batch_norm', max_pool=True,
+                                spatial_mean=False, mixed_precision=mixed),
+    lambda mixed: FullyConnected(612, (9, 8), 3, 'layer_norm', mixed_precision=mixed)],
+    ids=['convolutional', 'fully connected'])
+def test_a_net_in_mixed_precision_computes_nearly_the_same(make):
+  values = tensors(make(False).initial_values(1))
+  inputs = tf.constant(inputs_of((17, 18, 2)), tf.float32)
+  exact, received = make(False)(values, inputs), make(True)(values, inputs)
+  assert received.dtype == tf.float32
+  error = np.linalg.norm(received - exact) / np.linalg.norm(exact)
+  assert 1e-5 < error < 0.1

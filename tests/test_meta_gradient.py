@@ -263,6 +263,59 @@ def test_the_grouping_of_tasks_changes_nothing(problem, net, first_order):
     assert_same_gradients(gradients, expected_gradients)
 
 
+@pytest.mark.parametrize('net, num_updates, tasks_at_once, in_graph', [
+    (Net('strided', 'batch_norm'), 1, 0, True), (Net('max_pool', 'batch_norm'), 2, 1, True),
+    (Net('strided', 'layer_norm'), 2, 1, False), (Net('sinusoid', 'None'), 3, 0, False)],
+    ids=net_id)
+def test_recomputing_inner_steps_changes_nothing(problem, net, num_updates, tasks_at_once,
+                                                 in_graph):
+  gradients = []
+  for recompute in (False, True):
+    model, episodes = problem(net, num_updates, tasks_at_once=tasks_at_once,
+                              recompute_inner_steps=recompute)
+    def compute(model=model, episodes=episodes):
+      return model.meta_gradient(episodes)[2]
+    gradients.append(tf.function(compute, autograph=False)() if in_graph else compute())
+  assert_same_gradients(gradients[1], gradients[0])
+
+
+def test_recomputed_steps_are_the_derivative_of_the_meta_loss(problem):
+  model, episodes = problem(Net('max_pool', 'batch_norm'), 2, recompute_inner_steps=True)
+  assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
+
+
+def test_recomputing_waits_for_the_upstream_gradient(problem):
+  """Otherwise nothing would be saved: the steps would be in memory at once again."""
+  def first_convolutions(recompute):
+    """Of the first layer on images: (how many, how many of them behind the query pass)."""
+    model, episodes = problem(Net('strided', 'batch_norm'), 2, tasks=1,
+                              recompute_inner_steps=recompute)
+    graph = tf.function(lambda: model.meta_gradient(episodes),
+                        autograph=False).get_concrete_function().graph
+    forward = [op for op in graph.get_operations() if op.type == 'Conv2D'
+               and op.inputs[0].shape[1] == 17 and op.inputs[1].shape[:2] == [3, 3]]
+    losses = [op for op in graph.get_operations()
+              if op.type == 'SparseSoftmaxCrossEntropyWithLogits']
+    query_loss = losses[2]   # behind those of the two inner steps
+    return len(forward), sum(query_loss in ancestors(op) for op in forward)
+  kept, behind = first_convolutions(False)
+  recomputed_too, behind_when_recomputed = first_convolutions(True)
+  # The second derivatives are convolutions as well.
+  assert recomputed_too == kept + 2 and behind_when_recomputed == behind + 2
+
+
+def ancestors(op):
+  """All operations that it waits for."""
+  found, waiting = set(), [op]
+  while waiting:
+    current = waiting.pop()
+    for before in [value.op for value in current.inputs] + list(current.control_inputs):
+      if before not in found:
+        found.add(before)
+        waiting.append(before)
+  return found
+
+
 def one_task(episodes, task):
   return type(episodes)(*(value[task:task + 1] for value in episodes))
 
@@ -279,8 +332,10 @@ def test_a_graph_gives_the_same_as_eager(problem, net, tasks_at_once):
 @pytest.mark.parametrize('net, tasks_at_once', [
     (Net('max_pool', 'batch_norm'), 0), (Net('fully_connected', 'layer_norm'), 1)],
     ids=net_id)
-def test_xla_gives_the_same_as_eager(problem, net, tasks_at_once):
-  model, episodes = problem(net, 1, compiled_by_xla=True, tasks_at_once=tasks_at_once)
+@pytest.mark.parametrize('recompute', [False, True], ids=['kept', 'recomputed'])
+def test_xla_gives_the_same_as_eager(problem, net, tasks_at_once, recompute):
+  model, episodes = problem(net, 1, compiled_by_xla=True, tasks_at_once=tasks_at_once,
+                            recompute_inner_steps=recompute)
   compiled = tf.function(lambda: model.meta_gradient(episodes)[2], autograph=False,
                          jit_compile=True)
   assert_same_gradients(compiled(), gradient_of(model, episodes))

@@ -35,6 +35,7 @@ class Convolutional(Learner):
       (Omniglot), and starts from N(0, 1); False: it sees the flattened map
       (mini-ImageNet) and starts from Glorot uniform. Both as in the TF1 code.
     compiled_by_xla: max-pooling in the form that is exact under XLA.
+    mixed_precision: products in bfloat16, see `task_ops`.
 
   Input: `[tasks, examples, height, width, channels]`, values from 0 to 1, or the
   same flattened to `[tasks, examples, pixels]`.
@@ -42,11 +43,12 @@ class Convolutional(Learner):
 
   def __init__(self, image_shape: Tuple[int, int, int], num_filters: int,
                num_outputs: int, norm: str, max_pool: bool, spatial_mean: bool,
-               compiled_by_xla: bool = False):
+               compiled_by_xla: bool = False, mixed_precision: bool = False):
     self._image_shape = tuple(image_shape)
     self._norm = norm
     self._max_pool = max_pool
     self._spatial_mean = spatial_mean
+    self._mixed_precision = mixed_precision
     self._pool = tf.identity
     if max_pool:
       self._pool = (task_ops.max_pool_2x2_by_windows if compiled_by_xla
@@ -90,14 +92,14 @@ class Convolutional(Learner):
     features = self._as_images(inputs)
     for scope in BLOCKS:
       features = task_ops.conv2d(features, parameters[f'{scope}/kernel'],
-                                 stride=1 if self._max_pool else 2)
+                                 1 if self._max_pool else 2, self._mixed_precision)
       features = normalisation.activate(self._norm, scope, parameters, features, self._pool,
                                         statistics_size)
     if self._spatial_mean:
       features = tf.reduce_mean(features, axis=[2, 3])
     else:
       features = self._reshaped(features, [self._num_features])
-    return task_ops.linear(features, parameters, 'output')
+    return task_ops.linear(features, parameters, 'output', self._mixed_precision)
 
   def _as_images(self, inputs: tf.Tensor) -> tf.Tensor:
     if inputs.shape[2:] == self._image_shape:

@@ -20,14 +20,16 @@ class FullyConnected(Learner):
       Omniglot without convolutions (A.1).
     num_outputs: classes, or dimensions of a regression.
     norm: 'batch_norm', 'layer_norm' or 'None', behind every hidden layer.
+    mixed_precision: products in bfloat16, see `task_ops`.
 
   Initialisation (TF1 code): weights N(0, 0.01) cut at two deviations, biases 0.
   """
 
   def __init__(self, num_inputs: int, hidden_sizes: Sequence[int], num_outputs: int,
-               norm: str):
+               norm: str, mixed_precision: bool = False):
     self._num_inputs = num_inputs
     self._norm = norm
+    self._mixed_precision = mixed_precision
     self._hidden = tuple(f'dense{i + 1}' for i in range(len(hidden_sizes)))
     sizes = (num_inputs, *hidden_sizes)
     specs = []
@@ -54,9 +56,9 @@ class FullyConnected(Learner):
     for scope in self._hidden:
       features = normalisation.activate(
           self._norm, scope, parameters,
-          task_ops.dense(features, parameters[f'{scope}/kernel']),
+          task_ops.dense(features, parameters[f'{scope}/kernel'], self._mixed_precision),
           statistics_size=statistics_size)
-    return task_ops.linear(features, parameters, 'output')
+    return task_ops.linear(features, parameters, 'output', self._mixed_precision)
 
 
 def _kernel_spec(scope: str, fan_in: int, fan_out: int) -> ParameterSpec:

@@ -3,6 +3,10 @@
 `inputs` are `[tasks, examples, ...]` throughout. A weight of its natural rank is
 shared by the tasks; one rank more is a copy per task. All of them are exact in
 second order, in float32 and float64.
+
+With `mixed_precision` the factors of a convolution or product are rounded to
+bfloat16, which has the range of float32, so that no loss needs scaling; the result,
+and all between two products, keep the type of `inputs`.
 """
 
 from __future__ import annotations
@@ -22,28 +26,35 @@ def over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
   return tf.reshape(values, [-1] + [1] * (rank - 2) + [values.shape[-1]])
 
 
-def linear(inputs: tf.Tensor, parameters: Mapping[str, tf.Tensor], scope: str) -> tf.Tensor:
+def linear(inputs: tf.Tensor, parameters: Mapping[str, tf.Tensor], scope: str,
+           mixed_precision: bool = False) -> tf.Tensor:
   """`[tasks, examples, in]` -> `[tasks, examples, out]`, with the layer's bias."""
-  outputs = dense(inputs, parameters[f'{scope}/kernel'])
+  outputs = dense(inputs, parameters[f'{scope}/kernel'], mixed_precision)
   return outputs + over_examples(parameters[f'{scope}/bias'], outputs.shape.rank)
 
 
-def dense(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+def dense(inputs: tf.Tensor, kernel: tf.Tensor, mixed_precision: bool = False) -> tf.Tensor:
   """`[tasks, examples, in]` by `[in, out]` or `[tasks, in, out]`."""
+  if mixed_precision:
+    return _in_bfloat16(dense, inputs, kernel)
   if kernel.shape.rank == 3:
     return tf.matmul(inputs, kernel)
   merged = tf.reshape(inputs, [-1, inputs.shape[-1]])
   return _split_tasks(tf.matmul(merged, kernel), inputs)
 
 
-def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int,
+           mixed_precision: bool = False) -> tf.Tensor:
   """3x3-style convolution with SAME padding.
 
   Args:
     inputs: `[tasks, examples, height, width, in]`.
     kernel: `[h, w, in, out]`, or `[tasks, h, w, in, out]`.
     stride: in both directions.
+    mixed_precision: see above.
   """
+  if mixed_precision:
+    return _in_bfloat16(conv2d, inputs, kernel, stride)
   if kernel.shape.rank == 5 and kernel.shape[0] == 1:
     kernel = tf.squeeze(kernel, axis=0)
   if kernel.shape.rank == 4:
@@ -74,6 +85,11 @@ def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
                        [-1, height, width, channels, 4])
   chosen = tf.one_hot(tf.argmax(windows, axis=-1), 4, dtype=inputs.dtype)
   return _split_tasks(tf.reduce_sum(windows * chosen, axis=-1), inputs)
+
+
+def _in_bfloat16(product, inputs: tf.Tensor, kernel: tf.Tensor, *arguments) -> tf.Tensor:
+  outputs = product(tf.cast(inputs, tf.bfloat16), tf.cast(kernel, tf.bfloat16), *arguments)
+  return tf.cast(outputs, inputs.dtype)
 
 
 def _conv2d_by_patches(inputs, kernel, stride):

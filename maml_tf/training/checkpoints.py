@@ -19,7 +19,8 @@ _UNREADABLE = (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.O
 
 # What may change between two starts of the same run without changing what it computes.
 MAY_DIFFER = frozenset([
-    'data_dir', 'metatrain_iterations', 'tasks_at_once', 'validation_interval',
+    'data_dir', 'metatrain_iterations', 'tasks_at_once', 'recompute_inner_steps',
+    'validation_interval',
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'train_update_batch_size', 'train_update_lr',
     'train', 'resume', 'log', 'logdir'])
