@@ -278,6 +278,10 @@ EXPERIMENTS = {
         '89.7 +- 1.1', {**_OMNIGLOT_NOCONV, **_5WAY, **_shots(1)}),
     'omniglot_5way_5shot_noconv': (
         '97.5 +- 0.6', {**_OMNIGLOT_NOCONV, **_5WAY, **_shots(5)}),
+    'omniglot_5way_1shot_first_order': (
+        'no such row', {**_OMNIGLOT, **_5WAY, **_shots(1), 'stop_grad': True}),
+    'omniglot_5way_1shot_noconv_first_order': (
+        'no such row', {**_OMNIGLOT_NOCONV, **_5WAY, **_shots(1), 'stop_grad': True}),
     'omniglot_20way_1shot_noconv': (
         'no such row', {**_OMNIGLOT_NOCONV, **_20WAY, **_shots(1)}),
     'omniglot_20way_5shot_noconv': (

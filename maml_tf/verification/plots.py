@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from maml_tf.training.history import Line
 from maml_tf.verification.records import Record
+from maml_tf.verification.verdicts import combined
 
 COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0'}
 
@@ -69,11 +70,12 @@ def last_update(lines: Sequence[Line], kind: str) -> Optional[int]:
   return max((int(name.rpartition('_')[2]) for name in names), default=None)
 
 
-def figure_3(panels: Mapping[str, Mapping[str, Record]]) -> Optional[bytes]:
+def figure_3(panels: Mapping[str, Mapping[str, Sequence[Record]]]) -> Optional[bytes]:
   """Error against gradient steps, with 95% intervals; None without data.
 
   Args:
-    panels: {title: {method: record}}, a panel each.
+    panels: {title: {method: records of its seeds}}, a panel each. Seeds are combined as
+      `verdicts.combined` does.
   """
   panels = {title: methods for title, methods in panels.items() if methods}
   if not panels:
@@ -81,8 +83,8 @@ def figure_3(panels: Mapping[str, Mapping[str, Record]]) -> Optional[bytes]:
   figure = Figure(figsize=(5.2 * len(panels), 3.8), layout='constrained')
   for (title, methods), axes in zip(panels.items(),
                                     figure.subplots(1, len(panels), squeeze=False)[0]):
-    for method, record in methods.items():
-      _errors(axes, method, record)
+    for method, of_seeds in methods.items():
+      _errors(axes, method, of_seeds)
     axes.set_title(title)
     axes.set_xlabel('gradient steps')
     axes.set_ylabel('mean squared error')
@@ -92,20 +94,22 @@ def figure_3(panels: Mapping[str, Mapping[str, Record]]) -> Optional[bytes]:
   return png(figure)
 
 
-def _errors(axes, method: str, record: Record) -> None:
+def _errors(axes, method: str, of_seeds: Sequence[Record]) -> None:
   colour = COLOURS.get(method, 'C3')
+  updates = of_seeds[0].updates
   # The oracle is not adapted.
-  points = [record.after(0 if method == 'oracle' else update) for update in record.updates]
+  points = [combined(of_seeds, 0 if method == 'oracle' else update) for update in updates]
   means = [point.mean for point in points]
-  axes.plot(record.updates, means, color=colour, marker='.', label=_labelled(method, record))
-  axes.fill_between(record.updates, [point.mean - point.ci95 for point in points],
+  axes.plot(updates, means, color=colour, marker='.', label=_labelled(method, of_seeds))
+  axes.fill_between(updates, [point.mean - point.ci95 for point in points],
                     [point.mean + point.ci95 for point in points], color=colour, alpha=0.2,
                     linewidth=0)
 
 
-def _labelled(method: str, record: Record) -> str:
+def _labelled(method: str, of_seeds: Sequence[Record]) -> str:
+  record = of_seeds[0]
   if record.is_complete:
-    return method
+    return method if len(of_seeds) == 1 else f'{method} ({len(of_seeds)} seeds)'
   return f'{method} (partial: {record.trained:,} of {record.planned:,} iterations)'
 
 

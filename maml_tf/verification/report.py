@@ -248,11 +248,12 @@ def _times(count: int) -> str:
 def _figures(rows: Sequence[Row], results: str) -> List[str]:
   lines = []
   if figure_2_weights(rows, results):
-    lines += ['## Figure 2', '', 'Fits after 0, 1 and 10 updates on the first test tasks.',
+    lines += ['## Figure 2', '', 'Fits after 0, 1 and 10 updates on the first two test '
+              'tasks, with the weights of the first seed.',
               '', f'![Figure 2]({FIGURE_2})', '']
   if any(_figure_3_panels(rows, results).values()):
-    lines += ['## Figure 3', '', 'Error against the number of gradient steps, 95% intervals '
-              'over test tasks. The oracle is not adapted.', '',
+    lines += ['## Figure 3', '', 'Error against the number of gradient steps, 95% intervals. '
+              'The oracle is not adapted.', '',
               f'![Figure 3]({FIGURE_3})', '']
   return lines
 
@@ -311,12 +312,13 @@ def _learning_curves(row: Row, results: str) -> Optional[bytes]:
   return plots.learning_curves(row.label, _histories(row, results), measure)
 
 
-def _figure_3_panels(rows: Sequence[Row], results: str) -> Dict[str, Dict[str, Record]]:
-  """{title: {method: its first record}}, where there is one."""
+def _figure_3_panels(rows: Sequence[Row], results: str
+                     ) -> Dict[str, Dict[str, List[Record]]]:
+  """{title: {method: the records that count}}, where there are some."""
   known = {row.name: row for row in rows}
-  panels: Dict[str, Dict[str, Record]] = {}
+  panels: Dict[str, Dict[str, List[Record]]] = {}
   for shots, methods in FIGURE_ROWS.items():
     found = {method: standing(known[name], records.read_all(known[name], results)).records
              for method, name in methods.items() if name in known}
-    panels[f'{shots}-shot'] = {method: of_row[0] for method, of_row in found.items() if of_row}
+    panels[f'{shots}-shot'] = {method: of_row for method, of_row in found.items() if of_row}
   return panels

@@ -24,7 +24,7 @@ MEANINGS = {
     BELOW: 'the intervals do not meet, and the result is worse: a lower accuracy, or a '
            'larger error',
     MEASURED: 'all iterations were trained, and the paper gives no number to compare with (a '
-              'curve of a figure, or an empty cell)',
+              'curve of a figure, an empty cell, or no such row)',
     PARTIAL: 'fewer iterations were trained than the flagfile plans; the number is given, '
              'and not judged',
     NOT_RUN: 'there is no result file',
