@@ -211,7 +211,9 @@ def test_committed_weights_have_their_recorded_results(row, seed):
     pytest.skip('the prepared data are other ones than those of the record')
   results = Evaluator(model, generator, first['count'],
                       config.evaluation.test_num_updates)()
-  found, recorded = headline(results), np.array(first['values'])
+  # Up to what the row is judged by: further updates of the oracle go astray.
+  judged = slice(None, row.headline + 1)
+  found, recorded = headline(results)[:, judged], np.array(first['values'])[:, judged]
   if row.is_classification:
     # Rounding may turn over an image, here and there.
     assert np.abs(found - recorded).mean() < 0.02
