@@ -50,7 +50,8 @@ def figure_2_png(panels: Mapping[str, Tuple[MetaLearner, DataGenerator]], column
     The bytes of a PNG file.
   """
   rows = -(-len(panels) // columns)
-  figure = Figure(figsize=(7.2 * columns, 0.6 + 3 * rows), layout='constrained')
+  # Wide enough for the legend.
+  figure = Figure(figsize=(max(9.0, 7.2 * columns), 0.6 + 3 * rows), layout='constrained')
   parts = figure.subfigures(rows, columns, squeeze=False).flat
   for (title, (model, generator)), part in zip(panels.items(), parts):
     part.suptitle(title)
