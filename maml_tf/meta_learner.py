@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.config import Config
 from maml_tf.episodes import Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.learners.base import Learner, Parameters
@@ -127,6 +128,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                                    dtype=self.meta_parameters.dtype)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
+  @classmethod
+  def options(cls, config: Config) -> Dict[str, Any]:
+    """What the configuration says of the arguments that a method has beyond these."""
+    return {}
+
   @abc.abstractmethod
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
@@ -135,6 +141,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     The mean of the losses is what the outer step minimises. The accuracy is
     None for regressions.
     """
+
+  def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
+    """What the meta-gradient of a task costs, in forward passes of one example.
+
+    Convolutions and matrix products alone: differentiating a pass costs two of them.
+    None: it was not counted.
+    """
+    return None
 
   def compile(self, optimizer, **kwargs) -> None:
     """As in Keras; the optimizer's state exists from here on."""

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.learners import Convolutional, FullyConnected, normalisation, task_ops
-from maml_tf.maml import MAML
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 
 WAYS, SHOTS, TASKS = 3, 2, 2

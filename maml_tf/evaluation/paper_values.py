@@ -27,6 +27,8 @@ ACCURACIES = {
     ('miniimagenet', 5, 1, True, True): '48.07 +- 1.75',
     ('miniimagenet', 5, 5, True, True): '63.15 +- 0.91',
 }
+# Table 3: Omniglot 5-way, {shots: accuracy in %}.
+CONTEXT_VECTOR = {1: '94.9 +- 0.9', 5: '97.7 +- 0.3'}
 TEST_UPDATES = {('omniglot', 5): 3, ('omniglot', 20): 5, ('miniimagenet', 5): 10}
 
 
@@ -35,6 +37,10 @@ def paper_values(config: Config) -> Dict[int, str]:
 
   The paper's accuracies are those of the test classes: a test on others has none.
   """
+  if config.training.method == 'context_vector':
+    return _context_values(config)
+  if config.training.method != 'maml':
+    return {}
   if config.is_classification:
     return _image_values(config) if config.evaluation.test_set else {}
   return _sinusoid_values(config) or {}
@@ -45,6 +51,15 @@ def _image_values(config: Config) -> Dict[int, str]:
   value = ACCURACIES.get((task.datasource, task.num_classes, task.update_batch_size,
                           config.learner.conv, config.inner_loop.stop_grad))
   return {} if value is None else {TEST_UPDATES[task.datasource, task.num_classes]: value}
+
+
+def _context_values(config: Config) -> Dict[int, str]:
+  task = config.task
+  if (task.datasource, task.num_classes) != ('omniglot', 5) or not (
+      config.evaluation.test_set and config.learner.conv):
+    return {}
+  value = CONTEXT_VECTOR.get(task.update_batch_size)
+  return {} if value is None else {TEST_UPDATES['omniglot', 5]: value}
 
 
 def _sinusoid_values(config: Config) -> Optional[Dict[int, str]]:
