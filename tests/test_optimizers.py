@@ -91,6 +91,32 @@ def test_sgd_and_momentum(name, momentum):
                              rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('dtype, tolerance', [('float64', 1e-13), ('float32', 1e-5)])
+def test_the_step_size_falls_linearly_to_0(dtype, tolerance):
+  """Over fewer steps than are made: those after them change nothing."""
+  value, expected = np.linspace(-0.5, 1, 6), []
+  for step, gradient in enumerate(gradients_of()):
+    value = value - max(0.0, 1 - step / 20) * float(np.float32(0.3)) * gradient
+    expected.append(value)
+  received = run(build_optimizer('sgd', 0.3, dtype, decay_iterations=20), dtype)
+  np.testing.assert_allclose(received, expected, rtol=tolerance, atol=tolerance)
+  np.testing.assert_array_equal(received[20:], received[20:21].repeat(10, axis=0))
+
+
+@pytest.mark.parametrize('name', META_OPTIMIZERS)
+def test_every_optimizer_takes_a_schedule(name):
+  if name in ADDONS_OPTIMIZERS and optimizers.tensorflow_addons() is None:
+    pytest.skip('TensorFlow Addons needs Keras 2')
+  optimizer = build_optimizer(name, 0.1, decay_iterations=3)
+  variable = tf.Variable([1.0, -1.0])
+  values = [variable.numpy()]
+  for _ in range(5):
+    optimizer.apply_gradients([(tf.constant([0.5, -2.0]), variable)])
+    values.append(variable.numpy())
+  assert np.all(values[1] != values[0])
+  np.testing.assert_array_equal(values[5], values[3])
+
+
 @pytest.mark.parametrize('name', KERAS_OPTIMIZERS)
 def test_precisions_agree(name):
   single = run(build_optimizer(name, 0.01), 'float32')
