@@ -145,6 +145,7 @@ usage: python main.py [--FLAG=VALUE ...]
   python main.py --flagfile=flags/omniglot_5way_1shot.flags
   python main.py --flagfile=flags/omniglot_5way_1shot.flags --train=False
   python main.py --datasource=omniglot --num_classes=20 --seed=1
+  python main.py --datasource=omniglot --method=anil
 
 A flag that is left out has the paper's value for the data source and the number
 of classes and shots. Of two values for a flag, the last counts. Flags that are
