@@ -98,6 +98,14 @@ def test_the_body_stays_as_it_is(problem):
       assert adapted[name] is value
 
 
+def test_recomputing_inner_steps_does_not_cut_the_gradient(problem):
+  """There is nothing to recompute; `inner_loop` would take the features for constants."""
+  model, episodes = problem(ANIL, 'convolutional')
+  recomputing, _ = problem(ANIL, 'convolutional', recompute_inner_steps=True)
+  tf.nest.map_structure(np.testing.assert_array_equal, gradient_of(recomputing, episodes),
+                        gradient_of(model, episodes))
+
+
 @pytest.mark.parametrize('num_updates', [1, 5])
 def test_the_body_is_computed_once_per_set(problem, num_updates, monkeypatch):
   model, episodes = problem(ANIL, 'convolutional', num_updates=num_updates)

@@ -176,6 +176,8 @@ def given_values(draw):
   if method != 'maml':
     required.update(method=st.just(method))
     optional.pop('baseline', None)
+  if method in ('reptile', 'anil'):
+    del optional['recompute_inner_steps']
   if method == 'reptile':
     for name in ('stop_grad', 'pretrain_iterations', 'meta_gradient_clip'):
       del optional[name]
@@ -333,6 +335,7 @@ WRONG = [
      'pretrain_iterations=5'),
     ({'meta_lr_schedule': 'linear', 'pretrain_iterations': 5}, 'meta_lr_schedule=linear'),
     ({'inner_optimizer': 'adam'}, '--method=maml'),
+    ({'method': 'anil', 'recompute_inner_steps': True}, 'recompute_inner_steps=True'),
     ({'inner_batch_size': 5, 'method': 'anil'}, 'inner_batch_size=5'),
     ({'test_inner_batch_size': 5}, 'test_inner_batch_size=5'),
     ({'context_size': 3}, 'context_size=3'),

@@ -63,6 +63,14 @@ def test_first_order_is_not_taken_for_second_order(problem):
     assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
 
 
+def test_recomputed_inner_steps_give_the_same_gradient(problem):
+  model, episodes = problem(convolutional())
+  recomputing, _ = problem(convolutional(), recompute_inner_steps=True)
+  expected = gradient_of(model, episodes)
+  for name, value in gradient_of(recomputing, episodes).items():
+    np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-13)
+
+
 @pytest.mark.parametrize('make', [convolutional, fully_connected, sinusoid])
 def test_the_inner_loop_changes_z_alone(problem, make):
   model, episodes = problem(make())
