@@ -44,7 +44,7 @@ def test_the_grouping_of_tasks_changes_nothing(method, datasource, small_config)
   """Neither the outer step nor the results."""
   given = dict(method=method, dtype='float64', meta_batch_size=4, test_num_updates=2)
   if method == 'reptile':
-    given.update(num_updates=2)
+    given.update(num_updates=2, inner_batch_size=4)
   one_by_one, together = (
       experiment.build_model(small_config(datasource, tasks_at_once=size, **given))
       for size in (1, 4))
@@ -53,7 +53,7 @@ def test_the_grouping_of_tasks_changes_nothing(method, datasource, small_config)
   for received, expected in zip(tf.nest.flatten(one_by_one.meta_gradient(episodes)),
                                 tf.nest.flatten(together.meta_gradient(episodes))):
     if expected is not None:
-      np.testing.assert_allclose(received, expected, rtol=1e-8, atol=1e-12)
+      np.testing.assert_allclose(received, expected, rtol=1e-7, atol=1e-10)
   for received, expected in zip(one_by_one.task_results(episodes, 2),
                                 together.task_results(episodes, 2)):
     if expected is not None:
@@ -89,10 +89,11 @@ def test_a_run_learns_and_ends_the_same_where_it_was_interrupted(
   whole = small_config(logdir=str(tmp_path / 'whole'), **values)
   expected, model = start(whole)
   tasks = experiment.evaluation_generator(whole, 'test', 50)
-  error, untrained = (
-      float(np.mean(one.task_results(tasks.episodes(0, 50), 3).query_losses[:, -1]))
+  errors, untrained = (
+      np.mean(one.task_results(tasks.episodes(0, 50), 3).query_losses, axis=0)
       for one in (model, experiment.build_model(whole)))
-  assert error < 0.85 * untrained
+  assert errors[3] < 0.85 * untrained[3]
+  assert errors[3] < 0.95 * errors[0]
 
   with monkeypatch.context() as patch:
     interrupt_at(patch, 100)

@@ -83,7 +83,7 @@ def test_outer_steps_are_those_of_numpy(make_regression, generic_values, optimiz
     loss = expected.outer_step(all_examples(episodes), inner_batches(12, 4, 5))
     np.testing.assert_allclose(logs['loss'], loss, rtol=1e-12)
     np.testing.assert_allclose(weights_of(model.meta_parameters.arrays()), expected.weights,
-                               rtol=1e-12)
+                               rtol=1e-10)
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
@@ -109,7 +109,7 @@ def test_evaluation_trains_on_the_support_set_alone(make_regression, generic_val
     for task, (x, y) in enumerate(zip(episodes.support_inputs.numpy(),
                                       episodes.support_labels.numpy())):
       weights, _, _ = expected.trained(x, y, batches)
-      np.testing.assert_allclose(weights_of(steps[updates])[task], weights, rtol=1e-12)
+      np.testing.assert_allclose(weights_of(steps[updates])[task], weights, rtol=1e-10)
   results = model.task_results(episodes, 7)
   assert results.query_losses.shape == (TASKS, 8)
   after = tf.nest.map_structure(np.array, model.meta_parameters.inner_optimizer.state()
@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(make_regression):
   model.compile(build_optimizer('sgd', 1.0, 'float64'))
   episodes = make_regression(TASKS, 5, num_inputs=2)
   model.train_step(episodes._replace(query_inputs=episodes.query_inputs * np.nan))
-  assert bool(model.diverged)
+  assert bool(model.diverged.numpy())
   assert float(model.meta_parameters.inner_optimizer.state().steps) == 0
   np.testing.assert_equal(model.meta_parameters.arrays(),
                           model.learner.initial_values(0, 'float64'))
