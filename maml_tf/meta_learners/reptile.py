@@ -128,10 +128,10 @@ class Reptile(MetaLearner):
                             num_updates):
       yield step.parameters
 
-  def _group_gradient(self, episodes: Episodes):
+  def _group_gradient(self, parameters: Parameters, episodes: Episodes):
     """As in `MetaLearner`; the 'gradients' are theta - theta'_i, and the same of the
     state, summed over the tasks."""
-    parameters, state = self.meta_parameters.tensors(), self._state()
+    state = self._state()
     steps = list(self._training_steps(parameters, state, episodes))
     def change(before, after):
       return {name: tf.reduce_sum(value - after[name], axis=0)
