@@ -43,13 +43,21 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'dtype': f'Precision of weights and computations: {", ".join(config.DTYPES)}.',
         'mixed_precision': 'Convolutions and matrix products in bfloat16, all else in '
                            'float32. Pays where the hardware has bfloat16 products.',
+        'context_size':
+            'With --method=context_vector: channels of the context that is put behind '
+            'the image, or for sinusoids entries behind x, 1 or more.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',
         'num_updates': 'Inner updates per task in training, 1 or more.',
         'stop_grad': 'First-order approximation: no second derivatives.',
+        'inner_optimizer': 'With --method=reptile: optimizer of the inner update, '
+                           f'{", ".join(config.INNER_OPTIMIZERS)}.',
+        'inner_batch_size': 'With --method=reptile: examples per inner update in '
+                            'training, 1 or more; 0: all.',
     }),
     'training': ('Training', {
+        'method': f'Meta-learner: {", ".join(config.METHODS)}.',
         'baseline': 'oracle: a net that is given amplitude and phase (sinusoid only). '
                     'None: no baseline.',
         'pretrain_iterations': 'Iterations of ordinary training on all tasks, before '
@@ -57,6 +65,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'metatrain_iterations': 'Iterations of meta-training, 0 or more.',
         'meta_batch_size': 'Tasks per meta-update, 1 or more.',
         'meta_lr': 'Step size of the meta-update (beta), above 0.',
+        'meta_lr_schedule': 'constant, or linear: falling to 0 over the iterations of '
+                            'meta-training.',
         'meta_optimizer':
             f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '
             f'TensorFlow Addons also {", ".join(config.ADDONS_OPTIMIZERS)}.',
@@ -79,6 +89,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'num_test_tasks': 'Tasks to test on, 2 or more.',
         'test_num_updates': 'Inner updates in testing, 1 or more. The results are '
                             'given after each of them.',
+        'test_inner_batch_size': 'With --method=reptile: examples per inner update in '
+                                 'validation and testing, 1 or more; 0: all.',
         'train_update_batch_size':
             'With --train=False: the --update_batch_size that the checkpoint was '
             'trained with, where another is tested; -1: the same.',
@@ -110,7 +122,9 @@ _DEFAULTS_IN_WORDS = {
     'data_dir': 'data/DATASOURCE',
     'num_classes': '5',
     'update_batch_size': '5 for sinusoid, 1 for images',
-    'train_query_size': 'the value of --update_batch_size; miniimagenet 15',
+    'train_query_size': 'the value of --update_batch_size; miniimagenet 15; with '
+                        '--method=reptile what makes 50 examples of a sinusoid, or 10 of '
+                        'a class (miniimagenet 15)',
     'test_query_size': 'the value of --update_batch_size',
     'train_update_lr': '-1',
     'logdir': 'logs/DATASOURCE',
@@ -139,6 +153,7 @@ usage: python main.py [--FLAG=VALUE ...]
   python main.py --flagfile=flags/omniglot_5way_1shot.flags
   python main.py --flagfile=flags/omniglot_5way_1shot.flags --train=False
   python main.py --datasource=omniglot --num_classes=20 --seed=1
+  python main.py --datasource=omniglot --method=anil
 
 A flag that is left out has the paper's value for the data source and the number
 of classes and shots. Of two values for a flag, the last counts. Flags that are
@@ -234,5 +249,21 @@ def _default_in_words(name: str) -> str:
     if other != value:
       words[-1] += f' ({condition}: {other})'
   if len(set(usual.values())) == 1 and not any('(' in word for word in words):
-    return str(usual['sinusoid'])
-  return '; '.join(words)
+    words = [str(usual['sinusoid'])]
+  return '; '.join(words + _defaults_of_methods(name, usual))
+
+
+def _defaults_of_methods(name: str, usual: dict) -> list[str]:
+  """What differs from MAML's, e.g. ['with --method=reptile omniglot 5']."""
+  words = []
+  for method in config.METHODS[1:]:
+    own = {datasource: config.preset(datasource, method=method)[name]
+           for datasource in config.DATASOURCES}
+    differing = {datasource: value for datasource, value in own.items()
+                 if value != usual[datasource]}
+    if not differing or name == 'method':
+      continue
+    values = (str(own['sinusoid']) if len(set(own.values())) == 1 else
+              ', '.join(f'{datasource} {value}' for datasource, value in differing.items()))
+    words.append(f'with --method={method} {values}')
+  return words

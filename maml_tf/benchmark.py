@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import sys
@@ -39,7 +40,6 @@ import tensorflow as tf  # noqa: E402
 
 from maml_tf import devices, experiment  # noqa: E402
 from maml_tf.data_generator import DataGenerator  # noqa: E402
-from maml_tf.learners import Learner  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
 from maml_tf.sources.image_set import DataError, ImageSplit  # noqa: E402
 from maml_tf.training import trainer  # noqa: E402
@@ -91,7 +91,7 @@ def measure(config: Config, steps: int, profile: Optional[str] = None) -> Dict[s
   sgemm.append(sgemm_gflops())
   step_seconds = np.diff(ends) / per_execution
   median = float(np.median(step_seconds))
-  gflop = gflop_per_step(config, model.learner)
+  gflop = gflop_per_step(config, model)
   return {
       'step_ms_median': 1e3 * median,
       'step_ms_min': 1e3 * float(step_seconds.min()),
@@ -106,19 +106,19 @@ def measure(config: Config, steps: int, profile: Optional[str] = None) -> Dict[s
   }
 
 
-def gflop_per_step(config: Config, learner: Learner) -> float:
+def gflop_per_step(config: Config, model: MetaLearner) -> float:
   """The arithmetic of one meta-step, in units of 1e9 operations.
 
-  In forward passes: a support example costs, for each inner step, 1 forward, 2
-  backward, and in second order 6 more for differentiating through these three; a
-  query example costs 3. Element-wise work is not counted.
+  See `MetaLearner.forward_passes`; nan where that is None. Element-wise work is not
+  counted.
   """
-  task, inner_loop = config.task, config.inner_loop
-  examples = task.num_classes if config.is_classification else 1
-  per_support_example = inner_loop.num_updates * (3 if inner_loop.stop_grad else 9)
-  passes = examples * (task.update_batch_size * per_support_example
-                       + task.train_query_size * 3)
-  return config.training.meta_batch_size * passes * learner.flop_per_example / 1e9
+  task = config.task
+  classes = task.num_classes if config.is_classification else 1
+  passes = model.forward_passes(classes * task.update_batch_size,
+                                classes * task.train_query_size)
+  if passes is None:
+    return math.nan
+  return config.training.meta_batch_size * passes * model.learner.flop_per_example / 1e9
 
 
 def sgemm_gflops() -> float:

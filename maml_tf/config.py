@@ -13,11 +13,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional
 
+from maml_tf.meta_learners import METHODS
+
 DATASOURCES = ('sinusoid', 'omniglot', 'miniimagenet')
 NORMS = ('batch_norm', 'layer_norm', 'None')
 DTYPES = ('float32', 'float64')
 BASELINES = ('None', 'oracle')
 CHECKPOINTS = ('latest', 'best')
+INNER_OPTIMIZERS = ('sgd', 'adam')
+SCHEDULES = ('constant', 'linear')
 XLA_CHOICES = ('auto', 'on', 'off')
 
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
@@ -62,6 +66,7 @@ class LearnerConfig:
   max_pool: bool
   dtype: str                     # float32, float64
   mixed_precision: bool          # products in bfloat16
+  context_size: int              # channels (sinusoid: entries) of the context; 0: none
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,20 @@ class InnerLoopConfig:
   update_lr: float               # alpha
   num_updates: int
   stop_grad: bool                # first-order approximation
+  inner_optimizer: str           # sgd, adam (Reptile)
+  inner_batch_size: int          # examples of an inner step (Reptile); 0: all
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
   """The outer loop."""
+  method: str                    # maml, reptile, anil, context_vector
   baseline: str                  # None, oracle
   pretrain_iterations: int
   metatrain_iterations: int
   meta_batch_size: int
   meta_lr: float                 # beta
+  meta_lr_schedule: str          # constant, linear (falling to 0)
   meta_optimizer: str
   meta_gradient_clip: float      # elementwise bound; 0: none
   tasks_at_once: int             # tasks computed together; 0: chosen by the net
@@ -97,6 +106,7 @@ class EvaluationConfig:
   test_checkpoint: str           # latest, best
   num_test_tasks: int
   test_num_updates: int
+  test_inner_batch_size: int     # the same as inner_batch_size
   train_update_batch_size: int   # K of the trained checkpoint; -1: update_batch_size
   train_update_lr: float         # alpha of the trained checkpoint; -1: update_lr
 
@@ -169,6 +179,13 @@ class Config:
     return self.training.pretrain_iterations + self.training.metatrain_iterations
 
   @property
+  def validation_num_updates(self) -> int:
+    """Inner updates in validation: those of training. Reptile trains by few of them and
+    tests after many, so that its validation is like its test."""
+    return (self.evaluation.test_num_updates if self.training.method == 'reptile'
+            else self.inner_loop.num_updates)
+
+  @property
   def data_dir(self) -> str:
     return self.task.data_dir or f'data/{self.task.datasource}'
 
@@ -208,15 +225,24 @@ class Config:
     usual = preset(self.task.datasource, self.task.num_classes,
                    self.evaluation.train_update_batch_size
                    if self.evaluation.train_update_batch_size != -1
-                   else self.task.update_batch_size)
-    training = self.training
+                   else self.task.update_batch_size, self.training.method)
+    training, inner_loop = self.training, self.inner_loop
     additions = [
+        (training.method, training.method != 'maml'),
+        (f'inner{inner_loop.inner_optimizer}',
+         inner_loop.inner_optimizer != usual['inner_optimizer']),
+        (f'innerbatch{inner_loop.inner_batch_size}',
+         inner_loop.inner_batch_size != usual['inner_batch_size']),
+        (f'context{self.learner.context_size}',
+         self.learner.context_size != usual['context_size']),
         ('noconv', self.is_classification and not self.learner.conv),
         (f'pretrain{training.pretrain_iterations}', training.pretrain_iterations > 0),
         (f'query{self.task.train_query_size}',
          self.task.train_query_size != usual['train_query_size']),
         (training.meta_optimizer, training.meta_optimizer != usual['meta_optimizer']),
         (f'metalr{training.meta_lr}', training.meta_lr != usual['meta_lr']),
+        (training.meta_lr_schedule,
+         training.meta_lr_schedule != usual['meta_lr_schedule']),
         (f'clip{training.meta_gradient_clip}',
          training.meta_gradient_clip != usual['meta_gradient_clip']),
         (self.learner.dtype, self.learner.dtype != usual['dtype']),
@@ -227,7 +253,10 @@ class Config:
 
 
 # {field: what runs did before it existed}: configurations on disk stay readable.
-_ADDED_SINCE = {'mixed_precision': False, 'recompute_inner_steps': False, 'pretrained': None}
+_ADDED_SINCE = {
+    'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
+    'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
+    'test_inner_batch_size': 0, 'context_size': 0, 'pretrained': None}
 
 SECTIONS = {
     'task': TaskConfig,
@@ -246,13 +275,15 @@ def field_types() -> Dict[str, str]:
 
 
 def preset(datasource: str, num_classes: Optional[int] = None,
-           update_batch_size: Optional[int] = None) -> Dict[str, Any]:
+           update_batch_size: Optional[int] = None, method: str = 'maml'
+           ) -> Dict[str, Any]:
   """The paper's values for a data source, a number of classes and of shots.
 
   Args:
     datasource: one of `DATASOURCES`.
     num_classes: N; None: 5.
     update_batch_size: K; None: 5 for sinusoids, 1 for images.
+    method: one of `METHODS`.
 
   Returns:
     {field name: value}, complete: `from_values` accepts it as it is.
@@ -260,28 +291,31 @@ def preset(datasource: str, num_classes: Optional[int] = None,
   Source: sections 5.1, 5.2 and A.1 of the paper, and where the paper is silent
   the TF1 code's commands and defaults: sinusoid step size 0.001 and 15,000
   iterations (the code's defaults; its 10-shot command has 70,000), gradient
-  clipping for mini-ImageNet, the meta-learning rate.
+  clipping for mini-ImageNet, the meta-learning rate. Of Reptile: see
+  `_reptile_values`. ANIL and the context vector have MAML's values, but for the step size
+  on sinusoids and the size of the context, which are this project's.
 
   Raises:
-    ConfigError: for an unknown data source.
+    ConfigError: for an unknown data source or method.
   """
   _require_choice('datasource', datasource, DATASOURCES)
+  _require_choice('method', method, METHODS)
   num_classes = 5 if num_classes is None else num_classes
   values: Dict[str, Any] = dict(
       datasource=datasource, data_dir=None, num_classes=num_classes,
       update_batch_size=1, train_query_size=None, test_query_size=None, seed=0,
       norm='batch_norm', num_filters=64, conv=True, max_pool=False, dtype='float32',
-      mixed_precision=False,
-      update_lr=0.4, num_updates=1, stop_grad=False,
+      mixed_precision=False, context_size=0, update_lr=0.4, num_updates=1, stop_grad=False,
+      inner_optimizer='sgd', inner_batch_size=0, method=method, meta_lr_schedule='constant',
       baseline='None', pretrain_iterations=0, metatrain_iterations=60000,
       meta_batch_size=32, meta_lr=0.001, meta_optimizer='adam',
       meta_gradient_clip=0.0, tasks_at_once=0,
       recompute_inner_steps=False, xla='auto',
       validation_interval=500, num_validation_tasks=200,
       test_set=False, test_iter=-1, test_checkpoint='latest', num_test_tasks=600,
-      test_num_updates=10, train_update_batch_size=-1, train_update_lr=-1.0,
-      train=True, resume=True, log=True, logdir=f'logs/{datasource}',
-      legacy_checkpoint=None, pretrained=None)
+      test_num_updates=10, test_inner_batch_size=0, train_update_batch_size=-1,
+      train_update_lr=-1.0, train=True, resume=True, log=True,
+      logdir=f'logs/{datasource}', legacy_checkpoint=None, pretrained=None)
   if datasource == 'sinusoid':
     values.update(update_batch_size=5, norm='None', conv=False, update_lr=0.001,
                   metatrain_iterations=15000, meta_batch_size=25,
@@ -298,10 +332,48 @@ def preset(datasource: str, num_classes: Optional[int] = None,
     values['update_batch_size'] = update_batch_size
   if datasource == 'miniimagenet' and values['update_batch_size'] >= 5:
     values['meta_batch_size'] = 2
+  if method == 'reptile':
+    values.update(_reptile_values(datasource, num_classes, values['update_batch_size']))
+  elif method == 'context_vector':
+    values.update(context_size=5 if datasource == 'sinusoid' else 1)
+  if datasource == 'sinusoid' and method in _SINUSOID_STEP_SIZES:
+    values.update(update_lr=_SINUSOID_STEP_SIZES[method])
   for query_size in ('train_query_size', 'test_query_size'):
     if values[query_size] is None:
       values[query_size] = values['update_batch_size']
   return values
+
+
+# Less of the net is adapted, so steps are larger; chosen among a few by short runs.
+_SINUSOID_STEP_SIZES = {'anil': 0.1, 'context_vector': 1.0}
+
+
+def _reptile_values(datasource: str, num_classes: int, shots: int) -> Dict[str, Any]:
+  """Reptile's own values (Nichol et al. 2018, and the commands in the authors' README).
+
+  For images theirs; support and query examples together are their training shots. For
+  sinusoids this project's, chosen among a few by short runs.
+  """
+  values: Dict[str, Any] = dict(
+      inner_optimizer='adam', inner_batch_size=10, update_lr=0.001, num_updates=5,
+      meta_optimizer='sgd', meta_lr=1.0, meta_lr_schedule='linear', meta_gradient_clip=0.0,
+      meta_batch_size=5, metatrain_iterations=100000, test_num_updates=50,
+      test_inner_batch_size=5)
+  train_shots = 10
+  if datasource == 'sinusoid':
+    train_shots = 50
+    values.update(inner_optimizer='sgd', update_lr=0.02, num_updates=10,
+                  metatrain_iterations=30000, test_num_updates=32, test_inner_batch_size=0)
+  elif datasource == 'omniglot':
+    if num_classes >= 20:
+      values.update(update_lr=0.0005, inner_batch_size=20, num_updates=10,
+                    metatrain_iterations=200000, test_inner_batch_size=10)
+  else:
+    train_shots = 15
+    values.update(num_updates=8)
+    if shots >= 5:
+      values.update(test_inner_batch_size=15)
+  return dict(values, train_query_size=max(1, train_shots - shots))
 
 
 def resolve(given: Mapping[str, Any]) -> Config:
@@ -320,12 +392,13 @@ def resolve(given: Mapping[str, Any]) -> Config:
   types = field_types()
   given = {name: _checked_type(name, types[name], value) for name, value in given.items()}
   datasource, num_classes = given.get('datasource', 'sinusoid'), given.get('num_classes')
-  values = preset(datasource, num_classes, given.get('update_batch_size'))
+  method = given.get('method', 'maml')
+  values = preset(datasource, num_classes, given.get('update_batch_size'), method)
   trained_shots = given.get('train_update_batch_size', -1)
   if trained_shots >= 1:
     # The checkpoint to test was trained with other shots, and its folder's name says
     # how it was trained: those values follow the shots of then, not of now.
-    trained = preset(datasource, num_classes, trained_shots)
+    trained = preset(datasource, num_classes, trained_shots, method)
     values.update({name: trained[name] for name in ('train_query_size', 'meta_batch_size')})
   if given.get('conv') is False and 'max_pool' not in given:
     values['max_pool'] = False   # a net without convolutions has nothing to pool
@@ -404,7 +477,8 @@ def _checked_type(name: str, written_type: str, value):
 
 _AT_LEAST = {
     'num_classes': 2, 'update_batch_size': 1, 'train_query_size': 1,
-    'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'num_updates': 1,
+    'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'context_size': 0,
+    'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
     'num_test_tasks': 2, 'test_num_updates': 1,
@@ -412,6 +486,7 @@ _AT_LEAST = {
 _LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
 _CHOICES = {
     'datasource': DATASOURCES, 'norm': NORMS, 'dtype': DTYPES, 'baseline': BASELINES,
+    'method': METHODS, 'inner_optimizer': INNER_OPTIMIZERS, 'meta_lr_schedule': SCHEDULES,
     'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
     'xla': XLA_CHOICES,
 }
@@ -471,6 +546,7 @@ def _check_combinations(config: Config) -> None:
     _check_images(config)
   else:
     _check_sinusoid(config)
+  _check_method(config)
   evaluation = config.evaluation
   if config.run.train and evaluation.train_update_batch_size not in (
       -1, config.task.update_batch_size):
@@ -500,6 +576,66 @@ def _check_combinations(config: Config) -> None:
     raise ConfigError(
         f'--pretrained={config.run.pretrained} does not fit --legacy_checkpoint, since both '
         'name the parameters to take: leave one of them out.')
+
+
+def _check_method(config: Config) -> None:
+  learner, training = config.learner, config.training
+  method = training.method
+  if method != 'maml' and training.baseline != 'None':
+    raise ConfigError(f'--method={method} does not fit --baseline={training.baseline}, '
+                      'which is trained without a meta-learner: leave one of them out.')
+  if training.meta_lr_schedule != 'constant' and training.pretrain_iterations > 0:
+    raise ConfigError(f'--meta_lr_schedule={training.meta_lr_schedule} does not fit '
+                      f'--pretrain_iterations={training.pretrain_iterations}, since it is '
+                      'for meta-training alone: leave one of them out.')
+  if training.recompute_inner_steps and method in ('reptile', 'anil'):
+    raise ConfigError(f'--recompute_inner_steps=True does not fit --method={method}, which '
+                      'does not keep the inner steps of the whole net: leave it out.')
+  _check_reptile(config)
+  if method != 'context_vector' and learner.context_size > 0:
+    raise ConfigError(f'--context_size={learner.context_size} does not fit '
+                      f'--method={method}, which has no context: leave it out, or give '
+                      '--method=context_vector.')
+  if method == 'context_vector':
+    if learner.context_size == 0:
+      raise ConfigError('--context_size=0 does not fit --method=context_vector, which '
+                        'adapts nothing else: it must be 1 or more.')
+    if learner.norm == 'batch_norm' and not learner.conv:
+      raise ConfigError('--norm=batch_norm does not fit --method=context_vector in a net '
+                        'without convolutions, where batch norm removes all of the '
+                        'context: use --norm=layer_norm or --norm=None.')
+    if config.run.legacy_checkpoint is not None:
+      raise ConfigError('--legacy_checkpoint does not fit --method=context_vector, whose '
+                        'net has more inputs than any of the TF1 code: leave one of them '
+                        'out.')
+
+
+def _check_reptile(config: Config) -> None:
+  inner_loop, training = config.inner_loop, config.training
+  sizes = {'inner_batch_size': inner_loop.inner_batch_size,
+           'test_inner_batch_size': config.evaluation.test_inner_batch_size}
+  if training.method != 'reptile':
+    if inner_loop.inner_optimizer != 'sgd':
+      raise ConfigError(f'--inner_optimizer={inner_loop.inner_optimizer} does not fit '
+                        f'--method={training.method}, whose inner steps are sgd: leave it '
+                        'out, or give --method=reptile.')
+    for name, size in sizes.items():
+      if size > 0:
+        raise ConfigError(f'--{name}={size} does not fit --method={training.method}, whose '
+                          'inner steps take all support examples: leave it out, or give '
+                          '--method=reptile.')
+    return
+  if inner_loop.stop_grad:
+    raise ConfigError('--stop_grad=True does not fit --method=reptile, which has no '
+                      'second derivatives to leave out: leave it out.')
+  if training.meta_gradient_clip > 0:
+    raise ConfigError(f'--meta_gradient_clip={training.meta_gradient_clip} does not fit '
+                      '--method=reptile, whose outer step follows no gradient: leave it '
+                      'out.')
+  if training.pretrain_iterations > 0:
+    raise ConfigError(f'--pretrain_iterations={training.pretrain_iterations} does not fit '
+                      '--method=reptile, whose --meta_lr is no step size for gradients: '
+                      'leave it out.')
 
 
 def _check_sinusoid(config: Config) -> None:

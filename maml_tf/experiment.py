@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Tuple
 
 import tensorflow as tf
 
 from maml_tf.baselines.pretraining import Pretraining
 from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
-from maml_tf.learners import Convolutional, FullyConnected, Learner
-from maml_tf.maml import MAML
+from maml_tf.learners import Convolutional, FullyConnected, Learner, WithContext
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learners import meta_learner_class
 from maml_tf.objectives import MeanSquaredError, Objective, ScaledCrossEntropy
 from maml_tf.sources.image_set import ImageSplit, load_split
 from maml_tf.sources.images import ImageSource
@@ -28,17 +29,30 @@ EVALUATION_SEED = 0
 
 
 def build_learner(config: Config) -> Learner:
-  """The paper's net for the data source."""
+  """The paper's net for the data source, with a context where there is one."""
+  input_shape = _input_shape(config)
+  context_size = config.learner.context_size
+  net = _build_net(config, (*input_shape[:-1], input_shape[-1] + context_size))
+  return WithContext(net, input_shape, context_size) if context_size else net
+
+
+def _input_shape(config: Config) -> Tuple[int, ...]:
+  if not config.is_classification:
+    return (3,) if config.training.baseline == 'oracle' else (1,)
+  image_shape = IMAGE_SHAPES[config.task.datasource]
+  return image_shape if config.learner.conv else (math.prod(image_shape),)
+
+
+def _build_net(config: Config, input_shape: Tuple[int, ...]) -> Learner:
   learner = config.learner
   if not config.is_classification:
-    inputs = 3 if config.training.baseline == 'oracle' else 1
-    return FullyConnected(inputs, SINUSOID_HIDDEN, 1, learner.norm, learner.mixed_precision)
-  image_shape = IMAGE_SHAPES[config.task.datasource]
+    return FullyConnected(*input_shape, SINUSOID_HIDDEN, 1, learner.norm,
+                          learner.mixed_precision)
   if not learner.conv:
-    return FullyConnected(math.prod(image_shape), IMAGE_HIDDEN, config.task.num_classes,
-                          learner.norm, learner.mixed_precision)
+    return FullyConnected(*input_shape, IMAGE_HIDDEN, config.task.num_classes, learner.norm,
+                          learner.mixed_precision)
   return Convolutional(
-      image_shape, learner.num_filters, config.task.num_classes, learner.norm,
+      input_shape, learner.num_filters, config.task.num_classes, learner.norm,
       learner.max_pool, spatial_mean=config.task.datasource == 'omniglot',
       compiled_by_xla=use_xla(config), mixed_precision=learner.mixed_precision)
 
@@ -50,15 +64,15 @@ def build_objective(config: Config) -> Objective:
 
 
 def build_model(config: Config) -> MetaLearner:
-  """MAML with new parameters, not compiled."""
+  """The meta-learner of the configuration with new parameters, not compiled."""
   _check_grouping(config)
-  return MAML(
-      build_learner(config), build_objective(config),
-      first_order=config.inner_loop.stop_grad, step_size=config.inner_loop.update_lr,
+  method = meta_learner_class(config.training.method)
+  return method(
+      build_learner(config), build_objective(config), step_size=config.inner_loop.update_lr,
       num_updates=config.inner_loop.num_updates, seed=config.task.seed,
       dtype=config.learner.dtype, gradient_clip=config.training.meta_gradient_clip,
       tasks_at_once=config.training.tasks_at_once,
-      recompute_inner_steps=config.training.recompute_inner_steps)
+      recompute_inner_steps=config.training.recompute_inner_steps, **method.options(config))
 
 
 def build_pretraining(config: Config, model: MetaLearner) -> MetaLearner:

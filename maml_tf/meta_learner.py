@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.config import Config
 from maml_tf.episodes import Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.learners.base import Learner, Parameters
@@ -127,6 +128,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                                    dtype=self.meta_parameters.dtype)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
+  @classmethod
+  def options(cls, config: Config) -> Dict[str, Any]:
+    """What the configuration says of the arguments that a method has beyond these."""
+    return {}
+
   @abc.abstractmethod
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
@@ -135,6 +141,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     The mean of the losses is what the outer step minimises. The accuracy is
     None for regressions.
     """
+
+  def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
+    """What the meta-gradient of a task costs, in forward passes of one example.
+
+    Convolutions and matrix products alone: differentiating a pass costs two of them.
+    None: it was not counted.
+    """
+    return None
 
   def compile(self, optimizer, **kwargs) -> None:
     """As in Keras; the optimizer's state exists from here on."""
@@ -148,13 +162,20 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
     return self.learner(self.meta_parameters.tensors(), inputs)
 
-  def meta_gradient(self, episodes: Episodes
+  def meta_gradient(self, episodes: Episodes, parameters: Optional[Parameters] = None
                     ) -> Tuple[tf.Tensor, Optional[tf.Tensor], Parameters]:
     """Mean loss, mean accuracy and {name: gradient of the mean loss}, unclipped.
 
     Memory grows with the tasks of a group, not with the meta-batch.
+
+    Args:
+      episodes: the meta-batch.
+      parameters: theta; None: the values of the variables.
     """
-    losses, accuracies, gradients = self._map_groups(self._group_gradient, episodes)
+    if parameters is None:
+      parameters = self.meta_parameters.tensors()
+    losses, accuracies, gradients = self._map_groups(
+        lambda group: self._group_gradient(parameters, group), episodes)
     tasks = losses.shape.num_elements()
     gradients = {name: tf.reduce_sum(value, axis=0) / tasks
                  for name, value in gradients.items()}
@@ -171,14 +192,19 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.latest_loss.assign(tf.where(self.diverged, self.latest_loss, loss))
     proceed = tf.logical_and(finite, tf.logical_not(self.diverged))
     self.diverged.assign(tf.logical_not(proceed))
-    if self._gradient_clip > 0:
-      gradients = {name: tf.clip_by_value(value, -self._gradient_clip, self._gradient_clip)
-                   for name, value in gradients.items()}
+    gradients = self.clipped(gradients)
     tf.cond(proceed, lambda: self._apply(gradients), lambda: False)
     logs = {'loss': loss}
     if accuracy is not None:
       logs['accuracy'] = accuracy
     return logs
+
+  def clipped(self, gradients: Parameters) -> Parameters:
+    """Each element within the bound, if there is one."""
+    if self._gradient_clip == 0:
+      return gradients
+    return {name: tf.clip_by_value(value, -self._gradient_clip, self._gradient_clip)
+            for name, value in gradients.items()}
 
   @tf.autograph.experimental.do_not_convert
   def test_step(self, episodes: Episodes) -> Dict[str, tf.Tensor]:
@@ -246,8 +272,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.optimizer.apply_gradients(zip(gradients.values(), variables))
     return True
 
-  def _group_gradient(self, episodes: Episodes):
-    parameters = self.meta_parameters.tensors()
+  def _group_gradient(self, parameters: Parameters, episodes: Episodes):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(parameters)
       losses, accuracies = self.task_objectives(parameters, episodes)

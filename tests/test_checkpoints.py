@@ -230,7 +230,7 @@ MAY_CHANGE = {
     'recompute_inner_steps': True,
     'validation_interval': 3, 'num_validation_tasks': 9, 'test_query_size': 3,
     'test_set': True, 'test_checkpoint': 'best', 'num_test_tasks': 99,
-    'test_num_updates': 4, 'log': False}
+    'test_num_updates': 4, 'log': False}   # and 'test_inner_batch_size', for Reptile
 
 
 @pytest.mark.parametrize('name', MAY_CHANGE)
@@ -242,6 +242,13 @@ def test_what_does_not_change_the_training_may_change(name, small_config):
   assert checkpoints.stored_config(folder) == other
 
 
+def test_another_length_is_another_run_where_the_step_size_depends_on_it(small_config):
+  values = dict(meta_lr_schedule='linear')
+  checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
+  with pytest.raises(ConfigError, match='training.metatrain_iterations 50 -> 60'):
+    checkpoints.prepare_folder(small_config(metatrain_iterations=60, **values))
+
+
 def test_all_that_may_change_is_a_field_of_the_configuration(small_config):
   fields = {field.name for section in small_config().to_dict()
             for field in dataclasses.fields(getattr(small_config(), section))}
@@ -249,7 +256,8 @@ def test_all_that_may_change_is_a_field_of_the_configuration(small_config):
   computing = {'seed', 'norm', 'num_filters', 'conv', 'dtype', 'mixed_precision',
                'update_lr', 'num_updates', 'stop_grad', 'baseline', 'pretrain_iterations',
                'meta_batch_size', 'meta_lr', 'meta_optimizer', 'meta_gradient_clip',
-               'train_query_size'}
+               'train_query_size', 'method', 'meta_lr_schedule', 'inner_optimizer',
+               'inner_batch_size', 'context_size'}
   assert not computing & checkpoints.MAY_DIFFER
 
 

@@ -45,14 +45,36 @@ PRESETS = {
         'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 5,
         'update_lr': 0.01, 'num_updates': 5, 'meta_batch_size': 2},
 }
+# (data source, N, K, method): Nichol et al. 2018; table 3 of the MAML paper.
+PRESETS_OF_METHODS = {
+    ('omniglot', None, None, 'reptile'): {
+        'update_lr': 0.001, 'num_updates': 5, 'inner_optimizer': 'adam',
+        'inner_batch_size': 10, 'meta_batch_size': 5, 'meta_lr': 1.0,
+        'meta_lr_schedule': 'linear', 'meta_optimizer': 'sgd', 'train_query_size': 9,
+        'metatrain_iterations': 100000, 'test_num_updates': 50, 'test_inner_batch_size': 5},
+    ('omniglot', 20, 5, 'reptile'): {
+        'update_lr': 0.0005, 'num_updates': 10, 'inner_batch_size': 20, 'meta_batch_size': 5,
+        'train_query_size': 5, 'metatrain_iterations': 200000, 'test_num_updates': 50,
+        'test_inner_batch_size': 10},
+    ('miniimagenet', 5, 5, 'reptile'): {
+        'update_lr': 0.001, 'num_updates': 8, 'inner_batch_size': 10, 'meta_batch_size': 5,
+        'train_query_size': 10, 'metatrain_iterations': 100000, 'test_num_updates': 50,
+        'test_inner_batch_size': 15, 'meta_gradient_clip': 0.0},
+    ('sinusoid', None, None, 'reptile'): {
+        'inner_optimizer': 'sgd', 'train_query_size': 45, 'test_query_size': 5},
+    ('omniglot', 20, 1, 'anil'): {'update_lr': 0.1, 'num_updates': 5, 'meta_batch_size': 16},
+    ('omniglot', 5, 5, 'context_vector'): {
+        'context_size': 1, 'update_lr': 0.4, 'num_updates': 1, 'meta_batch_size': 32},
+}
 # The same for every data source: the TF1 code's defaults and its test protocol.
 COMMON = {
     'stop_grad': False, 'baseline': 'None', 'pretrain_iterations': 0, 'meta_optimizer': 'adam',
     'dtype': 'float32', 'mixed_precision': False, 'recompute_inner_steps': False,
     'test_set': False, 'test_iter': -1, 'num_test_tasks': 600, 'test_num_updates': 10,
-    'train_update_batch_size': -1, 'train_update_lr': -1.0,
-    'train': True, 'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None,
-    'pretrained': None}
+    'train_update_batch_size': -1, 'train_update_lr': -1.0, 'method': 'maml',
+    'context_size': 0, 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
+    'meta_lr_schedule': 'constant', 'test_inner_batch_size': 0, 'train': True,
+    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
 
 
 def flat(resolved):
@@ -68,6 +90,40 @@ def test_preset_has_the_papers_values(case):
   assert {name: values[name] for name in expected} == expected
   assert set(values) == set(config.field_types())
   config.from_values(values)
+
+
+@pytest.mark.parametrize('case', PRESETS_OF_METHODS, ids=str)
+def test_preset_has_the_methods_own_values(case):
+  values = config.preset(*case)
+  expected = {**PRESETS_OF_METHODS[case], 'method': case[-1]}
+  assert {name: values[name] for name in expected} == expected
+  resolved = config.from_values(values)
+  assert resolved.experiment_name.endswith(f'.{case[-1]}')
+
+
+@pytest.mark.parametrize('given', [
+    {'inner_optimizer': 'sgd'}, {'inner_batch_size': 5}, {'meta_lr_schedule': 'constant'},
+    {'update_lr': 0.01}, {'meta_lr': 0.5}, {'train_query_size': 5}], ids=str)
+def test_runs_of_reptile_that_differ_have_folders_of_their_own(given):
+  usual = config.resolve({'datasource': 'omniglot', 'method': 'reptile'})
+  other = config.resolve({'datasource': 'omniglot', 'method': 'reptile', **given})
+  assert other.experiment_name != usual.experiment_name
+
+
+def test_reptile_validates_as_it_tests():
+  assert config.resolve({'method': 'reptile'}).validation_num_updates == 32
+  assert config.resolve({'method': 'anil', 'num_updates': 3}).validation_num_updates == 3
+
+
+def test_a_configuration_from_before_there_were_methods_is_that_of_maml():
+  expected = config.resolve({'datasource': 'omniglot', 'num_classes': 20})
+  sections = json.loads(expected.to_json())
+  for section, name in (('training', 'method'), ('training', 'meta_lr_schedule'),
+                        ('learner', 'context_size'), ('inner_loop', 'inner_optimizer'),
+                        ('inner_loop', 'inner_batch_size'),
+                        ('evaluation', 'test_inner_batch_size')):
+    del sections[section][name]
+  assert config.Config.from_json(json.dumps(sections)) == expected
 
 
 def test_field_names_are_unique():
@@ -116,6 +172,24 @@ def given_values(draw):
                     max_pool=st.just(False))
   else:
     optional.update(conv=st.booleans())
+  method = draw(st.sampled_from(config.METHODS))
+  if method != 'maml':
+    required.update(method=st.just(method))
+    optional.pop('baseline', None)
+  if method in ('reptile', 'anil'):
+    del optional['recompute_inner_steps']
+  if method == 'reptile':
+    for name in ('stop_grad', 'pretrain_iterations', 'meta_gradient_clip'):
+      del optional[name]
+    optional.update(inner_optimizer=st.sampled_from(config.INNER_OPTIMIZERS),
+                    inner_batch_size=st.integers(0, 1000),
+                    test_inner_batch_size=st.integers(0, 1000),
+                    meta_lr_schedule=st.sampled_from(config.SCHEDULES))
+  elif method == 'context_vector':
+    for name in ('legacy_checkpoint', 'norm'):
+      optional.pop(name)
+    required.update(norm=st.sampled_from(['layer_norm', 'None']))
+    optional.update(context_size=st.integers(1, 9))
   if draw(st.booleans()):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
@@ -225,6 +299,11 @@ WRONG = [
     ({'legacy_checkpoint': ''}, "legacy_checkpoint=''"),
     ({'pretrained': ''}, "pretrained=''"),
     ({'pretrained': 'a\0b'}, 'pretrained='),
+    ({'method': 'protonet'}, 'method=protonet'),
+    ({'inner_optimizer': 'rmsprop', 'method': 'reptile'}, 'inner_optimizer=rmsprop'),
+    ({'meta_lr_schedule': 'cosine'}, 'meta_lr_schedule=cosine'),
+    ({'context_size': -1}, 'context_size=-1'),
+    ({'inner_batch_size': -1, 'method': 'reptile'}, 'inner_batch_size=-1'),
     # wrong types
     ({'num_classes': '5'}, "num_classes='5'"),
     ({'update_batch_size': '5', 'datasource': 'miniimagenet'}, "update_batch_size='5'"),
@@ -256,6 +335,22 @@ WRONG = [
     ({'legacy_checkpoint': 'x', 'pretrained': 'y'}, '--pretrained=y'),
     ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
+    ({'method': 'reptile', 'baseline': 'oracle'}, '--baseline=oracle'),
+    ({'method': 'anil', 'baseline': 'oracle'}, '--method=anil'),
+    ({'method': 'reptile', 'stop_grad': True}, 'stop_grad=True'),
+    ({'method': 'reptile', 'meta_gradient_clip': 10.0}, 'meta_gradient_clip=10.0'),
+    ({'method': 'reptile', 'pretrain_iterations': 5, 'meta_lr_schedule': 'constant'},
+     'pretrain_iterations=5'),
+    ({'meta_lr_schedule': 'linear', 'pretrain_iterations': 5}, 'meta_lr_schedule=linear'),
+    ({'inner_optimizer': 'adam'}, '--method=maml'),
+    ({'method': 'anil', 'recompute_inner_steps': True}, 'recompute_inner_steps=True'),
+    ({'inner_batch_size': 5, 'method': 'anil'}, 'inner_batch_size=5'),
+    ({'test_inner_batch_size': 5}, 'test_inner_batch_size=5'),
+    ({'context_size': 3}, 'context_size=3'),
+    ({'method': 'context_vector', 'context_size': 0}, 'context_size=0'),
+    ({'method': 'context_vector', 'norm': 'batch_norm'}, 'norm=batch_norm'),
+    ({'method': 'context_vector', 'datasource': 'omniglot', 'conv': False}, 'norm=batch_norm'),
+    ({'method': 'context_vector', 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
 ]
 
 

@@ -95,8 +95,8 @@ def test_importing_and_parsing_leave_absls_flags_alone():
 
 # --- values -----------------------------------------------------------------
 
-# A value other than the preset for each flag; any subset of them fits together, but
-# for the three that name the parameters to test.
+# A value for each flag, other than the preset where that fits; any subset of them fits
+# together, but for the three that name the parameters to test.
 GIVEN = {
     '--data_dir=elsewhere/data': ('data_dir', 'elsewhere/data'),
     '--num_classes=7': ('num_classes', 7),
@@ -113,6 +113,12 @@ GIVEN = {
     '--update_lr=1e-2': ('update_lr', 0.01),
     '--num_updates=2': ('num_updates', 2),
     '--stop_grad': ('stop_grad', True),
+    '--inner_optimizer=sgd': ('inner_optimizer', 'sgd'),
+    '--inner_batch_size=0': ('inner_batch_size', 0),
+    '--context_size=0': ('context_size', 0),
+    '--method=maml': ('method', 'maml'),
+    '--meta_lr_schedule=constant': ('meta_lr_schedule', 'constant'),
+    '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
     '--baseline=': ('baseline', 'None'),
     '--pretrain_iterations=100': ('pretrain_iterations', 100),
     '--metatrain_iterations=0': ('metatrain_iterations', 0),
@@ -224,7 +230,8 @@ def test_tf1_commands_keep_the_name_of_their_folder(name):
 
 @pytest.mark.parametrize('argument', [
     '--seed=1', '--meta_lr=0.01', '--meta_optimizer=sgd', '--meta_gradient_clip=1',
-    '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5'])
+    '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5',
+    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector'])
 def test_runs_that_differ_have_folders_of_their_own(argument):
   usual = parse('--datasource=omniglot').experiment_name
   other = parse('--datasource=omniglot', argument).experiment_name
@@ -253,6 +260,19 @@ _20WAY = {'num_classes': 20, 'update_lr': 0.1, 'num_updates': 5, 'meta_batch_siz
 _MINIIMAGENET = dict(
     _IMAGES, datasource='miniimagenet', num_classes=5, conv=True, num_filters=32,
     max_pool=True, update_lr=0.01, num_updates=5, meta_gradient_clip=10.0)
+
+
+_ANIL = {'method': 'anil', 'meta_lr_schedule': 'constant'}
+_CONTEXT = {'method': 'context_vector', 'meta_lr_schedule': 'constant', 'context_size': 1}
+_REPTILE = {
+    'method': 'reptile', 'update_lr': 0.001, 'inner_optimizer': 'adam', 'inner_batch_size': 10,
+    'meta_batch_size': 5, 'meta_lr': 1.0, 'meta_lr_schedule': 'linear',
+    'meta_optimizer': 'sgd', 'meta_gradient_clip': 0.0, 'metatrain_iterations': 100000,
+    'test_num_updates': 50, 'test_inner_batch_size': 5}
+
+
+def _without_stop_grad(values):
+  return {name: value for name, value in values.items() if name != 'stop_grad'}
 
 
 def _shots(number, train_query_size=None):
@@ -298,6 +318,20 @@ EXPERIMENTS = {
     'miniimagenet_5way_5shot_first_order': (
         '63.15 +- 0.91',
         {**_MINIIMAGENET, **_shots(5, 15), 'meta_batch_size': 2, 'stop_grad': True}),
+    'omniglot_5way_1shot_anil': (
+        'no such row', {**_OMNIGLOT, **_5WAY, **_shots(1), **_ANIL}),
+    'miniimagenet_5way_1shot_anil': (
+        '46.7 +- 0.4', {**_MINIIMAGENET, **_shots(1, 15), 'meta_batch_size': 4,
+                        'stop_grad': False, **_ANIL}),
+    'omniglot_5way_1shot_reptile': (
+        '97.68 +- 0.04', {**_without_stop_grad(_OMNIGLOT), 'num_classes': 5,
+                          **_shots(1, 9), **_REPTILE, 'num_updates': 5}),
+    'miniimagenet_5way_1shot_reptile': (
+        '49.97 +- 0.32', {**_MINIIMAGENET, **_shots(1, 14), **_REPTILE, 'num_updates': 8}),
+    'omniglot_5way_1shot_context_vector': (
+        '94.9 +- 0.9', {**_OMNIGLOT, **_5WAY, **_shots(1), **_CONTEXT}),
+    'omniglot_5way_5shot_context_vector': (
+        '97.7 +- 0.3', {**_OMNIGLOT, **_5WAY, **_shots(5), **_CONTEXT}),
 }
 
 
@@ -435,6 +469,9 @@ MISTAKES = [
     (['--logdir='], '--logdir', 'must name a folder'),
     # combinations
     (['--conv'], '--conv=True', 'leave --conv out'),
+    (['--method=maml++'], '--method=maml++', 'maml, reptile, anil, context_vector'),
+    (['--method=reptile', '--stop_grad'], '--stop_grad=True', 'leave it out'),
+    (['--inner_batch_size=5'], '--inner_batch_size=5', '--method=reptile'),
     (['--datasource=omniglot', '--baseline=oracle'], '--baseline=oracle', 'sinusoid'),
     (['--datasource=miniimagenet', '--nomax_pool'], '--max_pool=False', 'leave'),
     (['--datasource=miniimagenet', '--num_classes=20'], '--num_classes=20', 'at most 16'),
@@ -523,7 +560,8 @@ def test_forms_of_help(arguments, capsys):
     ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); miniimagenet 0.01'),
     ('meta_batch_size',
      'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet 4 (5 shots or more: 2)'),
-    ('meta_lr', '0.001'),
+    ('meta_lr', '0.001; with --method=reptile 1.0'),
+    ('method', 'maml'),
     ('train_query_size', 'the value of --update_batch_size; miniimagenet 15'),
 ])
 def test_help_states_the_presets(name, default):

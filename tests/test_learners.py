@@ -44,6 +44,21 @@ def tensors(values):
   return {name: tf.constant(value) for name, value in values.items()}
 
 
+# The head
+
+
+@pytest.mark.parametrize('learner, shape', SMALL_NETS)
+@pytest.mark.parametrize('statistics_size', [None, 2])
+def test_outputs_are_the_head_of_the_features(learner, shape, statistics_size, generic_values):
+  parameters = tensors(generic_values(learner))
+  inputs = tf.constant(inputs_of(shape))
+  features = learner.features(parameters, inputs, statistics_size)
+  assert learner.head_names == ('output/kernel', 'output/bias')
+  expected = features @ parameters['output/kernel'] + parameters['output/bias']
+  np.testing.assert_allclose(learner(parameters, inputs, statistics_size), expected,
+                             rtol=1e-12, atol=1e-14)
+
+
 # Parameters
 
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from maml_tf.episodes import Episodes
 from maml_tf.learners import Convolutional, FullyConnected
-from maml_tf.maml import MAML
 from maml_tf.meta_learner import MetaParameters, named_means
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError, Objective, ScaledCrossEntropy
 from maml_tf.training.optimizers import build_optimizer
 

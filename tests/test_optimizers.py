@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS, META_OPTIMIZERS, ConfigError
 from maml_tf.learners import FullyConnected
-from maml_tf.maml import MAML
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
 from maml_tf.training import optimizers
 from maml_tf.training.optimizers import build_optimizer
@@ -89,6 +89,32 @@ def test_sgd_and_momentum(name, momentum):
                              rtol=0, atol=1e-13)
   np.testing.assert_allclose(run(build_optimizer(name, 0.01), 'float32'), expected,
                              rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('float64', 1e-13), ('float32', 1e-5)])
+def test_the_step_size_falls_linearly_to_0(dtype, tolerance):
+  """Over fewer steps than are made: those after them change nothing."""
+  value, expected = np.linspace(-0.5, 1, 6), []
+  for step, gradient in enumerate(gradients_of()):
+    value = value - max(0.0, 1 - step / 20) * float(np.float32(0.3)) * gradient
+    expected.append(value)
+  received = run(build_optimizer('sgd', 0.3, dtype, decay_iterations=20), dtype)
+  np.testing.assert_allclose(received, expected, rtol=tolerance, atol=tolerance)
+  np.testing.assert_array_equal(received[20:], received[20:21].repeat(10, axis=0))
+
+
+@pytest.mark.parametrize('name', META_OPTIMIZERS)
+def test_every_optimizer_takes_a_schedule(name):
+  if name in ADDONS_OPTIMIZERS and optimizers.tensorflow_addons() is None:
+    pytest.skip('TensorFlow Addons needs Keras 2')
+  optimizer = build_optimizer(name, 0.1, decay_iterations=3)
+  variable = tf.Variable([1.0, -1.0])
+  values = [variable.numpy()]
+  for _ in range(5):
+    optimizer.apply_gradients([(tf.constant([0.5, -2.0]), variable)])
+    values.append(variable.numpy())
+  assert np.all(values[1] != values[0])
+  np.testing.assert_array_equal(values[5], values[3])
 
 
 @pytest.mark.parametrize('name', KERAS_OPTIMIZERS)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_tf.baselines.pretraining import Pretraining
 from maml_tf.learners import FullyConnected
-from maml_tf.maml import MAML
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 from maml_tf.training.optimizers import build_optimizer
 

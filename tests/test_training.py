@@ -13,7 +13,7 @@ import tensorflow as tf
 from maml_tf import experiment
 from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS, ConfigError
 from maml_tf.learners import FullyConnected
-from maml_tf.maml import MAML
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
 from maml_tf.training import callbacks, optimizers, trainer
 from maml_tf.training.callbacks import NotFiniteError

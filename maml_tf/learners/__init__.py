@@ -3,5 +3,6 @@
 from maml_tf.learners.base import Learner, ParameterSpec
 from maml_tf.learners.convolutional import Convolutional
 from maml_tf.learners.fully_connected import FullyConnected
+from maml_tf.learners.with_context import WithContext
 
-__all__ = ['Convolutional', 'FullyConnected', 'Learner', 'ParameterSpec']
+__all__ = ['Convolutional', 'FullyConnected', 'Learner', 'ParameterSpec', 'WithContext']

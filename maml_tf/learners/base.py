@@ -13,6 +13,10 @@ from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.learners import task_ops
+
+HEAD = 'output'   # the last layer of every net, which is linear
+
 Parameters = Dict[str, tf.Tensor]
 
 
@@ -39,12 +43,22 @@ class Learner(abc.ABC):
   all tasks, `shape`, or one copy per task, `[tasks, *shape]`.
   """
 
+  _mixed_precision = False
+
   @property
   @abc.abstractmethod
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     """The parameters, in the order in which they are stored."""
 
   @abc.abstractmethod
+  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
+               statistics_size: Optional[int] = None) -> tf.Tensor:
+    """What the head sees, `[tasks, examples, features]`; arguments as of `__call__`."""
+
+  def head(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
+    """The outputs for `features`: `[tasks, examples, outputs]`."""
+    return task_ops.linear(features, parameters, HEAD, self._mixed_precision)
+
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
     """The outputs of every task's examples.
@@ -60,6 +74,7 @@ class Learner(abc.ABC):
       `[tasks, examples, outputs]`, in the dtype of `inputs`. Batch statistics
       are taken over the examples of each task by itself.
     """
+    return self.head(parameters, self.features(parameters, inputs, statistics_size))
 
   @property
   @abc.abstractmethod
@@ -74,6 +89,12 @@ class Learner(abc.ABC):
   @property
   def adapted_names(self) -> Tuple[str, ...]:
     return tuple(spec.name for spec in self.parameter_specs if spec.adapted)
+
+  @property
+  def head_names(self) -> Tuple[str, ...]:
+    """The parameters of the last layer."""
+    return tuple(spec.name for spec in self.parameter_specs
+                 if spec.name.startswith(f'{HEAD}/'))
 
   def initial_values(self, seed: int, dtype: str = 'float32') -> Dict[str, np.ndarray]:
     """{name: array}, the same for the same seed.

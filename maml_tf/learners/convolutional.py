@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_tf.learners import normalisation, task_ops
 from maml_tf.learners.base import (
+  HEAD,
   Learner,
   ParameterSpec,
   glorot_uniform,
@@ -65,9 +66,9 @@ class Convolutional(Learner):
       multiply_adds += math.prod(convolved) * KERNEL_SIZE**2 * channels * num_filters
       channels = num_filters
     num_features = num_filters if spatial_mean else height * width * num_filters
-    specs += [ParameterSpec('output/kernel', (num_features, num_outputs),
+    specs += [ParameterSpec(f'{HEAD}/kernel', (num_features, num_outputs),
                             standard_normal if spatial_mean else glorot_uniform),
-              *normalisation.specs('None', 'output', num_outputs)]
+              *normalisation.specs('None', HEAD, num_outputs)]
     self._specs = tuple(specs)
     self._num_features = num_features
     self._flop_per_example = 2 * (multiply_adds + num_features * num_outputs)
@@ -87,7 +88,7 @@ class Convolutional(Learner):
     height, width, _ = self._image_shape
     return height * width <= 32 * 32
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
+  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
     features = self._as_images(inputs)
     for scope in BLOCKS:
@@ -96,10 +97,8 @@ class Convolutional(Learner):
       features = normalisation.activate(self._norm, scope, parameters, features, self._pool,
                                         statistics_size)
     if self._spatial_mean:
-      features = tf.reduce_mean(features, axis=[2, 3])
-    else:
-      features = self._reshaped(features, [self._num_features])
-    return task_ops.linear(features, parameters, 'output', self._mixed_precision)
+      return tf.reduce_mean(features, axis=[2, 3])
+    return self._reshaped(features, [self._num_features])
 
   def _as_images(self, inputs: tf.Tensor) -> tf.Tensor:
     if inputs.shape[2:] == self._image_shape:

@@ -8,7 +8,7 @@ from typing import Mapping, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from maml_tf.learners import normalisation, task_ops
-from maml_tf.learners.base import Learner, ParameterSpec, small_truncated_normal
+from maml_tf.learners.base import HEAD, Learner, ParameterSpec, small_truncated_normal
 
 
 class FullyConnected(Learner):
@@ -36,8 +36,8 @@ class FullyConnected(Learner):
     for scope, fan_in, fan_out in zip(self._hidden, sizes, sizes[1:]):
       specs += [_kernel_spec(scope, fan_in, fan_out),
                 *normalisation.specs(norm, scope, fan_out)]
-    self._specs = (*specs, _kernel_spec('output', sizes[-1], num_outputs),
-                   *normalisation.specs('None', 'output', num_outputs))
+    self._specs = (*specs, _kernel_spec(HEAD, sizes[-1], num_outputs),
+                   *normalisation.specs('None', HEAD, num_outputs))
 
   @property
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
@@ -48,7 +48,7 @@ class FullyConnected(Learner):
     return sum(2 * math.prod(spec.shape) for spec in self._specs
                if spec.name.endswith('kernel'))
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
+  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
     shape = tf.shape(inputs)
     features = tf.reshape(
@@ -58,7 +58,7 @@ class FullyConnected(Learner):
           self._norm, scope, parameters,
           task_ops.dense(features, parameters[f'{scope}/kernel'], self._mixed_precision),
           statistics_size=statistics_size)
-    return task_ops.linear(features, parameters, 'output', self._mixed_precision)
+    return features
 
 
 def _kernel_spec(scope: str, fan_in: int, fan_out: int) -> ParameterSpec:

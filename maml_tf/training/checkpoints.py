@@ -22,8 +22,8 @@ MAY_DIFFER = frozenset([
     'data_dir', 'metatrain_iterations', 'tasks_at_once', 'recompute_inner_steps',
     'validation_interval',
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
-    'num_test_tasks', 'test_num_updates', 'train_update_batch_size', 'train_update_lr',
-    'train', 'resume', 'log', 'logdir'])
+    'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
+    'train_update_batch_size', 'train_update_lr', 'train', 'resume', 'log', 'logdir'])
 
 
 class CheckpointError(RuntimeError):
@@ -159,7 +159,10 @@ def stored_config(folder: str) -> Optional[Config]:
 
 def require_same_run(folder: str, stored: Config, config: Config) -> None:
   """Raises `ConfigError` where `config` would train something else than `stored` did."""
-  changed = differences(stored, config, ignore=MAY_DIFFER)
+  may_differ = MAY_DIFFER
+  if config.training.meta_lr_schedule != 'constant':
+    may_differ -= {'metatrain_iterations'}   # every step size depends on it
+  changed = differences(stored, config, ignore=may_differ)
   if changed:
     listed = ', '.join(f'{name} {before} -> {now}'
                        for name, (before, now) in changed.items())

@@ -11,10 +11,12 @@ import tensorflow as tf
 from maml_tf.config import ADDONS_OPTIMIZERS, ConfigError
 from maml_tf.training.optional_addons import tensorflow_addons
 
+ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8   # TF1's; Keras has 1e-7
 
 
-def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32'):
+def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
+                    decay_iterations: int = 0):
   """A Keras optimizer.
 
   Args:
@@ -25,16 +27,21 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32'):
       would pass through float32 in some places and not in others, and lose 1e-5 of
       a step; here they are rounded to float32 first, as TF1's optimizer did, and
       exact from there on.
+    decay_iterations: over which the step size falls linearly to 0; 0: it is constant.
 
   Raises:
     ConfigError: for an optimizer of TensorFlow Addons where that is not installed.
   """
-  if name in ADDONS_OPTIMIZERS:
-    return _addons_optimizer(name, learning_rate)
   def constant(value):
-    return value if dtype == 'float32' else np.float64(np.float32(value))
-  adam: Dict[str, Any] = dict(beta_1=constant(0.9), beta_2=constant(0.999),
-                              epsilon=constant(ADAM_EPSILON))
+    return float32_constant(value, dtype)
+  rate = constant(learning_rate)
+  if decay_iterations:
+    rate = tf.keras.optimizers.schedules.PolynomialDecay(rate, decay_iterations,
+                                                         end_learning_rate=constant(0.0))
+  if name in ADDONS_OPTIMIZERS:
+    return _addons_optimizer(name, rate)
+  beta_1, beta_2 = map(constant, ADAM_BETAS)
+  adam: Dict[str, Any] = dict(beta_1=beta_1, beta_2=beta_2, epsilon=constant(ADAM_EPSILON))
   optimizers = tf.keras.optimizers
   builders = {
       'adam': lambda rate: optimizers.Adam(rate, **adam),
@@ -44,10 +51,15 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32'):
       'rmsprop': lambda rate: optimizers.RMSprop(rate, rho=constant(0.9)),
   }
   with _default_float(dtype):
-    return builders[name](constant(learning_rate))
+    return builders[name](rate)
 
 
-def _addons_optimizer(name: str, learning_rate: float):
+def float32_constant(value: float, dtype: str):
+  """`value` as it is in float32; in float64 rounded to float32, and exact from there."""
+  return value if dtype == 'float32' else np.float64(np.float32(value))
+
+
+def _addons_optimizer(name: str, learning_rate):
   addons = tensorflow_addons()
   if addons is None:
     raise ConfigError(

@@ -135,16 +135,22 @@ def _end_of_fit(config: Config, iteration: int, last_iteration: int) -> int:
 def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
   """`model`, compiled for training as the configuration says."""
   optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
-                              config.learner.dtype)
+                              config.learner.dtype, _decay_iterations(config))
   model.compile(optimizer, jit_compile=experiment.use_xla(config),
                 steps_per_execution=steps_per_execution(config))
   return model
 
 
+def _decay_iterations(config: Config) -> int:
+  if config.training.meta_lr_schedule == 'constant':
+    return 0
+  return max(1, config.training.metatrain_iterations)
+
+
 def _validation(config: Config, model: MetaLearner) -> Evaluator:
   num_tasks = config.training.num_validation_tasks
   return Evaluator(model, experiment.evaluation_generator(config, 'val', num_tasks),
-                   num_tasks, config.inner_loop.num_updates)
+                   num_tasks, config.validation_num_updates)
 
 
 def _summary_writer(config: Config, folder: str):

@@ -67,13 +67,13 @@ def facts(config: Config) -> Dict[str, Any]:
 
 def _sinusoid(shots: int, **more) -> Dict[str, Any]:
   usual = dict(datasource='sinusoid', update_batch_size=shots, baseline='None',
-               stop_grad=False, meta_trained=True)
+               stop_grad=False, meta_trained=True, method='maml')
   return {**usual, **more}
 
 
 def _images(datasource: str, ways: int, shots: int, **more) -> Dict[str, Any]:
   usual = dict(datasource=datasource, num_classes=ways, update_batch_size=shots, conv=True,
-               stop_grad=False, meta_trained=True)
+               stop_grad=False, meta_trained=True, method='maml')
   return {**usual, **more}
 
 
@@ -81,10 +81,14 @@ _PRETRAINED = dict(meta_trained=False)
 _ORACLE = dict(meta_trained=False, baseline='oracle')
 _FIRST_ORDER = dict(stop_grad=True)
 _NOCONV = dict(conv=False)
+_CONTEXT_VECTOR = dict(method='context_vector')
+_REPTILE = dict(method='reptile')
+_ANIL = dict(method='anil')
 
 # Name (of the flagfile, too), place, label, identity, the paper's values, and the number
 # of updates that counts: table 2's last column; 3 and 5 for Omniglot, 10 for
 # mini-ImageNet (A.1). The oracle is not adapted: its error counts before any update.
+# Methods of other papers come last, with those papers' values.
 ROWS: Tuple[Row, ...] = (
     Row('omniglot_5way_1shot', 'table 1', 'Omniglot 5-way 1-shot, MAML',
         _images('omniglot', 5, 1), {3: '98.7 +- 0.4'}, 3),
@@ -118,6 +122,12 @@ ROWS: Tuple[Row, ...] = (
     Row('miniimagenet_5way_5shot_first_order', 'table 1',
         'mini-ImageNet 5-way 5-shot, MAML, first order',
         _images('miniimagenet', 5, 5, **_FIRST_ORDER), {10: '63.15 +- 0.91'}, 10),
+    Row('omniglot_5way_1shot_context_vector', 'table 3',
+        'Omniglot 5-way 1-shot, context vector',
+        _images('omniglot', 5, 1, **_CONTEXT_VECTOR), {3: '94.9 +- 0.9'}, 3),
+    Row('omniglot_5way_5shot_context_vector', 'table 3',
+        'Omniglot 5-way 5-shot, context vector',
+        _images('omniglot', 5, 5, **_CONTEXT_VECTOR), {3: '97.7 +- 0.3'}, 3),
     Row('sinusoid_5shot', 'table 2, figures 2, 3', 'Sinusoid 5-shot, MAML', _sinusoid(5),
         {1: '0.67', 5: '0.38', 10: '0.35'}, 10),
     Row('sinusoid_5shot_pretrained', 'table 2, figures 2, 3', 'Sinusoid 5-shot, pre-trained',
@@ -129,6 +139,16 @@ ROWS: Tuple[Row, ...] = (
         _sinusoid(10, **_PRETRAINED), {}, 10),
     Row('sinusoid_10shot_oracle', 'figure 3', 'Sinusoid 10-shot, oracle',
         _sinusoid(10, **_ORACLE), {}, 0),
+    Row('omniglot_5way_1shot_reptile', 'Nichol et al. 2018', 'Omniglot 5-way 1-shot, Reptile',
+        _images('omniglot', 5, 1, **_REPTILE), {50: '97.68 +- 0.04'}, 50),
+    Row('miniimagenet_5way_1shot_reptile', 'Nichol et al. 2018',
+        'mini-ImageNet 5-way 1-shot, Reptile',
+        _images('miniimagenet', 5, 1, **_REPTILE), {50: '49.97 +- 0.32'}, 50),
+    Row('omniglot_5way_1shot_anil', 'not in a paper', 'Omniglot 5-way 1-shot, ANIL',
+        _images('omniglot', 5, 1, **_ANIL), {}, 3),
+    Row('miniimagenet_5way_1shot_anil', 'Raghu et al. 2020',
+        'mini-ImageNet 5-way 1-shot, ANIL',
+        _images('miniimagenet', 5, 1, **_ANIL), {10: '46.7 +- 0.4'}, 10),
 )
 
 

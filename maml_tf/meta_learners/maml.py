@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import tensorflow as tf
 
+from maml_tf.config import Config
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner
@@ -36,6 +37,15 @@ class MAML(MetaLearner):
                **kwargs):
     super().__init__(learner, objective, **kwargs)
     self._first_order = first_order
+
+  @classmethod
+  def options(cls, config: Config) -> Dict[str, Any]:
+    return {'first_order': config.inner_loop.stop_grad}
+
+  def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
+    # An inner step: 1 forward, 2 backward; in second order 6 for differentiating these.
+    per_update = 3 if self._first_order else 9
+    return support_examples * self._num_updates * per_update + query_examples * 3
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:

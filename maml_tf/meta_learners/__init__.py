@@ -1,0 +1,25 @@
+"""The meta-learners, by their `--method`.
+
+A new one is a module here, with a subclass of `MetaLearner`, and a line in
+`_CLASSES`. TensorFlow is not loaded before a class is asked for: the flags know
+the names alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_CLASSES = {   # {method: 'module.Class'}
+    'maml': 'maml.MAML',
+    'reptile': 'reptile.Reptile',
+    'anil': 'anil.ANIL',
+    'context_vector': 'context_vector.ContextVector',
+}
+
+METHODS = tuple(_CLASSES)
+
+
+def meta_learner_class(method: str):
+  """The subclass of `MetaLearner` that `method`, one of `METHODS`, names."""
+  module, _, name = _CLASSES[method].partition('.')
+  return getattr(importlib.import_module(f'{__name__}.{module}'), name)

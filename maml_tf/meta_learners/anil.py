@@ -1,0 +1,56 @@
+"""ANIL: MAML that adapts the head alone."""
+
+from __future__ import annotations
+
+from typing import Iterator, Mapping, Optional
+
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes
+from maml_tf.inner_loop import adaptation
+from maml_tf.learners.base import Learner, Parameters
+from maml_tf.meta_learners.maml import MAML
+
+
+class ANIL(MAML):
+  """Almost No Inner Loop (Raghu, Raghu, Bengio, Vinyals 2020, arXiv 1909.09157, 4.1).
+
+  The inner loop changes the last layer only, in training and in testing; all the
+  other parameters are meta-learned by the query loss, to which the support set
+  contributes through the adapted head. So the net's body is computed once per set,
+  whatever the number of updates, and shared by all tasks. The meta-gradient is exact
+  (second order), or with `first_order` takes the inner gradients as constants.
+
+  Batch statistics are as in MAML: of the support set in the inner loop, of the query
+  set where that is classified.
+
+  Departures: nets, step sizes and numbers of steps are those of the MAML paper's
+  rows (the ANIL paper has Omniglot 20-way and mini-ImageNet 5-way).
+
+  Args:
+    learner, objective, first_order, **kwargs: see `MAML`.
+  """
+
+  def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
+    # The body of the net, once per example; what the head costs is left out.
+    return support_examples * (1 if self._first_order else 3) + query_examples * 3
+
+  def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
+                 first_order: bool) -> Iterator[Parameters]:
+    features = self.learner.features(parameters, episodes.support_inputs)
+    # Nothing is recomputed: of the body nothing is computed twice, and the gradient to the
+    # features would be lost.
+    return adaptation(
+        _Head(self.learner), self.objective, parameters, features, episodes.support_labels,
+        step_size=self._step_size, num_updates=num_updates, first_order=first_order)
+
+
+class _Head:
+  """The last layer of a learner, for the inner loop: its inputs are the features."""
+
+  def __init__(self, learner: Learner):
+    self._learner = learner
+    self.adapted_names = learner.head_names
+
+  def __call__(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
+    return self._learner.head(parameters, features)

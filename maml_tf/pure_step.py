@@ -1,0 +1,130 @@
+"""A meta-step as a pure function: state and indices in, state and loss out.
+
+For compilers and runtimes that know no variables and no input pipeline: the images stay
+where the step runs, and an episode comes as the indices of its images. Exported by
+`maml_tf.export_step`.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Tuple
+
+import tensorflow as tf
+
+from maml_tf.config import Config, ConfigError
+from maml_tf.episodes import Episodes
+from maml_tf.learners.base import Parameters
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.sources.source import Recipes
+from maml_tf.training.optimizers import ADAM_BETAS, ADAM_EPSILON, float32_constant
+
+
+class TrainingState(NamedTuple):
+  """Everything that a step changes.
+
+  Attributes:
+    parameters: {name: theta}.
+    first_moments, second_moments: Adam's, {name: array}.
+    iteration: steps done, an int32 scalar.
+  """
+  parameters: Parameters
+  first_moments: Parameters
+  second_moments: Parameters
+  iteration: tf.Tensor
+
+
+PureStep = Callable[[TrainingState, tf.Tensor, Recipes],
+                    Tuple[TrainingState, tf.Tensor, tf.Tensor]]
+
+
+def initial_state(model: MetaLearner) -> TrainingState:
+  """Of a run that starts from the parameters that `model` has now."""
+  parameters = model.meta_parameters.tensors()
+  def zeros():
+    return {name: tf.zeros_like(value) for name, value in parameters.items()}
+  return TrainingState(parameters, zeros(), zeros(), tf.constant(0, tf.int32))
+
+
+def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
+  """The meta-step of a run of images, with Adam.
+
+  Args:
+    config: of the run.
+    model: made of it; its variables are not read.
+
+  Returns:
+    step(state, images, recipes) -> (state, mean loss, mean accuracy). `images`: uint8
+    `[images, height, width, channels]`, the prepared training images; `recipes`: as
+    `DataGenerator.recipes` gives them for one meta-batch. A step whose loss or gradient
+    is not finite changes nothing.
+
+  Raises:
+    ConfigError: for sinusoids, another optimizer, or a method whose steps have a state
+      of their own.
+  """
+  _require_supported(config)
+  support = config.task.num_classes * config.task.update_batch_size
+
+  def step(state: TrainingState, images: tf.Tensor, recipes: Recipes):
+    episodes = episodes_of(images, recipes, support, config.learner.dtype)
+    loss, accuracy, gradients = model.meta_gradient(episodes, state.parameters)
+    finite = tf.reduce_all([tf.math.is_finite(loss)] + [
+        tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
+    after = _adam(state, model.clipped(gradients), config.training.meta_lr,
+                  config.learner.dtype)
+    state = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), after, state)
+    return state, loss, accuracy
+  return step
+
+
+def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str) -> Episodes:
+  """The episodes of `recipes`, gathered and turned by TensorFlow operations.
+
+  Args:
+    images: uint8 `[images, height, width, channels]`.
+    recipes: 'image', 'label' and 'turns', `[tasks, examples]`.
+    support: how many of the examples are the support set.
+    dtype: of the inputs.
+  """
+  pixels = tf.cast(tf.gather(images, recipes['image']), dtype) / 255
+  turns = recipes['turns'][..., tf.newaxis, tf.newaxis, tf.newaxis]
+  inputs = pixels
+  if images.shape[1] == images.shape[2]:
+    turned = pixels
+    for quarter in (1, 2, 3):
+      turned = tf.reverse(tf.transpose(turned, [0, 1, 3, 2, 4]), [2])
+      inputs = tf.where(turns == quarter, turned, inputs)
+  label = recipes['label']
+  return Episodes(inputs[:, :support], label[:, :support],
+                  inputs[:, support:], label[:, support:])
+
+
+def _adam(state: TrainingState, gradients: Parameters, learning_rate: float, dtype: str
+          ) -> TrainingState:
+  """As in TF1 and Keras: the correction of the bias is part of the step size."""
+  learning_rate, epsilon, beta_1, beta_2 = (
+      tf.constant(float32_constant(value, dtype), dtype)
+      for value in (learning_rate, ADAM_EPSILON, *ADAM_BETAS))
+  iteration = state.iteration + 1
+  steps = tf.cast(iteration, dtype)
+  rate = learning_rate * tf.sqrt(1 - tf.pow(beta_2, steps)) / (1 - tf.pow(beta_1, steps))
+  first, second, parameters = {}, {}, {}
+  for name, gradient in gradients.items():
+    first[name] = beta_1 * state.first_moments[name] + (1 - beta_1) * gradient
+    second[name] = beta_2 * state.second_moments[name] + (1 - beta_2) * gradient ** 2
+    parameters[name] = state.parameters[name] - rate * first[name] / (
+        tf.sqrt(second[name]) + epsilon)
+  return TrainingState(parameters, first, second, iteration)
+
+
+def _require_supported(config: Config) -> None:
+  training = config.training
+  if not config.is_classification:
+    raise ConfigError('--datasource=sinusoid has no images to keep where the step runs: '
+                      'take omniglot or miniimagenet.')
+  if training.method == 'reptile':
+    raise ConfigError('--method=reptile keeps a state between meta-batches and is not '
+                      'written as a pure function: take another method.')
+  if training.meta_optimizer != 'adam':
+    raise ConfigError(f'--meta_optimizer={training.meta_optimizer} is not written as a pure '
+                      'function: take adam.')

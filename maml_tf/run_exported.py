@@ -1,0 +1,102 @@
+"""Runs an exported meta-step by JAX: times it, and trains with it.
+
+  python run_exported.py FOLDER --images=train.npy [--steps=N] [--repeat=1]
+
+FOLDER is what `maml_tf.export_step` wrote. This file needs NumPy and JAX alone, and can
+be copied to the machine with the folder and the images. Prints the device, how long the
+compilation took, the loss as it goes, and one line of JSON with the median time of a
+step; writes the state after the last step into FOLDER/state.npz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+WINDOW = 10   # steps between two synchronisations with the device
+
+
+def main(argv) -> int:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('folder')
+  parser.add_argument('--images', required=True)
+  parser.add_argument('--steps', type=int, default=100)
+  options = parser.parse_args(argv[1:])
+  with open(os.path.join(options.folder, 'step.json'), encoding='utf-8') as file:
+    description = json.load(file)
+  images = np.load(options.images, allow_pickle=False)
+  if list(images.shape) != description['images']['shape']:
+    print(f'run_exported: {options.images} has the shape {list(images.shape)}; the step '
+          f'was exported for {description["images"]["shape"]}.', file=sys.stderr)
+    return 2
+  with np.load(os.path.join(options.folder, 'inputs.npz'), allow_pickle=False) as inputs:
+    arrays = dict(inputs)
+  state = [arrays[f'state/{i:03}'] for i in range(len(description['state']))]
+  recipes = [arrays[f'recipes/{item["name"]}'] for item in description['recipes']]
+  figures, state = run(options.folder, images, state, recipes, options.steps)
+  np.savez(os.path.join(options.folder, 'state.npz'),
+           **{item['name']: value for item, value in zip(description['state'], state)})
+  print(json.dumps(figures))
+  return 0
+
+
+def run(folder, images, state, recipes, steps):
+  """`steps` steps, recipes repeated as needed: ({figure: value}, state as arrays)."""
+  import jax
+  device = jax.devices()[0]
+  started = time.perf_counter()
+  step = load(os.path.join(folder, 'step.hlo'), device)
+  seconds_to_compile = time.perf_counter() - started
+  def put(value):
+    return jax.device_put(np.ascontiguousarray(value), device)
+  state, images = [put(value) for value in state], put(images)
+  seconds, losses, accuracies = [], [], []
+  for first in range(0, steps, WINDOW):
+    count = min(WINDOW, steps - first)
+    batches = [[put(values[index % len(values)]) for values in recipes]
+               for index in range(first, first + count)]
+    started = time.perf_counter()
+    for batch in batches:
+      *state, loss, accuracy = step([*state, images, *batch])
+      losses.append(loss)
+      accuracies.append(accuracy)
+    loss.block_until_ready()
+    seconds.append((time.perf_counter() - started) / count)
+    if first % (10 * WINDOW) == 0:
+      print(f'step {first + count}: loss {float(loss):.4f}, accuracy {float(accuracy):.3f}',
+            flush=True)
+  figures = {
+      'device': device.device_kind, 'jax': jax.__version__, 'steps': steps,
+      'seconds_to_compile': seconds_to_compile,
+      'step_ms_median': 1e3 * float(np.median(seconds[1:] or seconds)),
+      'first_loss': float(losses[0]), 'last_loss': float(losses[-1]),
+      'mean_accuracy_of_last_100': float(np.mean([float(a) for a in accuracies[-100:]])),
+  }
+  return figures, [np.asarray(value) for value in state]
+
+
+def load(path, device):
+  """The HLO module compiled for `device`: a function of a flat list of device arrays."""
+  import jax
+  from jaxlib import xla_client
+  with open(path, 'rb') as file:
+    computation = xla_client.XlaComputation(file.read())
+  module = xla_client._xla.mlir.xla_computation_to_mlir_module(computation)
+  devices = xla_client.DeviceList((device,))
+  options = xla_client.CompileOptions()
+  executable = device.client.compile_and_load(module, devices, options)
+  def call(arguments):
+    return executable.execute_sharded(arguments).disassemble_into_single_device_arrays()
+  def flat(arguments):
+    return [values[0] for values in call(arguments)]
+  del jax
+  return flat
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,108 @@
+"""What holds for every method: the registry, groups of tasks, resuming, learning."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import config, experiment
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learners import METHODS, meta_learner_class
+from maml_tf.training import callbacks, trainer
+from maml_tf.training.checkpoints import prepare_folder
+
+# Values with which a few hundred iterations tell.
+QUICK = {
+    'maml': dict(meta_lr=0.01, update_lr=0.01),
+    'anil': dict(meta_lr=0.01, update_lr=0.1),
+    'context_vector': dict(meta_lr=0.01, update_lr=0.5),
+    'reptile': dict(inner_optimizer='adam', update_lr=0.01, num_updates=3,
+                    train_query_size=15, inner_batch_size=5, test_num_updates=4)}
+
+
+def test_the_flag_and_the_registry_have_the_same_methods():
+  assert config.METHODS == METHODS
+  assert set(METHODS) == set(QUICK)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_is_a_meta_learner_that_cites_its_paper(method):
+  kind = meta_learner_class(method)
+  assert issubclass(kind, MetaLearner)
+  assert '20' in inspect.getdoc(kind) and 'Args:' in inspect.getdoc(kind)
+  assert type(experiment.build_model(config.resolve({'method': method}))) is kind
+
+
+@pytest.mark.parametrize('datasource', ['sinusoid', 'omniglot'])
+@pytest.mark.parametrize('method', METHODS[1:])
+def test_the_grouping_of_tasks_changes_nothing(method, datasource, small_config):
+  """Neither the outer step nor the results."""
+  given = dict(method=method, dtype='float64', meta_batch_size=4, test_num_updates=2)
+  if method == 'reptile':
+    given.update(num_updates=2, inner_batch_size=4)
+  one_by_one, together = (
+      experiment.build_model(small_config(datasource, tasks_at_once=size, **given))
+      for size in (1, 4))
+  configuration = small_config(datasource, **given)
+  episodes = experiment.training_generator(configuration).batch(0)
+  for received, expected in zip(tf.nest.flatten(one_by_one.meta_gradient(episodes)),
+                                tf.nest.flatten(together.meta_gradient(episodes))):
+    if expected is not None:
+      np.testing.assert_allclose(received, expected, rtol=1e-7, atol=1e-10)
+  for received, expected in zip(one_by_one.task_results(episodes, 2),
+                                together.task_results(episodes, 2)):
+    if expected is not None:
+      np.testing.assert_allclose(received, expected, rtol=1e-9)
+
+
+def checkpoint_values(prefix):
+  reader = tf.train.load_checkpoint(prefix)
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+          if 'save_counter' not in name and 'OBJECT_GRAPH' not in name}
+
+
+def start(configuration):
+  model = experiment.build_model(configuration)
+  return trainer.train(configuration, model, prepare_folder(configuration)), model
+
+
+def interrupt_at(monkeypatch, iteration):
+  original = callbacks.StopOnSignal.after_iterations
+
+  def after_iterations(self, before, now, logs):
+    if now == iteration:
+      signal.raise_signal(signal.SIGTERM)
+    original(self, before, now, logs)
+  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+
+
+@pytest.mark.parametrize('method', METHODS[1:])
+def test_a_run_learns_and_ends_the_same_where_it_was_interrupted(
+    method, small_config, tmp_path, monkeypatch):
+  values = dict(method=method, meta_batch_size=5, metatrain_iterations=400, log=False,
+                validation_interval=200, num_validation_tasks=4, **QUICK[method])
+  whole = small_config(logdir=str(tmp_path / 'whole'), **values)
+  expected, model = start(whole)
+  tasks = experiment.evaluation_generator(whole, 'test', 50)
+  errors, untrained = (
+      np.mean(one.task_results(tasks.episodes(0, 50), 3).query_losses, axis=0)
+      for one in (model, experiment.build_model(whole)))
+  assert errors[3] < 0.85 * untrained[3]
+  assert errors[3] < 0.95 * errors[0]
+
+  with monkeypatch.context() as patch:
+    interrupt_at(patch, 100)
+    stopped, _ = start(small_config(**values))
+  assert (stopped.iteration, stopped.interrupted_by) == (100, 'SIGTERM')
+  result, _ = start(small_config(**values))
+  received = checkpoint_values(result.checkpoint)
+  assert os.path.basename(result.checkpoint) == 'model-400'
+  np.testing.assert_equal(received, checkpoint_values(expected.checkpoint))
+  if method == 'reptile':
+    assert any('inner_optimizer/' in name and np.any(value > 0)
+               for name, value in received.items())

@@ -1,0 +1,133 @@
+"""The meta-step without variables: the same steps as those of `fit`, and its export."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import experiment, export_step, pure_step, run_exported
+from maml_tf.config import ConfigError
+from maml_tf.sources.image_set import load_split
+from maml_tf.training import trainer
+
+CASES = {
+    'clipped': dict(datasource='omniglot', meta_gradient_clip=0.01),
+    'anil': dict(datasource='omniglot', method='anil'),
+    'miniimagenet': dict(datasource='miniimagenet', num_filters=2),
+}
+STEPS = 3
+
+
+def training_images(config):
+  return tf.constant(load_split(config.data_dir, config.task.datasource, 'train').images)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_it_takes_the_steps_of_fit(case, small_config):
+  config = small_config(dtype='float64', **CASES[case])
+  model = trainer.compile_model(config, experiment.build_model(config))
+  generator = experiment.training_generator(config)
+  step = tf.function(pure_step.build_pure_step(config, model), autograph=False)
+  state, images = pure_step.initial_state(model), training_images(config)
+  tasks = config.training.meta_batch_size
+  for index in range(STEPS):
+    state, loss, accuracy = step(state, images, generator.recipes(index * tasks, tasks))
+  logs = model.fit(generator.dataset(0, STEPS), verbose=0, shuffle=False).history
+  # Keras's value is that of the last step.
+  np.testing.assert_allclose([loss, accuracy], [logs['loss'][0], logs['accuracy'][0]],
+                             rtol=1e-9)
+  assert int(state.iteration) == STEPS
+  for name, expected in model.meta_parameters.arrays().items():
+    np.testing.assert_allclose(state.parameters[name], expected, rtol=0, atol=1e-9,
+                               err_msg=name)
+
+
+def test_episodes_are_those_of_the_pipeline(small_config):
+  config = small_config('omniglot', dtype='float64')
+  generator = experiment.training_generator(config)
+  recipes = generator.recipes(0, 8)
+  assert len(np.unique(recipes['turns'])) == 4
+  support = config.task.num_classes * config.task.update_batch_size
+  received = pure_step.episodes_of(training_images(config), recipes, support, 'float64')
+  for value, expected in zip(received, generator.episodes(0, 8)):
+    np.testing.assert_allclose(value, expected, rtol=1e-15)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(small_config):
+  config = small_config('omniglot')
+  model = experiment.build_model(config)
+  step = pure_step.build_pure_step(config, model)
+  state = pure_step.initial_state(model)
+  broken = {**state.parameters, 'output/bias': state.parameters['output/bias'] + np.inf}
+  state = state._replace(parameters=broken)
+  recipes = experiment.training_generator(config).recipes(
+      0, config.training.meta_batch_size)
+  after, loss, _ = step(state, training_images(config), recipes)
+  assert not np.isfinite(loss)
+  tf.nest.map_structure(np.testing.assert_array_equal, after, state)
+
+
+@pytest.mark.parametrize('given, shown', [
+    (dict(datasource='sinusoid'), '--datasource=sinusoid'),
+    (dict(datasource='omniglot', meta_optimizer='sgd'), '--meta_optimizer=sgd'),
+    (dict(datasource='omniglot', method='reptile'), '--method=reptile')])
+def test_what_is_no_pure_function_is_refused(small_config, given, shown):
+  config = small_config(**given)
+  with pytest.raises(ConfigError, match=shown):
+    pure_step.build_pure_step(config, experiment.build_model(config))
+
+
+@pytest.fixture
+def exported(small_config, tmp_path):
+  config = small_config('omniglot')
+  export_step.export(config, str(tmp_path / 'step'), STEPS)
+  return config, tmp_path / 'step'
+
+
+def test_the_export_describes_what_goes_in_and_comes_out(exported):
+  config, folder = exported
+  description = json.loads((folder / 'step.json').read_text())
+  names = [item['name'] for item in description['state']]
+  assert len(names) == len(set(names)) == len(description['outputs']) - 2
+  assert description['outputs'] == [*names, 'loss', 'accuracy']
+  assert (folder / 'step.hlo').stat().st_size > 1000
+  with np.load(folder / 'inputs.npz') as arrays:
+    for index, item in enumerate(description['state']):
+      value = arrays[f'state/{index:03}']
+      assert list(value.shape) == item['shape'] and value.dtype.name == item['dtype']
+    for item in description['recipes']:
+      assert arrays[f'recipes/{item["name"]}'].shape == (STEPS, *item['shape'])
+    iteration = names.index('iteration')
+    assert arrays[f'state/{iteration:03}'] == 0
+  model = experiment.build_model(config)
+  with np.load(folder / 'inputs.npz') as arrays:
+    for name, value in model.meta_parameters.arrays().items():
+      np.testing.assert_array_equal(
+          arrays[f'state/{names.index("parameters/" + name):03}'], value)
+
+
+@pytest.mark.skipif(importlib.util.find_spec('jax') is None, reason='needs JAX')
+def test_jax_runs_what_was_exported(exported, capsys):
+  config, folder = exported
+  images = Path(config.data_dir) / 'train.npy'
+  assert run_exported.main(
+      ['run_exported', str(folder), f'--images={images}', f'--steps={STEPS}']) == 0
+  figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+  model = trainer.compile_model(config, experiment.build_model(config))
+  logs = model.fit(experiment.training_generator(config).dataset(0, STEPS), verbose=0,
+                   shuffle=False).history
+  np.testing.assert_allclose(figures['last_loss'], logs['loss'][0], rtol=1e-4)
+
+
+def test_the_command_refuses_in_one_sentence(capsys, tmp_path):
+  code = export_step.main(['x', f'--out={tmp_path}', '--datasource=sinusoid'])
+  output = capsys.readouterr()
+  assert code == 2 and output.err.startswith('export_step: --datasource=sinusoid has no')
+  with pytest.raises(SystemExit):
+    export_step.main(['x', f'--out={tmp_path}', '--steps=0'])
+  assert '--steps=0' in capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""Reptile: its inner batches, its optimizers and its outer step, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf.learners import Convolutional, FullyConnected
+from maml_tf.meta_learners.reptile import Reptile, inner_batches
+from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
+from maml_tf.training.optimizers import build_optimizer
+
+STEP_SIZE, OUTER = 0.05, 0.5
+TASKS = 3
+OPTIMIZERS = ('sgd', 'adam')
+
+
+def reptile(learner=None, objective=None, **kwargs):
+  return Reptile(learner or FullyConnected(2, (), 1, 'None'),
+                 objective or MeanSquaredError(),
+                 **{**dict(step_size=STEP_SIZE, num_updates=5, dtype='float64',
+                           inner_batch_size=4), **kwargs})
+
+
+class LinearByNumpy:
+  """A linear regression, trained by SGD or by Adam without a first moment."""
+
+  def __init__(self, optimizer, kernel, bias):
+    self.weights = np.concatenate([kernel, bias[np.newaxis]])   # [inputs + 1, 1]
+    self._adam = optimizer == 'adam'
+    self.moments, self.steps = np.zeros_like(self.weights), 0
+
+  def trained(self, x, y, batches):
+    """(weights, moments, losses) where training on these mini-batches ends."""
+    weights, moments, losses = self.weights, self.moments, []
+    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    for number, batch in enumerate(batches, start=self.steps + 1):
+      error = x[batch] @ weights - y[batch]
+      losses.append(np.mean(error ** 2))
+      gradient = 2 * x[batch].T @ error / len(batch)
+      if not self._adam:
+        weights = weights - STEP_SIZE * gradient
+        continue
+      moments = 0.999 * moments + 0.001 * gradient ** 2
+      rate = STEP_SIZE * np.sqrt(1 - 0.999 ** number)
+      weights = weights - rate * gradient / (np.sqrt(moments) + 1e-8)
+    return weights, moments, losses
+
+  def outer_step(self, tasks, batches):
+    """The loss that is reported, and everything moved on."""
+    ends = [self.trained(x, y, batches) for x, y in tasks]
+    self.weights = self.weights + OUTER * np.mean([end[0] - self.weights for end in ends], 0)
+    self.moments = np.mean([end[1] for end in ends], axis=0)
+    self.steps += len(batches)
+    return np.mean([end[2] for end in ends])
+
+
+def weights_of(parameters):
+  return np.concatenate([parameters['output/kernel'],
+                         np.expand_dims(parameters['output/bias'], -2)], axis=-2)
+
+
+def all_examples(episodes):
+  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
+  labels = np.concatenate([episodes.support_labels, episodes.query_labels], axis=1)
+  return list(zip(inputs, labels))
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+@pytest.mark.parametrize('tasks_at_once', [0, 1])
+def test_outer_steps_are_those_of_numpy(make_regression, generic_values, optimizer,
+                                        tasks_at_once):
+  """Three of them, so that what Adam remembers is handed on."""
+  model = reptile(inner_optimizer=optimizer, tasks_at_once=tasks_at_once)
+  model.compile(build_optimizer('sgd', OUTER, 'float64'))
+  values = generic_values(model.learner)
+  model.meta_parameters.assign(values)
+  expected = LinearByNumpy(optimizer, values['output/kernel'], values['output/bias'])
+  for seed in range(3):
+    episodes = make_regression(TASKS, 5, num_inputs=2, seed=seed)   # 5 + 7 points
+    logs = model.train_step(episodes)
+    loss = expected.outer_step(all_examples(episodes), inner_batches(12, 4, 5))
+    np.testing.assert_allclose(logs['loss'], loss, rtol=1e-12)
+    np.testing.assert_allclose(weights_of(model.meta_parameters.arrays()), expected.weights,
+                               rtol=1e-10)
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+@pytest.mark.parametrize('batch_size', [0, 2])
+def test_evaluation_trains_on_the_support_set_alone(make_regression, generic_values,
+                                                    optimizer, batch_size):
+  """Adam goes on from what training left, and training does not notice."""
+  model = reptile(inner_optimizer=optimizer, test_inner_batch_size=batch_size)
+  model.compile(build_optimizer('sgd', OUTER, 'float64'))
+  values = generic_values(model.learner)
+  model.meta_parameters.assign(values)
+  expected = LinearByNumpy(optimizer, values['output/kernel'], values['output/bias'])
+  trained_on = make_regression(TASKS, 5, num_inputs=2)
+  model.train_step(trained_on)
+  expected.outer_step(all_examples(trained_on), inner_batches(12, 4, 5))
+  episodes = make_regression(TASKS, 5, num_inputs=2, seed=9)
+  before = tf.nest.map_structure(np.array, model.meta_parameters.inner_optimizer.state()
+                                 if optimizer == 'adam' else [])
+  steps = list(model.adaptation(model.meta_parameters.tensors(), episodes, 7, True))
+  assert len(steps) == 8
+  for updates in (0, 1, 7):
+    batches = inner_batches(5, batch_size, updates)
+    for task, (x, y) in enumerate(zip(episodes.support_inputs.numpy(),
+                                      episodes.support_labels.numpy())):
+      weights, _, _ = expected.trained(x, y, batches)
+      np.testing.assert_allclose(weights_of(steps[updates])[task], weights, rtol=1e-10)
+  results = model.task_results(episodes, 7)
+  assert results.query_losses.shape == (TASKS, 8)
+  after = tf.nest.map_structure(np.array, model.meta_parameters.inner_optimizer.state()
+                                if optimizer == 'adam' else [])
+  tf.nest.map_structure(np.testing.assert_array_equal, before, after)
+
+
+def test_parameters_of_normalisations_move(make_classification):
+  """The inner loop of MAML leaves them to the meta-gradient, which is not there."""
+  learner = Convolutional((9, 8, 1), 4, 3, 'batch_norm', max_pool=False, spatial_mean=True)
+  model = reptile(learner, ScaledCrossEntropy(1), inner_batch_size=5)
+  model.compile(build_optimizer('sgd', 1.0, 'float64'))
+  before = model.meta_parameters.arrays()
+  logs = model.train_step(make_classification(2, 3, 1, (9, 8, 1)))
+  assert 0 <= float(logs['accuracy']) <= 1
+  for name, value in model.meta_parameters.arrays().items():
+    dead = name.startswith('conv') and name.endswith('bias')   # in front of batch norm
+    assert np.any(value != before[name]) != dead, name
+
+
+def test_a_loss_that_is_not_finite_changes_nothing(make_regression):
+  model = reptile()
+  model.compile(build_optimizer('sgd', 1.0, 'float64'))
+  episodes = make_regression(TASKS, 5, num_inputs=2)
+  model.train_step(episodes._replace(query_inputs=episodes.query_inputs * np.nan))
+  assert bool(model.diverged.numpy())
+  assert float(model.meta_parameters.inner_optimizer.state().steps) == 0
+  np.testing.assert_equal(model.meta_parameters.arrays(),
+                          model.learner.initial_values(0, 'float64'))
+
+
+@pytest.mark.parametrize('examples, batch_size, count', [
+    (50, 10, 5), (75, 10, 8), (5, 5, 3), (7, 3, 11), (5, 0, 2), (5, 9, 2), (4, 2, 0)])
+def test_mini_batches_run_through_passes_over_all_examples(examples, batch_size, count):
+  batches = inner_batches(examples, batch_size, count)
+  size = examples if batch_size == 0 else min(batch_size, examples)
+  assert batches.shape == (count, size)
+  places = batches.ravel()
+  for start in range(0, len(places), examples):
+    one_pass = places[start:start + examples]
+    assert len(set(one_pass)) == len(one_pass) and set(one_pass) <= set(range(examples))
+  np.testing.assert_array_equal(batches, inner_batches(examples, batch_size, count))
+
+
+def test_passes_differ():
+  first, second = inner_batches(50, 50, 2)
+  assert np.any(first != second) and np.any(first != np.arange(50))
+
+
+@pytest.mark.parametrize('given, shown', [
+    (dict(inner_optimizer='rmsprop'), "'rmsprop'"), (dict(inner_batch_size=-1), '-1'),
+    (dict(test_inner_batch_size=-2), '-2'), (dict(gradient_clip=1.0), 'gradient_clip')])
+def test_wrong_arguments_are_refused(given, shown):
+  with pytest.raises(ValueError, match=shown):
+    reptile(**given)
