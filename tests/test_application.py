@@ -66,7 +66,7 @@ def test_a_signal_saves_and_says_how_to_go_on(small_config, capsys, monkeypatch)
   assert (f'Stopped by SIGTERM at iteration 200 of 400; saved as {folder}/model-200. The same '
           'command goes on from there.') in out
   assert 'Test: ' not in out
-  assert not [name for name in os.listdir(folder) if name.endswith('.csv')]
+  assert not [name for name in os.listdir(folder) if name.startswith('test_')]
 
 
 def test_a_loss_that_is_not_finite_is_a_failure(small_config, capsys):
