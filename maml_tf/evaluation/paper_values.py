@@ -12,6 +12,12 @@ from maml_tf.config import Config
 # Table 2: 5-shot sinusoid, mean squared error after 1, 5 and 10 updates.
 SINUSOID_MAML = {1: '0.67', 5: '0.38', 10: '0.35'}
 SINUSOID_PRETRAINED = {1: '2.41', 5: '2.23', 10: '2.19'}
+# "Multi-task": 500 nets averaged, by their regulariser.
+SINUSOID_AVERAGED = {
+    'None': {1: '4.19', 5: '3.85', 10: '3.69'},
+    'l2': {1: '7.18', 5: '5.69', 10: '5.60'},
+    'mean': {1: '2.91', 5: '2.72', 10: '2.71'},
+}
 
 # Table 1: {(datasource, ways, shots, convolutional, first order): accuracy in %},
 # and the number of updates after which the paper tests.
@@ -29,6 +35,13 @@ ACCURACIES = {
 }
 # Table 3: Omniglot 5-way, {shots: accuracy in %}.
 CONTEXT_VECTOR = {1: '94.9 +- 0.9', 5: '97.7 +- 0.3'}
+# Table 1, from Ravi and Larochelle 2017: {(baseline, datasource, ways, shots): ...}.
+BASELINE_ACCURACIES = {
+    ('fine_tuning', 'miniimagenet', 5, 1): '28.86 +- 0.54',
+    ('fine_tuning', 'miniimagenet', 5, 5): '49.79 +- 0.79',
+    ('nearest_neighbour', 'miniimagenet', 5, 1): '41.08 +- 0.70',
+    ('nearest_neighbour', 'miniimagenet', 5, 5): '51.04 +- 0.65',
+}
 TEST_UPDATES = {('omniglot', 5): 3, ('omniglot', 20): 5, ('miniimagenet', 5): 10}
 
 
@@ -48,6 +61,12 @@ def paper_values(config: Config) -> Dict[int, str]:
 
 def _image_values(config: Config) -> Dict[int, str]:
   task = config.task
+  if config.uses_classifier:
+    value = BASELINE_ACCURACIES.get((config.training.baseline, task.datasource,
+                                     task.num_classes, task.update_batch_size))
+    if value is None or not config.learner.conv:
+      return {}
+    return {config.evaluation.test_num_updates: value}
   value = ACCURACIES.get((task.datasource, task.num_classes, task.update_batch_size,
                           config.learner.conv, config.inner_loop.stop_grad))
   return {} if value is None else {TEST_UPDATES[task.datasource, task.num_classes]: value}
@@ -63,8 +82,11 @@ def _context_values(config: Config) -> Dict[int, str]:
 
 
 def _sinusoid_values(config: Config) -> Optional[Dict[int, str]]:
-  if config.task.update_batch_size != 5 or config.training.baseline != 'None':
+  training = config.training
+  if config.task.update_batch_size != 5 or training.baseline == 'oracle':
     return None
-  if config.training.metatrain_iterations == 0:
+  if training.baseline == 'averaged':
+    return SINUSOID_AVERAGED[training.averaged_regulariser]
+  if training.metatrain_iterations == 0:
     return SINUSOID_PRETRAINED
   return None if config.inner_loop.stop_grad else SINUSOID_MAML

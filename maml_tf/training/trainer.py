@@ -51,9 +51,11 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
   """
   pretraining = compile_model(config, experiment.build_pretraining(config, model))
   compile_model(config, model)
-  checkpoints = Checkpoints(folder, parameters=model.meta_parameters,
-                            pretrain_optimizer=pretraining.optimizer,
-                            meta_optimizer=model.optimizer)
+  saved = dict(parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
+               meta_optimizer=model.optimizer)
+  if pretraining.meta_parameters is not model.meta_parameters:
+    saved.update(pretrain_parameters=pretraining.meta_parameters)
+  checkpoints = Checkpoints(folder, **saved)
   iteration = checkpoints.restore_latest() if config.run.resume else 0
   if iteration > config.total_iterations:
     raise ConfigError(
@@ -65,7 +67,8 @@ def train(config: Config, model: MetaLearner, folder: str) -> TrainingResult:
   generator = experiment.training_generator(config)
   writer = _summary_writer(config, folder)
   evaluator = _validation(config, model)
-  if writer is not None and config.is_classification and iteration == 0:
+  if (writer is not None and config.is_classification and not config.uses_classifier
+      and iteration == 0):
     _write_sample_tasks(writer, generator, folder)
   phases = ((pretraining, config.training.pretrain_iterations),
             (model, config.total_iterations))
@@ -142,7 +145,8 @@ def _decay_iterations(config: Config) -> int:
 
 def _validation(config: Config, model: MetaLearner) -> Evaluator:
   num_tasks = config.training.num_validation_tasks
-  return Evaluator(model, experiment.evaluation_generator(config, 'val', num_tasks),
+  return Evaluator(experiment.build_validated(config, model),
+                   experiment.evaluation_generator(config, 'val', num_tasks),
                    num_tasks, config.validation_num_updates)
 
 
