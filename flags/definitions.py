@@ -59,11 +59,22 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',
         'baseline': 'oracle: a net that is given amplitude and phase (sinusoid only). '
-                    'None: no baseline.',
+                    'averaged: the mean of the parameters of nets that each learned one '
+                    'sinusoid. fine_tuning, nearest_neighbour: a classifier of all '
+                    'training classes (images only), whose last layer is replaced and '
+                    'fine-tuned, or in whose features the nearest support image is '
+                    'found. None: no baseline.',
+        'num_averaged_nets': 'With --baseline=averaged: how many nets, 1 or more.',
+        'averaged_regulariser':
+            f'With --baseline=averaged, of its nets: {", ".join(config.REGULARISERS)}. '
+            'mean: towards the mean of the nets before it.',
+        'regulariser_weight': 'Weight of the regulariser, above 0; 0 without one.',
         'pretrain_iterations': 'Iterations of ordinary training on all tasks, before '
                                'meta-training, 0 or more.',
         'metatrain_iterations': 'Iterations of meta-training, 0 or more.',
-        'meta_batch_size': 'Tasks per meta-update, 1 or more.',
+        'meta_batch_size': 'Tasks per meta-update, 1 or more; with --baseline=averaged '
+                           'points of each net, with fine_tuning and nearest_neighbour '
+                           'images per update.',
         'meta_lr': 'Step size of the meta-update (beta), above 0.',
         'meta_lr_schedule': 'constant, or linear: falling to 0 over the iterations of '
                             'meta-training.',
@@ -97,6 +108,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'train_update_lr':
             'With --train=False: the --update_lr that the checkpoint was trained with, '
             'where another is tested; -1: the same.',
+        'tune_update_lr':
+            'Test with the step size of the inner update that does best on '
+            '--num_validation_tasks validation tasks, and say which.',
     }),
     'run': ('Run', {
         'train': 'True: train, then test. False: only test.',
@@ -130,6 +144,10 @@ _DEFAULTS_IN_WORDS = {
     'logdir': 'logs/DATASOURCE',
     'legacy_checkpoint': 'none',
     'pretrained': 'none',
+    'regulariser_weight': '0; with l2 '
+                          f'{config.REGULARISER_WEIGHTS["l2"]}, with mean '
+                          f'{config.REGULARISER_WEIGHTS["mean"]}',
+    'tune_update_lr': 'False; with --baseline=fine_tuning True',
 }
 
 # {type in the configuration: (parser, what it accepts, placeholder in the help)}.

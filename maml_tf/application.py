@@ -14,6 +14,7 @@ from maml_tf import devices, experiment
 from maml_tf.config import Config, ConfigError
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
+from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.legacy import checkpoint as legacy_checkpoint
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.reports.fitted_curves import save_fitted_curves
@@ -94,6 +95,7 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   """
   checkpoint, iteration = load_for_test(config, model, folder)
   evaluation = config.evaluation
+  tuning = tune(config, model) if evaluation.tune_update_lr else None
   split = config.split if config.is_classification else 'test'
   generator = experiment.evaluation_generator(config, split, evaluation.num_test_tasks)
   evaluator = Evaluator(model, generator, evaluation.num_test_tasks,
@@ -105,9 +107,23 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
       config=config, results=results, checkpoint=checkpoint,
       iteration=iteration,
       fingerprint=generator.fingerprint(evaluation.num_test_tasks),
-      seconds=time.monotonic() - started)
+      seconds=time.monotonic() - started, tuning=tuning)
   _report(test_run, model, generator, folder)
   return test_run
+
+
+def tune(config: Config, model: MetaLearner) -> Tuning:
+  """Chooses the model's step size on validation tasks, and says which.
+
+  These are of the validation classes, and are used for nothing else: neither for
+  choosing checkpoints nor for testing.
+  """
+  num_tasks = config.training.num_validation_tasks
+  generator = experiment.evaluation_generator(config, 'val', num_tasks,
+                                              experiment.TUNING_SEED)
+  tuning = tune_step_size(model, generator, num_tasks, config.evaluation.test_num_updates)
+  print(tuning.describe(percent=config.is_classification), flush=True)
+  return tuning
 
 
 def load_for_test(config: Config, model: MetaLearner, folder: str

@@ -18,7 +18,12 @@ from maml_tf.meta_learners import METHODS
 DATASOURCES = ('sinusoid', 'omniglot', 'miniimagenet')
 NORMS = ('batch_norm', 'layer_norm', 'None')
 DTYPES = ('float32', 'float64')
-BASELINES = ('None', 'oracle')
+BASELINES = ('None', 'oracle', 'averaged', 'fine_tuning', 'nearest_neighbour')
+# Those of images: one classifier of all training classes, used in two ways.
+CLASSIFIER_BASELINES = ('fine_tuning', 'nearest_neighbour')
+REGULARISERS = ('None', 'l2', 'mean')
+# As large as the nets' own errors allow, see `maml_tf/baselines/averaged_nets.py`.
+REGULARISER_WEIGHTS = {'None': 0.0, 'l2': 0.001, 'mean': 0.001}
 CHECKPOINTS = ('latest', 'best')
 INNER_OPTIMIZERS = ('sgd', 'adam')
 SCHEDULES = ('constant', 'linear')
@@ -36,6 +41,11 @@ SPLIT_CLASSES = {
     'miniimagenet': {'train': 64, 'val': 16, 'test': 20},
 }
 EXAMPLES_PER_CLASS = {'omniglot': 20, 'miniimagenet': 600}
+
+
+# The papers do not give these: iterations, and points or images in each of them.
+AVERAGED_ITERATIONS, AVERAGED_POINTS, AVERAGED_META_LR = 10000, 10, 0.002
+CLASSIFIER_ITERATIONS, CLASSIFIER_BATCH = 30000, 64
 
 
 class ConfigError(ValueError):
@@ -83,7 +93,10 @@ class InnerLoopConfig:
 class TrainingConfig:
   """The outer loop."""
   method: str                    # maml, reptile, anil, context_vector
-  baseline: str                  # None, oracle
+  baseline: str                  # see BASELINES
+  num_averaged_nets: int         # of the baseline 'averaged'
+  averaged_regulariser: str      # of its nets: None, l2, mean
+  regulariser_weight: float
   pretrain_iterations: int
   metatrain_iterations: int
   meta_batch_size: int
@@ -109,6 +122,7 @@ class EvaluationConfig:
   test_inner_batch_size: int     # the same as inner_batch_size
   train_update_batch_size: int   # K of the trained checkpoint; -1: update_batch_size
   train_update_lr: float         # alpha of the trained checkpoint; -1: update_lr
+  tune_update_lr: bool           # alpha of the test is chosen on validation tasks
 
 
 @dataclass(frozen=True)
@@ -175,6 +189,11 @@ class Config:
     return self.task.datasource != 'sinusoid'
 
   @property
+  def uses_classifier(self) -> bool:
+    """Whether the net is a classifier of all training classes."""
+    return self.training.baseline in CLASSIFIER_BASELINES
+
+  @property
   def total_iterations(self) -> int:
     return self.training.pretrain_iterations + self.training.metatrain_iterations
 
@@ -215,7 +234,9 @@ class Config:
       name += 'maxpool'
     if self.inner_loop.stop_grad:
       name += 'stopgrad'
-    if training.baseline != 'None':
+    if self.uses_classifier:
+      name += 'classifier'   # one training for both ways to use it
+    elif training.baseline != 'None':
       name += training.baseline
     name += {'batch_norm': 'batchnorm', 'layer_norm': 'layernorm', 'None': 'nonorm'}[
         learner.norm]
@@ -227,6 +248,7 @@ class Config:
                    if self.evaluation.train_update_batch_size != -1
                    else self.task.update_batch_size, self.training.method)
     training, inner_loop = self.training, self.inner_loop
+    averaged = training.baseline == 'averaged'
     additions = [
         (training.method, training.method != 'maml'),
         (f'inner{inner_loop.inner_optimizer}',
@@ -236,6 +258,10 @@ class Config:
         (f'context{self.learner.context_size}',
          self.learner.context_size != usual['context_size']),
         ('noconv', self.is_classification and not self.learner.conv),
+        (f'nets{training.num_averaged_nets}',
+         averaged and training.num_averaged_nets != usual['num_averaged_nets']),
+        (f'{training.averaged_regulariser}{training.regulariser_weight}',
+         averaged and training.averaged_regulariser != 'None'),
         (f'pretrain{training.pretrain_iterations}', training.pretrain_iterations > 0),
         (f'query{self.task.train_query_size}',
          self.task.train_query_size != usual['train_query_size']),
@@ -256,7 +282,9 @@ class Config:
 _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
-    'test_inner_batch_size': 0, 'context_size': 0, 'pretrained': None}
+    'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
+    'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
+    'pretrained': None}
 
 SECTIONS = {
     'task': TaskConfig,
@@ -307,14 +335,15 @@ def preset(datasource: str, num_classes: Optional[int] = None,
       norm='batch_norm', num_filters=64, conv=True, max_pool=False, dtype='float32',
       mixed_precision=False, context_size=0, update_lr=0.4, num_updates=1, stop_grad=False,
       inner_optimizer='sgd', inner_batch_size=0, method=method, meta_lr_schedule='constant',
-      baseline='None', pretrain_iterations=0, metatrain_iterations=60000,
+      baseline='None', num_averaged_nets=500, averaged_regulariser='None',
+      regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
       meta_batch_size=32, meta_lr=0.001, meta_optimizer='adam',
       meta_gradient_clip=0.0, tasks_at_once=0,
       recompute_inner_steps=False, xla='auto',
       validation_interval=500, num_validation_tasks=200,
       test_set=False, test_iter=-1, test_checkpoint='latest', num_test_tasks=600,
       test_num_updates=10, test_inner_batch_size=0, train_update_batch_size=-1,
-      train_update_lr=-1.0, train=True, resume=True, log=True,
+      train_update_lr=-1.0, tune_update_lr=False, train=True, resume=True, log=True,
       logdir=f'logs/{datasource}', legacy_checkpoint=None, pretrained=None)
   if datasource == 'sinusoid':
     values.update(update_batch_size=5, norm='None', conv=False, update_lr=0.001,
@@ -402,12 +431,30 @@ def resolve(given: Mapping[str, Any]) -> Config:
     values.update({name: trained[name] for name in ('train_query_size', 'meta_batch_size')})
   if given.get('conv') is False and 'max_pool' not in given:
     values['max_pool'] = False   # a net without convolutions has nothing to pool
-  if given.get('baseline') == 'oracle':
-    # It sees the task and needs no adaptation: all of its training is pre-training.
-    values.update(pretrain_iterations=values['metatrain_iterations'],
-                  metatrain_iterations=0)
+  values.update(_of_baseline(given.get('baseline'), values, given))
   values.update(given)
   return from_values(values)
+
+
+def _of_baseline(baseline: Optional[str], values: Mapping[str, Any],
+                 given: Mapping[str, Any]) -> Dict[str, Any]:
+  """What a baseline has in place of the preset's `values`.
+
+  None of them adapts in training: all of it is pre-training.
+  """
+  if baseline == 'oracle':   # it sees the task
+    return dict(pretrain_iterations=values['metatrain_iterations'], metatrain_iterations=0)
+  if baseline == 'averaged':
+    weight = REGULARISER_WEIGHTS.get(given.get('averaged_regulariser', 'None'), 0.0)
+    return dict(pretrain_iterations=AVERAGED_ITERATIONS, metatrain_iterations=0,
+                meta_batch_size=AVERAGED_POINTS, meta_lr=AVERAGED_META_LR,
+                regulariser_weight=weight)
+  if baseline in CLASSIFIER_BASELINES:
+    own = (dict(tune_update_lr=True) if baseline == 'fine_tuning'
+           else dict(test_num_updates=1))
+    return dict(pretrain_iterations=CLASSIFIER_ITERATIONS, metatrain_iterations=0,
+                meta_batch_size=CLASSIFIER_BATCH, meta_gradient_clip=0.0, **own)
+  return {}
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
@@ -481,14 +528,14 @@ _AT_LEAST = {
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
-    'num_test_tasks': 2, 'test_num_updates': 1,
+    'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1,
 }
 _LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
 _CHOICES = {
     'datasource': DATASOURCES, 'norm': NORMS, 'dtype': DTYPES, 'baseline': BASELINES,
     'method': METHODS, 'inner_optimizer': INNER_OPTIMIZERS, 'meta_lr_schedule': SCHEDULES,
     'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
-    'xla': XLA_CHOICES,
+    'xla': XLA_CHOICES, 'averaged_regulariser': REGULARISERS,
 }
 
 
@@ -509,6 +556,10 @@ def _check_values(config: Config) -> None:
   if not (math.isfinite(clip) and clip >= 0):
     raise ConfigError(f'--meta_gradient_clip={clip} is not allowed: it must be a finite '
                       'number above 0, or 0 for no clipping.')
+  weight = values['regulariser_weight']
+  if not (math.isfinite(weight) and weight >= 0):
+    raise ConfigError(f'--regulariser_weight={weight} is not allowed: it must be a finite '
+                      'number above 0, or 0 for none.')
   if values['test_iter'] != -1 and not 0 <= values['test_iter'] <= _LARGEST:
     raise ConfigError(f'--test_iter={values["test_iter"]} is not allowed: it must be an '
                       'iteration (0 or more), or -1 for the checkpoint that '
@@ -547,6 +598,7 @@ def _check_combinations(config: Config) -> None:
   else:
     _check_sinusoid(config)
   _check_method(config)
+  _check_baseline(config)
   evaluation = config.evaluation
   if config.run.train and evaluation.train_update_batch_size not in (
       -1, config.task.update_batch_size):
@@ -638,12 +690,39 @@ def _check_reptile(config: Config) -> None:
                       'leave it out.')
 
 
-def _check_sinusoid(config: Config) -> None:
-  learner, training = config.learner, config.training
-  if training.baseline == 'oracle' and training.metatrain_iterations > 0:
+def _check_baseline(config: Config) -> None:
+  training = config.training
+  baseline = training.baseline
+  if baseline != 'None' and training.metatrain_iterations > 0:
     raise ConfigError(f'--metatrain_iterations={training.metatrain_iterations} does not '
-                      'fit --baseline=oracle, which is trained without adaptation: leave '
-                      'it out, and give --pretrain_iterations.')
+                      f'fit --baseline={baseline}, which is trained without adaptation: '
+                      'leave it out, and give --pretrain_iterations.')
+  if baseline not in ('None', 'oracle') and config.run.legacy_checkpoint is not None:
+    raise ConfigError(f'--legacy_checkpoint does not fit --baseline={baseline}, which the '
+                      'TF1 code does not have: leave one of them out.')
+  if training.averaged_regulariser != 'None' and baseline != 'averaged':
+    raise ConfigError(f'--averaged_regulariser={training.averaged_regulariser} does not fit '
+                      f'--baseline={baseline}: it is allowed with --baseline=averaged '
+                      'alone.')
+  if (training.averaged_regulariser == 'None') != (training.regulariser_weight == 0):
+    raise ConfigError(f'--regulariser_weight={training.regulariser_weight} does not fit '
+                      f'--averaged_regulariser={training.averaged_regulariser}: l2 and mean '
+                      'need a weight above 0, and None has none.')
+  if baseline == 'nearest_neighbour' and config.evaluation.test_num_updates != 1:
+    raise ConfigError(f'--test_num_updates={config.evaluation.test_num_updates} does not fit '
+                      '--baseline=nearest_neighbour, which stores the support set once '
+                      'and has no further updates: leave it out.')
+  if baseline == 'nearest_neighbour' and config.evaluation.tune_update_lr:
+    raise ConfigError('--tune_update_lr=True does not fit --baseline=nearest_neighbour, '
+                      'which has no step size: leave it out.')
+
+
+def _check_sinusoid(config: Config) -> None:
+  learner = config.learner
+  if config.uses_classifier:
+    raise ConfigError(f'--baseline={config.training.baseline} does not fit '
+                      '--datasource=sinusoid, which has no classes: it is allowed with '
+                      'images alone.')
   for name in ('conv', 'max_pool'):
     if getattr(learner, name):
       raise ConfigError(f'--{name}=True does not fit --datasource=sinusoid, whose net has '
@@ -656,6 +735,10 @@ def _check_images(config: Config) -> None:
     raise ConfigError(f'--baseline=oracle does not fit --datasource={task.datasource}: '
                       'only a sinusoid has an amplitude and a phase to give away, so it '
                       'is allowed with --datasource=sinusoid alone.')
+  if training.baseline == 'averaged':
+    raise ConfigError(f'--baseline=averaged does not fit --datasource={task.datasource}: '
+                      'its nets each learn one sinusoid, so it is allowed with '
+                      '--datasource=sinusoid alone.')
   if learner.max_pool and not learner.conv:
     raise ConfigError('--max_pool=True does not fit --conv=False: a net without '
                       'convolutions has nothing to pool, so leave one of them out.')

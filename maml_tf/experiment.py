@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import Tuple
+from typing import Optional, Tuple, Union
 
 import tensorflow as tf
 
+from maml_tf.baselines.averaged_nets import AveragedNets
+from maml_tf.baselines.classifier import ClassifierTraining
+from maml_tf.baselines.fine_tuning import FineTuning
+from maml_tf.baselines.nearest_neighbour import NearestNeighbour
 from maml_tf.baselines.pretraining import Pretraining
+from maml_tf.batch_generator import BatchGenerator
 from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
 from maml_tf.learners import Convolutional, FullyConnected, Learner, WithContext
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import meta_learner_class
 from maml_tf.objectives import MeanSquaredError, Objective, ScaledCrossEntropy
-from maml_tf.sources.image_set import ImageSplit, load_split
+from maml_tf.sources.image_set import ImageSplit, load_split, read_manifest
 from maml_tf.sources.images import ImageSource
+from maml_tf.sources.labelled_images import LabelledImages, num_labels
+from maml_tf.sources.single_sinusoids import SingleSinusoids
 from maml_tf.sources.sinusoid import SinusoidSource
 from maml_tf.sources.source import EpisodeSource
 
 IMAGE_SHAPES = {'omniglot': (28, 28, 1), 'miniimagenet': (84, 84, 3)}
 SINUSOID_HIDDEN = (40, 40)
 IMAGE_HIDDEN = (256, 128, 64, 64)
+# Images of a batch that a classifier baseline is tested on, which bounds its memory.
+CLASSIFIED_AT_ONCE = 250
 
 # Validation and test episodes do not follow the run's seed: they are the same for
 # every run and every checkpoint, so that their scores can be compared.
 EVALUATION_SEED = 0
+# The step size is tuned on validation tasks that are not those either.
+TUNING_SEED = 1
 
 
 def build_learner(config: Config) -> Learner:
@@ -48,11 +59,16 @@ def _build_net(config: Config, input_shape: Tuple[int, ...]) -> Learner:
   if not config.is_classification:
     return FullyConnected(*input_shape, SINUSOID_HIDDEN, 1, learner.norm,
                           learner.mixed_precision)
+  outputs = config.task.num_classes
+  if config.uses_classifier:
+    training_classes = read_manifest(config.data_dir, config.task.datasource)[
+        'splits']['train']['classes']
+    outputs = num_labels(len(training_classes), _has_rotations(config))
   if not learner.conv:
-    return FullyConnected(*input_shape, IMAGE_HIDDEN, config.task.num_classes, learner.norm,
+    return FullyConnected(*input_shape, IMAGE_HIDDEN, outputs, learner.norm,
                           learner.mixed_precision)
   return Convolutional(
-      input_shape, learner.num_filters, config.task.num_classes, learner.norm,
+      input_shape, learner.num_filters, outputs, learner.norm,
       learner.max_pool, spatial_mean=config.task.datasource == 'omniglot',
       compiled_by_xla=use_xla(config), mixed_precision=learner.mixed_precision)
 
@@ -64,8 +80,10 @@ def build_objective(config: Config) -> Objective:
 
 
 def build_model(config: Config) -> MetaLearner:
-  """The meta-learner of the configuration with new parameters, not compiled."""
+  """What is tested, with new parameters, not compiled: a meta-learner, or a baseline."""
   _check_grouping(config)
+  if config.uses_classifier:
+    return _build_classifier_baseline(config, config.training.baseline)
   method = meta_learner_class(config.training.method)
   return method(
       build_learner(config), build_objective(config), step_size=config.inner_loop.update_lr,
@@ -76,38 +94,78 @@ def build_model(config: Config) -> MetaLearner:
 
 
 def build_pretraining(config: Config, model: MetaLearner) -> MetaLearner:
-  """The pre-training phase, over the same parameters as `model`."""
-  return Pretraining(
-      model.learner, model.objective, step_size=config.inner_loop.update_lr,
-      num_updates=config.inner_loop.num_updates, parameters=model.meta_parameters,
-      tasks_at_once=config.training.tasks_at_once)
+  """The pre-training phase, which trains the parameters of `model`."""
+  training = config.training
+  common = dict(step_size=config.inner_loop.update_lr,
+                num_updates=config.inner_loop.num_updates)
+  if training.baseline == 'averaged':
+    return AveragedNets(
+        model.learner, model.objective, num_nets=training.num_averaged_nets,
+        regulariser=training.averaged_regulariser, weight=training.regulariser_weight,
+        averaged=model.meta_parameters, seed=config.task.seed,
+        dtype=config.learner.dtype, gradient_clip=training.meta_gradient_clip, **common)
+  if config.uses_classifier:
+    # Divided by the images of a mini-batch, the sum is their mean.
+    return ClassifierTraining(
+        model.learner, ScaledCrossEntropy(training.meta_batch_size),
+        parameters=model.meta_parameters, gradient_clip=training.meta_gradient_clip,
+        **common)
+  return Pretraining(model.learner, model.objective, parameters=model.meta_parameters,
+                     tasks_at_once=training.tasks_at_once, **common)
 
 
-def training_generator(config: Config) -> DataGenerator:
-  """The training episodes of the run."""
+def build_validated(config: Config, model: MetaLearner) -> MetaLearner:
+  """What is scored on validation tasks in training: `model`, but for classifiers.
+
+  Both of their baselines choose the checkpoint by the nearest neighbour, which has no
+  step size, so that they share one training.
+  """
+  if config.training.baseline != 'fine_tuning':
+    return model
+  return _build_classifier_baseline(config, 'nearest_neighbour', model)
+
+
+def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
+  """The training episodes of the run, or its batches where nothing is adapted."""
+  training = config.training
+  if training.baseline == 'averaged':
+    source = SingleSinusoids(training.num_averaged_nets, training.meta_batch_size,
+                             config.learner.dtype)
+    return BatchGenerator(source, config.task.seed)
+  if config.uses_classifier:
+    images = load_split(config.data_dir, config.task.datasource, 'train')
+    source = LabelledImages(images, training.meta_batch_size, _has_rotations(config),
+                            config.learner.dtype)
+    return BatchGenerator(source, config.task.seed)
   source = _build_source(config, 'train', config.task.train_query_size)
-  return DataGenerator(source, config.training.meta_batch_size, config.task.seed, 'train')
+  return DataGenerator(source, training.meta_batch_size, config.task.seed, 'train')
 
 
-def evaluation_generator(config: Config, split: str, num_tasks: int) -> DataGenerator:
+def evaluation_generator(config: Config, split: str, num_tasks: int,
+                         seed: int = EVALUATION_SEED) -> DataGenerator:
   """Validation or test episodes, in batches that divide `num_tasks`.
 
   Args:
     config: the configuration.
     split: 'val' or 'test'.
     num_tasks: how many episodes will be used.
+    seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
   """
   source = _build_source(config, split, config.task.test_query_size)
   largest = 25 if build_learner(config).prefers_all_tasks_at_once else 5
+  if config.uses_classifier:   # all tasks of a batch at once, beside its reference images
+    images = config.task.num_classes * (config.task.update_batch_size
+                                        + config.task.test_query_size)
+    largest = min(25, max(1, CLASSIFIED_AT_ONCE // images))
   batch = max(size for size in range(1, largest + 1) if num_tasks % size == 0)
-  return DataGenerator(source, batch, EVALUATION_SEED, split)
+  return DataGenerator(source, batch, seed, split)
 
 
 def build_image_source(config: Config, images: ImageSplit, query_size: int) -> ImageSource:
   """Tasks of `images`, with the configuration's ways, shots and precision."""
   task = config.task
   return ImageSource(images, task.num_classes, task.update_batch_size, query_size,
-                     rotations=task.datasource == 'omniglot', dtype=config.learner.dtype)
+                     rotations=_has_rotations(config), dtype=config.learner.dtype)
 
 
 def use_xla(config: Config) -> bool:
@@ -115,6 +173,27 @@ def use_xla(config: Config) -> bool:
   if config.training.xla == 'auto':
     return bool(tf.config.list_physical_devices('GPU'))
   return config.training.xla == 'on'
+
+
+def _build_classifier_baseline(config: Config, baseline: str,
+                               trained: Optional[MetaLearner] = None) -> MetaLearner:
+  """Args: trained: the model whose parameters it has; None: new ones."""
+  reference = None
+  if config.learner.norm == 'batch_norm':
+    reference = training_generator(config).batch(0).support_inputs[0]
+  common = dict(
+      reference=reference, step_size=config.inner_loop.update_lr,
+      num_updates=config.inner_loop.num_updates, seed=config.task.seed,
+      dtype=config.learner.dtype,
+      parameters=None if trained is None else trained.meta_parameters)
+  learner, objective = build_learner(config), build_objective(config)
+  if baseline == 'nearest_neighbour':
+    return NearestNeighbour(learner, objective, **common)
+  return FineTuning(learner, objective, num_classes=config.task.num_classes, **common)
+
+
+def _has_rotations(config: Config) -> bool:
+  return config.task.datasource == 'omniglot'
 
 
 def _build_source(config: Config, split: str, query_size: int) -> EpisodeSource:
@@ -128,6 +207,8 @@ def _build_source(config: Config, split: str, query_size: int) -> EpisodeSource:
 
 
 def _check_grouping(config: Config) -> None:
+  if config.training.baseline == 'averaged' or config.uses_classifier:
+    return   # a batch is no group of tasks there
   tasks, group = config.training.meta_batch_size, config.training.tasks_at_once
   if 0 < group < tasks and tasks % group:
     raise ConfigError(f'--tasks_at_once={group} does not divide '

@@ -133,6 +133,15 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """What the configuration says of the arguments that a method has beyond these."""
     return {}
 
+  @property
+  def step_size(self) -> float:
+    """Of the inner loop, alpha. What was traced with another one keeps that one."""
+    return self._step_size
+
+  @step_size.setter
+  def step_size(self, value: float) -> None:
+    self._step_size = value
+
   @abc.abstractmethod
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:

@@ -75,6 +75,9 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
       config = row_config(row_named(report.FIGURE_ROWS[shots][method], tuple(rows)))
       model = experiment.build_model(config)
       model.meta_parameters.assign(weights.read(path, model.learner, config.learner.dtype))
+      tuning = records.read_file(path[:-len('.npz')] + '.json').fields.get('tuning')
+      if tuning is not None:
+        model.step_size = tuning['step_size']
       panels[f'{method}, {shots}-shot'] = (
           model, experiment.evaluation_generator(config, 'test', 2))
   return figure_2_png(panels, max(len(methods) for methods in weight_files.values()))

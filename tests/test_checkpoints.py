@@ -230,7 +230,8 @@ MAY_CHANGE = {
     'recompute_inner_steps': True,
     'validation_interval': 3, 'num_validation_tasks': 9, 'test_query_size': 3,
     'test_set': True, 'test_checkpoint': 'best', 'num_test_tasks': 99,
-    'test_num_updates': 4, 'log': False}   # and 'test_inner_batch_size', for Reptile
+    'test_num_updates': 4, 'tune_update_lr': True,
+    'log': False}   # and 'test_inner_batch_size', for Reptile
 
 
 @pytest.mark.parametrize('name', MAY_CHANGE)
@@ -247,6 +248,17 @@ def test_another_length_is_another_run_where_the_step_size_depends_on_it(small_c
   checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
   with pytest.raises(ConfigError, match='training.metatrain_iterations 50 -> 60'):
     checkpoints.prepare_folder(small_config(metatrain_iterations=60, **values))
+
+
+def test_another_use_of_the_same_classifier_is_the_same_run(small_config):
+  given = dict(baseline='fine_tuning', meta_lr=0.01)
+  folder = checkpoints.prepare_folder(small_config('omniglot', **given))
+  other = small_config('omniglot', **{**given, 'baseline': 'nearest_neighbour',
+                                      'test_num_updates': 1})
+  assert checkpoints.prepare_folder(other) == folder
+  assert checkpoints.stored_config(folder) == other
+  with pytest.raises(ConfigError, match='xla auto -> on'):
+    checkpoints.prepare_folder(changed(other, xla='on'))
 
 
 def test_all_that_may_change_is_a_field_of_the_configuration(small_config):

@@ -68,7 +68,9 @@ PRESETS_OF_METHODS = {
 }
 # The same for every data source: the TF1 code's defaults and its test protocol.
 COMMON = {
-    'stop_grad': False, 'baseline': 'None', 'pretrain_iterations': 0, 'meta_optimizer': 'adam',
+    'stop_grad': False, 'baseline': 'None', 'num_averaged_nets': 500,
+    'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
+    'pretrain_iterations': 0, 'meta_optimizer': 'adam',
     'dtype': 'float32', 'mixed_precision': False, 'recompute_inner_steps': False,
     'test_set': False, 'test_iter': -1, 'num_test_tasks': 600, 'test_num_updates': 10,
     'train_update_batch_size': -1, 'train_update_lr': -1.0, 'method': 'maml',
@@ -144,7 +146,8 @@ _ALWAYS_VALID = {
     'norm': st.sampled_from(config.NORMS), 'num_filters': _COUNTS,
     'dtype': st.sampled_from(config.DTYPES), 'mixed_precision': st.booleans(),
     'update_lr': _POSITIVE,
-    'num_updates': _COUNTS, 'stop_grad': st.booleans(),
+    'num_updates': _COUNTS, 'stop_grad': st.booleans(), 'num_averaged_nets': _COUNTS,
+    'tune_update_lr': st.booleans(),
     'pretrain_iterations': st.integers(0, 10**6),
     'metatrain_iterations': st.integers(0, 10**6), 'meta_batch_size': _COUNTS,
     'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(config.META_OPTIMIZERS),
@@ -168,10 +171,11 @@ def given_values(draw):
   optional = dict(_ALWAYS_VALID)
   required = {'datasource': st.just(datasource)}
   if datasource == 'sinusoid':
-    optional.update(baseline=st.sampled_from(config.BASELINES), conv=st.just(False),
-                    max_pool=st.just(False))
+    optional.update(baseline=st.sampled_from(['None', 'oracle', 'averaged']),
+                    conv=st.just(False), max_pool=st.just(False))
   else:
-    optional.update(conv=st.booleans())
+    optional.update(baseline=st.sampled_from(['None', *config.CLASSIFIER_BASELINES]),
+                    conv=st.booleans())
   method = draw(st.sampled_from(config.METHODS))
   if method != 'maml':
     required.update(method=st.just(method))
@@ -201,8 +205,18 @@ def given_values(draw):
     given.pop('pretrained', None)
   if 'legacy_checkpoint' in given:
     given.pop('pretrained', None)
-  if given.get('baseline') == 'oracle':
+  baseline = given.get('baseline', 'None')
+  if baseline != 'None':
     given.pop('metatrain_iterations', None)   # all of its training is pre-training
+  if baseline not in ('None', 'oracle'):
+    given.pop('legacy_checkpoint', None)   # the TF1 code does not have them
+  if baseline == 'averaged':
+    given['averaged_regulariser'] = draw(st.sampled_from(config.REGULARISERS))
+    if given['averaged_regulariser'] != 'None' and draw(st.booleans()):
+      given['regulariser_weight'] = draw(_POSITIVE)
+  if baseline == 'nearest_neighbour':   # nothing to tune, one "update"
+    given.pop('tune_update_lr', None)
+    given.pop('test_num_updates', None)
   return given
 
 
@@ -228,6 +242,9 @@ def test_a_file_of_an_earlier_version_is_read():
   sections = resolved.to_dict()
   del sections['learner']['mixed_precision'], sections['training']['recompute_inner_steps']
   del sections['run']['pretrained']
+  for name in ('num_averaged_nets', 'averaged_regulariser', 'regulariser_weight'):
+    del sections['training'][name]
+  del sections['evaluation']['tune_update_lr']
   assert config.Config.from_dict(sections) == resolved
 
 
@@ -236,6 +253,42 @@ def test_differences_names_section_and_both_values():
   other = config.resolve({'meta_lr': 0.1, 'seed': 3})
   assert config.differences(one, other, ignore=['seed']) == {
       'training.meta_lr': (0.001, 0.1)}
+
+
+@pytest.mark.parametrize('given, expected', [
+    (dict(baseline='oracle'), dict(pretrain_iterations=15000, metatrain_iterations=0)),
+    (dict(baseline='averaged'), dict(
+        pretrain_iterations=10000, metatrain_iterations=0, meta_batch_size=10, meta_lr=0.002,
+        regulariser_weight=0.0)),
+    (dict(baseline='averaged', averaged_regulariser='l2'), dict(regulariser_weight=0.001)),
+    (dict(baseline='averaged', averaged_regulariser='mean'), dict(regulariser_weight=0.001)),
+    (dict(baseline='fine_tuning', datasource='miniimagenet'), dict(
+        pretrain_iterations=30000, metatrain_iterations=0, meta_batch_size=64,
+        tune_update_lr=True, test_num_updates=10)),
+    (dict(baseline='nearest_neighbour', datasource='omniglot'), dict(
+        pretrain_iterations=30000, metatrain_iterations=0, meta_batch_size=64,
+        tune_update_lr=False, test_num_updates=1)),
+])
+def test_presets_of_the_baselines(given, expected):
+  resolved = flat(config.resolve(given))
+  assert {name: resolved[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize('given', [
+    dict(num_averaged_nets=7), dict(averaged_regulariser='l2'),
+    dict(averaged_regulariser='mean'),
+    dict(averaged_regulariser='l2', regulariser_weight=0.5), dict(meta_batch_size=3)])
+def test_averaged_nets_that_differ_have_folders_of_their_own(given):
+  usual = config.resolve(dict(baseline='averaged')).experiment_name
+  assert config.resolve(dict(baseline='averaged', **given)).experiment_name != usual
+
+
+def test_the_folder_does_not_depend_on_how_the_classifier_is_used():
+  images = dict(datasource='miniimagenet')
+  names = {config.resolve(dict(baseline=baseline, **images)).experiment_name
+           for baseline in config.CLASSIFIER_BASELINES}
+  assert len(names) == 1
+  assert config.resolve(images).experiment_name not in names
 
 
 def test_net_without_convolutions_pools_only_on_request():
@@ -304,6 +357,12 @@ WRONG = [
     ({'meta_lr_schedule': 'cosine'}, 'meta_lr_schedule=cosine'),
     ({'context_size': -1}, 'context_size=-1'),
     ({'inner_batch_size': -1, 'method': 'reptile'}, 'inner_batch_size=-1'),
+    ({'num_averaged_nets': 0}, 'num_averaged_nets=0'),
+    ({'baseline': 'averaged', 'averaged_regulariser': 'l1'}, 'averaged_regulariser=l1'),
+    ({'baseline': 'averaged', 'averaged_regulariser': 'l2', 'regulariser_weight': -1},
+     'regulariser_weight=-1'),
+    ({'baseline': 'averaged', 'averaged_regulariser': 'l2', 'regulariser_weight': math.nan},
+     'regulariser_weight=nan'),
     # wrong types
     ({'num_classes': '5'}, "num_classes='5'"),
     ({'update_batch_size': '5', 'datasource': 'miniimagenet'}, "update_batch_size='5'"),
@@ -329,6 +388,23 @@ WRONG = [
     ({'datasource': 'omniglot', 'update_batch_size': 11}, 'update_batch_size=11'),
     ({'datasource': 'omniglot', 'train_query_size': 20}, 'train_query_size=20'),
     ({'datasource': 'miniimagenet', 'test_query_size': 600}, 'test_query_size=600'),
+    ({'averaged_regulariser': 'l2'}, 'averaged_regulariser=l2'),
+    ({'regulariser_weight': 0.5}, 'regulariser_weight=0.5'),
+    ({'baseline': 'averaged', 'averaged_regulariser': 'l2', 'regulariser_weight': 0},
+     'regulariser_weight=0'),
+    ({'baseline': 'averaged', 'metatrain_iterations': 5}, 'metatrain_iterations=5'),
+    ({'baseline': 'averaged', 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
+    ({'baseline': 'averaged', 'datasource': 'omniglot'}, 'datasource=omniglot'),
+    ({'baseline': 'fine_tuning'}, 'datasource=sinusoid'),
+    ({'baseline': 'nearest_neighbour'}, 'datasource=sinusoid'),
+    ({'datasource': 'omniglot', 'baseline': 'fine_tuning', 'metatrain_iterations': 5},
+     'metatrain_iterations=5'),
+    ({'datasource': 'omniglot', 'baseline': 'fine_tuning', 'legacy_checkpoint': 'x'},
+     'legacy_checkpoint'),
+    ({'datasource': 'omniglot', 'baseline': 'nearest_neighbour', 'test_num_updates': 2},
+     'test_num_updates=2'),
+    ({'datasource': 'omniglot', 'baseline': 'nearest_neighbour', 'tune_update_lr': True},
+     'tune_update_lr=True'),
     ({'test_iter': 1000}, 'test_iter=1000'),
     ({'test_iter': 1000, 'train': False, 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
     ({'test_iter': 1000, 'train': False, 'pretrained': 'x'}, '--pretrained'),

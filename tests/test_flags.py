@@ -120,6 +120,10 @@ GIVEN = {
     '--meta_lr_schedule=constant': ('meta_lr_schedule', 'constant'),
     '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
     '--baseline=': ('baseline', 'None'),
+    '--num_averaged_nets=20': ('num_averaged_nets', 20),
+    '--averaged_regulariser=None': ('averaged_regulariser', 'None'),
+    '--regulariser_weight=0': ('regulariser_weight', 0.0),
+    '--tune_update_lr': ('tune_update_lr', True),
     '--pretrain_iterations=100': ('pretrain_iterations', 100),
     '--metatrain_iterations=0': ('metatrain_iterations', 0),
     '--meta_batch_size=9': ('meta_batch_size', 9),
@@ -247,6 +251,16 @@ _SINUSOID = {
 _MAML = {'baseline': 'None', 'pretrain_iterations': 0, 'metatrain_iterations': 70000}
 _PRETRAINED = {'baseline': 'None', 'pretrain_iterations': 70000, 'metatrain_iterations': 0}
 _ORACLE = dict(_PRETRAINED, baseline='oracle')
+_TUNED = {'tune_update_lr': True}
+
+
+def _averaged(regulariser, weight):
+  return {**_TUNED, 'baseline': 'averaged', 'num_averaged_nets': 500,
+          'averaged_regulariser': regulariser, 'regulariser_weight': weight,
+          'pretrain_iterations': 10000, 'metatrain_iterations': 0, 'meta_batch_size': 10,
+          'meta_lr': 0.002}
+
+
 _IMAGES = {
     'norm': 'batch_norm', 'metatrain_iterations': 60000, 'meta_lr': 0.001,
     'meta_optimizer': 'adam', 'test_set': True, 'test_checkpoint': 'best',
@@ -260,6 +274,19 @@ _20WAY = {'num_classes': 20, 'update_lr': 0.1, 'num_updates': 5, 'meta_batch_siz
 _MINIIMAGENET = dict(
     _IMAGES, datasource='miniimagenet', num_classes=5, conv=True, num_filters=32,
     max_pool=True, update_lr=0.01, num_updates=5, meta_gradient_clip=10.0)
+_CLASSIFIER = {
+    'datasource': 'miniimagenet', 'num_classes': 5, 'norm': 'batch_norm', 'conv': True,
+    'num_filters': 32, 'max_pool': True, 'pretrain_iterations': 30000,
+    'metatrain_iterations': 0, 'meta_batch_size': 64, 'meta_lr': 0.001,
+    'meta_optimizer': 'adam', 'meta_gradient_clip': 0.0, 'test_set': True,
+    'test_checkpoint': 'best', 'num_test_tasks': 600}
+
+
+def _classifier(baseline, number):
+  own = _TUNED if baseline == 'fine_tuning' else {}
+  return {**_CLASSIFIER, **own, 'baseline': baseline, 'update_batch_size': number,
+          'test_query_size': number,
+          'test_num_updates': 10 if baseline == 'fine_tuning' else 1}
 
 
 _ANIL = {'method': 'anil', 'meta_lr_schedule': 'constant'}
@@ -284,11 +311,17 @@ def _shots(number, train_query_size=None):
 EXPERIMENTS = {
     'sinusoid_5shot': ('0.67 / 0.38 / 0.35', {**_SINUSOID, **_MAML, **_shots(5)}),
     'sinusoid_5shot_pretrained': (
-        '2.41 / 2.23 / 2.19', {**_SINUSOID, **_PRETRAINED, **_shots(5)}),
+        '2.41 / 2.23 / 2.19', {**_SINUSOID, **_PRETRAINED, **_TUNED, **_shots(5)}),
+    'sinusoid_5shot_averaged': (
+        '4.19 / 3.85 / 3.69', {**_SINUSOID, **_averaged('None', 0.0), **_shots(5)}),
+    'sinusoid_5shot_averaged_l2': (
+        '7.18 / 5.69 / 5.60', {**_SINUSOID, **_averaged('l2', 0.001), **_shots(5)}),
+    'sinusoid_5shot_averaged_to_mean': (
+        '2.91 / 2.72 / 2.71', {**_SINUSOID, **_averaged('mean', 0.001), **_shots(5)}),
     'sinusoid_5shot_oracle': ('figure 3', {**_SINUSOID, **_ORACLE, **_shots(5)}),
     'sinusoid_10shot': ('figures 2 and 3', {**_SINUSOID, **_MAML, **_shots(10)}),
     'sinusoid_10shot_pretrained': (
-        'figures 2 and 3', {**_SINUSOID, **_PRETRAINED, **_shots(10)}),
+        'figures 2 and 3', {**_SINUSOID, **_PRETRAINED, **_TUNED, **_shots(10)}),
     'sinusoid_10shot_oracle': ('figure 3', {**_SINUSOID, **_ORACLE, **_shots(10)}),
     'omniglot_5way_1shot': ('98.7 +- 0.4', {**_OMNIGLOT, **_5WAY, **_shots(1)}),
     'omniglot_5way_5shot': ('99.9 +- 0.1', {**_OMNIGLOT, **_5WAY, **_shots(5)}),
@@ -332,6 +365,12 @@ EXPERIMENTS = {
         '94.9 +- 0.9', {**_OMNIGLOT, **_5WAY, **_shots(1), **_CONTEXT}),
     'omniglot_5way_5shot_context_vector': (
         '97.7 +- 0.3', {**_OMNIGLOT, **_5WAY, **_shots(5), **_CONTEXT}),
+    'miniimagenet_5way_1shot_fine_tuning': ('28.86 +- 0.54', _classifier('fine_tuning', 1)),
+    'miniimagenet_5way_5shot_fine_tuning': ('49.79 +- 0.79', _classifier('fine_tuning', 5)),
+    'miniimagenet_5way_1shot_nearest_neighbour': (
+        '41.08 +- 0.70', _classifier('nearest_neighbour', 1)),
+    'miniimagenet_5way_5shot_nearest_neighbour': (
+        '51.04 +- 0.65', _classifier('nearest_neighbour', 5)),
 }
 
 
@@ -361,9 +400,16 @@ def test_flagfile_documents_itself(name):
 
 
 def test_each_experiment_has_a_folder_of_its_own():
-  folders = {(parse(flagfile(name)).run.logdir, parse(flagfile(name)).experiment_name)
-             for name in EXPERIMENTS}
-  assert len(folders) == len(EXPERIMENTS)
+  """But for the two uses of one classifier."""
+  def folder(name):
+    resolved = parse(flagfile(name))
+    return resolved.run.logdir, resolved.experiment_name
+  sharing = {name: name.replace('nearest_neighbour', 'fine_tuning')
+             for name in EXPERIMENTS if 'nearest_neighbour' in name}
+  folders = {folder(name) for name in EXPERIMENTS}
+  assert len(folders) == len(EXPERIMENTS) - len(sharing)
+  for name, other in sharing.items():
+    assert folder(name) == folder(other)
 
 
 @pytest.mark.parametrize('path', FLAGFILES, ids=lambda path: path.stem)
@@ -461,7 +507,7 @@ MISTAKES = [
     (['--datasource='], '--datasource=', 'sinusoid, omniglot, miniimagenet'),
     (['--datasource=a\nb\u2028c'], '--datasource=a b c', 'sinusoid'),
     (['--norm=none'], '--norm=none', 'batch_norm, layer_norm, None'),
-    (['--baseline=nearest'], '--baseline=nearest', 'None, oracle'),
+    (['--baseline=nearest'], '--baseline=nearest', 'None, oracle, averaged'),
     (['--num_classes=1'], '--num_classes=1', 'between 2'),
     (['--update_lr=0'], '--update_lr=0.0', 'above 0'),
     (['--update_lr=nan'], '--update_lr=nan', 'finite'),

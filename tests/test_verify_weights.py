@@ -201,6 +201,8 @@ def test_committed_weights_have_their_recorded_results(row, seed):
   assert fields['weights']['parameters'] == sum(
       array.size for array in model.meta_parameters.arrays().values())
   model.meta_parameters.assign(weights.read(path, model.learner))
+  if fields.get('tuning') is not None:
+    model.step_size = fields['tuning']['step_size']
   first = fields['first_episodes']
   try:
     generator = experiment.evaluation_generator(config, 'test', first['count'])

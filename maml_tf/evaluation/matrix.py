@@ -68,6 +68,9 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   if not config.is_classification:
     raise ConfigError('--datasource=sinusoid has no query images to classify: the matrix '
                       'is of omniglot or miniimagenet.')
+  if config.uses_classifier:
+    raise ConfigError(f'--baseline={config.training.baseline} has fixed batch statistics: '
+                      'the matrix is of nets that use those of a task, so leave it out.')
   print(f'Device: {devices.set_up()}', flush=True)
   model = experiment.build_model(config)
   folder = experiment_folder(config)

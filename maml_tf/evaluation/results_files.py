@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from maml_tf.config import Config
 from maml_tf.evaluation.protocol import Statistics, headline, headline_on_support, statistics
+from maml_tf.evaluation.tuning import Tuning
 from maml_tf.meta_learner import TaskResults
 
 
@@ -27,6 +28,7 @@ class ProtocolRun(NamedTuple):
       say so (of a TF1 checkpoint).
     fingerprint: of the episodes.
     seconds: duration of the test.
+    tuning: how the step size was chosen; None: it is the configuration's.
   """
   config: Config
   results: TaskResults
@@ -34,6 +36,7 @@ class ProtocolRun(NamedTuple):
   iteration: Optional[int]
   fingerprint: str
   seconds: float
+  tuning: Optional[Tuning] = None
 
 
 def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
@@ -60,10 +63,15 @@ def read_times_tested(path: str) -> int:
 
 def file_stem(config: Config) -> str:
   """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
-  overwrote it there, is called `val_...` here."""
+  overwrote it there, is called `val_...` here. A step size that was tuned is called
+  `tuned`, and a nearest neighbour has none."""
   prefix = 'test' if config.evaluation.test_set or not config.is_classification else 'val'
-  return (f'{prefix}_ubs{config.task.update_batch_size}'
-          f'_stepsize{config.inner_loop.update_lr}')
+  stem = f'{prefix}_ubs{config.task.update_batch_size}'
+  if config.training.baseline == 'nearest_neighbour':
+    return f'{stem}_nearest_neighbour'
+  step_size = ('tuned' if config.evaluation.tune_update_lr
+               else config.inner_loop.update_lr)
+  return f'{stem}_stepsize{step_size}'
 
 
 def legacy_columns(results: TaskResults) -> np.ndarray:
@@ -86,6 +94,7 @@ def as_dict(run: ProtocolRun) -> Dict[str, Any]:
                                  None if accuracies is None else accuracies[:, update])
   return {
       'config': run.config.to_dict(),
+      'tuning': None if run.tuning is None else run.tuning.as_dict(),
       'updates': per_update,
       'num_tasks': len(results.support_loss),
       'split': run.config.split if run.config.is_classification else None,

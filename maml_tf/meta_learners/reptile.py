@@ -249,7 +249,8 @@ def _adam_step(values: Parameters, gradients: Parameters, state: _AdamState,
   steps = state.steps + 1
   moments = {name: BETA_2 * state.moments[name] + (1 - BETA_2) * tf.square(gradient)
              for name, gradient in gradients.items()}
-  corrected = step_size * tf.sqrt(1 - tf.pow(tf.cast(BETA_2, steps.dtype), steps))
+  # `tf.cast` would take the number through float32.
+  corrected = step_size * tf.sqrt(1 - tf.pow(tf.constant(BETA_2, steps.dtype), steps))
   values = {name: value - corrected * gradients[name] / (tf.sqrt(moments[name]) + EPSILON)
             for name, value in values.items()}
   return values, _AdamState(moments, steps)

@@ -71,24 +71,35 @@ class ImageSource(EpisodeSource):
             for name, value in (('image', image), ('label', label), ('turns', turns))}
 
   def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
-    inputs = tf.numpy_function(self._gather, [recipes['image'], recipes['turns']],
-                               self._dtype, stateful=False)
-    inputs = tf.ensure_shape(inputs, recipes['image'].shape + self._images.images.shape[1:])
+    inputs = read_images(self._images, recipes['image'], recipes['turns'], self._dtype)
     support = self._num_classes * self._support_size
     label = recipes['label']
     return Episodes(inputs[:, :support], label[:, :support],
                     inputs[:, support:], label[:, support:])
 
-  def _gather(self, image: np.ndarray, turns: np.ndarray) -> np.ndarray:
+
+def read_images(images: ImageSplit, image: tf.Tensor, turns: tf.Tensor, dtype: str
+                ) -> tf.Tensor:
+  """Images of a split, `[*shape of image, height, width, channels]`, values 0 to 1.
+
+  Args:
+    images: the split.
+    image: indices within it, int32 of any shape.
+    turns: the quarter turns of each, of the same shape.
+    dtype: of the result.
+  """
+  def gather(image: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """Reads only these images of the memory-mapped set."""
-    pixels = self._images.images[image.ravel()]
+    pixels = images.images[image.ravel()]
     for quarter in (1, 2, 3):
       turned = turns.ravel() == quarter
       if turned.any():
         pixels[turned] = np.rot90(pixels[turned], quarter, axes=(1, 2))
     # By NumPy: a TensorFlow graph may multiply by 1/255 instead, which is not the same.
-    inputs = np.divide(pixels, 255, dtype=self._dtype)
+    inputs = np.divide(pixels, 255, dtype=dtype)
     return inputs.reshape(image.shape + pixels.shape[1:])
+  inputs = tf.numpy_function(gather, [image, turns], dtype, stateful=False)
+  return tf.ensure_shape(inputs, image.shape + images.images.shape[1:])
 
 
 def _check_enough(images: ImageSplit, num_classes: int, examples: int) -> None:

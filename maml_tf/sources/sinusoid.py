@@ -47,15 +47,22 @@ class SinusoidSource(EpisodeSource):
     }
 
   def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
-    # In float64: the last bit of a float32 sine depends on its place in the batch.
-    amplitude, phase, x = (tf.cast(recipes[name], tf.float64)
-                           for name in ('amplitude', 'phase', 'x'))
-    amplitude, phase = amplitude[:, tf.newaxis], phase[:, tf.newaxis]
-    targets = tf.cast((amplitude * tf.sin(x - phase))[..., tf.newaxis], self._dtype)
+    targets = tf.cast(sinusoid_values(recipes)[..., tf.newaxis], self._dtype)
+    x = tf.cast(recipes['x'], tf.float64)
     columns = [x]
     if self._oracle:
-      columns += [tf.broadcast_to(amplitude, tf.shape(x)), tf.broadcast_to(phase, tf.shape(x))]
+      columns += [
+          tf.broadcast_to(tf.cast(recipes[name][:, tf.newaxis], tf.float64), tf.shape(x))
+          for name in ('amplitude', 'phase')]
     inputs = tf.cast(tf.stack(columns, axis=-1), self._dtype)
     support = self._support_size
     return Episodes(inputs[:, :support], targets[:, :support],
                     inputs[:, support:], targets[:, support:])
+
+
+def sinusoid_values(recipes: Mapping[str, tf.Tensor]) -> tf.Tensor:
+  """amplitude * sin(x - phase), `[tasks, points]`, float64."""
+  # In float64: the last bit of a float32 sine depends on its place in the batch.
+  amplitude, phase, x = (tf.cast(recipes[name], tf.float64)
+                         for name in ('amplitude', 'phase', 'x'))
+  return amplitude[:, tf.newaxis] * tf.sin(x - phase[:, tf.newaxis])

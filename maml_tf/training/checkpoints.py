@@ -23,7 +23,8 @@ MAY_DIFFER = frozenset([
     'validation_interval',
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
-    'train_update_batch_size', 'train_update_lr', 'train', 'resume', 'log', 'logdir'])
+    'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
+    'logdir'])
 
 
 class CheckpointError(RuntimeError):
@@ -162,6 +163,8 @@ def require_same_run(folder: str, stored: Config, config: Config) -> None:
   may_differ = MAY_DIFFER
   if config.training.meta_lr_schedule != 'constant':
     may_differ -= {'metatrain_iterations'}   # every step size depends on it
+  if stored.uses_classifier and config.uses_classifier:
+    may_differ |= {'baseline'}   # another use of the same classifier
   changed = differences(stored, config, ignore=may_differ)
   if changed:
     listed = ', '.join(f'{name} {before} -> {now}'

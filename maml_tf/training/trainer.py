@@ -54,9 +54,11 @@ def train(config: Config, model: MetaLearner, folder: str,
   """
   pretraining = compile_model(config, experiment.build_pretraining(config, model))
   compile_model(config, model)
-  checkpoints = Checkpoints(folder, parameters=model.meta_parameters,
-                            pretrain_optimizer=pretraining.optimizer,
-                            meta_optimizer=model.optimizer)
+  saved = dict(parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
+               meta_optimizer=model.optimizer)
+  if pretraining.meta_parameters is not model.meta_parameters:
+    saved.update(pretrain_parameters=pretraining.meta_parameters)
+  checkpoints = Checkpoints(folder, **saved)
   iteration = checkpoints.restore_latest() if config.run.resume else 0
   if iteration > config.total_iterations:
     raise ConfigError(
@@ -69,7 +71,8 @@ def train(config: Config, model: MetaLearner, folder: str,
   generator = experiment.training_generator(config)
   writer = _summary_writer(config, folder)
   evaluator = _validation(config, model)
-  if writer is not None and config.is_classification and iteration == 0:
+  if (writer is not None and config.is_classification and not config.uses_classifier
+      and iteration == 0):
     _write_sample_tasks(writer, generator, folder)
   last = config.total_iterations if until is None else min(until, config.total_iterations)
   phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
@@ -149,7 +152,8 @@ def _decay_iterations(config: Config) -> int:
 
 def _validation(config: Config, model: MetaLearner) -> Evaluator:
   num_tasks = config.training.num_validation_tasks
-  return Evaluator(model, experiment.evaluation_generator(config, 'val', num_tasks),
+  return Evaluator(experiment.build_validated(config, model),
+                   experiment.evaluation_generator(config, 'val', num_tasks),
                    num_tasks, config.validation_num_updates)
 
 

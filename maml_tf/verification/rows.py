@@ -73,12 +73,17 @@ def _sinusoid(shots: int, **more) -> Dict[str, Any]:
 
 def _images(datasource: str, ways: int, shots: int, **more) -> Dict[str, Any]:
   usual = dict(datasource=datasource, num_classes=ways, update_batch_size=shots, conv=True,
-               stop_grad=False, meta_trained=True, method='maml')
+               stop_grad=False, meta_trained=True, method='maml', baseline='None')
   return {**usual, **more}
 
 
 _PRETRAINED = dict(meta_trained=False)
 _ORACLE = dict(meta_trained=False, baseline='oracle')
+_AVERAGED = dict(meta_trained=False, baseline='averaged', averaged_regulariser='None')
+_AVERAGED_L2 = {**_AVERAGED, 'averaged_regulariser': 'l2'}
+_AVERAGED_TO_MEAN = {**_AVERAGED, 'averaged_regulariser': 'mean'}
+_FINE_TUNING = dict(meta_trained=False, baseline='fine_tuning')
+_NEAREST_NEIGHBOUR = dict(meta_trained=False, baseline='nearest_neighbour')
 _FIRST_ORDER = dict(stop_grad=True)
 _NOCONV = dict(conv=False)
 _CONTEXT_VECTOR = dict(method='context_vector')
@@ -122,6 +127,18 @@ ROWS: Tuple[Row, ...] = (
     Row('miniimagenet_5way_5shot_first_order', 'table 1',
         'mini-ImageNet 5-way 5-shot, MAML, first order',
         _images('miniimagenet', 5, 5, **_FIRST_ORDER), {10: '63.15 +- 0.91'}, 10),
+    Row('miniimagenet_5way_1shot_fine_tuning', 'table 1',
+        'mini-ImageNet 5-way 1-shot, fine-tuning',
+        _images('miniimagenet', 5, 1, **_FINE_TUNING), {10: '28.86 +- 0.54'}, 10),
+    Row('miniimagenet_5way_5shot_fine_tuning', 'table 1',
+        'mini-ImageNet 5-way 5-shot, fine-tuning',
+        _images('miniimagenet', 5, 5, **_FINE_TUNING), {10: '49.79 +- 0.79'}, 10),
+    Row('miniimagenet_5way_1shot_nearest_neighbour', 'table 1',
+        'mini-ImageNet 5-way 1-shot, nearest neighbour',
+        _images('miniimagenet', 5, 1, **_NEAREST_NEIGHBOUR), {1: '41.08 +- 0.70'}, 1),
+    Row('miniimagenet_5way_5shot_nearest_neighbour', 'table 1',
+        'mini-ImageNet 5-way 5-shot, nearest neighbour',
+        _images('miniimagenet', 5, 5, **_NEAREST_NEIGHBOUR), {1: '51.04 +- 0.65'}, 1),
     Row('omniglot_5way_1shot_context_vector', 'table 3',
         'Omniglot 5-way 1-shot, context vector',
         _images('omniglot', 5, 1, **_CONTEXT_VECTOR), {3: '94.9 +- 0.9'}, 3),
@@ -132,6 +149,13 @@ ROWS: Tuple[Row, ...] = (
         {1: '0.67', 5: '0.38', 10: '0.35'}, 10),
     Row('sinusoid_5shot_pretrained', 'table 2, figures 2, 3', 'Sinusoid 5-shot, pre-trained',
         _sinusoid(5, **_PRETRAINED), {1: '2.41', 5: '2.23', 10: '2.19'}, 10),
+    Row('sinusoid_5shot_averaged', 'table 2', 'Sinusoid 5-shot, averaged nets',
+        _sinusoid(5, **_AVERAGED), {1: '4.19', 5: '3.85', 10: '3.69'}, 10),
+    Row('sinusoid_5shot_averaged_l2', 'table 2', 'Sinusoid 5-shot, averaged nets, L2',
+        _sinusoid(5, **_AVERAGED_L2), {1: '7.18', 5: '5.69', 10: '5.60'}, 10),
+    Row('sinusoid_5shot_averaged_to_mean', 'table 2',
+        'Sinusoid 5-shot, averaged nets, regularised to the mean',
+        _sinusoid(5, **_AVERAGED_TO_MEAN), {1: '2.91', 5: '2.72', 10: '2.71'}, 10),
     Row('sinusoid_5shot_oracle', 'figure 3', 'Sinusoid 5-shot, oracle',
         _sinusoid(5, **_ORACLE), {}, 0),
     Row('sinusoid_10shot', 'figures 2, 3', 'Sinusoid 10-shot, MAML', _sinusoid(10), {}, 10),

@@ -1,0 +1,75 @@
+"""The step size of the fine-tuning, chosen on validation tasks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from maml_tf.data_generator import DataGenerator
+from maml_tf.evaluation.protocol import Evaluator, headline, score
+from maml_tf.meta_learner import MetaLearner
+
+STEP_SIZES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+class Tuning(NamedTuple):
+  """Which step size was chosen, and by what.
+
+  Attributes:
+    step_size: the best one.
+    measured: {step size: mean over tasks on the query set, before the first update and
+      after each one}: accuracy, or the loss of a regression; None where it is not finite.
+    num_tasks, split, fingerprint: of the validation tasks.
+  """
+  step_size: float
+  measured: Dict[float, Tuple[Optional[float], ...]]
+  num_tasks: int
+  split: str
+  fingerprint: str
+
+  def as_dict(self) -> Dict[str, Any]:
+    """As JSON values."""
+    return {**self._asdict(), 'measured': [
+        {'step_size': step_size, 'updates': list(values)}
+        for step_size, values in self.measured.items()]}
+
+  def describe(self, percent: bool) -> str:
+    """A line for the log. Args: percent: the values are accuracies."""
+    def shown(value):
+      if value is None:
+        return 'not finite'
+      return f'{100 * value:.2f}' if percent else f'{value:.4f}'
+    listed = ', '.join(f'{step_size:g}: {shown(values[-1])}'
+                       for step_size, values in self.measured.items())
+    what = 'accuracy in %' if percent else 'mean squared error'
+    updates = len(next(iter(self.measured.values()))) - 1
+    return (f'Step size of the fine-tuning: {self.step_size:g}, chosen on {self.num_tasks} '
+            f'{self.split} tasks ({what} after {updates} updates: {listed})')
+
+
+def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
+                   num_updates: int, split: str = 'val',
+                   step_sizes: Optional[Sequence[float]] = None) -> Tuning:
+  """The step size with the best score after the last update; the model has it then.
+
+  Args:
+    model: fine-tuned with each step size.
+    generator: of validation episodes; `num_tasks` of them are used.
+    num_tasks, num_updates: see `Evaluator`.
+    split: what the episodes are of, for the record.
+    step_sizes: to choose from; None: `STEP_SIZES`. Of equal ones the first counts.
+  """
+  measured, scores = {}, {}
+  for step_size in STEP_SIZES if step_sizes is None else step_sizes:
+    model.step_size = step_size
+    results = Evaluator(model, generator, num_tasks, num_updates)()
+    with np.errstate(over='ignore', invalid='ignore'):   # steps may be too large
+      means, value = headline(results).mean(axis=0, dtype=np.float64), score(results)
+    measured[step_size] = tuple(float(mean) if math.isfinite(mean) else None
+                                for mean in means)
+    scores[step_size] = value if math.isfinite(value) else -math.inf
+  best = max(scores, key=scores.get)
+  model.step_size = best
+  return Tuning(best, measured, num_tasks, split, generator.fingerprint(num_tasks))
