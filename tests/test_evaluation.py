@@ -112,7 +112,8 @@ def test_the_json_file_is_complete(small_config, tmp_path):
   updates = stored.pop('updates')
   assert stored == {'config': config.to_dict(), 'num_tasks': 2, 'split': 'test',
                     'episodes_fingerprint': 'abc', 'checkpoint': 'logs/model-7',
-                    'iteration': 7, 'seconds': 1.235, 'times_tested': 1}
+                    'iteration': 7, 'seconds': 1.235, 'tuning': None,
+                    'times_tested': 1}
   assert versions['tensorflow'] == tf.__version__ and versions['numpy'] == np.__version__
   assert set(versions) == {'python', 'tensorflow', 'keras', 'numpy', 'platform'}
   assert list(updates) == ['update0_support', 'update0_query', 'update1', 'update2']
