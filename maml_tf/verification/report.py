@@ -126,8 +126,9 @@ def short_commit(commit: str) -> str:
 
 
 def number_text(value: Measured, measure: str) -> str:
-  """As the paper writes it: '98.70 +- 0.40' for accuracies in %, '0.383 +- 0.054'."""
-  digits = 2 if measure == 'accuracy' else 3
+  """As the paper writes it: '98.70 +- 0.40' for accuracies in %, '0.383 +- 0.054'; errors
+  below 0.01 with five digits."""
+  digits = 2 if measure == 'accuracy' else 3 if value.mean >= 0.01 else 5
   return f'{value.mean:.{digits}f} +- {value.ci95:.{digits}f}'
 
 
