@@ -23,6 +23,7 @@ __all__ = ['flag_names', 'help_text', 'main_config', 'parse']
 
 _HELP_ARGUMENTS = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
 _LARGEST_FLAGFILE = 2**20   # bytes
+_LONGEST_WORD = 200         # characters of what a message quotes
 
 flag_names = definitions.names
 help_text = definitions.help_text
@@ -44,8 +45,16 @@ def main_config(argv: Sequence[str]) -> Config:
   try:
     return parse(argv)
   except ConfigError as error:
-    print(f'main.py: {" ".join(str(error).split())}', file=sys.stderr)
+    print(f'main.py: {_in_one_line(str(error))}', file=sys.stderr)
     sys.exit(2)
+
+
+def _in_one_line(text: str) -> str:
+  """`text` as it may be shown: what it quotes can be long, and can hold anything."""
+  words = (word if len(word) <= _LONGEST_WORD else f'{word[:_LONGEST_WORD]}...'
+           for word in text.split())
+  return ''.join(character if character.isprintable() else ascii(character)[1:-1]
+                 for character in ' '.join(words))
 
 
 def parse(argv: Sequence[str]) -> Config:
