@@ -43,8 +43,8 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError,
 
 
 # Of all arrays, unpacked; in float64 they are at most eight times as large. The TF1 code's
-# largest file has less than a twentieth of it.
-_MOST_BYTES = 128 << 20
+# largest file has 8 MB.
+_MOST_BYTES = 64 << 20
 _MOST_DIRECTORY_BYTES = 4 << 20
 
 
