@@ -110,8 +110,8 @@ class FolderSource:
     """Paths of the files, relative to the folder, with '/', sorted.
 
     Raises:
-      DataError: for folders that cannot be listed (all of them are named), or too
-        many files.
+      DataError: for folders that cannot be listed and names that are not printable
+        text (all of them together), or too many files.
     """
     found: list[str] = []
     unreadable: list[str] = []
@@ -121,7 +121,7 @@ class FolderSource:
       self._walk(self.path / below, f'{below}/' if below else '', (), found, unreadable)
     if unreadable:
       raise DataError(f'Of the folder {str(self.path)!r} {_shortened(unreadable)} cannot be '
-                      'listed: make these folders readable.')
+                      'used: make these readable, or rename them.')
     return found
 
   def _walk(self, folder: Path, prefix: str, above: tuple, found: list[str],
@@ -143,11 +143,11 @@ class FolderSource:
       self._count_one_more()
       if entry.is_symlink():
         self._note_if_outside(entry, prefix + entry.name)
-      if _is_folder(entry):
+      if not entry.name.isprintable():   # also: what is not UTF-8
+        unreadable.append(f'{prefix + entry.name!a} (a name with unprintable characters)')
+      elif _is_folder(entry):
         self._walk(folder / entry.name, f'{prefix}{entry.name}/', (*above, identity), found,
                    unreadable)
-      elif not entry.name.isprintable():   # also: what is not UTF-8
-        unreadable.append(f'{prefix + entry.name!a} (a name with unprintable characters)')
       else:
         found.append(prefix + entry.name)
 
@@ -298,6 +298,7 @@ class TarSource(_Archive):
             yield member, archive.extractfile(member) if member.isreg() else None
         if stream.last_read != bytes(_TAR_BLOCK_BYTES):
           raise tarfile.ReadError(f'it breaks off, or is damaged, at byte {stream.tell()}')
+        stream.check_to_the_end()
     except TooLargeError as error:
       raise DataError(f'{str(self.path)!r} is not the data set, since {error}: fetch the '
                       'archive again.') from error
@@ -350,6 +351,7 @@ class _TarStream:
       self._file = _XzReader(file)
     else:
       self._file = file
+    self._is_compressed = self._file is not file
     self._most = most + most // 20 + (1 << 20)
     self.allowance = _TAR_HEADER_BYTES
     self.last_read = b''
@@ -370,6 +372,12 @@ class _TarStream:
 
   def tell(self) -> int:
     return self._file.tell()
+
+  def check_to_the_end(self) -> None:
+    """Reads what follows: checksums of compressed files stand at their end."""
+    if self._is_compressed:
+      while self._file.read(1 << 16):
+        self.seek(self.tell())   # within what it may unpack to
 
 
 class _XzReader(io.RawIOBase):

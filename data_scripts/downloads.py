@@ -123,9 +123,10 @@ def _fetch_part(url: str, part: Path, pause: Callable[[float], None]) -> None:
 
 def _raise_if_final(url: str, error: Exception) -> None:
   if isinstance(error, urllib.error.HTTPError) and error.code not in _PASSING_STATUS:
+    reason = ' '.join(str(error.reason).split())
     raise DataError(f'{url} could not be fetched: the server answers {error.code} '
-                    f'({error.reason}); check --base_url, or fetch the file in another way '
-                    'and name its folder with --source.') from error
+                    f'({reason}); check --base_url, or fetch the file in another way and '
+                    'name its folder with --source.') from error
   # Errors of the network are OSErrors too; those of the local disk have a file name.
   if isinstance(error, OSError) and error.filename is not None and not isinstance(
       error, urllib.error.URLError):
