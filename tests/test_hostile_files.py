@@ -13,6 +13,8 @@ import json
 import lzma
 import os
 import pathlib
+import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,9 +22,18 @@ import tarfile
 import zipfile
 import zlib
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
+
+import flags
+from data_scripts import archives, images, npy_pickle, preparation, prepare_miniimagenet
+from maml_tf import config
+from maml_tf.legacy import golden
+from maml_tf.sources import image_set
+from maml_tf.sources.image_set import DataError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 BOUND = 1 << 30
@@ -234,11 +245,77 @@ def test_hostile_files_are_refused_within_1_gib(tmp_path):
   assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob('*')) == before
 
 
+def honest_files() -> dict[str, bytes]:
+  """A whole file of every kind that is read."""
+  tar = io.BytesIO()
+  with tarfile.open(fileobj=tar, mode='w') as archive:
+    for name in ('a/1.png', 'a/2.png'):
+      info = tarfile.TarInfo(name)
+      info.size = 5
+      archive.addfile(info, io.BytesIO(b'image'))
+  pictures = {}
+  for form in ('PNG', 'JPEG'):
+    buffer = io.BytesIO()
+    Image.effect_noise((105, 105), 80).save(buffer, form)
+    pictures[form] = buffer.getvalue()
+  golden = io.BytesIO()
+  np.savez_compressed(golden, flags='{}', inputa=np.zeros((1, 1, 2, 1)))
+  return {
+      'x.zip': zip_of({'a/1.png': b'image' * 20, 'a/2.png': b'image'}),
+      'x.tar': tar.getvalue()[:4096], 'x.tar.gz': gzip.compress(tar.getvalue()),
+      'x.tar.xz': lzma.compress(tar.getvalue()), 'x.png': pictures['PNG'],
+      'x.jpg': pictures['JPEG'], 'x.npz': golden.getvalue(),
+      'x2.pkl': pickle.dumps({'a': np.zeros((3, 2)), 'b': [1, 2, 'c']}, 2),
+      'x5.pkl': pickle.dumps({'a': np.zeros((3, 2)), 'b': [1, 2, 'c']}, 5),
+      'x.json': config.resolve({}).to_json().encode(),
+      'x.flags': b'# comment\n--seed=3\n--logdir=x\n--max_pool=False\n'}
+
+
+HONEST = honest_files()
+
+
+def read_any(path):
+  """Reads a file as the project does. Raises: what the user is told in a sentence."""
+  if path.suffix in ('.zip', '.tar', '.gz', '.xz'):
+    source = archives.open_source(path)
+    assert all((item.data is None) != (item.problem is None)
+               for item in source.read(source.names()))
+  elif path.suffix == '.png':
+    images.omniglot_pixels(path.read_bytes(), 28, 'nearest')
+  elif path.suffix == '.jpg':
+    images.miniimagenet_pixels(path.read_bytes(), 84)
+  elif path.suffix == '.pkl':
+    npy_pickle.load(path)
+  elif path.suffix == '.npz':
+    golden.read(str(path))
+  elif path.suffix == '.json':
+    config.Config.from_json(path.read_text(encoding='utf-8', errors='replace'))
+  else:
+    flags.parse(['main.py', f'--flagfile={path}'])
+
+
+@hypothesis.given(
+    st.sampled_from(sorted(HONEST)), st.lists(st.tuples(st.integers(0, 1 << 13),
+                                                        st.integers(0, 255)), max_size=4),
+    st.none() | st.integers(0, 1 << 13), st.binary(max_size=8))
+@hypothesis.settings(max_examples=3 * hypothesis.settings.default.max_examples)
+@pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::RuntimeWarning')
+def test_whatever_is_damaged_ends_in_a_sentence(tmp_path_factory, name, changes, length,
+                                                appended):
+  """Bytes changed, cut off, appended: it is read, or refused as an error of the user's."""
+  data = bytearray(HONEST[name])
+  for place, value in changes:
+    data[place % len(data)] = value
+  path = tmp_path_factory.mktemp('damaged') / name
+  path.write_bytes(bytes(data[:length]) + appended)
+  try:
+    read_any(path)
+  except (DataError, images.ImageError, config.ConfigError, golden.GoldenError) as error:
+    assert str(error)
+
+
 def test_a_large_class_dict_is_not_made_into_numbers(tmp_path):
   """30 MB of indices in a pickle would be a gigabyte as Python's numbers."""
-  import pickle
-
-  from data_scripts import npy_pickle, prepare_miniimagenet
   path = tmp_path / 'mini-imagenet-cache-train.pkl'
   path.write_bytes(pickle.dumps({'image_data': np.zeros((1, 84, 84, 3), np.uint8),
                                  'class_dict': {'n1': np.zeros(30_000_000, np.int8)}}))
@@ -252,9 +329,6 @@ def test_a_large_class_dict_is_not_made_into_numbers(tmp_path):
 
 
 def test_a_prepared_array_with_another_kind_of_header_is_refused(sample_data, tmp_path):
-  import shutil
-
-  from maml_tf.sources import image_set
   folder = tmp_path / 'set'
   shutil.copytree(sample_data('omniglot'), folder)
   sparse(folder / 'train.npy', b'\x93NUMPY\2\0' + struct.pack('<I', 3 << 30), 4 << 30)
@@ -264,7 +338,6 @@ def test_a_prepared_array_with_another_kind_of_header_is_refused(sample_data, tm
 
 def test_what_is_read_is_what_is_shown(tmp_path):
   """A name in an archive, or in a folder, does not move the terminal's cursor."""
-  from data_scripts import preparation
   problems = preparation.Problems()
   problems.add('a\x1b[2J\n\udcff.png', 'an empty file')
   with pytest.raises(preparation.DataError) as caught:
