@@ -33,7 +33,7 @@ import pytest
 _PROFILE = dict(deadline=None, database=None,
                 suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile('short', max_examples=100, derandomize=True, **_PROFILE)
-hypothesis.settings.register_profile('long', max_examples=5000, print_blob=True, **_PROFILE)
+hypothesis.settings.register_profile('long', max_examples=1000, print_blob=True, **_PROFILE)
 hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'short'))
 
 REPOSITORY = Path(__file__).resolve().parent.parent

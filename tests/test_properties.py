@@ -1,6 +1,6 @@
 """Properties of every episode, for any ways, shots, class sizes and seed.
 
-Each case draws 64 tasks. HYPOTHESIS_PROFILE=long tries fifty times as many cases.
+Each case draws 64 tasks. HYPOTHESIS_PROFILE=long tries ten times as many cases.
 """
 
 from __future__ import annotations
