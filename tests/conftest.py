@@ -41,14 +41,13 @@ _HOSTS = ('127.0.0.1', '::1', 'localhost', '')
 # Caches of Python, pytest and libraries.
 _CACHES = [os.path.expanduser(folder) for folder in ('~/.cache', '~/.config', '~/.keras')]
 _CACHES += [str(REPOSITORY / '.pytest_cache')]
-_WRITABLE = ['/dev', '/proc', tempfile.gettempdir(), os.path.realpath(tempfile.gettempdir()),
-             *_CACHES]
+_TEMPORARY = ['/dev', '/proc', tempfile.gettempdir(), os.path.realpath(tempfile.gettempdir())]
 _written_outside: list = []
 
 
 def pytest_configure(config):
   if config.option.basetemp:
-    _WRITABLE.append(os.path.realpath(config.option.basetemp))
+    _CACHES.append(os.path.realpath(config.option.basetemp))
   sys.addaudithook(_watch)
 
 
@@ -81,9 +80,14 @@ def _check_written(path, *others):
   if isinstance(path, int) or (others and isinstance(others[-1], int) and others[-1] >= 0):
     return
   path = os.path.abspath(os.fsdecode(path))
-  if '__pycache__' not in path and not any(
-      path == folder or path.startswith(folder + os.sep) for folder in _WRITABLE):
+  # The repository may itself stand in a temporary folder.
+  if '__pycache__' not in path and not _is_in(path, _CACHES) and (
+      _is_in(path, [str(REPOSITORY)]) or not _is_in(path, _TEMPORARY)):
     _written_outside.append(path)
+
+
+def _is_in(path, folders):
+  return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
 
 
 def _check_rename(source, target, source_folder=-1, target_folder=-1):
