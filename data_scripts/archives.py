@@ -234,7 +234,7 @@ class ZipSource(_Archive):
   def _members(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     check = _MemberCheck(self.path, self._limits)
     for info in archive.infolist():
-      if info.is_dir():
+      if info.filename.endswith('/'):   # `is_dir` fails where there is no name
         check.count_one_more()
       else:
         check.add(info.filename, info.file_size, _zip_problem(info), info)
@@ -528,6 +528,8 @@ def _shortened(texts: Sequence[str]) -> str:
 
 
 def _name_problem(name: str) -> Optional[str]:
+  if not _normalised(name):
+    return 'no name'
   if name.startswith('/') or (len(name) > 1 and name[1] == ':'):
     return 'an absolute path'
   if '..' in name.split('/'):

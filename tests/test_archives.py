@@ -130,6 +130,16 @@ def test_names_that_are_not_utf8_are_refused(tmp_path):
     FolderSource(tmp_path).names()
 
 
+def test_members_without_a_name_are_refused(tmp_path):
+  make_zip(tmp_path / 'x.zip', {'a': b'1'})
+  data = (tmp_path / 'x.zip').read_bytes()
+  (tmp_path / 'x.zip').write_bytes(data.replace(b'a', b'\0'))   # cut off at the null
+  make_tar(tmp_path / 'x.tar', {'.': b'1'})
+  for source in (ZipSource(tmp_path / 'x.zip'), TarSource(tmp_path / 'x.tar')):
+    with pytest.raises(DataError, match=r'\(no name\)'):
+      source.names()
+
+
 def test_a_tar_with_holes_is_refused(tmp_path):
   info = tarfile.TarInfo('a')
   info.type = tarfile.GNUTYPE_SPARSE
