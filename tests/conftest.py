@@ -40,6 +40,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _HOSTS = ('127.0.0.1', '::1', 'localhost', '')
 # Caches of Python, pytest and libraries.
 _CACHES = [os.path.expanduser(folder) for folder in ('~/.cache', '~/.config', '~/.keras')]
+_CACHES += [os.environ[name] for name in ('XDG_CACHE_HOME', 'MPLCONFIGDIR')
+            if name in os.environ]
 _CACHES += [str(REPOSITORY / '.pytest_cache')]
 _TEMPORARY = ['/dev', '/proc', tempfile.gettempdir(), os.path.realpath(tempfile.gettempdir())]
 _written_outside: list = []
