@@ -18,7 +18,8 @@ def test_json_within_the_bounds_is_read(tmp_path):
 @pytest.mark.parametrize('text, most, message', [
     ('[1, 2]', 5, 'larger than 5 bytes'), (b'[1, 2]', 5, 'larger than 5 bytes'),
     (' ' * (3 << 20), 2 << 20, 'larger than 2 MiB'), ('1' * 1001, 5000, '1001 digits'),
-    ('[' * 100_000, 1 << 20, 'nested too deeply'), ('{', 10, 'line 1'), (b'\xff', 10, 'decode')])
+    ('[' * 100_000, 1 << 20, 'nested too deeply'), ('{', 10, 'line 1'),
+    (b'\xff', 10, 'decode')])
 def test_other_json_is_refused(text, most, message):
   with pytest.raises(ValueError, match=message):
     bounded.parse_json(text, most)
