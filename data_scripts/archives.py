@@ -4,11 +4,17 @@ The three kinds of source have one interface: `names()` lists what there is, and
 `read(names)` yields the bytes, in the order in which they are stored. Archives
 come from the internet: a member with an absolute path, a '..', a link or a device
 makes the whole archive suspect and is refused, and sizes are bounded, whatever
-an archive claims about itself.
+an archive claims about itself: the number and the size of the files, of their names,
+of the tables of contents, and of what a decompressor may take. No archive makes
+Python take more than 1 GiB.
 """
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import gzip
+import io
 import lzma
 import os
 import stat
@@ -20,14 +26,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Union
 
+from maml_tf.bounded import BoundedReads, TooLargeError
 from maml_tf.sources.image_set import DataError
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 _JUNK = {'__MACOSX', '.DS_Store', 'Thumbs.db', 'desktop.ini'}
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
            OSError, NotImplementedError, RuntimeError, ValueError)
-# Of a message that names members of an archive.
+# Of a message that names members of an archive, or folders.
 _NAMES_SHOWN = 5
+_LONGEST_NAME = 500       # characters
+_DEEPEST_FOLDER = 32
+# What a tar archive may spend on the headers of one member: long names, attributes.
+_TAR_HEADER_BYTES = 1 << 20
+_TAR_BLOCK_BYTES = 512
+_XZ_MEMORY_BYTES = 128 << 20    # `xz -9` needs 65 MiB
 
 
 @dataclass(frozen=True)
@@ -36,10 +49,18 @@ class Limits:
 
   The defaults leave mini-ImageNet at ILSVRC size (60,000 files, about 7 GB, the
   largest some 15 MB) ample room.
+
+  Attributes:
+    files: files and folders.
+    file_bytes: of one file, unpacked.
+    total_bytes: of all files, unpacked.
+    directory_bytes: of a zip archive's table of contents; 60,000 files have about
+      7 MiB.
   """
-  files: int = 500_000
+  files: int = 200_000
   file_bytes: int = 64 << 20
   total_bytes: int = 64 << 30
+  directory_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -59,20 +80,28 @@ class Item:
 class FolderSource:
   """The files below a folder.
 
-  Links to files and folders are followed: the folder is the user's own, and a data
-  set is often linked together from several disks. Only regular files are read.
+  Links to files and folders are followed, also out of the folder: it is the user's
+  own, and a data set is often linked together from several disks. Only regular files
+  are read.
 
   Args:
     path: the folder.
     below: subfolders to restrict it to; empty: all of it.
     limits: bounds on what is read.
+
+  Attributes:
+    links_out: 'name -> target' of the links that lead out of the folder, after
+      `names`.
   """
 
   def __init__(self, path: Union[str, Path], below: Sequence[str] = (),
                limits: Limits = Limits()):
     self.path = Path(path)
+    self.links_out: list[str] = []
     self._below = tuple(below)
     self._limits = limits
+    self._entries = 0
+    self._home = ''
 
   def __str__(self) -> str:
     return str(self.path)
@@ -81,32 +110,58 @@ class FolderSource:
     """Paths of the files, relative to the folder, with '/', sorted.
 
     Raises:
-      DataError: for a folder that cannot be listed, or too many files.
+      DataError: for folders that cannot be listed and names that are not printable
+        text (all of them together), or too many files.
     """
     found: list[str] = []
-    try:
-      for below in self._below or ('',):
-        self._walk(self.path / below, f'{below}/' if below else '', set(), found)
-    except OSError as error:
-      raise DataError(f'The folder {str(self.path)!r} cannot be listed ({error}): make it '
-                      'readable.') from error
+    unreadable: list[str] = []
+    self._entries, self.links_out = 0, []
+    self._home = os.path.realpath(self.path)
+    for below in self._below or ('',):
+      self._walk(self.path / below, f'{below}/' if below else '', (), found, unreadable)
+    if unreadable:
+      raise DataError(f'Of the folder {str(self.path)!r} {_shortened(unreadable)} cannot be '
+                      'used: make these readable, or rename them.')
     return found
 
-  def _walk(self, folder: Path, prefix: str, above: set, found: list[str]) -> None:
-    identity = (os.stat(folder).st_dev, os.stat(folder).st_ino)
-    if identity in above:   # a link to a folder that contains it
+  def _walk(self, folder: Path, prefix: str, above: tuple, found: list[str],
+            unreadable: list[str]) -> None:
+    if len(above) > _DEEPEST_FOLDER:
+      unreadable.append(f'{prefix[:100]!r}... (more than {_DEEPEST_FOLDER} folders deep)')
       return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+      identity = (os.stat(folder).st_dev, os.stat(folder).st_ino)
+      if identity in above:   # a link to a folder that contains it
+        return
+      entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+      unreadable.append(f'{prefix or str(folder)!r} ({error.strerror})')
+      return
+    for entry in entries:
       if entry.name in _JUNK or entry.name.startswith('.'):
         continue
-      if entry.is_dir():
-        self._walk(folder / entry.name, f'{prefix}{entry.name}/', above | {identity}, found)
+      self._count_one_more()
+      if entry.is_symlink():
+        self._note_if_outside(entry, prefix + entry.name)
+      if not entry.name.isprintable():   # also: what is not UTF-8
+        unreadable.append(f'{prefix + entry.name!a} (a name with unprintable characters)')
+      elif _is_folder(entry):
+        self._walk(folder / entry.name, f'{prefix}{entry.name}/', (*above, identity), found,
+                   unreadable)
       else:
         found.append(prefix + entry.name)
-        if len(found) > self._limits.files:
-          raise DataError(f'The folder {str(self.path)!r} holds more than '
-                          f'{self._limits.files} files, so it is not the data set alone: '
-                          'name the folder of the data set.')
+
+  def _count_one_more(self) -> None:
+    self._entries += 1
+    if self._entries > self._limits.files:
+      raise DataError(f'The folder {str(self.path)!r} holds more than {self._limits.files} '
+                      'files and folders, so it is not the data set alone: name the folder '
+                      'of the data set.')
+
+  def _note_if_outside(self, entry: os.DirEntry, name: str) -> None:
+    target = os.path.realpath(entry.path)
+    if os.path.commonpath([self._home, target]) != self._home:
+      self.links_out.append(f'{name} -> {target}')
 
   def read(self, names: Collection[str]) -> Iterator[Item]:
     """The bytes of the files `names`, in sorted order."""
@@ -124,8 +179,8 @@ class FolderSource:
       return Item(name, None, f'cannot be read: {error.strerror or error}')
 
 
-class ZipSource:
-  """The files of a zip archive; see the module."""
+class _Archive:
+  """What zip and tar archives have in common."""
 
   def __init__(self, path: Union[str, Path], limits: Limits = Limits()):
     self.path = Path(path)
@@ -138,23 +193,36 @@ class ZipSource:
     """Paths of the files in the archive, in stored order.
 
     Raises:
-      DataError: for a file that is not a zip archive, is damaged, holds unsafe
-        members, or exceeds the limits.
+      DataError: for a file that is not such an archive, is damaged or cut off, holds
+        unsafe members, or exceeds the limits.
     """
-    return list(self._members())
+    raise NotImplementedError
 
   def read(self, names: Collection[str]) -> Iterator[Item]:
     """The bytes of the files `names`, in stored order. Raises: as `names`."""
-    wanted = set(names)
-    members = self._members()
     read_bytes = 0
-    with _opened_zip(self.path) as archive:
+    for item in self._items(set(names)):
+      read_bytes += len(item.data or b'')
+      _check_total(self.path, read_bytes, self._limits)
+      yield item
+
+  def _items(self, wanted: set) -> Iterator[Item]:
+    raise NotImplementedError
+
+
+class ZipSource(_Archive):
+  """The files of a zip archive; see the module."""
+
+  def names(self) -> list[str]:
+    with self._opened() as archive:
+      return list(self._members(archive))
+
+  def _items(self, wanted: set) -> Iterator[Item]:
+    with self._opened() as archive:
+      members = self._members(archive)
       for name, info in sorted(members.items(), key=lambda pair: pair[1].header_offset):
         if name in wanted:
-          item = self._read_one(archive, name, info)
-          read_bytes += len(item.data or b'')
-          _check_total(self.path, read_bytes, self._limits)
-          yield item
+          yield self._read_one(archive, name, info)
 
   def _read_one(self, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Item:
     try:
@@ -163,66 +231,208 @@ class ZipSource:
     except _DAMAGE as error:
       return Item(name, None, f'damaged in the archive: {error}')
 
-  def _members(self) -> dict[str, zipfile.ZipInfo]:
-    with _opened_zip(self.path) as archive:
-      infos = [info for info in archive.infolist() if not info.is_dir()]
+  def _members(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     check = _MemberCheck(self.path, self._limits)
-    for info in infos:
-      kind = stat.S_IFMT(info.external_attr >> 16)
-      problem = None
-      if info.flag_bits & 1:
-        problem = 'encrypted'
-      elif kind not in (0, stat.S_IFREG):
-        problem = 'a link or a device'
-      check.add(info.filename, info.file_size, problem, info)
+    for info in archive.infolist():
+      if info.filename.endswith('/'):   # `is_dir` fails where there is no name
+        check.count_one_more()
+      else:
+        check.add(info.filename, info.file_size, _zip_problem(info), info)
     return check.members()
 
+  @contextlib.contextmanager
+  def _opened(self) -> Iterator[zipfile.ZipFile]:
+    _check_it_may_be_an_archive(self.path)
+    with BoundedReads(self.path, most=self._limits.directory_bytes) as file:
+      try:
+        archive = zipfile.ZipFile(file)
+      except TooLargeError as error:
+        raise DataError(f'{str(self.path)!r} is not the data set, since {error}: fetch the '
+                        'archive again.') from error
+      except _DAMAGE as error:
+        raise DataError(f'{str(self.path)!r} is not a whole zip archive ({error}), as after '
+                        'a download that broke off: fetch it again.') from error
+      file.most = None   # the members have limits of their own
+      with archive:
+        yield archive
 
-class TarSource:
+
+def _zip_problem(info: zipfile.ZipInfo) -> Optional[str]:
+  if info.flag_bits & 1:
+    return 'encrypted'
+  if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+    return 'a link or a device'
+  # The others are rare, and LZMA takes as much memory as the archive asks for.
+  if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    return f'compressed by method {info.compress_type} and not by deflate'
+  return None
+
+
+class TarSource(_Archive):
   """The files of a tar archive, compressed or not; see the module."""
 
-  def __init__(self, path: Union[str, Path], limits: Limits = Limits()):
-    self.path = Path(path)
-    self._limits = limits
-
-  def __str__(self) -> str:
-    return str(self.path)
-
   def names(self) -> list[str]:
-    """Paths of the files in the archive, in stored order.
-
-    Raises:
-      DataError: for a file that is not a tar archive, is damaged or cut off, holds
-        unsafe members, or exceeds the limits.
-    """
     check = _MemberCheck(self.path, self._limits)
     for member, _ in self._iterate():
-      if not member.isdir():
-        check.add(member.name, member.size,
-                  None if member.isreg() else 'a link or a device', member)
+      if member.isdir():
+        check.count_one_more()
+      else:
+        check.add(member.name, member.size, _tar_problem(member), None)
     return list(check.members())
 
-  def read(self, names: Collection[str]) -> Iterator[Item]:
-    """The bytes of the files `names`, in stored order. Raises: as `names`."""
-    wanted = set(names)
-    read_bytes = 0
-    for member, archive in self._iterate():
+  def _items(self, wanted: set) -> Iterator[Item]:
+    for member, file in self._iterate():
       name = _normalised(member.name)
       if member.isreg() and name in wanted:
-        item = _bounded(name, archive.extractfile(member), self._limits.file_bytes)
-        read_bytes += len(item.data or b'')
-        _check_total(self.path, read_bytes, self._limits)
-        yield item
+        yield _bounded(name, file, self._limits.file_bytes)
 
-  def _iterate(self) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+  def _iterate(self) -> Iterator[tuple[tarfile.TarInfo, Optional[BinaryIO]]]:
+    """(member, its content) one by one; the contents of files only."""
     _check_it_may_be_an_archive(self.path)
     try:
-      with tarfile.open(self.path, mode='r:*') as archive:
-        for member in archive:
-          yield member, archive
+      with open(self.path, 'rb') as file:
+        stream = _TarStream(file, self._limits.total_bytes)
+        with tarfile.TarFile(fileobj=stream, mode='r') as archive:
+          for member in _members_of(archive, stream):
+            stream.allowance = self._limits.file_bytes + (1 << 16)   # `tarfile` reads ahead
+            yield member, archive.extractfile(member) if member.isreg() else None
+        if stream.last_read != bytes(_TAR_BLOCK_BYTES):
+          raise tarfile.ReadError(f'it breaks off, or is damaged, at byte {stream.tell()}')
+        stream.check_to_the_end()
+    except TooLargeError as error:
+      raise DataError(f'{str(self.path)!r} is not the data set, since {error}: fetch the '
+                      'archive again.') from error
     except _DAMAGE as error:
       raise DataError(f'{str(self.path)!r} is not a whole tar archive ({error}): fetch it '
                       'again.') from error
+
+
+def _members_of(archive: tarfile.TarFile, stream: '_TarStream') -> Iterator[tarfile.TarInfo]:
+  while True:
+    stream.allowance = _TAR_HEADER_BYTES
+    member = archive.next()
+    if member is None:
+      return
+    yield member
+    # `tarfile` keeps all members, and attributes that hold for all that follow.
+    archive.members.clear()
+    archive.pax_headers.clear()
+
+
+def _tar_problem(member: tarfile.TarInfo) -> Optional[str]:
+  if member.issparse():
+    return 'a file with holes'
+  return None if member.isreg() else 'a link or a device'
+
+
+class _TarStream:
+  """A tar archive, unpacked as it is read: forwards, and in bounded portions.
+
+  `tarfile` reads long names and attributes in one piece, of whatever size a header
+  claims, and any number of them.
+
+  Args:
+    file: the archive; whether and how it is compressed is seen from its first bytes.
+    most: bytes that it may unpack to, beside a twentieth for headers.
+
+  Attributes:
+    allowance: bytes that may be read from here on; to be renewed for each member.
+    last_read: what the last read gave.
+  """
+
+  def __init__(self, file: BinaryIO, most: int):
+    magic = file.read(6)
+    file.seek(0)
+    if magic.startswith(b'\x1f\x8b'):
+      self._file = gzip.GzipFile(fileobj=file)
+    elif magic.startswith(b'BZh'):
+      self._file = bz2.BZ2File(file)
+    elif magic == b'\xfd7zXZ\0':
+      self._file = _XzReader(file)
+    else:
+      self._file = file
+    self._is_compressed = self._file is not file
+    self._most = most + most // 20 + (1 << 20)
+    self.allowance = _TAR_HEADER_BYTES
+    self.last_read = b''
+
+  def read(self, size: int) -> bytes:
+    """Raises: TooLargeError: beyond the allowance."""
+    if size > self.allowance:
+      raise TooLargeError('a member has more attributes than any file of it')
+    self.allowance -= size
+    self.last_read = self._file.read(size)
+    return self.last_read
+
+  def seek(self, place: int) -> int:
+    """Raises: TooLargeError: beyond all that it may unpack to."""
+    if place > self._most:
+      raise TooLargeError(f'it unpacks to more than {self._most >> 20} MiB')
+    return self._file.seek(place)
+
+  def tell(self) -> int:
+    return self._file.tell()
+
+  def check_to_the_end(self) -> None:
+    """Reads what follows: checksums of compressed files stand at their end."""
+    if self._is_compressed:
+      while self._file.read(1 << 16):
+        self.seek(self.tell())   # within what it may unpack to
+
+
+class _XzReader(io.RawIOBase):
+  """An xz file, unpacked forwards. `lzma.LZMAFile` knows no bound on its memory."""
+
+  def __init__(self, file: BinaryIO):
+    self._file = file
+    self._decompressor = self._new_decompressor()
+    self._place = 0
+
+  @staticmethod
+  def _new_decompressor() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+  def read(self, size: int) -> bytes:
+    """`size` bytes, or less at the end. Raises: LZMAError, EOFError."""
+    parts, missing = [], size
+    while missing and (part := self._some(missing)):
+      parts.append(part)
+      missing -= len(part)
+    return b''.join(parts)
+
+  def _some(self, most: int) -> bytes:
+    while True:
+      packed = b''
+      if self._decompressor.eof:   # another stream may follow
+        packed = self._decompressor.unused_data.lstrip(b'\0') or self._file.read(1 << 16)
+        if not packed.lstrip(b'\0'):
+          return b''
+        self._decompressor = self._new_decompressor()
+      elif self._decompressor.needs_input:
+        packed = self._file.read(1 << 16)
+        if not packed:
+          raise EOFError('it breaks off')
+      try:
+        data = self._decompressor.decompress(packed, most)
+      except lzma.LZMAError as error:
+        if 'emory' not in str(error):
+          raise
+        raise TooLargeError('it asks for more than '
+                            f'{_XZ_MEMORY_BYTES >> 20} MiB to be unpacked') from error
+      if data:
+        self._place += len(data)
+        return data
+
+  def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+    """Forwards only."""
+    if whence != io.SEEK_SET or place < self._place:
+      raise io.UnsupportedOperation('an xz file is read forwards only')
+    while self._place < place and self._some(min(place - self._place, 1 << 16)):
+      pass
+    return self._place
+
+  def tell(self) -> int:
+    return self._place
 
 
 Source = Union[FolderSource, ZipSource, TarSource]
@@ -268,45 +478,66 @@ class _MemberCheck:
     self._path, self._limits = path, limits
     self._found: dict = {}
     self._problems: list[str] = []
+    self._count = 0
     self._total_bytes = 0
+
+  def count_one_more(self) -> None:
+    """For every member, folders too. Raises DataError where there are too many."""
+    self._count += 1
+    if self._count > self._limits.files:
+      raise DataError(f'{str(self._path)!r} holds more than {self._limits.files} files, so '
+                      'it is not the data set: fetch the archive again.')
 
   def add(self, name: str, size: int, problem: Optional[str], member) -> None:
     """Raises DataError at once where a limit is exceeded, else collects."""
+    self.count_one_more()
     problem = problem or _name_problem(name)
     if problem:
-      self._problems.append(f'{name!r} ({problem})')
+      self._problems.append(f'{name[:100]!a} ({problem})')
       return
     name = _normalised(name)
     if _is_junk(name):
       return
     if name in self._found:
-      self._problems.append(f'{name!r} (there twice)')
+      self._problems.append(f'{name[:100]!a} (there twice)')
     self._found[name] = member
     self._total_bytes += size
     _check_total(self._path, self._total_bytes, self._limits)
-    if len(self._found) > self._limits.files:
-      raise DataError(f'{str(self._path)!r} holds more than {self._limits.files} files, so '
-                      'it is not the data set: fetch the archive again.')
 
   def members(self) -> dict:
     """{name: member}. Raises DataError where a member is not safe."""
     if self._problems:
-      count = len(self._problems)
-      more = f' and {count - _NAMES_SHOWN} more' if count > _NAMES_SHOWN else ''
       raise DataError(
           f'{str(self._path)!r} has members that an honest archive of images does not have: '
-          f'{", ".join(self._problems[:_NAMES_SHOWN])}{more}; fetch it from its official '
-          'place, or pack it again.')
+          f'{_shortened(self._problems)}; fetch it from its official place, or pack it '
+          'again.')
     return self._found
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError:   # reading it will say why
+    return False
+
+
+def _shortened(texts: Sequence[str]) -> str:
+  """The first few of a list, and how many more there are."""
+  more = len(texts) - _NAMES_SHOWN
+  return ', '.join(texts[:_NAMES_SHOWN]) + (f' and {more} more' if more > 0 else '')
+
+
 def _name_problem(name: str) -> Optional[str]:
+  if not _normalised(name):
+    return 'no name'
   if name.startswith('/') or (len(name) > 1 and name[1] == ':'):
     return 'an absolute path'
   if '..' in name.split('/'):
     return "a path with '..'"
-  if '\\' in name or '\0' in name:
-    return 'a path with a backslash or a null'
+  if '\\' in name or not name.isprintable():   # also: what is not UTF-8
+    return 'a path with a backslash or unprintable characters'
+  if len(name) > _LONGEST_NAME:
+    return f'a path of more than {_LONGEST_NAME} characters'
   return None
 
 
@@ -341,12 +572,3 @@ def _check_it_may_be_an_archive(path: Path) -> None:
                     'path.') from error
   if instead:
     raise DataError(f'{str(path)!r} is {instead} and not an archive: fetch it again.')
-
-
-def _opened_zip(path: Path) -> zipfile.ZipFile:
-  _check_it_may_be_an_archive(path)
-  try:
-    return zipfile.ZipFile(path)
-  except _DAMAGE as error:
-    raise DataError(f'{str(path)!r} is not a whole zip archive ({error}), as after a '
-                    'download that broke off: fetch it again.') from error

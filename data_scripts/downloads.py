@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import os
 import time
 import urllib.error
@@ -18,7 +19,9 @@ from data_scripts.progress import ProgressBar
 from maml_tf.sources.image_set import DataError
 
 ATTEMPTS = 5              # in a row without any progress
+MOST_ATTEMPTS = 30        # of one file, whatever the progress
 TIMEOUT_S = 30.0          # of one network operation
+LEAST_BYTES = 64 << 10    # that must come in each `TIMEOUT_S`
 MAX_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 16
 _USER_AGENT = 'maml-data-scripts/1.0'
@@ -28,6 +31,19 @@ _PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 class _BrokenOff(Exception):
   """The transfer ended early; another attempt may go on."""
+
+
+class _RedirectsWithinHttp(urllib.request.HTTPRedirectHandler):
+  """urllib follows redirections to FTP, too."""
+
+  def redirect_request(self, request, response, code, message, headers, url):
+    if urllib.parse.urlsplit(url).scheme not in ('http', 'https'):
+      raise DataError(f'{request.full_url} could not be fetched: the server redirects to '
+                      f'{url!r}, and only http and https are followed; check --base_url.')
+    return super().redirect_request(request, response, code, message, headers, url)
+
+
+_OPENER = urllib.request.build_opener(_RedirectsWithinHttp)
 
 
 def fetch_all(base_url: str, md5s: Mapping[str, str], folder: Union[str, Path],
@@ -89,7 +105,7 @@ def fetch(url: str, path: Path, md5: str,
 def _fetch_part(url: str, part: Path, pause: Callable[[float], None]) -> None:
   """Fetches until the server has no more, going on wherever a transfer breaks off."""
   failures, most = 0, 0
-  while True:
+  for attempt in itertools.count(1):
     try:
       _transfer(url, part)
       return
@@ -98,8 +114,8 @@ def _fetch_part(url: str, part: Path, pause: Callable[[float], None]) -> None:
       size = part.stat().st_size if part.exists() else 0
       failures = 1 if size > most else failures + 1
       most = max(most, size)
-      if failures >= ATTEMPTS:
-        raise DataError(f'{url} could not be fetched in {ATTEMPTS} attempts ({error}): check '
+      if failures >= ATTEMPTS or attempt >= MOST_ATTEMPTS:
+        raise DataError(f'{url} could not be fetched in {attempt} attempts ({error}): check '
                         'the network; the same command goes on where this one stopped, or '
                         'name files that you have with --source.') from error
       pause(min(2.0 ** failures, 30.0))
@@ -107,9 +123,10 @@ def _fetch_part(url: str, part: Path, pause: Callable[[float], None]) -> None:
 
 def _raise_if_final(url: str, error: Exception) -> None:
   if isinstance(error, urllib.error.HTTPError) and error.code not in _PASSING_STATUS:
+    reason = ' '.join(str(error.reason).split())
     raise DataError(f'{url} could not be fetched: the server answers {error.code} '
-                    f'({error.reason}); check --base_url, or fetch the file in another way '
-                    'and name its folder with --source.') from error
+                    f'({reason}); check --base_url, or fetch the file in another way and '
+                    'name its folder with --source.') from error
   # Errors of the network are OSErrors too; those of the local disk have a file name.
   if isinstance(error, OSError) and error.filename is not None and not isinstance(
       error, urllib.error.URLError):
@@ -123,8 +140,7 @@ def _transfer(url: str, part: Path) -> None:
   if have:
     headers['Range'] = f'bytes={have}-'
   try:
-    response = urllib.request.urlopen(urllib.request.Request(url, headers=headers),
-                                      timeout=TIMEOUT_S)
+    response = _OPENER.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
   except urllib.error.HTTPError as error:
     if error.code == 416 and have:   # nothing after `have`: whole, as the MD5 will tell
       error.close()
@@ -139,19 +155,44 @@ def _transfer(url: str, part: Path) -> None:
 
 
 def _write_body(response, part: Path, start: int, length) -> None:
-  received = 0
+  received, pace = 0, _Pace()
+  if start + (length or 0) > MAX_BYTES:
+    raise _too_large(response.url)
   with open(part, 'ab' if start else 'wb') as file, ProgressBar(
       total=None if length is None else start + length, initial=start, unit='B',
       unit_scale=True, desc=part.stem, disable=None) as progress:
-    for chunk in iter(lambda: response.read(_CHUNK_BYTES), b''):
+    # `read1` gives what has come; `read` would wait for all of a chunk.
+    for chunk in iter(lambda: response.read1(_CHUNK_BYTES), b''):
       file.write(chunk)
       received += len(chunk)
       progress.update(len(chunk))
       if start + received > MAX_BYTES:
-        raise DataError(f'{response.url} sends more than {MAX_BYTES >> 20} MiB, so it is not '
-                        'the file that is expected: check --base_url.')
+        raise _too_large(response.url)
+      pace.check(received)
   if length is not None and received < length:
     raise _BrokenOff(f'{received} of {length} bytes came')
+
+
+def _too_large(url: str) -> DataError:
+  return DataError(f'{url} sends more than {MAX_BYTES >> 20} MiB, so it is not the file that '
+                   'is expected: check --base_url.')
+
+
+class _Pace:
+  """Ends a transfer that trickles: a byte now and then is no timeout of the network."""
+
+  def __init__(self):
+    self._since, self._bytes = time.monotonic(), 0
+
+  def check(self, received: int) -> None:
+    """Raises _BrokenOff where too little came for too long."""
+    now = time.monotonic()
+    if now - self._since < TIMEOUT_S:
+      return
+    if received - self._bytes < LEAST_BYTES:
+      raise _BrokenOff(f'only {received - self._bytes} bytes came in '
+                       f'{now - self._since:.0f} seconds')
+    self._since, self._bytes = now, received
 
 
 def _md5(path: Path) -> str:

@@ -25,12 +25,17 @@ class ImageError(Exception):
   """A file that is not a whole image. The message is a phrase: what it is instead."""
 
 
-def decode(data: bytes, formats: Sequence[str]) -> Image.Image:
+def decode(data: bytes, formats: Sequence[str],
+           size: Optional[tuple[int, int]] = None) -> Image.Image:
   """The image in a file's bytes, completely decoded.
+
+  Its header is judged before anything is decoded, so that no file takes more memory
+  than an image of `MAX_PIXELS` in four bytes a pixel, and its copy: 512 MB.
 
   Args:
     data: the file.
     formats: the Pillow formats that are accepted: 'PNG', 'JPEG'.
+    size: the only width and height that is accepted; None: any.
 
   Returns:
     The image, in the mode it is stored in. An orientation in the metadata is not
@@ -38,15 +43,15 @@ def decode(data: bytes, formats: Sequence[str]) -> Image.Image:
 
   Raises:
     ImageError: for a file that is empty, of another format, damaged, cut off, too
-      large, or of an unusual pixel format. Bytes changed inside a JPEG cannot be
-      noticed: it has no checksum. A PNG has, and it is checked.
+      large, of another size, or of an unusual pixel format. Bytes changed inside a
+      JPEG cannot be noticed: it has no checksum. A PNG has, and it is checked.
   """
   instead = archives.what_it_is_instead(data[:512])
   if instead:
     raise ImageError(instead)
   try:
     image = _opened(data, formats)
-    _check_form(image)
+    _check_form(image, size)
     if image.format == 'PNG':
       image.verify()   # the checksums, which decoding passes over
       image = _opened(data, formats)
@@ -66,8 +71,10 @@ def _opened(data: bytes, formats: Sequence[str]) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=tuple(formats))
 
 
-def _check_form(image: Image.Image) -> None:
+def _check_form(image: Image.Image, size: Optional[tuple[int, int]]) -> None:
   width, height = image.size
+  if size not in (None, image.size):
+    raise ImageError(f'{width} x {height} pixels, expected {size[0]} x {size[1]}')
   if width * height > MAX_PIXELS:
     raise ImageError(f'{width} x {height} pixels, more than any image of the set')
   if image.mode not in _MODES:
@@ -91,9 +98,7 @@ def omniglot_pixels(data: bytes, side: int, image_filter: str) -> np.ndarray:
   Raises:
     ImageError: see `decode`; also for another size.
   """
-  image = decode(data, ('PNG',))
-  if image.size != (105, 105):
-    raise ImageError(f'{image.size[0]} x {image.size[1]} pixels, expected 105 x 105')
+  image = decode(data, ('PNG',), size=(105, 105))
   resample = {'nearest': Image.Resampling.NEAREST,
               'lanczos': Image.Resampling.LANCZOS}[image_filter]
   grey = np.asarray(image.convert('L').resize((side, side), resample))

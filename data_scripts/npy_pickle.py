@@ -5,17 +5,24 @@ the few functions with which NumPy writes a plain array, and gets not even those
 stand-ins note what they are called with, and the array is made from that afterwards,
 from a checked type, a checked shape, and bytes. (NumPy's own functions can be made
 to misuse memory by a hostile type description.)
+
+A pickle is also a program that can ask for memory: ten bytes of it for a table of
+32 GiB. So its instructions are counted and checked before any of them is followed.
+Reading takes three times the size of the file and 256 MiB at most.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import pickle
+import pickletools
 import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, BinaryIO, Union
 
 import numpy as np
 
@@ -29,6 +36,27 @@ _NUMBER_TYPE = re.compile(r'[<>|=]?[buif][1248]')
 _BYTE_ORDERS = ('<', '>', '|', '=')
 _PLAIN = (str, bytes, bytearray, int, float, bool, type(None))
 _MOST_NESTED = 8
+
+# The training images of mini-ImageNet have 0.8 GB, and some 50,000 instructions.
+MOST_BYTES = 2 << 30
+_MOST_INSTRUCTIONS = 1_000_000
+# Of what is short in an honest pickle: numbers, names; and how long a text may be
+# before it has to be Latin-1, which takes one byte a character.
+_MOST_DIGITS = 1000
+_SHORT_TEXT = 1 << 16
+_MOST_SHORT_TEXT_BYTES = 16 << 20
+_CHUNK_BYTES = 1 << 20
+_NEVER_NEEDED = {'EMPTY_SET', 'ADDITEMS', 'FROZENSET', 'NEXT_BUFFER', 'READONLY_BUFFER',
+                 'PERSID', 'BINPERSID', 'EXT1', 'EXT2', 'EXT4', 'INST', 'OBJ', 'NEWOBJ',
+                 'NEWOBJ_EX'}
+_TEXTS = {'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8'}
+# A character above U+00FF: in UTF-8, and in the escapes of protocol 0.
+_NOT_LATIN1 = re.compile(rb'[\xc4-\xff]')
+_NOT_LATIN1_ESCAPE = re.compile(rb'\\U|\\u(?=..)(?!00)', re.DOTALL)
+_LENGTH_FORMATS = {pickletools.TAKEN_FROM_ARGUMENT1: '<B',
+                   pickletools.TAKEN_FROM_ARGUMENT4: '<i',
+                   pickletools.TAKEN_FROM_ARGUMENT4U: '<I',
+                   pickletools.TAKEN_FROM_ARGUMENT8U: '<Q'}
 
 
 def load(path: Union[str, Path]) -> Any:
@@ -51,18 +79,151 @@ def load(path: Union[str, Path]) -> Any:
       instead = archives.what_it_is_instead(file.read(512))
       if instead:
         raise DataError(f'{str(path)!r} is {instead} and not a pickle: fetch it again.')
+      size = os.fstat(file.fileno()).st_size
+      if size > MOST_BYTES:
+        raise DataError(f'{str(path)!r} has {size >> 20} MiB, and no pickle of the data set '
+                        f'has more than {MOST_BYTES >> 20} MiB: fetch it again.')
       file.seek(0)
-      return _plain(_RestrictedUnpickler(file, encoding='latin1').load(), 0, {})
+      _InstructionCheck(file, size).run()
+      file.seek(0)
+      return _plain(_RestrictedUnpickler(file, _Budget(size)).load(), 0, {})
   except _DAMAGE as error:
     raise DataError(f'{str(path)!r} is not a pickle of plain arrays, dicts and lists, or is '
                     f'damaged ({error}): nothing in it was executed; fetch it again from a '
                     'source that you trust.') from error
 
 
+class _InstructionCheck:
+  """Goes through a pickle without following it.
+
+  Args:
+    file: the pickle, at its start.
+    size: of the file in bytes.
+  """
+
+  def __init__(self, file: BinaryIO, size: int):
+    self._file, self._size = file, size
+    self._count = 0
+    self._short_text_bytes = 0
+
+  def run(self) -> None:
+    """Raises UnpicklingError where following the pickle could take much memory."""
+    while self._count < _MOST_INSTRUCTIONS:
+      instruction = pickletools.code2op.get(self._file.read(1).decode('latin1'))
+      if instruction is None:
+        raise pickle.UnpicklingError('it breaks off, or has an unknown instruction')
+      if instruction.name in _NEVER_NEEDED:
+        raise pickle.UnpicklingError(f'it has the instruction {instruction.name}')
+      if instruction.name == 'STOP':
+        return
+      if instruction.arg is not None:
+        self._pass_argument(instruction.name, instruction.arg.n)
+      self._count += 1
+    raise pickle.UnpicklingError(f'it has more than {_MOST_INSTRUCTIONS} instructions')
+
+  def _pass_argument(self, name: str, form: int) -> None:
+    if name in ('PUT', 'BINPUT', 'LONG_BINPUT'):
+      self._check_place(int(self._short_line()) if name == 'PUT'
+                        else int.from_bytes(self._bytes(form), 'little'))
+    elif name == 'FRAME':
+      self._check_length(struct.unpack('<Q', self._bytes(8))[0])
+    elif form in _LENGTH_FORMATS:
+      layout = _LENGTH_FORMATS[form]
+      self._pass_content(name, struct.unpack(layout, self._bytes(struct.calcsize(layout)))[0])
+    elif form != pickletools.UP_TO_NEWLINE:
+      self._bytes(form)
+    elif name in ('STRING', 'UNICODE'):
+      self._pass_text_line(has_escapes=name == 'UNICODE')
+    else:
+      for _ in range(2 if name == 'GLOBAL' else 1):
+        self._short_line()
+
+  def _check_place(self, place: int) -> None:
+    # The table of what can be referred to is made as large as the largest place in it.
+    if not 0 <= place <= self._count:
+      raise pickle.UnpicklingError(f'it refers to the place {place}, before it can have one')
+
+  def _check_length(self, length: int) -> None:
+    if not 0 <= length <= self._size - self._file.tell():
+      raise pickle.UnpicklingError(f'it breaks off: {length} bytes should follow')
+
+  def _pass_content(self, name: str, length: int) -> None:
+    self._check_length(length)
+    if name in ('LONG1', 'LONG4') and length > _MOST_DIGITS:
+      raise pickle.UnpicklingError(f'it has a number of {length} bytes')
+    if name not in _TEXTS:
+      self._file.seek(length, os.SEEK_CUR)
+    elif length <= _SHORT_TEXT:
+      self._file.seek(length, os.SEEK_CUR)
+      self._note_short_text(length)
+    else:
+      while length:
+        chunk = self._bytes(min(length, _CHUNK_BYTES))
+        _require_latin1(_NOT_LATIN1, chunk)
+        length -= len(chunk)
+
+  def _note_short_text(self, length: int) -> None:
+    self._short_text_bytes += length
+    if self._short_text_bytes > _MOST_SHORT_TEXT_BYTES:
+      raise pickle.UnpicklingError('it is made of texts')
+
+  def _pass_text_line(self, has_escapes: bool) -> None:
+    text = self._file.readline(_SHORT_TEXT)
+    if text.endswith(b'\n'):
+      self._note_short_text(len(text))
+      return
+    while True:
+      if has_escapes:
+        _require_latin1(_NOT_LATIN1_ESCAPE, text)
+      if text.endswith(b'\n'):
+        return
+      more = self._file.readline(_CHUNK_BYTES)
+      if not more:
+        raise EOFError('it breaks off')
+      text = text[-8:] + more   # an escape may stand across the two
+
+  def _short_line(self) -> bytes:
+    line = self._file.readline(_MOST_DIGITS)
+    if not line.endswith(b'\n'):
+      raise pickle.UnpicklingError('it breaks off, or has a very long number or name')
+    return line
+
+  def _bytes(self, count: int) -> bytes:
+    data = self._file.read(count)
+    if len(data) < count:
+      raise EOFError('it breaks off')
+    return data
+
+
+def _require_latin1(other_characters: 're.Pattern[bytes]', text: bytes) -> None:
+  if other_characters.search(text):
+    raise pickle.UnpicklingError('it has a long text that is no Latin-1')
+
+
+class _Budget:
+  """How many bytes may still be copied: an honest pickle refers to its arrays' bytes once.
+
+  Without it one long text could be made into bytes a thousand times.
+  """
+
+  def __init__(self, size: int):
+    self._left = size
+
+  def encoded(self, text: str, encoding: str) -> bytes:
+    self._left -= len(text)
+    if self._left < 0:
+      raise pickle.UnpicklingError('it uses the same bytes many times')
+    return text.encode(encoding)
+
+
 class _RestrictedUnpickler(pickle.Unpickler):
 
+  def __init__(self, file: BinaryIO, budget: _Budget):
+    super().__init__(file, encoding='latin1')
+    self._functions = _functions(budget)
+
   def find_class(self, module: str, name: str) -> Callable:
-    function = _FUNCTIONS.get((module, name))
+    function = self._functions.get((module, name))
     if function is None:
       raise pickle.UnpicklingError(f'it asks for {module}.{name}')
     return _StandIn(function)
@@ -107,9 +268,10 @@ class _NumberType:
 
 class _Array:
   """Stands for a numpy.ndarray."""
-  __slots__ = ('_content',)
+  __slots__ = ('_budget', '_content')
 
-  def __init__(self, content=None):
+  def __init__(self, budget: _Budget, content=None):
+    self._budget = budget
     self._content = content   # (shape, type, whether the order is Fortran's, bytes)
 
   def __setstate__(self, state):
@@ -122,7 +284,8 @@ class _Array:
       raise pickle.UnpicklingError('it has an array without content')
     shape, number_type, is_fortran, content = self._content
     # The protocols of Python 2 leave the bytes as a string.
-    content = content.encode('latin1') if isinstance(content, str) else content
+    if isinstance(content, str):
+      content = self._budget.encoded(content, 'latin1')
     if not (isinstance(number_type, _NumberType) and isinstance(content, (bytes, bytearray))
             and isinstance(shape, tuple)
             and all(type(size) is int and size >= 0 for size in shape)):
@@ -138,21 +301,22 @@ class _Number:
   """Stands for a NumPy scalar."""
   __slots__ = ('_array',)
 
-  def __init__(self, number_type: Any, content: Any):
-    self._array = _Array(((), number_type, False, content))
+  def __init__(self, budget: _Budget, number_type: Any, content: Any):
+    self._array = _Array(budget, ((), number_type, False, content))
 
   def to_number(self) -> Union[int, float, bool]:
     return self._array.to_numpy().item()
 
 
-def _array_of_buffer(content: Any, number_type: Any, shape: Any, order: Any) -> _Array:
-  return _Array((shape, number_type, order == 'F', content))
+def _array_of_buffer(budget: _Budget, content: Any, number_type: Any, shape: Any, order: Any
+                     ) -> _Array:
+  return _Array(budget, (shape, number_type, order == 'F', content))
 
 
-def _encoded(text: Any, encoding: Any = 'utf-8') -> bytes:
+def _encoded(budget: _Budget, text: Any, encoding: Any = 'utf-8') -> bytes:
   if not isinstance(text, str) or encoding not in ('latin1', 'latin-1', 'utf-8'):
     raise pickle.UnpicklingError('it encodes something else than a string')
-  return text.encode(encoding)
+  return budget.encoded(text, encoding)
 
 
 def _no_bytes(*arguments) -> bytes:
@@ -166,17 +330,16 @@ def _refused(*_):
   raise pickle.UnpicklingError('it makes an array in an unknown way')
 
 
-def _functions() -> dict[tuple[str, str], Callable]:
+def _functions(budget: _Budget) -> dict[tuple[str, str], Callable]:
   functions = {('numpy', 'ndarray'): _refused, ('numpy', 'dtype'): _NumberType,
-               ('_codecs', 'encode'): _encoded, ('__builtin__', 'bytes'): _no_bytes}
+               ('_codecs', 'encode'): functools.partial(_encoded, budget),
+               ('__builtin__', 'bytes'): _no_bytes}
   for package in ('numpy.core', 'numpy._core'):   # before and from NumPy 2
-    functions[f'{package}.multiarray', '_reconstruct'] = lambda *_: _Array()
-    functions[f'{package}.multiarray', 'scalar'] = _Number
-    functions[f'{package}.numeric', '_frombuffer'] = _array_of_buffer
+    functions[f'{package}.multiarray', '_reconstruct'] = lambda *_: _Array(budget)
+    functions[f'{package}.multiarray', 'scalar'] = functools.partial(_Number, budget)
+    functions[f'{package}.numeric', '_frombuffer'] = functools.partial(_array_of_buffer,
+                                                                       budget)
   return functions
-
-
-_FUNCTIONS = _functions()
 
 
 def _plain(value: Any, depth: int, done: dict[int, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections import Counter
@@ -46,26 +47,43 @@ class Problems:
     self._found: list[str] = []
 
   def add(self, what: str, reason: str) -> None:
-    self._found.append(f'{what}: {reason}')
+    # Names come from archives: nothing in them shall move the terminal's cursor.
+    self._found.append(''.join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in f'{what}: {reason}'))
 
   def __bool__(self) -> bool:
     return bool(self._found)
 
-  def raise_if_any(self, source: str, remedy: str) -> None:
-    """Raises a DataError that names the first problems and counts all.
+  def raise_if_any(self, source: str, remedy: str,
+                   complete_list: Optional[str] = None) -> None:
+    """Raises a DataError that names all problems.
 
     Args:
       source: what was examined, as a phrase.
       remedy: what the user can do, as a phrase.
+      complete_list: a file to write them into where they are more than fit on a
+        screen; None, or where it cannot be written: they are all in the message.
     """
     if not self._found:
       return
     count = len(self._found)
-    shown = '\n'.join(f'  {problem}' for problem in self._found[:_PROBLEMS_SHOWN])
-    heading = f'the first {_PROBLEMS_SHOWN} of them' if count > _PROBLEMS_SHOWN else 'namely'
+    heading, shown = 'namely', self._found
+    if count > _PROBLEMS_SHOWN and complete_list and self._written(complete_list):
+      heading = f'the first {_PROBLEMS_SHOWN} of them below, all of them in {complete_list}'
+      shown = self._found[:_PROBLEMS_SHOWN]
+    lines = '\n'.join(f'  {problem}' for problem in shown)
     raise DataError(f'{source} cannot be used: {count} '
                     f'{"problem was" if count == 1 else "problems were"} found '
-                    f'({heading} below), and nothing was prepared: {remedy}.\n{shown}')
+                    f'({heading}), and nothing was prepared: {remedy}.\n{lines}')
+
+  def _written(self, path: str) -> bool:
+    try:
+      with open(path, 'w', encoding='utf-8') as file:
+        file.writelines(f'{problem}\n' for problem in self._found)
+      return True
+    except OSError:
+      return False
 
 
 @dataclass
@@ -120,6 +138,7 @@ def listed(sources: Sequence[Any], what: str) -> list[list[str]]:
   for source in sources:
     try:
       names.append(source.names())
+      _report_links_out(source)
     except DataError as error:
       errors.append(error)
   if len(errors) == 1:
@@ -129,6 +148,13 @@ def listed(sources: Sequence[Any], what: str) -> list[list[str]]:
     problems.add('-', str(error))
   problems.raise_if_any(what, 'see each of them')
   return names
+
+
+def _report_links_out(source: Any) -> None:
+  links = getattr(source, 'links_out', [])
+  if links:
+    print(f'{len(links)} of the links in {source} lead out of it, and what is there is '
+          f'taken as part of the set; the first is {links[0]}')
 
 
 def check_counts(plan: Plan, layout: Layout, problems: Problems) -> None:
@@ -181,8 +207,9 @@ class Request:
     out: the target folder.
     overwrite: replace a prepared set that is there.
     options: those that decide what the result is; JSON values.
-    least_per_class: with damaged files left out, images that a class must keep;
-      None: damaged files are errors.
+    least_per_class: images that a class must keep where damaged ones are left out;
+      None: the set has too few for that, and it is not offered.
+    skip_damaged: leave damaged files out.
   """
   name: str
   source: str
@@ -190,6 +217,12 @@ class Request:
   overwrite: bool
   options: Mapping[str, Any]
   least_per_class: Optional[int] = None
+  skip_damaged: bool = False
+
+  @property
+  def complete_list(self) -> str:
+    """The file that names every problem, where they are many."""
+    return f'{self.out.rstrip("/")}-problems.txt'
 
 
 def is_done_already(request: Request) -> bool:
@@ -227,41 +260,57 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
     DataError: for any problem of the source, or of the target.
   """
   started = time.monotonic()
-  source, remedy = f'The source {request.source!r}', 'repair these files, or fetch them again'
   if problems:
     outcome = decode_all(plan, decoder, lambda *_: None)
-    _report_damaged(request, plan, outcome, problems)
-    problems.raise_if_any(source, remedy)
+    _raise_if_unusable(request, plan, outcome, problems)
   with image_set.ImageSetWriter(request.out, request.name, request.overwrite) as writer:
     with contextlib.ExitStack() as stack:
       splits = {split: stack.enter_context(writer.split(split, plan.counts(split)))
                 for split in image_set.SPLITS}
       outcome = decode_all(plan, decoder,
                            lambda split, index, image: splits[split].put(index, image))
-      _report_damaged(request, plan, outcome, problems)
-      problems.raise_if_any(source, remedy)
+      _raise_if_unusable(request, plan, outcome, problems)
     writer.finish({'options': dict(request.options), 'source_form': plan.form,
                    'skipped_files': outcome.damaged_files(),
                    'stored_modes': dict(sorted(outcome.stored_modes.items()))})
   _print_summary(request, outcome, time.monotonic() - started)
 
 
-def _report_damaged(request: Request, plan: Plan, outcome: Outcome,
-                    problems: Problems) -> None:
-  """Adds the damaged files, or the classes that leaving them out makes too small."""
-  if request.least_per_class is None:
+def _raise_if_unusable(request: Request, plan: Plan, outcome: Outcome,
+                       problems: Problems) -> None:
+  """Raises a DataError for `problems`, and for what decoding found.
+
+  With --skip_damaged that is the classes which leaving files out makes too small; the
+  episodes of a class would be the same few images again and again, or impossible.
+  Without it, it is every damaged file, and --skip_damaged is offered where it helps.
+  """
+  remedy = 'repair these files, or fetch them again'
+  too_small = _too_small_classes(request, plan, outcome)
+  if request.skip_damaged:
+    for name, left in too_small:
+      problems.add(f'class {name}', f'{left} undamaged images, at least '
+                                    f'{request.least_per_class} are needed')
+  else:
+    if request.least_per_class is not None and not problems and not too_small:
+      remedy += ', or leave them out with --skip_damaged'
     for text in outcome.damaged_files():
       problems.add(*text.split(': ', 1))
-    return
+  problems.raise_if_any(f'The source {request.source!r}', remedy, request.complete_list)
+
+
+def _too_small_classes(request: Request, plan: Plan, outcome: Outcome
+                       ) -> list[tuple[str, int]]:
+  """(name, undamaged images) of the classes that damage makes too small."""
+  found = []
   for split in image_set.SPLITS:
     index = 0
     for name, count in plan.counts(split):
       left = sum(place not in outcome.damaged[split]
                  for place in range(index, index + count))
       index += count
-      if left < request.least_per_class and left < count:
-        problems.add(f'class {name}', f'{left} undamaged images, at least '
-                                      f'{request.least_per_class} are needed')
+      if left < (request.least_per_class or 0) and left < count:
+        found.append((name, left))
+  return found
 
 
 def _print_summary(request: Request, outcome: Outcome, seconds: float) -> None:
@@ -271,6 +320,8 @@ def _print_summary(request: Request, outcome: Outcome, seconds: float) -> None:
     print(f'  {split:5}  {len(counts):5} classes  {sum(counts):6} images')
   for mode, count in sorted(outcome.stored_modes.items()):
     print(f'  {count} images were stored as {mode} and were converted to RGB.')
+  with contextlib.suppress(OSError):   # of an earlier attempt
+    os.unlink(request.complete_list)
   skipped = outcome.damaged_files()
   if skipped:
     print(f'  {len(skipped)} damaged images were left out; {image_set.MANIFEST} names them.')

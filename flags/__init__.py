@@ -22,7 +22,9 @@ from maml_tf.config import Config, ConfigError, resolve
 __all__ = ['flag_names', 'help_text', 'main_config', 'parse']
 
 _HELP_ARGUMENTS = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
-_LARGEST_FLAGFILE = 2**20   # bytes
+_LARGEST_FLAGFILE = 2**16   # bytes; absl's time grows with the square of it
+_LONGEST_NAME = 100         # characters of a flag; absl compares it with all that exist
+_LONGEST_WORD = 200         # characters of what a message quotes
 
 flag_names = definitions.names
 help_text = definitions.help_text
@@ -44,8 +46,16 @@ def main_config(argv: Sequence[str]) -> Config:
   try:
     return parse(argv)
   except ConfigError as error:
-    print(f'main.py: {" ".join(str(error).split())}', file=sys.stderr)
+    print(f'main.py: {_in_one_line(str(error))}', file=sys.stderr)
     sys.exit(2)
+
+
+def _in_one_line(text: str) -> str:
+  """`text` as it may be shown: what it quotes can be long, and can hold anything."""
+  words = (word if len(word) <= _LONGEST_WORD else f'{word[:_LONGEST_WORD]}...'
+           for word in text.split())
+  return ''.join(character if character.isprintable() else ascii(character)[1:-1]
+                 for character in ' '.join(words))
 
 
 def parse(argv: Sequence[str]) -> Config:
@@ -92,6 +102,10 @@ def _with_flagfiles(arguments: list[str]) -> list[str]:
     if not has_value:
       value = next(rest, '')
     expanded.extend(_flagfile_lines(value))
+  for argument in expanded:
+    name, _, _ = _split(argument)
+    if name is not None and len(name) > _LONGEST_NAME:
+      raise ConfigError(_unknown_flag(name, argument))
   return expanded
 
 
@@ -125,7 +139,7 @@ def _flagfile_text(path: str) -> str:
     with open(os.path.expanduser(path), 'rb') as file:
       content = file.read(_LARGEST_FLAGFILE + 1)
     if len(content) > _LARGEST_FLAGFILE:
-      raise ConfigError(f'--flagfile={path} is larger than 1 MB: it must be a file with '
+      raise ConfigError(f'--flagfile={path} is larger than 64 KiB: it must be a file with '
                         'flags.')
     return content.decode('utf-8-sig')
   except UnicodeDecodeError:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional
 
+from maml_tf.bounded import parse_json
 from maml_tf.meta_learners import METHODS
 
 DATASOURCES = ('sinusoid', 'omniglot', 'miniimagenet')
@@ -40,6 +41,7 @@ SPLIT_CLASSES = {
     'omniglot': {'train': 1100, 'val': 100, 'test': 423},
     'miniimagenet': {'train': 64, 'val': 16, 'test': 20},
 }
+LARGEST_JSON = 1 << 20   # characters; a configuration has some 1,500
 EXAMPLES_PER_CLASS = {'omniglot': 20, 'miniimagenet': 600}
 
 
@@ -179,8 +181,8 @@ class Config:
       ConfigError: for text that is not JSON, or not a configuration.
     """
     try:
-      sections = json.loads(text)
-    except (ValueError, RecursionError) as error:   # a number of 5000 digits, 9999 '['
+      sections = parse_json(text, most=LARGEST_JSON)
+    except ValueError as error:
       raise ConfigError(f'The configuration is not JSON: {error}.') from error
     return cls.from_dict(sections)
 

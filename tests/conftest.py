@@ -1,10 +1,15 @@
-"""What several test modules need: small image splits, small episodes, a clean Keras."""
+"""What several test modules need: small image splits, small episodes, a clean Keras.
+
+And what none may do: use a network, or write elsewhere than in temporary folders.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 # Before anything imports TensorFlow. Nothing here imports it at module level: the
 # tests of the data scripts do without it.
@@ -15,8 +20,108 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
   os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
   os.environ.setdefault('TF_NUM_INTEROP_THREADS', '1')
 
+# Before hypothesis is imported: it keeps tables beside the tests.
+os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(
+    tempfile.gettempdir(), f'maml_tf-hypothesis-{getattr(os, "getuid", int)()}'))
+
+import hypothesis
 import numpy as np
 import pytest
+
+# The same cases in every run of the tests; others, and many, with
+# HYPOTHESIS_PROFILE=long.
+_PROFILE = dict(deadline=None, database=None,
+                suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile('short', max_examples=100, derandomize=True, **_PROFILE)
+hypothesis.settings.register_profile('long', max_examples=1000, print_blob=True, **_PROFILE)
+hypothesis.settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'short'))
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_HOSTS = ('127.0.0.1', '::1', 'localhost', '')
+# Caches of Python, pytest and libraries.
+_CACHES = [os.path.expanduser(folder) for folder in ('~/.cache', '~/.config', '~/.keras')]
+_CACHES += [os.environ[name] for name in ('XDG_CACHE_HOME', 'MPLCONFIGDIR')
+            if name in os.environ]
+_CACHES += [str(REPOSITORY / '.pytest_cache')]
+_TEMPORARY = ['/dev', '/proc', tempfile.gettempdir(), os.path.realpath(tempfile.gettempdir())]
+_written_outside: list = []
+
+
+def pytest_configure(config):
+  if config.option.basetemp:
+    _CACHES.append(os.path.realpath(config.option.basetemp))
+  sys.addaudithook(_watch)
+
+
+def _watch(event, arguments):
+  """Sees what Python does: raises for a network, notes what is written elsewhere."""
+  check = _CHECKS.get(event)
+  if check is not None:
+    check(*arguments)
+
+
+def _check_address(_, address):
+  if isinstance(address, tuple):   # the others are sockets in the file system
+    _check_host(address[0])
+
+
+def _check_host(host, *_):
+  if host is not None and os.fsdecode(host) not in _HOSTS:
+    raise RuntimeError(f'A test uses the network: {host!r}.')
+
+
+def _check_open(path, mode, flags):
+  writes = any(letter in mode for letter in 'wax+') if isinstance(mode, str) else (
+      (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+  if writes:
+    _check_written(path)
+
+
+def _check_written(path, *others):
+  # A folder's descriptor, the last argument, is of a folder that was opened before.
+  if isinstance(path, int) or (others and isinstance(others[-1], int) and others[-1] >= 0):
+    return
+  path = os.path.abspath(os.fsdecode(path))
+  # The repository may itself stand in a temporary folder.
+  if '__pycache__' not in path and not _is_in(path, _CACHES) and (
+      _is_in(path, [str(REPOSITORY)]) or not _is_in(path, _TEMPORARY)):
+    _written_outside.append(path)
+
+
+def _is_in(path, folders):
+  return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
+
+
+def _check_rename(source, target, source_folder=-1, target_folder=-1):
+  _check_written(source, source_folder)
+  _check_written(target, target_folder)
+
+
+_CHECKS = {
+    'socket.connect': _check_address, 'socket.sendto': _check_address,
+    'socket.getaddrinfo': _check_host, 'socket.gethostbyname': _check_host,
+    'socket.gethostbyaddr': _check_host,
+    'open': _check_open, 'os.mkdir': lambda path, _, folder=-1: _check_written(path, folder),
+    'os.remove': _check_written, 'os.rmdir': _check_written, 'os.rename': _check_rename,
+    'os.link': lambda _, path, *folders: _check_written(path, *folders),
+    'os.symlink': lambda _, path, *folders: _check_written(path, *folders),
+    'os.truncate': lambda path, _: _check_written(path)}
+
+
+@pytest.fixture
+def written_outside():
+  """What the test wrote outside of temporary folders, by Python; to be emptied by it."""
+  return _written_outside
+
+
+@pytest.fixture(autouse=True)
+def _writes_in_temporary_folders_only():
+  """TensorFlow writes without Python's knowledge: the repository is looked at, too."""
+  before = set(os.listdir(REPOSITORY))
+  yield
+  appeared = set(os.listdir(REPOSITORY)) - before - {'.pytest_cache', '__pycache__'}
+  written, _written_outside[:] = list(_written_outside), []
+  assert not appeared and not written, f'a test wrote {sorted(appeared) + written}'
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -151,6 +152,23 @@ def test_missing_prepared_data_are_refused(datasource, train, arguments, tmp_pat
 def test_prepared_data_that_are_too_small_are_refused(given, named, arguments, capsys):
   code, _, sentence = call(capsys, *arguments('omniglot'), *given)
   assert code == 2 and named in sentence
+
+
+@pytest.mark.parametrize('damage', ['train.npy', 'val.npy', 'manifest.json', 'half'])
+def test_nothing_trains_on_damaged_data(damage, arguments, tmp_path, sample_data, capsys):
+  folder = tmp_path / 'data'
+  shutil.copytree(sample_data('omniglot'), folder)
+  if damage == 'half':
+    (folder / 'val.npy').unlink()
+  else:
+    data = bytearray((folder / damage).read_bytes())
+    data[-3] ^= 1
+    (folder / damage).write_bytes(data)
+  code, out, sentence = call(capsys, *arguments('omniglot'), f'--data_dir={folder}')
+  assert code == 2 and 'Test:' not in out
+  assert {'half': 'lacks the file', 'manifest.json': 'cannot be read as JSON'}.get(
+      damage, 'changed or damaged') in sentence
+  assert 'prepare_omniglot.py' in sentence and '--overwrite' in sentence
 
 
 def test_a_damaged_checkpoint_is_refused(arguments, capsys, tmp_path):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
+import pathlib
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -14,6 +20,7 @@ from data_scripts import archives
 from data_scripts.archives import FolderSource, Limits, TarSource, ZipSource
 from maml_tf.sources.image_set import DataError
 
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 FILES = {'b/2.txt': b'two', 'a/1.txt': b'one', 'a/3.txt': b'x' * 5000}
 
 
@@ -49,6 +56,7 @@ def contents(source, names=None):
 @pytest.mark.parametrize('make, name', [
     (make_folder, 'folder'), (make_zip, 'x.zip'), (make_tar, 'x.tar'),
     (lambda path: make_tar(path, mode='w:gz'), 'x.tar.gz'),
+    (lambda path: make_tar(path, mode='w:bz2'), 'x.tar.bz2'),
     (lambda path: make_tar(path, mode='w:xz'), 'x.tar.xz')])
 def test_the_kinds_of_source_are_alike(tmp_path, make, name):
   source = make(tmp_path / name)
@@ -72,7 +80,8 @@ def test_a_leading_dot_is_no_part_of_a_name(tmp_path):
   assert contents(source) == {'a/1.txt': b'one'}
 
 
-@pytest.mark.parametrize('name', ['/etc/passwd', '../up', 'a/../../up', 'C:/x', 'a\\..\\b'])
+@pytest.mark.parametrize('name', ['/etc/passwd', '../up', 'a/../../up', 'C:/x', 'a\\..\\b',
+                                  'a\x1b[2J', 'a\nb', f'{"a" * 501}'])
 @pytest.mark.parametrize('make, file', [(make_zip, 'x.zip'), (make_tar, 'x.tar')])
 def test_unsafe_names_are_refused(tmp_path, make, file, name):
   source = make(tmp_path / file, {**FILES, name: b'bad'})
@@ -109,6 +118,37 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path):
     ZipSource(tmp_path / 'x.zip').names()
 
 
+def test_names_that_are_not_utf8_are_refused(tmp_path):
+  """As bytes they pass; as text they end in an error where they are first used."""
+  with tarfile.open(tmp_path / 'x.tar', 'w', format=tarfile.GNU_FORMAT) as archive:
+    archive.addfile(tarfile.TarInfo(os.fsdecode(b'caf\xe9/1.png')))
+  with pytest.raises(DataError, match=r"'caf\\udce9/1.png' \(a path with .*unprintable"):
+    TarSource(tmp_path / 'x.tar').names()
+  os.mkdir(tmp_path / os.fsdecode(b'caf\xe9'))
+  (tmp_path / os.fsdecode(b'\xff.png')).write_bytes(b'')
+  with pytest.raises(DataError, match=r"'caf\\udce9' \(a name with .*'\\udcff.png' \(a name"):
+    FolderSource(tmp_path).names()
+
+
+def test_members_without_a_name_are_refused(tmp_path):
+  make_zip(tmp_path / 'x.zip', {'a': b'1'})
+  data = (tmp_path / 'x.zip').read_bytes()
+  (tmp_path / 'x.zip').write_bytes(data.replace(b'a', b'\0'))   # cut off at the null
+  make_tar(tmp_path / 'x.tar', {'.': b'1'})
+  for source in (ZipSource(tmp_path / 'x.zip'), TarSource(tmp_path / 'x.tar')):
+    with pytest.raises(DataError, match=r'\(no name\)'):
+      source.names()
+
+
+def test_a_tar_with_holes_is_refused(tmp_path):
+  info = tarfile.TarInfo('a')
+  info.type = tarfile.GNUTYPE_SPARSE
+  with tarfile.open(tmp_path / 'x.tar', 'w') as archive:
+    archive.addfile(info)
+  with pytest.raises(DataError, match='a file with holes'):
+    TarSource(tmp_path / 'x.tar').names()
+
+
 def test_an_encrypted_zip_is_refused(tmp_path):
   make_zip(tmp_path / 'x.zip', {'a': b'1'})
   data = bytearray((tmp_path / 'x.zip').read_bytes())
@@ -140,6 +180,56 @@ def test_archives_cut_off_are_refused(tmp_path):
       archives.open_source(tmp_path / name).names()
 
 
+def test_a_tar_that_ends_too_early_is_refused(tmp_path):
+  """Between two members, where `tarfile` takes it for the end."""
+  make_tar(tmp_path / 'x.tar')
+  data = (tmp_path / 'x.tar').read_bytes()
+  second = 2 * tarfile.BLOCKSIZE   # a member has a header and, here, one block
+  damaged = bytearray(data)
+  damaged[second + 150] ^= 1       # its checksum
+  for content in (data[:second], bytes(damaged), data[:second + 100]):
+    (tmp_path / 'x.tar').write_bytes(content)
+    for read in (lambda source: source.names(), lambda source: list(source.read(['a/3.txt']))):
+      with pytest.raises(DataError, match='breaks off, or is damaged, at byte'):
+        read(TarSource(tmp_path / 'x.tar'))
+
+
+def test_every_tar_cut_off_is_refused(tmp_path):
+  make_tar(tmp_path / 'whole.tar')
+  data = (tmp_path / 'whole.tar').read_bytes()
+  end = data.rindex(b'x') // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE + tarfile.BLOCKSIZE
+  packed = {'tar': data[:end], 'tar.gz': gzip.compress(data), 'tar.xz': lzma.compress(data),
+            'tar.bz2': bz2.compress(data)}
+  for suffix, content in packed.items():
+    path = tmp_path / f'x.{suffix}'
+    path.write_bytes(content if suffix != 'tar' else data)
+    assert contents(TarSource(path)) == FILES
+    for length in range(0, len(content), max(1, len(content) // 25)):
+      path.write_bytes(content[:length])
+      with pytest.raises(DataError, match='not a whole tar|an empty file'):
+        source = TarSource(path)
+        list(source.read(source.names()))
+
+
+@pytest.mark.parametrize('suffix, compress', [('gz', gzip.compress), ('bz2', bz2.compress),
+                                              ('xz', lzma.compress)])
+def test_a_wrong_checksum_is_noticed(tmp_path, suffix, compress):
+  make_tar(tmp_path / 'whole.tar')
+  data = bytearray(compress((tmp_path / 'whole.tar').read_bytes()))
+  data[{'gz': -8, 'bz2': -2, 'xz': -40}[suffix]] ^= 1
+  (tmp_path / f'x.tar.{suffix}').write_bytes(data)
+  with pytest.raises(DataError, match='not a whole tar'):
+    TarSource(tmp_path / f'x.tar.{suffix}').names()
+
+
+def test_an_xz_file_of_several_streams_is_read(tmp_path):
+  make_tar(tmp_path / 'x.tar')
+  data = (tmp_path / 'x.tar').read_bytes()
+  packed = lzma.compress(data[:700]) + bytes(8) + lzma.compress(data[700:]) + bytes(4)
+  (tmp_path / 'x.tar.xz').write_bytes(packed)
+  assert contents(TarSource(tmp_path / 'x.tar.xz')) == FILES
+
+
 def test_one_damaged_member_is_a_problem_of_that_member(tmp_path):
   make_zip(tmp_path / 'x.zip', {'a': os.urandom(1000), 'b': b'two'})
   data = bytearray((tmp_path / 'x.zip').read_bytes())
@@ -158,6 +248,33 @@ def test_bombs_are_refused_by_what_they_claim(tmp_path, make, name):
     archives.open_source(tmp_path / name, Limits(total_bytes=1000)).names()
   with pytest.raises(DataError, match='more than 1 files'):
     archives.open_source(tmp_path / name, Limits(files=1)).names()
+
+
+@pytest.mark.parametrize('name', ['x.zip', 'x.tar.gz'])
+def test_folders_in_an_archive_are_counted(tmp_path, name):
+  """They unpack to nothing, but each of them takes memory."""
+  if name == 'x.zip':
+    make_zip(tmp_path / name, {f'{number}/': b'' for number in range(20)})
+  else:
+    with tarfile.open(tmp_path / name, 'w:gz') as archive:
+      for number in range(20):
+        info = tarfile.TarInfo(f'{number}')
+        info.type = tarfile.DIRTYPE
+        archive.addfile(info)
+  assert archives.open_source(tmp_path / name, Limits(files=20)).names() == []
+  with pytest.raises(DataError, match='more than 19 files'):
+    archives.open_source(tmp_path / name, Limits(files=19)).names()
+
+
+def test_what_unpacks_without_end_is_ended(tmp_path):
+  """A member that is passed over is unpacked, too."""
+  info = tarfile.TarInfo('a')
+  info.size = 3 << 20
+  with tarfile.open(tmp_path / 'x.tar.gz', 'w:gz') as archive:
+    archive.addfile(info, io.BytesIO(bytes(info.size)))
+  source = TarSource(tmp_path / 'x.tar.gz', Limits(total_bytes=1 << 20))
+  with pytest.raises(DataError, match='unpacks to more than 2 MiB'):
+    list(source.read([]))
 
 
 def test_a_file_over_the_limit_is_a_problem_of_that_file(tmp_path):
@@ -186,6 +303,77 @@ def test_links_in_a_users_folder_are_followed_without_end(tmp_path):
   assert FolderSource(tmp_path / 'set').names() == ['images/1.txt', 'images/3.txt']
 
 
+def test_links_out_of_a_folder_are_named(tmp_path):
+  make_folder(tmp_path / 'disk')
+  make_folder(tmp_path / 'set', {'4.txt': b'four'})
+  (tmp_path / 'set' / 'images').symlink_to(tmp_path / 'disk' / 'a')
+  (tmp_path / 'set' / 'more.txt').symlink_to(tmp_path / 'disk' / 'b' / '2.txt')
+  (tmp_path / 'set' / 'again.txt').symlink_to('4.txt')   # not out of it
+  source = FolderSource(tmp_path / 'set')
+  assert contents(source)['more.txt'] == b'two' and contents(source)['again.txt'] == b'four'
+  assert source.links_out == [f'images -> {tmp_path / "disk" / "a"}',
+                              f'more.txt -> {tmp_path / "disk" / "b" / "2.txt"}']
+
+
+def test_a_maze_of_folders_is_refused(tmp_path):
+  """Deeper than Python calls; and 25 folders with 2**24 paths through them."""
+  folder = tmp_path / 'deep'
+  for _ in range(40):
+    folder = folder / 'a'
+  folder.mkdir(parents=True)
+  with pytest.raises(DataError, match='more than 32 folders deep'):
+    FolderSource(tmp_path / 'deep').names()
+  for number in range(25):
+    (tmp_path / 'maze' / f'{number}').mkdir(parents=True)
+    for link in 'ab':
+      (tmp_path / 'maze' / f'{number}' / link).symlink_to(tmp_path / 'maze' / f'{number + 1}')
+  with pytest.raises(DataError, match='more than 200 files and folders'):
+    FolderSource(tmp_path / 'maze', below=['0'], limits=Limits(files=200)).names()
+
+
+AS_NOBODY = '''
+import os, sys
+from data_scripts import archives
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:   # root may read everything
+  os.seteuid(65534)
+source = archives.FolderSource('.')
+if len(sys.argv) > 2:
+  print([item.problem for item in source.read(source.names())])
+else:
+  try:
+    source.names()
+  except archives.DataError as error:
+    print(error)
+'''
+
+
+def as_nobody(folder, *more) -> str:
+  folder.chmod(0o755)
+  return subprocess.run([sys.executable, '-c', AS_NOBODY, str(folder), *more], check=True,
+                        cwd=REPOSITORY, capture_output=True, text=True).stdout
+
+
+def test_all_unreadable_folders_are_named(tmp_path):
+  make_folder(tmp_path / 'set', {f'{name}/1.txt': b'' for name in 'abc'})
+  for name in 'ac':
+    (tmp_path / 'set' / name).chmod(0)
+  try:
+    message = as_nobody(tmp_path / 'set')
+  finally:
+    for name in 'ac':
+      (tmp_path / 'set' / name).chmod(0o700)
+  assert "'a/' (Permission denied), 'c/' (Permission denied) cannot be used" in message
+  assert "'b/'" not in message and 'make these readable' in message
+
+
+def test_unreadable_files_are_problems_of_those_files(tmp_path):
+  make_folder(tmp_path / 'set', {name: b'' for name in 'abc'})
+  (tmp_path / 'set' / 'b').chmod(0)
+  printed = as_nobody(tmp_path / 'set', 'read')
+  assert printed.strip() == "[None, 'cannot be read: Permission denied', None]"
+
+
 def test_pipes_and_dead_links_in_a_folder_are_problems(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
   (tmp_path / 'dead').symlink_to(tmp_path / 'nowhere')
@@ -201,5 +389,5 @@ def test_a_wrong_path_is_said(tmp_path):
   (tmp_path / 'x.rar').write_bytes(b'Rar!')
   with pytest.raises(DataError, match='neither a folder nor an archive'):
     archives.open_source(tmp_path / 'x.rar')
-  with pytest.raises(DataError, match='cannot be listed'):
+  with pytest.raises(DataError, match='No such file.*cannot be used'):
     FolderSource(tmp_path, below=('none',)).names()

@@ -220,14 +220,12 @@ def given_values(draw):
   return given
 
 
-@hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(given_values())
 def test_what_is_given_always_wins(given):
   resolved = flat(config.resolve(given))
   assert {name: resolved[name] for name in given} == given
 
 
-@hypothesis.settings(deadline=None, max_examples=100)
 @hypothesis.given(given_values())
 def test_json_gives_the_same_configuration_back(given):
   resolved = config.resolve(given)

@@ -197,7 +197,7 @@ def test_only_the_images_of_a_batch_are_read(make_split):
 # Any configuration
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=settings.default.max_examples // 10)   # each is traced anew
 @given(data=st.data())
 def test_every_episode_is_a_proper_task(data):
   """N distinct classes with K and Q distinct images each, of the right label."""

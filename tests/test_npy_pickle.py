@@ -41,6 +41,21 @@ def test_arrays_of_every_protocol(tmp_path, protocol):
       2.5, b'\x00\xff', (1, 'x', None, 1.5))
 
 
+@pytest.mark.parametrize('protocol', range(6))
+def test_arrays_beyond_a_short_text(tmp_path, protocol):
+  """Long texts are looked through: they must be Latin-1. Every byte value occurs in them."""
+  array = np.random.RandomState(1).randint(0, 256, 3 << 20).astype(np.uint8)
+  loaded = load(tmp_path, pickle.dumps({'image_data': array, 'text': 'x' * 100_000}, protocol))
+  np.testing.assert_array_equal(loaded['image_data'], array)
+  assert loaded['text'] == 'x' * 100_000
+
+
+def test_a_long_text_of_python_2(tmp_path):
+  text = bytes(range(32, 127)) * 2000
+  escaped = text.replace(b'\\', b'\\\\').replace(b"'", b"\\'")
+  assert load(tmp_path, b"S'" + escaped + b"'\n.") == text.decode()
+
+
 def python_2_pickle() -> bytes:
   """{'image_data': IMAGES} as Python 2 writes it, protocol 2: the bytes as a str."""
   text = IMAGES.tobytes()

@@ -10,13 +10,11 @@ import pickle
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import tarfile
-import time
 import zipfile
 import zlib
 
+import half_prepared
 import numpy as np
 import pytest
 from PIL import Image
@@ -218,6 +216,8 @@ def test_a_class_in_two_splits_is_reported(with_images, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('content, message', [
+    (b'filename,label\n' + b'a,b\n' * (1 << 20), 'train.csv: larger than 4 MiB'),
+    (b'filename,label\n' + b'a' * 200_000 + b',b\n', 'field larger than field limit'),
     (b'', 'train.csv: an empty file'), (b'<html></html>', 'train.csv: a web page'),
     (b'\xff\xfe\x00', 'not a text'), (b'file;class\n', 'without the header')])
 def test_a_csv_that_is_none_is_reported(with_images, tmp_path, capsys, content, message):
@@ -276,7 +276,8 @@ def test_damaged_images_are_left_out_if_asked(with_images, tmp_path, capsys, mon
   for index in (0, 5):
     (with_images / 'images' / names[index]).write_bytes(b'')
   capsys.readouterr()
-  assert 'an empty file' in failure(capsys, with_images, tmp_path / 'out')
+  message = failure(capsys, with_images, tmp_path / 'out')
+  assert 'an empty file' in message and 'or leave them out with --skip_damaged' in message
   assert prepare(with_images, tmp_path / 'out', '--skip_damaged') == 0
   assert '2 damaged images were left out' in capsys.readouterr().out
   loaded = load_split(tmp_path / 'out', 'miniimagenet', 'train')
@@ -289,6 +290,31 @@ def test_damaged_images_are_left_out_if_asked(with_images, tmp_path, capsys, mon
     (with_images / 'images' / names[index]).write_bytes(b'')
   message = failure(capsys, with_images, tmp_path / 'less', '--skip_damaged')
   assert '1 undamaged images, at least 2 are needed' in message
+  # So it is not offered either; nor where something else is wrong, which it cannot help.
+  assert '--skip_damaged' not in failure(capsys, with_images, tmp_path / 'less')
+  Image.new('RGB', (84, 84)).save(with_images / 'images' / names[1], 'JPEG')
+  assert '--skip_damaged' in failure(capsys, with_images, tmp_path / 'less')
+  (with_images / 'images' / 'n999.jpg').write_bytes(b'')
+  assert '--skip_damaged' not in failure(capsys, with_images, tmp_path / 'less')
+
+
+def test_what_skip_damaged_leaves_is_enough_for_episodes(with_images, tmp_path, monkeypatch):
+  """The sampler takes classes of unequal size, and refuses what a class cannot give."""
+  from maml_tf.config import ConfigError
+  from maml_tf.data_generator import DataGenerator
+  from maml_tf.sources.images import ImageSource
+  monkeypatch.setattr(prepare_miniimagenet, 'LEAST_PER_CLASS', 2)
+  (with_images / 'images' / rows(with_images, 'train')[0][0]).write_bytes(b'')
+  assert prepare(with_images, tmp_path / 'out', '--skip_damaged') == 0
+  split = load_split(tmp_path / 'out', 'miniimagenet', 'train')
+  assert split.class_counts.tolist() == [3, 4, 4]
+  recipes = DataGenerator(ImageSource(split, 3, 1, 2, rotations=False), 4, 0).recipes(0, 64)
+  classes = np.repeat(np.arange(3), split.class_counts)[recipes['image'].numpy()]
+  for task in range(64):
+    assert np.bincount(classes[task]).tolist() == [3, 3, 3]
+    assert len(set(recipes['image'].numpy()[task])) == 9
+  with pytest.raises(ConfigError, match='need 4 images of a class'):
+    ImageSource(split, 3, 2, 2, rotations=False)
 
 
 class Hostile:
@@ -344,34 +370,12 @@ def test_help_says_where_the_data_come_from(capsys):
   assert 'no --download' in printed and 'non-commercial research' in printed
 
 
-SLOW_PREPARATION = '''
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # may be inherited as ignored
-from data_scripts import images, prepare_miniimagenet
-from data_scripts.preparation import Layout
-decode = images.miniimagenet_pixels
-def slowly(*arguments):
-  time.sleep(0.1)
-  return decode(*arguments)
-images.miniimagenet_pixels = slowly
-sys.exit(prepare_miniimagenet.main(sys.argv[1:], Layout(3, 2, 2, 4)))
-'''
-
-
 def test_an_interrupted_replacement_keeps_the_old_set(zips, tmp_path):
   assert prepare(zips, tmp_path / 'out') == 0
   before = hashes(tmp_path / 'out')
-  child = subprocess.Popen(
-      [sys.executable, '-c', SLOW_PREPARATION, f'--source={zips}',
-       f'--out={tmp_path / "out"}', '--overwrite'],
-      cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-  deadline = time.monotonic() + 20
-  while not (tmp_path / '.out.preparing' / 'test.npy').exists():
-    assert time.monotonic() < deadline and child.poll() is None
-    time.sleep(0.01)
-  child.send_signal(signal.SIGINT)
-  message = child.communicate(timeout=20)[1]
-  assert child.returncode == 130 and 'Traceback' not in message
+  code, _ = half_prepared.interrupted('miniimagenet', LAYOUT, zips, tmp_path / 'out',
+                                      signal.SIGINT, '--overwrite')
+  assert code == 130
   assert hashes(tmp_path / 'out') == before
   assert os.listdir(tmp_path) == ['out']
 

@@ -12,16 +12,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 
+import half_prepared
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_scripts import make_sample_data, prepare_omniglot
 from data_scripts.preparation import Layout
-from maml_tf.sources.image_set import SPLITS, load_split
+from maml_tf.sources.image_set import SPLITS, DataError, load_split
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LAYOUT = Layout(train=8, val=3, test=4, images_per_class=3)
@@ -172,12 +172,65 @@ def test_everything_that_is_wrong_is_reported_together(extracted, tmp_path, caps
   assert '9 problems were found' in message and 'nothing was prepared' in message
 
 
-def test_of_many_problems_the_first_and_the_number_are_reported(extracted, tmp_path, capsys):
+def test_of_many_problems_all_are_in_a_list(zips, extracted, tmp_path, capsys):
   for file in drawings(extracted):
     file.write_bytes(b'')
   message = failure(capsys, extracted, tmp_path / 'out')
-  assert '45 problems were found (the first 20' in message
+  complete = tmp_path / 'out-problems.txt'
+  assert f'45 problems were found (the first 20 of them below, all of them in {complete})' in (
+      message)
   assert message.count('an empty file') == 20
+  lines = complete.read_text().splitlines()
+  assert len(lines) == 45 and all(line.endswith('.png: an empty file') for line in lines)
+  assert prepare(zips, tmp_path / 'out') == 0
+  assert not complete.exists()
+
+
+def test_a_list_that_cannot_be_written_is_shown(extracted, tmp_path, capsys):
+  for file in drawings(extracted):
+    file.write_bytes(b'')
+  (tmp_path / 'out-problems.txt').mkdir()
+  message = failure(capsys, extracted, tmp_path / 'out')
+  assert message.count('an empty file') == 45
+
+
+def test_leaving_drawings_out_is_not_offered(extracted, tmp_path, capsys):
+  """A character has 20 of them, and the set is public."""
+  drawings(extracted)[0].write_bytes(b'')
+  assert '--skip_damaged' not in failure(capsys, extracted, tmp_path / 'out')
+  with pytest.raises(SystemExit):
+    prepare(extracted, tmp_path / 'out', '--skip_damaged')
+
+
+@pytest.mark.parametrize('mode, form, reason', [
+    ('I;16', 'PNG', "pixels of the kind 'I;16', not 8-bit"), ('F', 'TIFF', 'not a PNG image'),
+    ('P', 'GIF', 'not a PNG image')])
+def test_drawings_of_other_kinds_are_refused(extracted, tmp_path, capsys, mode, form, reason):
+  file = drawings(extracted)[0]
+  Image.new(mode, (105, 105)).save(file, form)
+  message = failure(capsys, extracted, tmp_path / 'out')
+  assert '1 problem was found' in message and f'{file.name}: {reason}' in message
+
+
+def test_an_alphabet_that_is_not_utf8_is_refused(extracted, tmp_path, capsys):
+  alphabet = next((extracted / PARTS[0]).iterdir())
+  alphabet.rename(alphabet.with_name(os.fsdecode(b'Br\xe9ton')))
+  message = failure(capsys, extracted, tmp_path / 'out')
+  assert 'a name with unprintable characters' in message and r'Br\udce9ton' in message
+
+
+def test_links_out_of_the_source_are_mentioned(extracted, tmp_path, capsys):
+  (extracted / PARTS[1]).rename(tmp_path / 'disk')
+  (extracted / PARTS[1]).symlink_to(tmp_path / 'disk')
+  assert prepare(extracted, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  alphabets = len(list((tmp_path / 'disk').iterdir()))
+  assert alphabets and 'lead out of it' not in printed   # the part itself was asked for
+  first = next((tmp_path / 'disk').iterdir())
+  first.rename(tmp_path / 'moved')
+  first.symlink_to(tmp_path / 'moved')
+  assert prepare(extracted, tmp_path / 'other') == 0
+  assert f'-> {tmp_path / "moved"}' in capsys.readouterr().out
 
 
 def test_a_drawing_that_is_there_twice_is_reported(extracted, tmp_path, capsys):
@@ -266,37 +319,16 @@ def test_download_and_prepare(zips, server, tmp_path, capsys):
   assert not (tmp_path / 'other').exists()
 
 
-SLOW_PREPARATION = '''
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # may be inherited as ignored
-from data_scripts import images, prepare_omniglot
-from data_scripts.preparation import Layout
-decode = images.omniglot_pixels
-def slowly(*arguments):
-  time.sleep(0.1)
-  return decode(*arguments)
-images.omniglot_pixels = slowly
-sys.exit(prepare_omniglot.main(sys.argv[1:], Layout(8, 3, 4, 3)))
-'''
-
-
 @pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_preparation_runs_again(zips, tmp_path, signal_number):
-  child = subprocess.Popen(
-      [sys.executable, '-c', SLOW_PREPARATION, f'--source={zips}',
-       f'--out={tmp_path / "out"}'],
-      cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-  deadline = time.monotonic() + 20
-  while not (tmp_path / '.out.preparing' / 'test.npy').exists():
-    assert time.monotonic() < deadline and child.poll() is None
-    time.sleep(0.01)
-  child.send_signal(signal_number)
-  message = child.communicate(timeout=20)[1]
+  code, message = half_prepared.interrupted('omniglot', LAYOUT, zips, tmp_path / 'out',
+                                            signal_number)
   assert not (tmp_path / 'out').exists()
   if signal_number == signal.SIGINT:
-    assert child.returncode == 130
-    assert 'Interrupted' in message and 'Traceback' not in message
+    assert code == 130 and 'Interrupted' in message
     assert os.listdir(tmp_path) == []
+  with pytest.raises(DataError, match='prepare_omniglot'):   # nothing trains on a half
+    load_split(tmp_path / 'out', 'omniglot', 'train')
   assert prepare(zips, tmp_path / 'out') == 0
   whole_set(tmp_path / 'out')
   assert os.listdir(tmp_path) == ['out']

@@ -6,7 +6,6 @@ before the first one, and the results. `numpy.load` reads it; pickles are refuse
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import tokenize
@@ -16,6 +15,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from maml_tf.bounded import BoundedReads, TooLargeError, parse_json
 from maml_tf.config import Config, ConfigError, resolve
 
 # The TF1 code's flags and their defaults, as far as they decide what is computed.
@@ -40,6 +40,12 @@ _TENSOR_GROUPS = re.compile(
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError,
             OverflowError, SyntaxError, AttributeError, struct.error,
             tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+
+
+# Of all arrays, unpacked; in float64 they are at most eight times as large. The TF1 code's
+# largest file has 8 MB.
+_MOST_BYTES = 64 << 20
+_MOST_DIRECTORY_BYTES = 4 << 20
 
 
 class GoldenError(ValueError):
@@ -155,10 +161,19 @@ def config_of(golden: Golden, **overrides) -> Config:
 
 def _arrays(path: str) -> Dict[str, np.ndarray]:
   try:
-    with open(path, 'rb') as file:
-      loaded = np.load(file, allow_pickle=False)
-      if not isinstance(loaded, np.lib.npyio.NpzFile):
+    with BoundedReads(path, most=_MOST_DIRECTORY_BYTES) as file:
+      if file.read(6) == b'\x93NUMPY':
         raise ValueError('it is a single array')
+      with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+      if sum(member.file_size for member in members) > _MOST_BYTES:
+        raise TooLargeError(f'it unpacks to more than {_MOST_BYTES >> 20} MiB')
+      if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+             for member in members):
+        raise ValueError('it is compressed in another way than NumPy does')
+      file.seek(0)
+      file.most = None
+      loaded = np.load(file, allow_pickle=False)
       return {name: loaded[name] for name in loaded.files}
   except FileNotFoundError:
     raise GoldenError(f'There is no golden file {path}.') from None
@@ -193,8 +208,8 @@ def _flags(arrays: Mapping[str, np.ndarray]) -> Dict[str, Any]:
     raise GoldenError("'flags' must be one text")
   try:
     text = array.reshape(()).item()
-    flags = json.loads(text if isinstance(text, str) else text.decode('utf-8'))
-  except (ValueError, RecursionError) as error:
+    flags = parse_json(text, most=1 << 20)
+  except ValueError as error:
     raise GoldenError(f"'flags' must be JSON, and is not: {error}") from None
   if not isinstance(flags, dict):
     raise GoldenError("'flags' must be a JSON object of names and values")

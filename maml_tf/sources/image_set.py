@@ -28,6 +28,8 @@ from typing import Any, BinaryIO, Optional, Union
 
 import numpy as np
 
+from maml_tf.bounded import read_json
+
 try:
   import fcntl
 except ImportError:   # Windows has no flock: two preparations at once are not noticed
@@ -139,8 +141,8 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
                     f'{name} set: prepare it with {remedy}.')
   try:
-    manifest = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError, RecursionError) as error:
+    manifest = read_json(path)
+  except (OSError, ValueError) as error:
     raise DataError(f'{str(path)!r} cannot be read as JSON ({error}): prepare the set again '
                     f'with {remedy} --overwrite.') from error
   problem = _manifest_problem(manifest, name)
@@ -212,20 +214,30 @@ def _open_images(folder: Path, name: str, split: str, sha256: str,
   if not path.is_file():
     raise DataError(f'The prepared {name} set lacks the file {str(path)!r}: {remedy}.')
   try:
+    _check_version(path)
     images = np.load(path, mmap_mode='r', allow_pickle=False)
     received = sha256_of_file(path)
   except (OSError, ValueError, EOFError) as error:
     raise DataError(f'{str(path)!r} cannot be read as a NumPy array ({error}): '
                     f'{remedy}.') from error
-  if not isinstance(images, np.ndarray) or (images.dtype, images.shape) != (np.uint8, shape):
-    received_form = (f'{images.dtype} {list(images.shape)}'
-                     if isinstance(images, np.ndarray) else 'an archive of arrays')
-    raise DataError(f'{str(path)!r} holds {received_form}, and its manifest promises uint8 '
-                    f'{list(shape)}: {remedy}.')
+  if (images.dtype, images.shape) != (np.uint8, shape):
+    raise DataError(f'{str(path)!r} holds {images.dtype} {list(images.shape)}, and its '
+                    f'manifest promises uint8 {list(shape)}: {remedy}.')
   if received != sha256:
     raise DataError(f'{str(path)!r} has the SHA-256 {received}, and its manifest promises '
                     f'{sha256}, so the images were changed or damaged: {remedy}.')
   return images
+
+
+def _check_version(path: Path) -> None:
+  """Raises ValueError for a file that would be read as something else than an array."""
+  with open(path, 'rb') as file:
+    start = file.read(8)
+  if start.startswith(b'PK'):
+    raise ValueError('it is an archive of arrays')
+  # A header of version 2 may have 4 GiB, and is read in one piece.
+  if start.startswith(b'\x93NUMPY') and start[6:] != bytes([1, 0]):
+    raise ValueError('its header is not of version 1.0')
 
 
 def sha256_of_file(path: PathLike) -> str:

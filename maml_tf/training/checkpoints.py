@@ -8,7 +8,7 @@ from typing import List, Optional
 
 import tensorflow as tf
 
-from maml_tf.config import Config, ConfigError, differences
+from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
 
 CONFIG_FILE = 'config.json'
 BEST_FOLDER = 'best'
@@ -152,7 +152,7 @@ def stored_config(folder: str) -> Optional[Config]:
     return None
   try:
     with open(path, encoding='utf-8') as file:
-      return Config.from_json(file.read())
+      return Config.from_json(file.read(LARGEST_JSON + 1))
   except (ConfigError, UnicodeDecodeError) as error:
     raise CheckpointError(f'{path} is not the configuration of a run ({error}); move the '
                           'folder away, or choose another --logdir.') from error
