@@ -19,6 +19,11 @@ import numpy as np
 import pytest
 
 
+def pytest_addoption(parser):
+  parser.addoption('--kills', type=int, default=5, metavar='N',
+                   help='how often test_killed_runs.py kills its run; default 5')
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _clear_keras():
   """No layer names, graphs or float type are handed on from module to module."""
@@ -158,3 +163,27 @@ def read_events():
           found.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
     return found
   return read
+
+
+@pytest.fixture(scope='session')
+def forks():
+  """Starts processes that can be killed; see `forked`."""
+  import forked
+  if not hasattr(os, 'fork'):
+    pytest.skip('this system has no fork')
+  with forked.Forks() as started:
+    yield started
+
+
+@pytest.fixture
+def disk_limit():
+  """A function that makes every file end at that many bytes, as a full disk does, until
+  it is called with None; and at the end of the test."""
+  resource = pytest.importorskip('resource')
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+  def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE,
+                       before if size is None else (size, before[1]))
+  yield limit
+  limit(None)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
+from maml_tf.files import whole_file
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.sources.sinusoid import ABSCISSAE
 
@@ -48,7 +49,8 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
     axes.set_ylim(-5.5, 5.5)
   figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center',
                 ncols=2 + len(UPDATES))
-  FigureCanvasAgg(figure).print_png(path)
+  with whole_file(path, 'wb') as file:
+    FigureCanvasAgg(figure).print_png(file)
 
 
 def _fits_on_grid(model: MetaLearner, episodes: Episodes, grid: np.ndarray
