@@ -7,8 +7,6 @@ import errno
 import os
 from typing import IO, Iterator
 
-ASIDE = '.tmp'
-
 
 class WriteError(RuntimeError):
   """Something could not be written, as on a full disk; one sentence for the user."""
@@ -18,8 +16,8 @@ class WriteError(RuntimeError):
 def whole_file(path: str, mode: str = 'w', **options) -> Iterator[IO]:
   """Like `open`, but what is at `path` is replaced at the end, and only if all went well.
 
-  The new file is written aside (`path` + '.tmp'), and is on the disk before it gets its
-  name.
+  The new file is written aside (`path` + '.PROCESS.tmp'), and is on the disk before it
+  gets its name.
 
   Args:
     path: of the file.
@@ -31,15 +29,16 @@ def whole_file(path: str, mode: str = 'w', **options) -> Iterator[IO]:
   """
   if 'b' not in mode:
     options = {'encoding': 'utf-8', **options}
+  aside = f'{path}.{os.getpid()}.tmp'
   try:
-    with open(path + ASIDE, mode, **options) as file:
+    with open(aside, mode, **options) as file:
       yield file
       file.flush()
       os.fsync(file.fileno())
-    os.replace(path + ASIDE, path)
+    os.replace(aside, path)
   except BaseException:
     with contextlib.suppress(OSError):
-      os.remove(path + ASIDE)
+      os.remove(aside)
     raise
 
 

@@ -176,9 +176,12 @@ def forks():
 
 
 @pytest.fixture
-def disk_limit():
+def disk_limit(capsys):
   """A function that makes every file end at that many bytes, as a full disk does, until
-  it is called with None; and at the end of the test."""
+  it is called with None; and at the end of the test.
+
+  What is printed is kept in memory meanwhile (`capsys`), not in a file.
+  """
   resource = pytest.importorskip('resource')
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -108,7 +108,7 @@ STAGES = {
     'before it is listed':
         lambda: _before(checkpoint_files.CheckpointFiles, '_record'),
     'while it is listed':
-        lambda: _before(os, 'replace', _ends_with('checkpoint.tmp')),
+        lambda: _before(os, 'replace', _ends_with(f'checkpoint.{os.getpid()}.tmp')),
     'before the old one is removed':
         lambda: _before(checkpoint_files.CheckpointFiles, '_remove_old'),
 }

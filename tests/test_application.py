@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 from pathlib import Path
@@ -91,26 +89,15 @@ def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
       before = {path: path.read_bytes() for path in Path(experiment_folder(config)).iterdir()
                 if path.is_file()}
       capsys.readouterr()
-    with capsys.disabled():   # pytest's own files are not to end there
-      disk_limit(size)
-      try:
-        code, out, err = run_with_pipes(config)
-      finally:
-        disk_limit(None)
+    disk_limit(size)
+    code = application.run(config)
+    disk_limit(None)
     assert code == application.FAILED == 1
-    sentence = the_sentence(err)
+    sentence = the_sentence(capsys.readouterr().err)
     assert sentence.startswith(f'main.py: {what}') and 'cannot be written' in sentence
     assert 'Free some space' in sentence
   after = {path: path.read_bytes() for path in before}
   assert after == before
-
-
-def run_with_pipes(config):
-  """`application.run`, whose output is no file: (exit code, stdout, stderr)."""
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = application.run(config)
-  return code, out.getvalue(), err.getvalue()
 
 
 def test_another_process_in_the_folder_is_refused_and_a_test_is_not(small_config, capsys):

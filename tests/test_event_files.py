@@ -81,3 +81,11 @@ def test_nothing_is_said_to_be_written_on_a_full_disk(tmp_path, disk_limit):
     callbacks.flush_summaries(writer)
   disk_limit(None)
   assert '\n' not in str(error.value)
+
+
+def test_a_file_cannot_be_begun_on_a_full_disk(tmp_path, disk_limit):
+  disk_limit(0)
+  with pytest.raises(WriteError, match='summaries cannot be written'):
+    writer = callbacks.summary_writer(str(tmp_path))
+    callbacks.write_summaries(writer, 'metatrain_', 1, {'loss': tf.constant(1.0)})
+    callbacks.flush_summaries(writer)

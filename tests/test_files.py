@@ -53,4 +53,4 @@ def test_a_killed_process_leaves_what_was_there(tmp_path, forks):
                         'after')
   assert process.wait() == -signal.SIGKILL
   assert path.read_text() == 'before'
-  assert (tmp_path / 'file.tmp').read_text() == 'after'
+  assert (tmp_path / f'file.{process.pid}.tmp').read_text() == 'after'

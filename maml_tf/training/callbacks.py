@@ -234,6 +234,16 @@ class Validation(IterationCallback):
     self._checkpoints.offer_best(iteration, score(self.latest))
 
 
+def summary_writer(folder: str):
+  """A new file for TensorBoard.
+
+  Raises:
+    WriteError: where that is not possible; so do all functions that write to it.
+  """
+  with _to_be_written():
+    return tf.summary.create_file_writer(folder)
+
+
 def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:
   """One scalar per name, under the TF1 code's tags.
 
@@ -254,11 +264,7 @@ def write_picture(writer, tag: str, iteration: int, png: bytes) -> None:
 
 
 def flush_summaries(writer) -> None:
-  """What the writer was given is in its file after this.
-
-  Raises:
-    WriteError: when that is not possible.
-  """
+  """What the writer was given is in its file after this."""
   with _to_be_written():
     writer.flush()
 

@@ -23,7 +23,7 @@ DAMAGED = '.damaged'
 UNREADABLE = (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError)
 
 # What a process that was killed may leave, of earlier versions of this project, too.
-_LEFT_OVER = (ASIDE, f'{NAME}-*_temp', f'{STATE_FILE}.tmp*', '*.tmp')
+_LEFT_OVER = (ASIDE, f'{NAME}-*_temp', f'{STATE_FILE}.tmp*', '*.[0-9]*.tmp')
 
 
 class Damaged(NamedTuple):
@@ -53,7 +53,8 @@ class CheckpointFiles:
     """Of the checkpoints, oldest first, without endings."""
     indices = glob.glob(os.path.join(glob.escape(self.folder), f'{NAME}-*.index'))
     paths = [path[:-len('.index')] for path in indices]
-    return sorted((path for path in paths if re.search(r'-\d+$', path)), key=iteration_of)
+    return sorted((path for path in paths if _is_name(os.path.basename(path))),
+                  key=iteration_of)
 
   @property
   def listed(self) -> List[str]:
@@ -62,8 +63,7 @@ class CheckpointFiles:
       state = tf.train.get_checkpoint_state(self.folder)
       if state is not None:
         names = [os.path.basename(path) for path in state.all_model_checkpoint_paths]
-        return [os.path.join(self.folder, name) for name in names
-                if re.search(r'-\d+$', name)]
+        return [os.path.join(self.folder, name) for name in names if _is_name(name)]
     return []
 
   @property
@@ -203,6 +203,10 @@ def first_line(error: Exception) -> str:
     return error.strerror
   line = str(error).strip().split('\n')[0]
   return re.sub(r'^\{\{function_node .*?\}\} | \[Op:\w+\].*$', '', line)[:300]
+
+
+def _is_name(name: str) -> bool:
+  return re.fullmatch(rf'{NAME}-\d+', name) is not None
 
 
 def _endings(path: str) -> List[str]:

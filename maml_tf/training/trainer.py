@@ -153,10 +153,7 @@ def _validation(config: Config, model: MetaLearner) -> Evaluator:
 
 
 def _summary_writer(config: Config, folder: str):
-  if not config.run.log:
-    return None
-  with reported(folder):
-    return tf.summary.create_file_writer(folder)
+  return run_callbacks.summary_writer(folder) if config.run.log else None
 
 
 def _write_sample_tasks(writer, generator: DataGenerator, folder: str) -> None:
