@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -177,16 +178,18 @@ def forks():
 
 @pytest.fixture
 def disk_limit(capsys):
-  """A function that makes every file end at that many bytes, as a full disk does, until
-  it is called with None; and at the end of the test.
+  """A context manager in which every file ends at that many bytes, as on a full disk.
 
   What is printed is kept in memory meanwhile (`capsys`), not in a file.
   """
   resource = pytest.importorskip('resource')
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
+  @contextlib.contextmanager
   def limit(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE,
-                       before if size is None else (size, before[1]))
-  yield limit
-  limit(None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+      yield
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  return limit

@@ -89,9 +89,8 @@ def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
       before = {path: path.read_bytes() for path in Path(experiment_folder(config)).iterdir()
                 if path.is_file()}
       capsys.readouterr()
-    disk_limit(size)
-    code = application.run(config)
-    disk_limit(None)
+    with disk_limit(size):
+      code = application.run(config)
     assert code == application.FAILED == 1
     sentence = the_sentence(capsys.readouterr().err)
     assert sentence.startswith(f'main.py: {what}') and 'cannot be written' in sentence

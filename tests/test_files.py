@@ -36,11 +36,9 @@ def test_a_full_disk_leaves_what_was_there(before, tmp_path, disk_limit):
   path = tmp_path / 'file'
   if before is not None:
     path.write_text(before)
-  disk_limit(1000)
-  with pytest.raises(WriteError) as error:
+  with disk_limit(1000), pytest.raises(WriteError) as error:
     with files.reported(str(path)):
       files.write_whole(str(path), 'x' * 100000)
-  disk_limit(None)
   assert str(error.value).startswith(f'{path} cannot be written (File too large). Free')
   assert os.listdir(tmp_path) == ([] if before is None else ['file'])
   assert before is None or path.read_text() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import signal
@@ -234,12 +235,11 @@ def test_a_full_disk_ends_the_run_and_a_second_start_loses_nothing(
   values = dict(metatrain_iterations=200, validation_interval=100, log=log)
   expected, _, expected_folder = start(small_config(logdir=str(tmp_path / 'whole'), **values))
   config = small_config(**values)
-  with monkeypatch.context() as patch:
+  with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
     # Checkpoints have 25 kB, the events of 50 iterations some hundred bytes.
-    interrupt(patch, 100, lambda: disk_limit(1000))
+    interrupt(patch, 100, lambda: stack.enter_context(disk_limit(1000)))
     with pytest.raises(WriteError, match='cannot be written.*Free some space') as error:
       start(config)
-  disk_limit(None)
   folder = prepare_folder(config)
   assert tf.train.latest_checkpoint(folder) == os.path.join(folder, 'model-100')
   if not log:

@@ -111,7 +111,7 @@ class CheckpointFiles:
   def _others(self, path: str) -> List[str]:
     """Those that are kept beside `path`."""
     others = [other for other in self.paths if other != path]
-    return others[len(others) - (self._kept - 1):] if self._kept > 1 else []
+    return others[max(0, len(others) - self._kept + 1):]
 
   def _remove_old(self, path: str) -> None:
     kept = {path, *self._others(path)}
