@@ -20,7 +20,7 @@ from maml_tf.training.checkpoint_files import damage, iteration_of
 # Long enough for all kills, with both phases, two of which end within an execution.
 INTERVAL = 20
 PRETRAINING = 130
-ITERATIONS_PER_KILL = 200
+ITERATIONS_PER_KILL = 100
 LONGEST = 60   # seconds until a process does something
 
 
@@ -55,7 +55,7 @@ def kill(process, folder, kind, chance):
     time.sleep(chance.uniform(0, 2))
     when = 'some time after its start'
   else:
-    target = start + chance.randrange(40, ITERATIONS_PER_KILL)
+    target = start + chance.randrange(INTERVAL, ITERATIONS_PER_KILL)
     wait_until(lambda: newest(folder) >= target, process)
     if kind == 'writing':
       aside = folder / chance.choice(['unfinished', 'unfinished', 'best/unfinished'])
