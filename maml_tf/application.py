@@ -15,6 +15,7 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
+from maml_tf.files import WriteError, reported
 from maml_tf.legacy import checkpoint as legacy_checkpoint
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.reports.fitted_curves import save_fitted_curves
@@ -24,8 +25,8 @@ from maml_tf.training.checkpoints import (
   CheckpointError,
   experiment_folder,
   iteration_of,
-  prepare_folder,
   restore_for_test,
+  training_folder,
 )
 from maml_tf.training.trainer import TrainingResult, train
 from maml_tf.verification import weights
@@ -49,7 +50,7 @@ def exit_code(program: str, action: Callable[[], None]) -> int:
   except (ConfigError, DataError, CheckpointError) as error:
     print(f'{program}: {error}', file=sys.stderr)
     return REFUSED
-  except NotFiniteError as error:
+  except (NotFiniteError, WriteError) as error:
     print(f'{program}: {error}', file=sys.stderr)
     return FAILED
   except KeyboardInterrupt:
@@ -75,9 +76,9 @@ def _run(config: Config) -> None:
 def train_or_resume(config: Config, model: MetaLearner,
                     until: Optional[int] = None) -> TrainingResult:
   """Training in the experiment's folder; says what happens. See `trainer.train`."""
-  folder = prepare_folder(config)
-  print(f'Experiment folder: {folder}', flush=True)
-  result = train(config, model, folder, until)
+  with training_folder(config) as folder:
+    print(f'Experiment folder: {folder}', flush=True)
+    result = train(config, model, folder, until)
   if result.interrupted_by is not None:
     print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
           f'{config.total_iterations}; saved as {result.checkpoint}. The same command '
@@ -166,11 +167,14 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   classes = f' of the {config.split} classes' if config.is_classification else ''
   print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   print(table(test_run, paper_values(config)))
-  for path in write_results(folder, test_run):
+  with reported(folder):
+    paths = write_results(folder, test_run)
+  for path in paths:
     print(f'Written: {path}')
   if not config.is_classification:
     path = os.path.join(folder, 'fitted_curves.png')
-    save_fitted_curves(path, model, generator,
-                       f'{config.task.update_batch_size}-shot, iteration '
-                       f'{test_run.iteration}')
+    with reported(path):
+      save_fitted_curves(path, model, generator,
+                         f'{config.task.update_batch_size}-shot, iteration '
+                         f'{test_run.iteration}')
     print(f'Written: {path}')

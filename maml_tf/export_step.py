@@ -32,6 +32,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 import tensorflow as tf  # noqa: E402
 
 from maml_tf import experiment, pure_step  # noqa: E402
+from maml_tf.files import write_whole  # noqa: E402
 from maml_tf.sources.image_set import DataError, load_split  # noqa: E402
 
 
@@ -94,10 +95,8 @@ def export(config: Config, folder: str, steps: int) -> List[str]:
   arrays.update({f'recipes/{name}': np.reshape(value, [steps, *batch[name].shape])
                  for name, value in recipes.items()})
   paths = [os.path.join(folder, name) for name in ('step.hlo', 'step.json', 'inputs.npz')]
-  with open(paths[0], 'wb') as file:
-    file.write(hlo)
-  with open(paths[1], 'w', encoding='utf-8') as file:
-    json.dump(description, file, indent=1)
+  write_whole(paths[0], hlo)
+  write_whole(paths[1], json.dumps(description, indent=1) + '\n')
   np.savez_compressed(paths[2], **arrays)
   return paths
 

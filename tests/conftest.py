@@ -5,6 +5,7 @@ And what none may do: use a network, or write elsewhere than in temporary folder
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -122,6 +123,11 @@ def _writes_in_temporary_folders_only():
   appeared = set(os.listdir(REPOSITORY)) - before - {'.pytest_cache', '__pycache__'}
   written, _written_outside[:] = list(_written_outside), []
   assert not appeared and not written, f'a test wrote {sorted(appeared) + written}'
+
+
+def pytest_addoption(parser):
+  parser.addoption('--kills', type=int, default=5, metavar='N',
+                   help='how often test_killed_runs.py kills its run; default 5')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -302,3 +308,32 @@ def make_record(tmp_path):
         '100,50,1.5,50,2.0,0.7,3.0,0.2,0.8\n')
     return results
   return make
+
+
+@pytest.fixture(scope='session')
+def forks():
+  """Starts processes that can be killed; see `forked`."""
+  import forked
+  if not hasattr(os, 'fork'):
+    pytest.skip('this system has no fork')
+  with forked.Forks() as started:
+    yield started
+
+
+@pytest.fixture
+def disk_limit(capsys):
+  """A context manager in which every file ends at that many bytes, as on a full disk.
+
+  What is printed is kept in memory meanwhile (`capsys`), not in a file.
+  """
+  resource = pytest.importorskip('resource')
+
+  @contextlib.contextmanager
+  def limit(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+      yield
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  return limit

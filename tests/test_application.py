@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import main
 from maml_tf import application
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_lock import run_lock
 
 OUTPUT = ['Device: ', 'MAML, FullyConnected: 1,761 parameters', 'Experiment folder: ',
           'Test: 6 tasks, ', 'Written: ']
@@ -76,6 +78,69 @@ def test_a_loss_that_is_not_finite_is_a_failure(small_config, capsys):
   sentence = the_sentence(capsys.readouterr().err)
   assert 'meta-gradient of iteration 2 is not finite' in sentence
   assert 'lower --meta_lr' in sentence
+
+
+def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
+  """Before the first checkpoint, and when the results are written."""
+  config = small_config(metatrain_iterations=40)
+  for what, size in (('The checkpoint of iteration 40', 5000), ('', 10)):
+    if size < 1000:   # not enough for the results
+      assert application.run(config) == application.DONE
+      config = small_config(metatrain_iterations=40, train=False)
+      before = {path: path.read_bytes() for path in Path(experiment_folder(config)).iterdir()
+                if path.is_file()}
+      capsys.readouterr()
+    with disk_limit(size):
+      code = application.run(config)
+    assert code == application.FAILED == 1
+    sentence = the_sentence(capsys.readouterr().err)
+    assert sentence.startswith(f'main.py: {what}') and 'cannot be written' in sentence
+    assert 'Free some space' in sentence
+  after = {path: path.read_bytes() for path in before}
+  assert after == before
+
+
+def test_another_process_in_the_folder_is_refused_and_a_test_is_not(small_config, capsys):
+  config = small_config(metatrain_iterations=20)
+  assert application.run(config) == 0
+  with run_lock(experiment_folder(config)):
+    before = sorted(os.listdir(experiment_folder(config)))
+    capsys.readouterr()
+    for given in (dict(), dict(resume=False), dict(xla='off')):
+      assert application.run(small_config(metatrain_iterations=30, **given)) == 2
+      assert 'is training in' in the_sentence(capsys.readouterr().err)
+    assert sorted(os.listdir(experiment_folder(config))) == before
+    assert application.run(small_config(metatrain_iterations=20, train=False)) == 0
+  assert os.listdir(config.run.logdir) == [os.path.basename(experiment_folder(config))]
+  assert application.run(small_config(metatrain_iterations=30)) == 0
+
+
+def test_a_start_that_was_refused_leaves_nothing_to_be_repeated(arguments, capsys, tmp_path):
+  """The corrected command has another value, too."""
+  flags = [*arguments('omniglot'), '--conv=False']
+  code, _, sentence = call(capsys, *flags, f'--data_dir={tmp_path / "nowhere"}',
+                           '--xla=off')
+  assert code == 2 and 'nowhere' in sentence
+  assert main.main(['main.py', *flags]) == 0
+
+
+def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_taken(
+    small_config, capsys):
+  config = small_config(metatrain_iterations=20, log=False)
+  assert application.run(config) == 0
+  assert application.run(small_config(metatrain_iterations=40, log=False)) == 0
+  folder = experiment_folder(config)
+  os.truncate(os.path.join(folder, 'model-40.data-00000-of-00001'), 1000)
+  capsys.readouterr()
+  assert application.run(small_config(metatrain_iterations=40, train=False)) == 0
+  output = capsys.readouterr()
+  assert f'The checkpoint {folder}/model-40 is damaged (' in output.err
+  assert f'{folder}/model-20, ' in output.out
+  assert application.run(small_config(metatrain_iterations=40, log=False)) == 0
+  output = capsys.readouterr()
+  assert 'going on from model-20.' in output.err
+  assert 'Resumed at iteration 20 of 40' in output.out
+  assert f'{folder}/model-40, ' in output.out
 
 
 def test_ctrl_c_in_the_test_is_not_a_traceback(small_config, capsys, monkeypatch):
@@ -178,7 +243,7 @@ def test_a_damaged_checkpoint_is_refused(arguments, capsys, tmp_path):
   capsys.readouterr()
   for more in ([], ['--train=False']):
     code, _, sentence = call(capsys, *arguments(), *more)
-    assert code == 2 and 'or is damaged' in sentence
+    assert code == 2 and 'is damaged (' in sentence
 
 
 def test_a_logdir_that_cannot_be_written_is_refused(arguments, capsys, tmp_path):

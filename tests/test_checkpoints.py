@@ -6,15 +6,18 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
+import faults
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import ConfigError, from_values
-from maml_tf.training import callbacks, checkpoints
+from maml_tf.files import WriteError
+from maml_tf.training import callbacks, checkpoint_files, checkpoints
 from maml_tf.training.checkpoints import CheckpointError, Checkpoints, iteration_of
 
 ADVICE = 'train first'
@@ -149,15 +152,239 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kept, objects):
   assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('suffix', ['.index', '.data-00000-of-00001'])
-@pytest.mark.parametrize('kept_bytes', [0, 20, -20])
-def test_a_damaged_checkpoint_is_refused(kept, suffix, kept_bytes):
-  saved, variable, folder = kept
-  file = Path(saved.save(1) + suffix)
-  file.write_bytes(file.read_bytes()[:kept_bytes])
-  with pytest.raises(CheckpointError, match='optimizer, or is damaged: ') as error:
-    Checkpoints(str(folder), value=variable).restore_latest()
+# Damage.
+
+DATA = '.data-00000-of-00001'
+
+
+def cut(path, size):
+  os.truncate(path, size if size >= 0 else os.path.getsize(path) + size)
+
+
+def flip(path, position):
+  content = bytearray(Path(path).read_bytes())
+  content[position] ^= 16
+  Path(path).write_bytes(content)
+
+
+DAMAGES = {
+    'empty index': lambda path: cut(f'{path}.index', 0),
+    'short index': lambda path: cut(f'{path}.index', -20),
+    'index of something else': lambda path: Path(f'{path}.index').write_text('<html>' * 99),
+    'one bit in the index': lambda path: flip(f'{path}.index', 40),
+    'empty data': lambda path: cut(path + DATA, 0),
+    'short data': lambda path: cut(path + DATA, -20),
+    'one bit in the data': lambda path: flip(path + DATA, 5),
+    'no data': lambda path: os.remove(path + DATA),
+}
+
+
+@pytest.fixture
+def several(tmp_path):
+  """(folder, paths of checkpoints 10, 20 and 30, each with its number as the value)."""
+  folder = tmp_path / 'run'
+  variable = tf.Variable(0.0)
+  saved, paths = Checkpoints(str(folder), value=variable), []
+  for iteration in (10, 20, 30):
+    variable.assign(iteration)
+    paths.append(saved.save(iteration))
+  return folder, paths
+
+
+def restored(folder):
+  """(iteration, value, the checkpoints)."""
+  variable = tf.Variable(0.0)
+  saved = Checkpoints(str(folder), value=variable)
+  iteration = saved.restore_latest()
+  return iteration, float(variable.numpy()), saved
+
+
+@pytest.mark.parametrize('kind', DAMAGES)
+def test_the_one_before_a_damaged_checkpoint_is_gone_on_with(kind, several, capsys):
+  folder, paths = several
+  DAMAGES[kind](paths[2])
+  iteration, value, saved = restored(folder)
+  assert (iteration, value) == (20, 20.0)
+  [sentence] = capsys.readouterr().err.splitlines()
+  assert sentence.startswith(f'The checkpoint {paths[2]} is damaged (')
+  assert sentence.endswith('): going on from model-20.')
+  # It is not taken for one again, and its iteration can be saved.
+  assert saved.iterations == [10, 20]
+  assert tf.train.latest_checkpoint(str(folder)) == paths[1]
+  assert Path(f'{paths[2]}.index.damaged').exists()
+  assert restored(folder)[:2] == (20, 20.0)
+  assert capsys.readouterr().err == ''
+  assert saved.save(30) == paths[2]
+  assert restored(folder)[:2] == (30, 20.0)
+
+
+def test_a_missing_newest_checkpoint_is_named(several, capsys):
+  folder, paths = several
+  for path in folder.glob('model-30.*'):
+    path.unlink()
+  assert restored(folder)[:2] == (20, 20.0)
+  assert capsys.readouterr().err == (
+      f'The checkpoint {paths[2]} is missing: going on from model-20.\n')
+  assert restored(folder)[0] == 20
+  assert capsys.readouterr().err == ''
+
+
+def test_two_damaged_ones_are_both_named(several, capsys):
+  folder, paths = several
+  for path in paths[1:]:
+    DAMAGES['short data'](path)
+  assert restored(folder)[:2] == (10, 10.0)
+  assert [line.split(' is ')[0] for line in capsys.readouterr().err.splitlines()] == [
+      f'The checkpoint {path}' for path in reversed(paths[1:])]
+
+
+@pytest.mark.parametrize('kind', [*DAMAGES, 'missing'])
+def test_without_any_that_can_be_read_the_run_is_refused_and_left_as_it_is(kind, several):
+  """Starting anew would remove the ten before it."""
+  folder, paths = several
+  for path in paths:
+    if kind == 'missing':
+      os.remove(f'{path}.index')
+      os.remove(path + DATA)
+    else:
+      DAMAGES[kind](path)
+  before = sorted(path for path in folder.iterdir() if DATA not in path.name)
+  with pytest.raises(CheckpointError, match=r'model-30.* is missing or is damaged .*'
+                                            r'--resume=False') as error:
+    restored(folder)
   assert '\n' not in str(error.value)
+  assert sorted(path for path in folder.iterdir() if DATA not in path.name) == before
+
+
+@pytest.mark.parametrize('content', [None, b'', b'\0' * 90, b'model_checkpoint_path: "mod',
+                                     b'model_checkpoint_path: "nowhere"'])
+def test_tensorflow_s_list_may_be_lost(content, several):
+  folder, paths = several
+  if content is None:
+    (folder / 'checkpoint').unlink()
+  else:
+    (folder / 'checkpoint').write_bytes(content)
+  iteration, value, saved = restored(folder)
+  assert (iteration, value) == (30, 30.0)
+  saved.save(40)
+  assert saved.iterations == [10, 20, 30, 40]
+  assert tf.train.latest_checkpoint(str(folder)) == str(folder / 'model-40')
+
+
+def test_every_changed_bit_is_noticed_or_changes_nothing(tmp_path):
+  """Checksums cover all but the unused bytes at the end of the index."""
+  value = np.random.RandomState(0).normal(size=50).astype(np.float32)
+  path = Checkpoints(str(tmp_path), value=tf.Variable(value)).save(1)
+  unnoticed = 0
+  for ending, every in (('.index', 1), (DATA, 7)):
+    size = os.path.getsize(path + ending)
+    for position in range(0, size, every):
+      flip(path + ending, position)
+      if checkpoint_files.damage(path) is None:
+        unnoticed += 1
+        assert ending == '.index' and position > size - 100
+        np.testing.assert_array_equal(tf.train.load_checkpoint(path).get_tensor(
+            'value/.ATTRIBUTES/VARIABLE_VALUE'), value)
+      flip(path + ending, position)
+  assert unnoticed < 60
+  assert checkpoint_files.damage(path) is None
+
+
+def test_checkpoints_of_tensorflow_s_own_manager_are_gone_on_with(tmp_path):
+  """Earlier versions of this project wrote them so."""
+  manager = tf.train.CheckpointManager(
+      tf.train.Checkpoint(best_score=tf.Variable(0.5, dtype=tf.float64),
+                          value=tf.Variable(7.0)),
+      str(tmp_path), max_to_keep=10, checkpoint_name='model')
+  manager.save(checkpoint_number=5)
+  (tmp_path / 'model-6_temp').mkdir()
+  iteration, value, saved = restored(tmp_path)
+  assert (iteration, value, float(saved.best_score.numpy())) == (5, 7.0, 0.5)
+  assert not (tmp_path / 'model-6_temp').exists()
+
+
+# Killed while it writes.
+
+@pytest.fixture(scope='module')
+def killed(forks, tmp_path_factory):
+  """{(stage, best): folder}: each of a process that was killed while it wrote checkpoint 3."""
+  top = tmp_path_factory.mktemp('killed')
+  kinds = [(stage, False) for stage in faults.STAGES] + [
+      ('before the index is renamed', True), ('while it is listed', True),
+      ('before the old one is removed', True)]
+  folders = {}
+  for number, (stage, best) in enumerate(kinds):
+    folder = top / str(number)
+    process = forks.start('faults:killed_while_writing', top / f'{number}.txt', str(folder),
+                          stage, best)
+    assert process.wait() == -signal.SIGKILL, process.output.read_text()
+    folders[stage, best] = folder / 'best' if best else folder
+  return folders
+
+
+@pytest.mark.parametrize('stage', faults.STAGES)
+def test_a_process_that_is_killed_in_a_write_loses_that_checkpoint_at_most(stage, killed,
+                                                                           capsys):
+  folder = killed[stage, False]
+  expected = 3 if stage in faults.COMPLETE else 2
+  saved, value = faults.checkpoints_of(str(folder))
+  assert saved.restore_latest() == expected
+  assert (value.numpy() == expected).all()
+  assert capsys.readouterr().err == ''   # nothing is damaged
+  files = {'checkpoint'} | {f'model-{iteration}{ending}' for ending in ('.index', DATA)
+                            for iteration in range(1, expected + 1)}
+  assert set(os.listdir(folder)) == files
+  value.assign(np.full(faults.SIZE, 3.0))
+  saved.save(3)
+  saved.save(4)
+  assert names(folder) == ['model-1', 'model-2', 'model-3', 'model-4']
+  assert tf.train.latest_checkpoint(str(folder)) == str(folder / 'model-4')
+
+
+@pytest.mark.parametrize('stage', ['before the index is renamed', 'while it is listed',
+                                   'before the old one is removed'])
+def test_the_best_one_is_there_until_a_better_one_is_whole(stage, killed):
+  folder = killed[stage, True]
+  path = checkpoint_files.CheckpointFiles(str(folder), 1).last_written
+  assert checkpoint_files.damage(path) is None
+  expected = 3 if stage == 'before the old one is removed' else 2
+  assert iteration_of(path) == expected
+  assert (tf.train.load_checkpoint(path).get_tensor(
+      'value/.ATTRIBUTES/VARIABLE_VALUE') == expected).all()
+  saved, _ = faults.checkpoints_of(str(folder.parent))
+  saved.offer_best(3, 3.0)
+  assert names(folder) == ['model-3']
+
+
+# A full disk.
+
+@pytest.mark.parametrize('size', [0, 50, 200])
+def test_a_full_disk_leaves_the_checkpoints_as_they_were(size, several, disk_limit):
+  folder, paths = several
+  before = {path: path.read_bytes() for path in folder.iterdir()}
+  variable = tf.Variable(40.0)
+  saved = Checkpoints(str(folder), value=variable)
+  with disk_limit(size):
+    with pytest.raises(WriteError) as error:
+      saved.save(40)
+    with pytest.raises(WriteError, match='the last one there is none'):
+      saved.offer_best(40, 1.0)
+  message = str(error.value)
+  assert 'iteration 40 cannot be written' in message and 'File too large' in message
+  assert 'the last one there is model-30. Free some space' in message
+  assert '\n' not in message and 'function_node' not in message
+  assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+  assert os.listdir(folder / 'best') == []
+  assert saved.save(40) == str(folder / 'model-40')
+  assert restored(folder)[:2] == (40, 40.0)
+
+
+def test_what_cannot_be_read_back_is_not_kept(several, monkeypatch):
+  folder, paths = several
+  monkeypatch.setattr(checkpoint_files, 'damage', lambda path: 'checksum')
+  with pytest.raises(WriteError, match='read back, it is damaged: checksum'):
+    Checkpoints(str(folder), value=tf.Variable(0.0)).save(40)
+  assert names(folder) == ['model-10', 'model-20', 'model-30']
 
 
 @pytest.mark.parametrize('path, iteration', [('model-7', 7), ('a-3/model-12000', 12000)])
@@ -205,6 +432,7 @@ def test_a_run_of_another_configuration_is_refused(values, named, small_config):
   folder = checkpoints.prepare_folder(config)
   stored = changed(config, **values).to_json()
   Path(folder, 'config.json').write_text(stored)
+  Path(folder, 'model-1.index').touch()
   with pytest.raises(ConfigError) as error:
     checkpoints.prepare_folder(config)
   assert f'another configuration ({named}):' in str(error.value)
@@ -219,6 +447,7 @@ def test_another_data_source_is_not_gone_on_with(small_config):
   mini = small_config('miniimagenet', **{**values, 'train_query_size': 15,
                                          'update_batch_size': 1})
   folder = checkpoints.prepare_folder(mini)
+  Path(folder, 'model-1.index').touch()
   omniglot = small_config('omniglot', **values)
   assert checkpoints.experiment_folder(omniglot) == folder
   with pytest.raises(ConfigError, match='task.datasource miniimagenet -> omniglot'):
@@ -238,6 +467,7 @@ MAY_CHANGE = {
 def test_what_does_not_change_the_training_may_change(name, small_config):
   config = small_config()
   folder = checkpoints.prepare_folder(config)
+  Path(folder, 'model-1.index').touch()
   other = changed(config, **{name: MAY_CHANGE[name]})
   assert checkpoints.prepare_folder(other) == folder
   assert checkpoints.stored_config(folder) == other
@@ -299,10 +529,40 @@ def test_with_resume_nothing_is_moved(small_config):
 def test_a_damaged_configuration_is_refused(text, small_config):
   config = small_config()
   folder = Path(checkpoints.prepare_folder(config))
+  (folder / 'model-1.index').touch()
   (folder / 'config.json').write_bytes(text.encode('utf-8', 'surrogateescape'))
   with pytest.raises(CheckpointError, match='is not the configuration of a run') as error:
     checkpoints.prepare_folder(config)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('text', ['', '{', None])
+def test_the_configuration_of_a_start_without_a_checkpoint_binds_nobody(text, small_config):
+  """As where the data were missing: the corrected command needs no other flag."""
+  config = small_config()
+  folder = checkpoints.prepare_folder(config)
+  Path(folder, 'config.json').write_text(
+      changed(config, seed=3).to_json() if text is None else text)
+  assert checkpoints.prepare_folder(config) == folder
+  assert checkpoints.stored_config(folder) == config
+
+
+def test_the_best_checkpoint_alone_is_a_run_too(small_config):
+  config = small_config()
+  folder = checkpoints.prepare_folder(config)
+  Checkpoints(folder, value=tf.Variable(0.0)).offer_best(3, 1.0)
+  with pytest.raises(ConfigError, match='another configuration'):
+    checkpoints.prepare_folder(changed(config, xla='on'))
+
+
+def test_without_room_for_the_configuration_the_old_one_stays(small_config, disk_limit):
+  config = small_config()
+  folder = checkpoints.prepare_folder(config)
+  before = Path(folder, 'config.json').read_bytes()
+  with disk_limit(100), pytest.raises(ConfigError, match='cannot be written .File too large.'):
+    checkpoints.prepare_folder(changed(config, metatrain_iterations=3))
+  assert Path(folder, 'config.json').read_bytes() == before
+  assert os.listdir(folder) == ['config.json']
 
 
 def test_a_folder_that_cannot_be_written_is_refused(small_config, tmp_path):
@@ -366,3 +626,33 @@ def test_a_checkpoint_of_another_net_is_refused(trained, small_config):
   model = experiment.build_model(config)
   with pytest.raises(CheckpointError, match='model-3 does not fit this net'):
     checkpoints.restore_for_test(folder, config, parameters=model.meta_parameters)
+
+
+def test_the_newest_one_that_can_be_read_is_tested(trained, capsys):
+  """And nothing in the folder is changed: a run may be going on in it."""
+  folder, config = trained
+  DAMAGES['one bit in the data'](os.path.join(folder, 'model-3'))
+  before = sorted(os.listdir(folder))
+  path = checkpoints.restore_for_test(
+      folder, config, parameters=experiment.build_model(config).meta_parameters)
+  assert path == os.path.join(folder, 'model-2')
+  assert capsys.readouterr().err.endswith(': testing model-2.\n')
+  assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize('given, inside, advice', [
+    (dict(test_checkpoint='best'), 'best/model-2', '--test_checkpoint=latest'),
+    (dict(test_iter=2), 'model-2', 'leave --test_iter out')])
+def test_nothing_stands_in_for_what_was_asked_for(given, inside, advice, trained):
+  folder, config = trained
+  DAMAGES['short data'](os.path.join(folder, inside))
+  with pytest.raises(CheckpointError, match=f'{inside} is damaged .*{advice}'):
+    checkpoints.restore_for_test(folder, changed(config, **given))
+
+
+def test_without_any_that_can_be_read_there_is_nothing_to_test(trained):
+  folder, config = trained
+  for iteration in (1, 2, 3):
+    DAMAGES['short data'](os.path.join(folder, f'model-{iteration}'))
+  with pytest.raises(CheckpointError, match='model-3 is damaged .*train again'):
+    checkpoints.restore_for_test(folder, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import signal
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS, ConfigError
+from maml_tf.files import WriteError
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
@@ -152,11 +154,11 @@ def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_s
   assert_same_checkpoints(result.checkpoint, expected.checkpoint)
   assert_same_checkpoints(os.path.join(folder, 'model-300'),
                           os.path.join(expected_folder, 'model-300'))
-  events = read_events(folder)
-  for tag, expected_values in read_events(expected_folder).items():
-    # What was written between the last checkpoint and the crash is written again.
-    assert {(step, float(value)) for step, value in events[tag]} == {
-        (step, float(value)) for step, value in expected_values}
+  events, expected_events = read_events(folder), read_events(expected_folder)
+  assert events.keys() == expected_events.keys()
+  for tag, values in expected_events.items():
+    # What was written between the last checkpoint and the crash is there once.
+    np.testing.assert_equal(events[tag], values, err_msg=tag)
 
 
 def test_a_complete_run_is_not_trained_again(small_config):
@@ -222,6 +224,33 @@ def test_training_does_not_read_the_test_split(small_config, tmp_path, sample_da
   result, _, folder = start(config)
   assert result.iteration == 2
   assert tf.train.latest_checkpoint(os.path.join(folder, 'best')) is not None
+
+
+# A full disk.
+
+@pytest.mark.parametrize('log', [False, True])
+def test_a_full_disk_ends_the_run_and_a_second_start_loses_nothing(
+    log, small_config, tmp_path, monkeypatch, disk_limit, read_events):
+  small_intervals(monkeypatch, 50)
+  values = dict(metatrain_iterations=200, validation_interval=100, log=log)
+  expected, _, expected_folder = start(small_config(logdir=str(tmp_path / 'whole'), **values))
+  config = small_config(**values)
+  with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+    # Checkpoints have 25 kB, the events of 50 iterations some hundred bytes.
+    interrupt(patch, 100, lambda: stack.enter_context(disk_limit(1000)))
+    with pytest.raises(WriteError, match='cannot be written.*Free some space') as error:
+      start(config)
+  folder = prepare_folder(config)
+  assert tf.train.latest_checkpoint(folder) == os.path.join(folder, 'model-100')
+  if not log:
+    assert 'the last one there is model-100' in str(error.value)
+  result, _, _ = start(config)
+  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
+  events = read_events(folder)
+  for tag, written in read_events(expected_folder).items():
+    np.testing.assert_equal(events[tag], written, err_msg=tag)
+  assert not [path for path in glob.glob(f'{folder}/**', recursive=True)
+              if path.endswith(('.tmp', 'unfinished', '_temp'))]
 
 
 # Losses that are not finite.
@@ -310,6 +339,29 @@ def test_the_step_that_is_not_finite_changes_nothing(small_config, monkeypatch):
 def test_step_sizes_that_are_too_large_end_the_run(given, small_config):
   with pytest.raises(NotFiniteError, match='lower --meta_lr or --update_lr'):
     start(small_config(metatrain_iterations=100, **given))
+
+
+@pytest.mark.parametrize('largest', [float('inf'), float('nan'), -7e30])
+def test_the_message_names_the_largest_parameter(largest, small_config):
+  model = experiment.build_model(small_config())
+  arrays = model.meta_parameters.arrays()
+  name = sorted(arrays)[2]
+  arrays[name] = np.full_like(arrays[name], 2.0)
+  arrays[name].flat[0] = largest
+  model.meta_parameters.assign(arrays)
+  model.latest_loss.assign(0.5)
+  model.diverged.assign(True)
+  model.compile('sgd')
+  stop = callbacks.StopWhenNotFinite(0)
+  stop.set_model(model)
+  stop.on_train_begin()
+  expected = rf'\(loss 0.5; the largest parameter is {abs(largest):.3g} in {name}\): lower'
+  expected = expected.replace('+', r'\+')
+  with pytest.raises(NotFiniteError, match=f'iteration 1 is not finite {expected}'):
+    stop.after_iterations(0, 1, {})
+  if not np.isfinite(largest):
+    with pytest.raises(NotFiniteError, match=f'iteration 9 are not finite {expected}'):
+      callbacks.require_finite(model, 9)
 
 
 def test_parameters_that_overflowed_are_not_kept(small_config):

@@ -23,12 +23,13 @@ from typing import Any, Dict, List, Optional, Sequence
 import flags
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
+from maml_tf.files import WriteError, reported, whole_file
 
-DONE = 0
+DONE, FAILED = 0, 1
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-  """The exit code: 0 done, 2 refused."""
+  """The exit code: 0 done, 1 the results cannot be written, 2 refused."""
   options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
   config = flags.main_config(
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
@@ -41,6 +42,9 @@ def main(argv: Optional[List[str]] = None) -> int:
   except (ConfigError, CheckpointError, DataError) as error:
     print(f'maml_tf.evaluation.matrix: {error}', file=sys.stderr)
     return REFUSED
+  except WriteError as error:
+    print(f'maml_tf.evaluation.matrix: {error}', file=sys.stderr)
+    return FAILED
   return DONE
 
 
@@ -97,7 +101,9 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
                                 for count in task_counts},
       'rows': [row._asdict() for row in rows],
       'config': config.to_dict(), 'versions': versions()}
-  for path in write(folder, config, result):
+  with reported(folder):
+    paths = write(folder, config, result)
+  for path in paths:
     print(f'Written: {path}')
   return result
 
@@ -122,11 +128,11 @@ def write(folder: str, config: Config, result: Dict[str, Any]) -> List[str]:
   prefix = 'matrix' if config.evaluation.test_set else 'val_matrix'
   stem = os.path.join(folder, f'{prefix}_ubs{config.task.update_batch_size}'
                               f'_stepsize{config.inner_loop.update_lr}')
-  with open(stem + '.csv', 'w', newline='', encoding='utf-8') as file:
+  with whole_file(stem + '.csv', newline='') as file:
     writer = csv.DictWriter(file, fieldnames=list(result['rows'][0]))
     writer.writeheader()
     writer.writerows(result['rows'])
-  with open(stem + '.json', 'w', encoding='utf-8') as file:
+  with whole_file(stem + '.json') as file:
     json.dump(result, file, indent=2)
     file.write('\n')
   return [stem + '.csv', stem + '.json']

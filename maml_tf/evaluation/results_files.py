@@ -14,6 +14,7 @@ import tensorflow as tf
 from maml_tf.config import Config
 from maml_tf.evaluation.protocol import Statistics, headline, headline_on_support, statistics
 from maml_tf.evaluation.tuning import Tuning
+from maml_tf.files import whole_file
 from maml_tf.meta_learner import TaskResults
 
 
@@ -44,7 +45,7 @@ def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
   stem = os.path.join(folder, file_stem(run.config))
   times_tested = 1 + read_times_tested(stem + '.json')
   _write_csv(stem + '.csv', run.results)
-  with open(stem + '.json', 'w', encoding='utf-8') as file:
+  with whole_file(stem + '.json') as file:
     json.dump({**as_dict(run), 'times_tested': times_tested}, file, indent=2)
     file.write('\n')
   return stem + '.csv', stem + '.json'
@@ -154,7 +155,7 @@ def _as_floats(values: Statistics) -> Dict[str, float]:
 
 def _write_csv(path: str, results: TaskResults) -> None:
   columns = statistics(legacy_columns(results))
-  with open(path, 'w', newline='', encoding='utf-8') as file:
+  with whole_file(path, newline='') as file:
     writer = csv.writer(file)
     writer.writerow([f'update{i}' for i in range(len(columns.means))])
     for row in columns:

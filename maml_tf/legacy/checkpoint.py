@@ -13,6 +13,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.files import write_whole
 from maml_tf.learners.base import Learner
 from maml_tf.legacy.names import from_legacy, mismatch, norm_scopes, to_legacy
 from maml_tf.training.checkpoints import CheckpointError
@@ -87,9 +88,9 @@ def write(path: str, learner: Learner, parameters: Mapping[str, np.ndarray]) -> 
       # The index last: without it the other file is no checkpoint.
       for part in sorted(os.listdir(unfinished)):
         shutil.move(os.path.join(unfinished, part), os.path.join(folder, part))
-    with open(os.path.join(folder, 'checkpoint'), 'w', encoding='utf-8') as file:
-      file.write(f'model_checkpoint_path: {json.dumps(name)}\n'
-                 f'all_model_checkpoint_paths: {json.dumps(name)}\n')
+    write_whole(os.path.join(folder, 'checkpoint'),
+                f'model_checkpoint_path: {json.dumps(name)}\n'
+                f'all_model_checkpoint_paths: {json.dumps(name)}\n')
   except (OSError, tf.errors.OpError) as error:
     raise CheckpointError(f'{path} cannot be written ({_first_line(error)}): choose '
                           'another folder.') from error

@@ -21,12 +21,13 @@ from typing import List, Optional
 import flags
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
+from maml_tf.files import WriteError
 
-DONE = 0
+DONE, FAILED = 0, 1
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-  """The exit code: 0 done, 2 refused."""
+  """The exit code: 0 done, 1 the checkpoint cannot be written, 2 refused."""
   options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
   # Nothing is trained here, so --test_iter is allowed.
   config = flags.main_config(['main.py', '--train=False', *rest])
@@ -40,6 +41,9 @@ def main(argv: Optional[List[str]] = None) -> int:
   except (ConfigError, CheckpointError) as error:
     print(f'maml_tf.legacy.convert: {error}', file=sys.stderr)
     return REFUSED
+  except WriteError as error:
+    print(f'maml_tf.legacy.convert: {error}', file=sys.stderr)
+    return FAILED
   print(f'Written: {path}')
   if not options.to_legacy:
     print(f'Test it with the same flags: python main.py --train=False --logdir={options.out}'
@@ -74,14 +78,14 @@ def from_legacy(config: Config, out: str) -> str:
   folder = checkpoints.experiment_folder(config)
   if os.path.exists(folder) and os.listdir(folder):
     raise checkpoints.CheckpointError(f'{folder} is there already: choose another --out.')
-  checkpoints.prepare_folder(config)
   # All that training saves, so that it can go on from here.
   pretraining = trainer.compile_model(config, experiment.build_pretraining(config, model))
   trainer.compile_model(config, model)
-  written = checkpoints.Checkpoints(
-      folder, parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
-      meta_optimizer=model.optimizer)
-  return written.save(checkpoint.iteration_of(source) or 0)
+  with checkpoints.training_folder(config):
+    written = checkpoints.Checkpoints(
+        folder, parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
+        meta_optimizer=model.optimizer)
+    return written.save(checkpoint.iteration_of(source) or 0)
 
 
 def to_legacy(config: Config, out: str) -> str:

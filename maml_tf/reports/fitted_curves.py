@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
+from maml_tf.files import whole_file
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.sources.sinusoid import ABSCISSAE
 
@@ -35,7 +36,8 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
   figure.suptitle(title)
   draw_fits(figure.subplots(1, TASKS, sharey=True), model, generator)
   _legend(figure)
-  FigureCanvasAgg(figure).print_png(path)
+  with whole_file(path, 'wb') as file:
+    FigureCanvasAgg(figure).print_png(file)
 
 
 def figure_2_png(panels: Mapping[str, Tuple[MetaLearner, DataGenerator]], columns: int

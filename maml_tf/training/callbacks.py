@@ -7,17 +7,20 @@ a last execution of fewer steps as a full one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import signal
 import sys
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.files import WriteError
 from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
+from maml_tf.training.checkpoint_files import first_line
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.history import History
 from maml_tf.training.optional_addons import tensorflow_addons
@@ -82,12 +85,9 @@ class StopWhenNotFinite(IterationCallback):
     if not bool(self.model.diverged.numpy()):
       return
     steps = int(self.model.optimizer.iterations.numpy()) - self._steps_before
-    arrays = self.model.meta_parameters.arrays()
-    name = max(arrays, key=lambda key: abs(arrays[key]).max())
     raise NotFiniteError(
         f'The loss or the meta-gradient of iteration {self._first_iteration + steps + 1} '
-        f'is not finite (loss {float(self.model.latest_loss.numpy()):.6g}; the largest '
-        f'parameter is {abs(arrays[name]).max():.3g} in {name}): {_REMEDY}')
+        f'is not finite ({_circumstances(self.model)}): {_REMEDY}')
 
 
 def require_finite(model: MetaLearner, iteration: int) -> None:
@@ -95,7 +95,16 @@ def require_finite(model: MetaLearner, iteration: int) -> None:
   for name, array in model.meta_parameters.arrays().items():
     if not np.isfinite(array).all():
       raise NotFiniteError(f'The parameters {name} after iteration {iteration} are not '
-                           f'finite: {_REMEDY}')
+                           f'finite ({_circumstances(model)}): {_REMEDY}')
+
+
+def _circumstances(model: MetaLearner) -> str:
+  """The loss, and the largest parameter: one that is not a number is the largest."""
+  largest = {name: float(abs(array).max())   # of an array with a NaN: NaN
+             for name, array in model.meta_parameters.arrays().items()}
+  name = max(largest, key=lambda key: (np.isnan(largest[key]), largest[key]))
+  return (f'loss {float(model.latest_loss.numpy()):.6g}; the largest parameter is '
+          f'{largest[name]:.3g} in {name}')
 
 
 class Signals:
@@ -139,15 +148,25 @@ class StopOnSignal(IterationCallback):
 
 
 class SaveCheckpoints(IterationCallback):
-  """Every `SAVE_INTERVAL` iterations."""
+  """Every `SAVE_INTERVAL` iterations.
 
-  def __init__(self, first_iteration: int, checkpoints: Checkpoints):
+  Args:
+    first_iteration: see `IterationCallback`.
+    checkpoints: where they go.
+    writer: of TensorBoard summaries, or None. What it was given up to here is in its file
+      before the checkpoint is: a resumed run writes the later ones only.
+  """
+
+  def __init__(self, first_iteration: int, checkpoints: Checkpoints, writer=None):
     super().__init__(first_iteration)
     self._checkpoints = checkpoints
+    self._writer = writer
 
   def after_iterations(self, before, now, logs):
     if passed(SAVE_INTERVAL, before, now):
       require_finite(self.model, now)
+      if self._writer is not None:
+        flush_summaries(self._writer)
       self._checkpoints.save(now)
 
 
@@ -177,7 +196,7 @@ class TrainingSummaries(IterationCallback):
       self._write(now)
 
   def on_train_end(self, logs=None):
-    self._writer.flush()
+    flush_summaries(self._writer)
 
   def _write(self, iteration: int) -> None:
     write_summaries(self._writer, 'metatrain_', iteration,
@@ -242,12 +261,22 @@ class RecordHistory(IterationCallback):
       self._history.write(now, self._validation.latest, 'accuracy' in logs)
 
 
+def summary_writer(folder: str):
+  """A new file for TensorBoard.
+
+  Raises:
+    WriteError: where that is not possible; so do all functions that write to it.
+  """
+  with _to_be_written():
+    return tf.summary.create_file_writer(folder)
+
+
 def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:
   """One scalar per name, under the TF1 code's tags.
 
   As `tf.summary.scalar` does, which needs TensorBoard: TensorFlow 2.21 comes without.
   """
-  with writer.as_default(step=iteration):
+  with _to_be_written(), writer.as_default(step=iteration):
     for name, value in values.items():
       tf.summary.write(prefix + name, tf.cast(value, tf.float32),
                        metadata=_summary_metadata('scalars'))
@@ -256,9 +285,25 @@ def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:
 def write_picture(writer, tag: str, iteration: int, png: bytes) -> None:
   """A PNG file, as `tf.summary.image` does."""
   height, width, _ = tf.io.decode_png(png).shape
-  with writer.as_default(step=iteration):
+  with _to_be_written(), writer.as_default(step=iteration):
     tf.summary.write(tag, tf.constant([str(width).encode(), str(height).encode(), png]),
                      metadata=_summary_metadata('images'))
+
+
+def flush_summaries(writer) -> None:
+  """What the writer was given is in its file after this."""
+  with _to_be_written():
+    writer.flush()
+
+
+@contextlib.contextmanager
+def _to_be_written() -> Iterator[None]:
+  try:
+    yield
+  except tf.errors.OpError as error:
+    raise WriteError(
+        f'The TensorBoard summaries cannot be written ({first_line(error)}). Free some '
+        'space; the same command goes on from the last checkpoint.') from error
 
 
 def _summary_metadata(plugin: str):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 import tensorflow as tf
 
 from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
+from maml_tf.files import write_whole
+from maml_tf.training.checkpoint_files import (
+  UNREADABLE,
+  CheckpointFiles,
+  damage,
+  first_line,
+  iteration_of,
+  newest_whole,
+)
+from maml_tf.training.run_lock import run_lock
 
 CONFIG_FILE = 'config.json'
 BEST_FOLDER = 'best'
 KEPT = 10
-
-# What TensorFlow raises for a checkpoint that is damaged, or of other objects.
-_UNREADABLE = (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError)
 
 # What may change between two starts of the same run without changing what it computes.
 MAY_DIFFER = frozenset([
@@ -40,6 +47,7 @@ class Checkpoints:
 
   Each holds everything that training depends on: parameters, the optimizers'
   state, the best validation score so far. The iteration is in the file's name.
+  What a killed process has left unfinished is removed.
 
   Args:
     folder: the experiment's folder.
@@ -49,67 +57,102 @@ class Checkpoints:
   def __init__(self, folder: str, **objects):
     self.best_score = tf.Variable(float('-inf'), dtype=tf.float64, trainable=False)
     self._checkpoint = tf.train.Checkpoint(best_score=self.best_score, **objects)
-    self._latest = tf.train.CheckpointManager(
-        self._checkpoint, folder, max_to_keep=KEPT, checkpoint_name='model')
-    self._best = tf.train.CheckpointManager(
-        self._checkpoint, os.path.join(folder, BEST_FOLDER), max_to_keep=1,
-        checkpoint_name='model')
+    # `restore` expects it in the file; this makes it.
+    self._checkpoint.save_counter.assign(0)
+    self._latest = CheckpointFiles(folder, KEPT)
+    self._best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)
+    for files in (self._latest, self._best):
+      files.clean()
 
   @property
   def iterations(self) -> List[int]:
     """The iterations of the checkpoints that are kept, oldest first."""
-    return [iteration_of(path) for path in self._latest.checkpoints]
+    return [iteration_of(path) for path in self._latest.paths]
 
   def save(self, iteration: int) -> str:
-    """Saves unless this iteration is saved; the path."""
+    """Saves unless this iteration is saved; the path.
+
+    Raises:
+      WriteError: when it cannot be written; those before it are as they were.
+    """
     if iteration in self.iterations:
-      return self._latest.checkpoints[self.iterations.index(iteration)]
-    return self._latest.save(checkpoint_number=iteration)
+      return self._latest.paths[self.iterations.index(iteration)]
+    return self._latest.write(self._checkpoint, iteration)
 
   def offer_best(self, iteration: int, score: float) -> bool:
-    """Keeps this iteration as the best one if `score` is above all before it."""
+    """Keeps this iteration as the best one if `score` is above all before it.
+
+    Raises:
+      WriteError: when it cannot be written; the best one before it is as it was.
+    """
     if not score > float(self.best_score.numpy()):
       return False
     self.best_score.assign(score)
-    self._best.save(checkpoint_number=iteration)
+    self._best.write(self._checkpoint, iteration)
     return True
 
   def restore_latest(self) -> int:
-    """The iteration of the newest checkpoint, restored; 0 where there is none."""
-    path = self._latest.latest_checkpoint
-    if path is None:
-      return 0
-    self._restore(path)
-    return iteration_of(path)
+    """The iteration of the newest checkpoint that can be read, restored; 0 where there
+    is none.
 
-  def _restore(self, path: str) -> None:
+    Newer ones that are damaged are named on stderr, and renamed: their files end in
+    '.damaged' then.
+
+    Raises:
+      CheckpointError: where none of several can be read, or it is one of other objects.
+    """
+    path, damaged = newest_whole(self._latest, 'going on from')
+    if path is None:
+      _require_none(self._latest)
+      return 0
     try:
       self._checkpoint.restore(path).assert_consumed()
-    except _UNREADABLE as error:
-      raise CheckpointError(
-          f'The checkpoint {path} does not fit this net and optimizer, or is damaged: '
-          f'{_first_line(error)}') from error
+    except UNREADABLE as error:
+      raise CheckpointError(f'The checkpoint {path} does not fit this net and optimizer: '
+                            f'{first_line(error)}') from error
+    self._latest.set_aside(damaged)
+    return iteration_of(path)
+
+
+def _require_none(files: CheckpointFiles) -> None:
+  """Raises `CheckpointError` for a folder that has, or should have, checkpoints."""
+  for path in reversed(files.paths or files.listed):
+    reason = damage(path) if path in files.paths else 'it is missing'
+    raise CheckpointError(
+        f'The checkpoint {path}, like all before it, is missing or is damaged ({reason}): '
+        'put them back, or start over with --resume=False.')
 
 
 def restore_for_test(folder: str, config: Config, **objects) -> str:
   """Restores parameters from the checkpoint that the configuration asks for; its path.
 
+  In place of a newest one that is damaged the one before it is taken, and stderr says
+  so. Nothing stands in for the best one, nor for an iteration that was asked for.
+
   Raises:
-    CheckpointError: where there is none, or it does not fit.
+    CheckpointError: where there is none, it is damaged, or does not fit.
   """
   path = _checkpoint_for_test(folder, config)
   try:
     status = tf.train.Checkpoint(**objects).restore(path)
     status.expect_partial().assert_existing_objects_matched()
-  except _UNREADABLE as error:
-    raise CheckpointError(f'The checkpoint {path} does not fit this net, or is damaged: '
-                          f'{_first_line(error)}') from error
+  except UNREADABLE as error:
+    raise CheckpointError(f'The checkpoint {path} does not fit this net: '
+                          f'{first_line(error)}') from error
   return path
 
 
-def iteration_of(path: str) -> int:
-  """model-1000 -> 1000."""
-  return int(re.search(r'-(\d+)$', path).group(1))
+@contextlib.contextmanager
+def training_folder(config: Config) -> Iterator[str]:
+  """`prepare_folder`, for one process at a time: a second one is refused.
+
+  Testing what is in the folder needs no lock.
+
+  Raises:
+    ConfigError: see `prepare_folder`; or when another process trains in the folder.
+  """
+  with run_lock(experiment_folder(config)):
+    yield prepare_folder(config)
 
 
 def prepare_folder(config: Config) -> str:
@@ -132,13 +175,23 @@ def prepare_folder(config: Config) -> str:
 
 
 def _prepare(folder: str, config: Config) -> None:
-  stored = stored_config(folder)
-  if stored is not None and not config.run.resume:
+  path = os.path.join(folder, CONFIG_FILE)
+  if not config.run.resume and os.path.exists(path):
     _move_aside(folder)
-  elif stored is not None:
-    require_same_run(folder, stored, config)
+  elif has_checkpoints(folder):
+    stored = stored_config(folder)
+    if stored is not None:
+      require_same_run(folder, stored, config)
   os.makedirs(folder, exist_ok=True)
-  _write_text(os.path.join(folder, CONFIG_FILE), config.to_json())
+  write_whole(path, config.to_json())
+
+
+def has_checkpoints(folder: str) -> bool:
+  """Whether there is a run to go on with. A start that was refused, or killed before its
+  first checkpoint, leaves a configuration alone: nothing depends on that."""
+  return any(files.paths or files.listed for files in (
+      CheckpointFiles(folder, KEPT),
+      CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)))
 
 
 def stored_config(folder: str) -> Optional[Config]:
@@ -185,30 +238,32 @@ def _move_aside(folder: str) -> None:
 def _checkpoint_for_test(folder: str, config: Config) -> str:
   advice = ('train first (--train=True), or name the trained run with its flags and '
             '--logdir')
+  files = CheckpointFiles(folder, KEPT)
   if config.evaluation.test_iter != -1:
     path = os.path.join(folder, f'model-{config.evaluation.test_iter}')
-    if not os.path.exists(path + '.index'):
-      available = tf.train.get_checkpoint_state(folder)
-      kept = [iteration_of(name) for name in
-              (available.all_model_checkpoint_paths if available else [])]
+    if path not in files.paths:
+      kept = [iteration_of(name) for name in files.paths]
       raise CheckpointError(
           f'--test_iter={config.evaluation.test_iter}: there is no checkpoint of that '
           f'iteration in {folder}, which has {kept or "none"}: choose one of these, or '
           f'{advice}.')
-    return path
-  best = config.evaluation.test_checkpoint == 'best'
-  path = tf.train.latest_checkpoint(os.path.join(folder, BEST_FOLDER) if best else folder)
+    return _require_whole(path, 'leave --test_iter out to test the newest one')
+  if config.evaluation.test_checkpoint == 'best':
+    path = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+    if path is not None:
+      # Another one in its place would be reported as the best.
+      return _require_whole(path, 'test the newest one with --test_checkpoint=latest')
+  else:
+    path, damaged = newest_whole(files, 'testing')
+    if damaged and path is None:
+      return _require_whole(damaged[0].path, 'there is no other one; train again')
   if path is None:
     raise CheckpointError(f'There is no checkpoint to test in {folder}: {advice}.')
   return path
 
 
-def _write_text(path: str, text: str) -> None:
-  """Whole or not at all."""
-  with open(path + '.tmp', 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(path + '.tmp', path)
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().split('\n')[0][:300]
+def _require_whole(path: str, advice: str) -> str:
+  reason = damage(path)
+  if reason is not None:
+    raise CheckpointError(f'The checkpoint {path} is damaged ({reason}): {advice}.')
+  return path

@@ -7,6 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Dict, List, Optional
 
+from maml_tf.files import whole_file
+
 if TYPE_CHECKING:   # what reads histories needs no TensorFlow
   from maml_tf.meta_learner import TaskResults
 
@@ -133,9 +135,8 @@ def _rewrite(path: str, lines: List[Line]) -> None:
   if not lines:
     os.remove(path)
     return
-  with open(path + '.tmp', 'w', newline='', encoding='utf-8') as file:
+  with whole_file(path, newline='') as file:
     _write_lines(file, list(lines[0]), lines, header=True)
-  os.replace(path + '.tmp', path)
 
 
 def _write_lines(file, columns: List[str], lines: List[Line], header: bool) -> None:

@@ -12,10 +12,12 @@ from maml_tf import experiment
 from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.files import reported, write_whole
 from maml_tf.meta_learner import MetaLearner, named_means
 from maml_tf.reports.sample_tasks import sample_tasks_png
 from maml_tf.training import callbacks as run_callbacks
 from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.event_files import discard_events_after
 from maml_tf.training.history import History
 from maml_tf.training.optimizers import build_optimizer
 
@@ -49,7 +51,8 @@ def train(config: Config, model: MetaLearner, folder: str,
 
   Raises:
     NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
-    CheckpointError: when the newest checkpoint does not fit.
+    CheckpointError: when the newest checkpoint does not fit, or none can be read.
+    WriteError: on a full disk; the last good checkpoint is kept.
     ConfigError: when it is of a later iteration than the last one asked for.
   """
   pretraining = compile_model(config, experiment.build_pretraining(config, model))
@@ -69,6 +72,7 @@ def train(config: Config, model: MetaLearner, folder: str,
     print(f'Resumed at iteration {iteration} of {config.total_iterations}')
   history = History(folder, iteration)
   generator = experiment.training_generator(config)
+  discard_events_after(folder, iteration)
   writer = _summary_writer(config, folder)
   evaluator = _validation(config, model)
   if (writer is not None and config.is_classification and not config.uses_classifier
@@ -84,6 +88,8 @@ def train(config: Config, model: MetaLearner, folder: str,
                          _end_of_fit(config, iteration, last_iteration))
     history.close(iteration, config.is_classification)
     run_callbacks.require_finite(model, iteration)
+    if writer is not None:
+      run_callbacks.flush_summaries(writer)
     path = checkpoints.save(iteration)
   return TrainingResult(iteration, path,
                         None if signals.received is None else signals.received.name)
@@ -99,7 +105,7 @@ def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
   callbacks = [
       run_callbacks.StopWhenNotFinite(iteration), validation,
       run_callbacks.RecordHistory(iteration, history, interval, validation),
-      run_callbacks.SaveCheckpoints(iteration, checkpoints), stop]
+      run_callbacks.SaveCheckpoints(iteration, checkpoints, writer), stop]
   if writer is not None:
     measure = tf.function(
         lambda episodes: named_means(
@@ -158,11 +164,12 @@ def _validation(config: Config, model: MetaLearner) -> Evaluator:
 
 
 def _summary_writer(config: Config, folder: str):
-  return tf.summary.create_file_writer(folder) if config.run.log else None
+  return run_callbacks.summary_writer(folder) if config.run.log else None
 
 
 def _write_sample_tasks(writer, generator: DataGenerator, folder: str) -> None:
   png = sample_tasks_png(generator.batch(0))
-  with open(os.path.join(folder, 'sample_tasks.png'), 'wb') as file:
-    file.write(png)
+  path = os.path.join(folder, 'sample_tasks.png')
+  with reported(path):
+    write_whole(path, png)
   run_callbacks.write_picture(writer, 'sample_tasks', 0, png)

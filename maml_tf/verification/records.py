@@ -13,6 +13,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from maml_tf.config import ConfigError
+from maml_tf.files import write_whole
 from maml_tf.verification.rows import REPOSITORY, Row
 
 RESULTS = os.path.join(REPOSITORY, 'results')
@@ -154,9 +155,7 @@ def write_bytes(path: str, content: bytes) -> None:
   """
   try:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + '.tmp', 'wb') as file:
-      file.write(content)
-    os.replace(path + '.tmp', path)
+    write_whole(path, content)
   except OSError as error:
     raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
                       '--results.') from error

@@ -1,0 +1,75 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import IO, Iterator
+
+
+class WriteError(RuntimeError):
+  """Something could not be written, as on a full disk; one sentence for the user."""
+
+
+@contextlib.contextmanager
+def whole_file(path: str, mode: str = 'w', **options) -> Iterator[IO]:
+  """Like `open`, but what is at `path` is replaced at the end, and only if all went well.
+
+  The new file is written aside (`path` + '.PROCESS.tmp'), and is on the disk before it
+  gets its name.
+
+  Args:
+    path: of the file.
+    mode: 'w' (UTF-8) or 'wb'.
+    **options: of `open`.
+
+  Raises:
+    OSError: when it cannot be written; nothing is left aside then.
+  """
+  if 'b' not in mode:
+    options = {'encoding': 'utf-8', **options}
+  aside = f'{path}.{os.getpid()}.tmp'
+  try:
+    with open(aside, mode, **options) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(aside, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.remove(aside)
+    raise
+
+
+@contextlib.contextmanager
+def reported(path: str) -> Iterator[None]:
+  """Makes a `WriteError` of what goes wrong when `path` is written."""
+  try:
+    yield
+  except OSError as error:
+    raise WriteError(f'{path} cannot be written ({error.strerror or error}). Free some '
+                     'space, or choose another folder; the same command goes on from '
+                     'there.') from error
+
+
+def write_whole(path: str, content) -> None:
+  """Text or bytes, as a whole file."""
+  with whole_file(path, 'wb' if isinstance(content, bytes) else 'w') as file:
+    file.write(content)
+
+
+def make_lasting(path: str) -> None:
+  """What was written to a file, or the names in a folder, are on the disk after this."""
+  try:
+    number = os.open(path, os.O_RDONLY)
+  except PermissionError:   # Windows opens no folders
+    return
+  try:
+    os.fsync(number)
+  except OSError as error:
+    # Some file systems cannot do this to a folder, or a file that is open to read.
+    if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+      raise
+  finally:
+    os.close(number)

@@ -1,0 +1,54 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from maml_tf import files
+from maml_tf.files import WriteError
+
+
+@pytest.mark.parametrize('content', ['text, \u00e4\n', b'\x00bytes'])
+def test_what_was_there_is_replaced(content, tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('before')
+  files.write_whole(str(path), content)
+  assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+  assert os.listdir(tmp_path) == ['file']
+
+
+def test_an_error_on_the_way_leaves_what_was_there(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('before')
+  with pytest.raises(ZeroDivisionError):
+    with files.whole_file(str(path)) as file:
+      file.write('half')
+      raise ZeroDivisionError
+  assert path.read_text() == 'before'
+  assert os.listdir(tmp_path) == ['file']
+
+
+@pytest.mark.parametrize('before', [None, 'before'])
+def test_a_full_disk_leaves_what_was_there(before, tmp_path, disk_limit):
+  path = tmp_path / 'file'
+  if before is not None:
+    path.write_text(before)
+  with disk_limit(1000), pytest.raises(WriteError) as error:
+    with files.reported(str(path)):
+      files.write_whole(str(path), 'x' * 100000)
+  assert str(error.value).startswith(f'{path} cannot be written (File too large). Free')
+  assert os.listdir(tmp_path) == ([] if before is None else ['file'])
+  assert before is None or path.read_text() == before
+
+
+def test_a_killed_process_leaves_what_was_there(tmp_path, forks):
+  path = tmp_path / 'file'
+  path.write_text('before')
+  process = forks.start('faults:write_file_and_be_killed', tmp_path / 'output', str(path),
+                        'after')
+  assert process.wait() == -signal.SIGKILL
+  assert path.read_text() == 'before'
+  assert (tmp_path / f'file.{process.pid}.tmp').read_text() == 'after'
