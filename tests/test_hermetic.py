@@ -69,4 +69,4 @@ def test_main_runs_anywhere(tmp_path):
   assert refused.returncode == 2, refused.stderr
   sentence, = [line for line in refused.stderr.splitlines() if line.startswith('main.py: ')]
   assert 'logs/sinusoid' in sentence and str(REPOSITORY) not in sentence
-  assert list(tmp_path.iterdir()) == []
+  assert {path.name for path in tmp_path.iterdir()} <= {'no home'}   # caches of libraries
