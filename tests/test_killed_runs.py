@@ -20,7 +20,7 @@ from maml_tf.training.checkpoint_files import damage, iteration_of
 # Long enough for all kills, with both phases, two of which end within an execution.
 INTERVAL = 20
 PRETRAINING = 130
-ITERATIONS_PER_KILL = 100
+ITERATIONS_PER_KILL = 160
 LONGEST = 60   # seconds until a process does something
 
 
@@ -55,13 +55,13 @@ def kill(process, folder, kind, chance):
     time.sleep(chance.uniform(0, 2))
     when = 'some time after its start'
   else:
-    target = start + chance.randrange(INTERVAL, ITERATIONS_PER_KILL)
+    target = start + chance.randrange(INTERVAL, ITERATIONS_PER_KILL // 2)
     wait_until(lambda: newest(folder) >= target, process)
     if kind == 'writing':
-      aside = folder / chance.choice(['unfinished', 'unfinished', 'best/unfinished'])
-      wait_until(lambda: aside.exists(), process)
-      time.sleep(chance.uniform(0, 0.003))
-      when = f'while {aside.relative_to(folder)} was there'
+      asides = [folder / 'unfinished', folder / 'best' / 'unfinished']
+      wait_until(lambda: any(aside.exists() for aside in asides), process)
+      time.sleep(chance.uniform(0, 0.01))
+      when = 'while it wrote a checkpoint'
     else:
       time.sleep(chance.uniform(0, 0.05))
       when = 'in training'
