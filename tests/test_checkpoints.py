@@ -475,7 +475,8 @@ def test_what_does_not_change_the_training_may_change(name, small_config):
 
 def test_another_length_is_another_run_where_the_step_size_depends_on_it(small_config):
   values = dict(meta_lr_schedule='linear')
-  checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
+  folder = checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
+  Path(folder, 'model-1.index').touch()
   with pytest.raises(ConfigError, match='training.metatrain_iterations 50 -> 60'):
     checkpoints.prepare_folder(small_config(metatrain_iterations=60, **values))
 
@@ -483,6 +484,7 @@ def test_another_length_is_another_run_where_the_step_size_depends_on_it(small_c
 def test_another_use_of_the_same_classifier_is_the_same_run(small_config):
   given = dict(baseline='fine_tuning', meta_lr=0.01)
   folder = checkpoints.prepare_folder(small_config('omniglot', **given))
+  Path(folder, 'model-1.index').touch()
   other = small_config('omniglot', **{**given, 'baseline': 'nearest_neighbour',
                                       'test_num_updates': 1})
   assert checkpoints.prepare_folder(other) == folder
