@@ -126,8 +126,8 @@ def _writes_in_temporary_folders_only():
 
 
 def pytest_addoption(parser):
-  parser.addoption('--kills', type=int, default=5, metavar='N',
-                   help='how often test_killed_runs.py kills its run; default 5')
+  parser.addoption('--kills', type=int, default=3, metavar='N',
+                   help='how often test_killed_runs.py kills its run; default 3')
 
 
 @pytest.fixture(scope='module', autouse=True)
