@@ -143,7 +143,8 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
 
 def evaluation_generator(config: Config, split: str, num_tasks: int,
                          seed: int = EVALUATION_SEED) -> DataGenerator:
-  """Validation or test episodes, in batches that divide `num_tasks`.
+  """Validation or test episodes, in batches that divide `num_tasks`, and that groups of
+  `tasks_at_once` divide.
 
   Args:
     config: the configuration.
@@ -157,7 +158,9 @@ def evaluation_generator(config: Config, split: str, num_tasks: int,
     images = config.task.num_classes * (config.task.update_batch_size
                                         + config.task.test_query_size)
     largest = min(25, max(1, CLASSIFIED_AT_ONCE // images))
-  batch = max(size for size in range(1, largest + 1) if num_tasks % size == 0)
+  group = config.training.tasks_at_once or 1
+  batch = max(size for size in range(1, largest + 1)
+              if num_tasks % size == 0 and (size <= group or size % group == 0))
   return DataGenerator(source, batch, seed, split)
 
 

@@ -330,6 +330,14 @@ def test_evaluation_batches_divide_the_number_of_tasks(tasks, datasource, batch,
   assert generator.meta_batch_size == batch
 
 
+@pytest.mark.parametrize('tasks_at_once, batch', [(2, 24), (7, 6), (30, 25), (25, 25)])
+def test_groups_of_tasks_divide_the_evaluation_batches(tasks_at_once, batch, small_config):
+  config = small_config(tasks_at_once=tasks_at_once, meta_batch_size=tasks_at_once)
+  generator = experiment.evaluation_generator(config, 'val', 600)
+  assert generator.meta_batch_size == batch
+  experiment.build_model(config).group_size(generator.meta_batch_size)   # refuses none
+
+
 @pytest.mark.parametrize('datasource', ['sinusoid', 'omniglot'])
 def test_every_run_is_tested_on_the_same_episodes(datasource, small_config):
   """Whatever it was trained with, and however many tasks are taken."""
