@@ -151,6 +151,11 @@ class Config:
   def to_dict(self) -> Dict[str, Any]:
     return dataclasses.asdict(self)
 
+  def to_values(self) -> Dict[str, Any]:
+    """{field name: value} of all sections, as `from_values` takes it."""
+    return {name: value for section in self.to_dict().values()
+            for name, value in section.items()}
+
   def to_json(self) -> str:
     return json.dumps(self.to_dict(), indent=2) + '\n'
 
@@ -542,8 +547,7 @@ _CHOICES = {
 
 
 def _check_values(config: Config) -> None:
-  values = {name: value for section in config.to_dict().values()
-            for name, value in section.items()}
+  values = config.to_values()
   for name, allowed in _CHOICES.items():
     _require_choice(name, values[name], allowed)
   for name, least in _AT_LEAST.items():

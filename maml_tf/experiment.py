@@ -63,7 +63,7 @@ def _build_net(config: Config, input_shape: Tuple[int, ...]) -> Learner:
   if config.uses_classifier:
     training_classes = read_manifest(config.data_dir, config.task.datasource)[
         'splits']['train']['classes']
-    outputs = num_labels(len(training_classes), _has_rotations(config))
+    outputs = num_labels(len(training_classes), has_rotations(config))
   if not learner.conv:
     return FullyConnected(*input_shape, IMAGE_HIDDEN, outputs, learner.norm,
                           learner.mixed_precision)
@@ -134,7 +134,7 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
     return BatchGenerator(source, config.task.seed)
   if config.uses_classifier:
     images = load_split(config.data_dir, config.task.datasource, 'train')
-    source = LabelledImages(images, training.meta_batch_size, _has_rotations(config),
+    source = LabelledImages(images, training.meta_batch_size, has_rotations(config),
                             config.learner.dtype)
     return BatchGenerator(source, config.task.seed)
   source = _build_source(config, 'train', config.task.train_query_size)
@@ -168,7 +168,7 @@ def build_image_source(config: Config, images: ImageSplit, query_size: int) -> I
   """Tasks of `images`, with the configuration's ways, shots and precision."""
   task = config.task
   return ImageSource(images, task.num_classes, task.update_batch_size, query_size,
-                     rotations=_has_rotations(config), dtype=config.learner.dtype)
+                     rotations=has_rotations(config), dtype=config.learner.dtype)
 
 
 def use_xla(config: Config) -> bool:
@@ -195,7 +195,8 @@ def _build_classifier_baseline(config: Config, baseline: str,
   return FineTuning(learner, objective, num_classes=config.task.num_classes, **common)
 
 
-def _has_rotations(config: Config) -> bool:
+def has_rotations(config: Config) -> bool:
+  """Whether the classes of a task are turned."""
   return config.task.datasource == 'omniglot'
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 import flags
 from maml_tf.command_line import REFUSED, OneSentenceParser
-from maml_tf.config import Config, ConfigError, resolve
+from maml_tf.config import Config, ConfigError, from_values
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
@@ -67,9 +67,7 @@ def export(config: Config, folder: str, steps: int) -> List[str]:
     DataError: where the data are not prepared.
   """
   # The forms that are exact under XLA.
-  values = {name: value for section in config.to_dict().values()
-            for name, value in section.items()}
-  config = resolve({**values, 'xla': 'on'})
+  config = from_values({**config.to_values(), 'xla': 'on'})
   model = experiment.build_model(config)
   step = pure_step.build_pure_step(config, model)
   generator = experiment.training_generator(config)

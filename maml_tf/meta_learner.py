@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -196,8 +196,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def train_step(self, episodes: Episodes) -> Dict[str, tf.Tensor]:
     """One outer step: theta <- theta - beta * gradient (algorithm 1, line 8)."""
     loss, accuracy, gradients = self.meta_gradient(self._cast(episodes))
-    finite = tf.reduce_all([tf.math.is_finite(loss)] + [
-        tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
+    finite = all_finite(loss, gradients)
     self.latest_loss.assign(tf.where(self.diverged, self.latest_loss, loss))
     proceed = tf.logical_and(finite, tf.logical_not(self.diverged))
     self.diverged.assign(tf.logical_not(proceed))
@@ -293,11 +292,18 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return losses, losses if accuracies is None else accuracies, gradients
 
   def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int):
-    support_outputs = self.learner(parameters, episodes.support_inputs)
-    query_losses, query_accuracies = [], []
     # First order: nothing is differentiated through the updates here.
-    for adapted in self.adaptation(parameters, episodes, num_updates, first_order=True):
-      outputs = self.learner(adapted, episodes.query_inputs)
+    steps = self.adaptation(parameters, episodes, num_updates, first_order=True)
+    return self._measured(self.learner, parameters, steps, episodes)
+
+  def _measured(self, learner: Learner, parameters: Parameters,
+                steps: Iterable[Parameters], episodes: Episodes):
+    """What `_group_results` returns, of `learner`: with `parameters` on the support set,
+    and with the parameters of each of `steps` on the query set."""
+    support_outputs = learner(parameters, episodes.support_inputs)
+    query_losses, query_accuracies = [], []
+    for adapted in steps:
+      outputs = learner(adapted, episodes.query_inputs)
       query_losses.append(self.objective.loss(outputs, episodes.query_labels))
       query_accuracies.append(self.objective.accuracy(outputs, episodes.query_labels))
     support_loss = self.objective.loss(support_outputs, episodes.support_labels)
@@ -329,6 +335,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     def floats(value):
       return tf.cast(value, dtype) if value.dtype.is_floating else value
     return Episodes(*(floats(value) for value in episodes))
+
+
+def all_finite(loss: tf.Tensor, gradients: Parameters) -> tf.Tensor:
+  """Whether the loss and every element of the gradients is a finite number."""
+  return tf.reduce_all([tf.math.is_finite(loss)] + [
+      tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
 
 
 def named_means(results: TaskResults) -> Dict[str, tf.Tensor]:

@@ -11,10 +11,11 @@ from typing import Callable, NamedTuple, Tuple
 
 import tensorflow as tf
 
+from maml_tf import experiment
 from maml_tf.config import Config, ConfigError
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Parameters
-from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learner import MetaLearner, all_finite
 from maml_tf.sources.source import Recipes
 from maml_tf.training.optimizers import ADAM_BETAS, ADAM_EPSILON, float32_constant
 
@@ -66,10 +67,10 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
   support = config.task.num_classes * config.task.update_batch_size
 
   def step(state: TrainingState, images: tf.Tensor, recipes: Recipes):
-    episodes = episodes_of(images, recipes, support, config.learner.dtype)
+    episodes = episodes_of(images, recipes, support, config.learner.dtype,
+                           experiment.has_rotations(config))
     loss, accuracy, gradients = model.meta_gradient(episodes, state.parameters)
-    finite = tf.reduce_all([tf.math.is_finite(loss)] + [
-        tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
+    finite = all_finite(loss, gradients)
     after = _adam(state, model.clipped(gradients), config.training.meta_lr,
                   config.learner.dtype)
     state = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), after, state)
@@ -77,7 +78,8 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
   return step
 
 
-def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str) -> Episodes:
+def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str,
+                rotations: bool) -> Episodes:
   """The episodes of `recipes`, gathered and turned by TensorFlow operations.
 
   Args:
@@ -85,12 +87,11 @@ def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str) -
     recipes: 'image', 'label' and 'turns', `[tasks, examples]`.
     support: how many of the examples are the support set.
     dtype: of the inputs.
+    rotations: whether 'turns' are other than 0; the images are square then.
   """
-  pixels = tf.cast(tf.gather(images, recipes['image']), dtype) / 255
-  turns = recipes['turns'][..., tf.newaxis, tf.newaxis, tf.newaxis]
-  inputs = pixels
-  if images.shape[1] == images.shape[2]:
-    turned = pixels
+  inputs = turned = tf.cast(tf.gather(images, recipes['image']), dtype) / 255
+  if rotations:
+    turns = recipes['turns'][..., tf.newaxis, tf.newaxis, tf.newaxis]
     for quarter in (1, 2, 3):
       turned = tf.reverse(tf.transpose(turned, [0, 1, 3, 2, 4]), [2])
       inputs = tf.where(turns == quarter, turned, inputs)

@@ -1,6 +1,6 @@
 """Runs an exported meta-step by JAX: times it, and trains with it.
 
-  python run_exported.py FOLDER --images=train.npy [--steps=N] [--repeat=1]
+  python run_exported.py FOLDER --images=train.npy [--steps=N]
 
 FOLDER is what `maml_tf.export_step` wrote. This file needs NumPy and JAX alone, and can
 be copied to the machine with the folder and the images. Prints the device, how long the
@@ -82,7 +82,6 @@ def run(folder, images, state, recipes, steps):
 
 def load(path, device):
   """The HLO module compiled for `device`: a function of a flat list of device arrays."""
-  import jax
   from jaxlib import xla_client
   with open(path, 'rb') as file:
     computation = xla_client.XlaComputation(file.read())
@@ -90,12 +89,10 @@ def load(path, device):
   devices = xla_client.DeviceList((device,))
   options = xla_client.CompileOptions()
   executable = device.client.compile_and_load(module, devices, options)
-  def call(arguments):
-    return executable.execute_sharded(arguments).disassemble_into_single_device_arrays()
-  def flat(arguments):
-    return [values[0] for values in call(arguments)]
-  del jax
-  return flat
+  def step(arguments):
+    results = executable.execute_sharded(arguments).disassemble_into_single_device_arrays()
+    return [values[0] for values in results]
+  return step
 
 
 if __name__ == '__main__':

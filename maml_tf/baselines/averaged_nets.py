@@ -114,13 +114,8 @@ class AveragedNets(MetaLearner):
     """Mean loss, mean accuracy, and the gradient of each net's own loss."""
     if parameters is None:
       parameters = self.meta_parameters.tensors()
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(parameters)
-      losses, accuracies = self.task_objectives(parameters, episodes)
-      total = tf.reduce_sum(losses)
-    gradients = tape.gradient(total, parameters,
-                              unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    accuracy = None if accuracies is None else tf.reduce_mean(accuracies)
+    losses, accuracies, gradients = self._group_gradient(parameters, episodes)
+    accuracy = tf.reduce_mean(accuracies) if self.objective.has_accuracy else None
     return tf.reduce_mean(losses), accuracy, gradients
 
   def task_results(self, episodes: Episodes, num_updates: int) -> TaskResults:

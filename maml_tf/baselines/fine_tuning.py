@@ -47,14 +47,7 @@ class FineTuning(ClassifierBaseline):
   def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int):
     episodes = self.with_features(parameters, episodes)
     head = {name: tf.constant(value) for name, value in self._new_head.items()}
-    query_losses, query_accuracies = [], []
-    for adapted in adaptation(
+    steps = adaptation(
         self.head, self.objective, head, episodes.support_inputs, episodes.support_labels,
-        step_size=self.step_size, num_updates=num_updates, first_order=True):
-      outputs = self.head(adapted, episodes.query_inputs)
-      query_losses.append(self.objective.loss(outputs, episodes.query_labels))
-      query_accuracies.append(self.objective.accuracy(outputs, episodes.query_labels))
-    outputs = self.head(head, episodes.support_inputs)
-    return (self.objective.loss(outputs, episodes.support_labels),
-            self.objective.accuracy(outputs, episodes.support_labels),
-            tf.stack(query_losses, axis=1), tf.stack(query_accuracies, axis=1))
+        step_size=self.step_size, num_updates=num_updates, first_order=True)
+    return self._measured(self.head, head, steps, episodes)

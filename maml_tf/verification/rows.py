@@ -59,10 +59,8 @@ def facts(config: Config) -> Dict[str, Any]:
   meta_trained: whether there is meta-training at all (the pre-trained baseline and the
     oracle have none).
   """
-  known = {name: value for section in config.to_dict().values()
-           for name, value in section.items()}
-  known['meta_trained'] = config.training.metatrain_iterations > 0
-  return known
+  return {**config.to_values(),
+          'meta_trained': config.training.metatrain_iterations > 0}
 
 
 def _sinusoid(shots: int, **more) -> Dict[str, Any]:
