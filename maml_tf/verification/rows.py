@@ -180,11 +180,16 @@ def row_named(name: str, rows: Tuple[Row, ...] = ROWS) -> Row:
   Raises:
     ConfigError: where there is none.
   """
-  for row in rows:
-    if row.name == name:
-      return row
-  raise ConfigError(f'The row {name!r} is unknown: allowed are '
-                    f'{", ".join(row.name for row in rows)}.')
+  return named('row', name, rows)
+
+
+def named(kind: str, name: str, items):
+  """The one of `items` that has that name; `kind` is what the message calls them."""
+  for item in items:
+    if item.name == name:
+      return item
+  raise ConfigError(f'The {kind} {name!r} is unknown: allowed are '
+                    f'{", ".join(item.name for item in items)}.')
 
 
 def paper_values(config: Config) -> Dict[int, str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from maml_tf.config import Config, ConfigError, resolve
 from maml_tf.training import history
 from maml_tf.verification import provenance, records
+from maml_tf.verification.rows import named
 
 if TYPE_CHECKING:
   from maml_tf.evaluation.results_files import ProtocolRun
@@ -92,11 +93,7 @@ def study_named(name: str) -> Study:
   Raises:
     ConfigError: where there is none.
   """
-  for study in STUDIES:
-    if study.name == name:
-      return study
-  raise ConfigError(f'The study {name!r} is unknown: allowed are '
-                    f'{", ".join(study.name for study in STUDIES)}.')
+  return named('study', name, STUDIES)
 
 
 def configs(study: Study, datasource: str = DEFAULT_DATASOURCE,
