@@ -13,6 +13,10 @@ from maml_tf.sources.source import BLOCK, EpisodeSource, Recipes
 # Training, validation and test episodes of one seed have nothing in common.
 STREAMS = ('train', 'val', 'test')
 
+# Batches that wait for the step, so that the step does not wait for them.
+MOST_AHEAD = 4
+BYTES_AHEAD = 128 * 2**20
+
 
 class DataGenerator:
   """The endless sequence of episodes of a source and a seed.
@@ -52,9 +56,10 @@ class DataGenerator:
     recipes = recipes.map(self._draw, num_parallel_calls=1)
     recipes = recipes.unbatch().skip(start % BLOCK).take(stop - start)
     batches = recipes.batch(self._meta_batch_size, drop_remainder=True)
-    batches = batches.map(self._source.materialise, num_parallel_calls=2)
+    ahead = _batches_ahead(batches.map(self._source.materialise).element_spec)
+    batches = batches.map(self._source.materialise, num_parallel_calls=min(2, ahead))
     batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    return batches.prefetch(4)
+    return batches.prefetch(ahead)
 
   def batch(self, index: int) -> Episodes:
     """Meta-batch `index` of the sequence, at once; equal to that of `dataset`."""
@@ -83,6 +88,12 @@ class DataGenerator:
 
   def _draw(self, block: tf.Tensor) -> Recipes:
     return self._source.draw(tf.stack([tf.constant(self._seed, tf.int64), block]))
+
+
+def _batches_ahead(batch: Episodes) -> int:
+  """How many batches are made before they are asked for: few where they are large."""
+  size = sum(value.shape.num_elements() * value.dtype.size for value in batch)
+  return max(1, min(MOST_AHEAD, BYTES_AHEAD // size))
 
 
 def _little_endian_bytes(values: np.ndarray) -> bytes:

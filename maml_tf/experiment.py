@@ -172,9 +172,13 @@ def build_image_source(config: Config, images: ImageSplit, query_size: int) -> I
 
 
 def use_xla(config: Config) -> bool:
-  """Whether the step is compiled by XLA: 'auto' means where there is a GPU."""
+  """Whether the step is compiled by XLA.
+
+  'auto' means where that is faster: on a GPU, and for sinusoids, whose step is many
+  small operations. Measured on CPUs in the README's section on speed.
+  """
   if config.training.xla == 'auto':
-    return bool(tf.config.list_physical_devices('GPU'))
+    return not config.is_classification or bool(tf.config.list_physical_devices('GPU'))
   return config.training.xla == 'on'
 
 

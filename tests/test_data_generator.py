@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maml_tf import data_generator
 from maml_tf.data_generator import STREAMS, DataGenerator
 from maml_tf.episodes import Episodes
 from maml_tf.sources.images import ImageSource
@@ -192,6 +194,35 @@ def test_only_the_images_of_a_batch_are_read(make_split):
     tracemalloc.stop()
   assert episodes.query_inputs.shape == (1, 150, 84, 84, 3)
   assert 5e6 < peak < 100e6
+
+
+class CountingSource(SinusoidSource):
+  """Sinusoids that count the batches which were made."""
+  made = 0
+
+  def materialise(self, recipes):
+    def count(values):
+      self.made += 1
+      return values
+    episodes = super().materialise(recipes)
+    return episodes._replace(support_inputs=tf.ensure_shape(
+        tf.numpy_function(count, [episodes.support_inputs], tf.float32, stateful=True),
+        episodes.support_inputs.shape))
+
+
+@pytest.mark.parametrize('bytes_ahead, least, most', [(2**20, 4, 12), (1, 1, 3)])
+def test_large_batches_are_not_made_long_before_they_are_used(bytes_ahead, least, most,
+                                                              monkeypatch):
+  """10-way 10-shot mini-ImageNet: four tasks are 85 MB, six such batches too many."""
+  monkeypatch.setattr(data_generator, 'BYTES_AHEAD', bytes_ahead)
+  source = CountingSource(2, 3)
+  batches = iter(DataGenerator(source, 5, seed=0).dataset(0, 100))
+  next(batches)
+  until = time.monotonic() + 10
+  while source.made < least and time.monotonic() < until:
+    time.sleep(0.01)
+  time.sleep(0.3)   # for what should not come
+  assert least <= source.made <= most
 
 
 # Any configuration

@@ -442,11 +442,14 @@ def test_a_group_that_does_not_divide_the_meta_batch_is_refused(small_config):
   experiment.build_model(small_config(tasks_at_once=9))   # larger: all at once
 
 
-@pytest.mark.parametrize('choice, gpus, expected', [
-    ('auto', [], False), ('auto', ['gpu'], True), ('on', [], True), ('off', ['gpu'], False)])
-def test_xla_is_chosen_by_the_device(choice, gpus, expected, small_config, monkeypatch):
+@pytest.mark.parametrize('datasource, choice, gpus, expected', [
+    ('omniglot', 'auto', [], False), ('omniglot', 'auto', ['gpu'], True),
+    ('sinusoid', 'auto', [], True), ('sinusoid', 'off', [], False),
+    ('omniglot', 'on', [], True), ('omniglot', 'off', ['gpu'], False)])
+def test_xla_is_chosen_where_it_is_faster(datasource, choice, gpus, expected, small_config,
+                                          monkeypatch):
   monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: gpus)
-  assert experiment.use_xla(small_config(xla=choice)) is expected
+  assert experiment.use_xla(small_config(datasource, xla=choice)) is expected
 
 
 @pytest.mark.parametrize('datasource, given, parameters', [

@@ -319,6 +319,55 @@ def test_convolutions_are_those_of_loops(size, stride):
   np.testing.assert_allclose(received(kernels[0]), shared, rtol=1e-12, atol=1e-13)
 
 
+def derivatives(function, inputs, weights):
+  """The gradient of sum(weights[0] * function), and the derivatives of its square, times
+  weights[1], by weights[0] and by the inputs."""
+  first, second = (tf.constant(value) for value in weights)
+  with tf.GradientTape() as outer:
+    outer.watch([inputs, first])
+    with tf.GradientTape() as inner:
+      inner.watch(inputs)
+      loss = tf.reduce_sum(function(inputs) * first)
+    gradient = inner.gradient(loss, inputs)
+    product = tf.reduce_sum(gradient * gradient * second)
+  return [gradient, *outer.gradient(product, [first, inputs], unconnected_gradients='zero')]
+
+
+@pytest.mark.parametrize('ours, theirs', [
+    (task_ops.relu, tf.nn.relu),
+    (task_ops.max_pool_2x2, lambda inputs: tf.nn.max_pool2d(inputs[0], 2, 2, 'VALID')[None])])
+def test_kinks_have_the_derivatives_of_tensorflow(ours, theirs):
+  random = np.random.RandomState(0)
+  inputs = random.normal(size=(1, 2, 5, 6, 3)).round(1)   # with ties, and zeros
+  inputs[0, 0, 0] = 0
+  shape = theirs(tf.constant(inputs)).shape
+  weights = random.normal(size=shape), random.normal(size=inputs.shape)
+  received = derivatives(ours, tf.constant(inputs), weights)
+  expected = derivatives(theirs, tf.constant(inputs), weights)
+  for value, reference in zip(received, expected):
+    np.testing.assert_array_equal(value, reference)
+  assert np.abs(received[1]).max() > 0.1
+
+
+@pytest.mark.parametrize('function, zeros', [
+    (task_ops.relu, 0), (task_ops.max_pool_2x2, 0),
+    (tf.nn.relu, 1)])   # TensorFlow's own makes them: the test would see any
+def test_second_derivatives_of_kinks_are_not_filled_with_zeros(function, zeros):
+  """They were in memory from the start of the step on: 1 GB for 10-way 10-shot."""
+  @tf.function
+  def compute(inputs):
+    with tf.GradientTape() as outer:
+      outer.watch(inputs)
+      with tf.GradientTape() as inner:
+        inner.watch(inputs)
+        loss = tf.reduce_sum(function(inputs ** 2) ** 3)
+      gradient = inner.gradient(loss, inputs)
+    return outer.gradient(gradient, inputs)
+  graph = compute.get_concrete_function(tf.TensorSpec([1, 2, 8, 8, 3])).graph
+  names = [operation.name for operation in graph.get_operations()]
+  assert len([name for name in names if 'zeros_like' in name]) == zeros
+
+
 @pytest.mark.parametrize('norm, axes, epsilon', [
     ('batch_norm', (0,), 1e-3), ('layer_norm', (1,), 1e-12)])
 def test_a_hidden_layer_is_that_of_numpy(norm, axes, epsilon, generic_values):

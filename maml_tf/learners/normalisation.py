@@ -56,16 +56,16 @@ def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
     mean, variance = moments(measured, range(1, rank - 1))
     scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
     shift = _parameter(parameters, scope, 'beta', rank) - mean * scale
-    return tf.nn.relu(pool(inputs) * scale + shift)
+    return task_ops.relu(pool(inputs) * scale + shift)
   bias = _parameter(parameters, scope, 'bias', rank)
   if norm == 'None':
-    return tf.nn.relu(pool(inputs) + bias)
+    return task_ops.relu(pool(inputs) + bias)
   inputs += bias
   mean, variance = moments(inputs, range(2, rank))
   scale = (_parameter(parameters, scope, 'gamma', rank)
            * tf.math.rsqrt(variance + LAYER_NORM_EPSILON))
   shift = _parameter(parameters, scope, 'beta', rank) - mean * scale
-  return pool(tf.nn.relu(inputs * scale + shift))
+  return pool(task_ops.relu(inputs * scale + shift))
 
 
 def _parameter(parameters, scope: str, name: str, rank: int) -> tf.Tensor:

@@ -11,7 +11,7 @@ and all between two products, keep the type of `inputs`.
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Callable, Mapping
 
 import tensorflow as tf
 
@@ -63,10 +63,34 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int,
   return _conv2d_by_patches(inputs, kernel, stride)
 
 
+def relu(inputs: tf.Tensor) -> tf.Tensor:
+  """max(0, inputs). Its second derivative is zero, and nothing is computed for it.
+
+  TensorFlow's own fills a tensor with zeros there and adds it to what comes from
+  elsewhere, and so does its max-pooling: two passes over memory for each, and memory
+  that is in use from the start of the step on.
+  """
+  @tf.custom_gradient
+  def forward(inputs):
+    outputs = tf.nn.relu(inputs)
+    return outputs, _linear_map(
+        lambda upstream: tf.raw_ops.ReluGrad(gradients=upstream, features=outputs),
+        lambda upstream: tf.raw_ops.ReluGrad(gradients=upstream, features=outputs))
+  return forward(inputs)
+
+
 def max_pool_2x2(inputs: tf.Tensor) -> tf.Tensor:
   """2x2 max-pooling with VALID padding. Among equal values the first one counts."""
-  outputs = tf.nn.max_pool2d(_merge_tasks(inputs), ksize=2, strides=2, padding='VALID')
-  return _split_tasks(outputs, inputs)
+  window = dict(ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='VALID')
+
+  @tf.custom_gradient
+  def forward(inputs):
+    outputs = tf.raw_ops.MaxPool(input=inputs, **window)
+    choice = dict(orig_input=inputs, orig_output=outputs, **window)
+    return outputs, _linear_map(
+        lambda upstream: tf.raw_ops.MaxPoolGrad(grad=upstream, **choice),
+        lambda upstream: tf.raw_ops.MaxPoolGradGrad(grad=upstream, **choice))
+  return _split_tasks(forward(_merge_tasks(inputs)), inputs)
 
 
 def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
@@ -85,6 +109,14 @@ def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
                        [-1, height, width, channels, 4])
   chosen = tf.one_hot(tf.argmax(windows, axis=-1), 4, dtype=inputs.dtype)
   return _split_tasks(tf.reduce_sum(windows * chosen, axis=-1), inputs)
+
+
+def _linear_map(function: Callable, transposed: Callable) -> Callable:
+  """`function`, linear in its argument and constant in all else, with its derivative."""
+  @tf.custom_gradient
+  def forward(argument):
+    return function(argument), _linear_map(transposed, function)
+  return forward
 
 
 def _in_bfloat16(product, inputs: tf.Tensor, kernel: tf.Tensor, *arguments) -> tf.Tensor:
