@@ -324,9 +324,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         episodes)
     one_group = tf.nest.map_structure(
         lambda value: tf.TensorSpec(value.shape[1:], value.dtype), groups)
-    traced = tf.function(function, autograph=False).get_concrete_function(one_group)
+    # A graph of its own: what it returns has to be known, and making it takes seconds.
+    function = tf.function(function, autograph=False)
+    outputs = function.get_concrete_function(one_group).structured_outputs
     signature = tf.nest.map_structure(
-        lambda value: tf.TensorSpec(value.shape, value.dtype), traced.structured_outputs)
+        lambda value: tf.TensorSpec(value.shape, value.dtype), outputs)
     return tf.map_fn(function, groups, parallel_iterations=1,
                      fn_output_signature=signature)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -52,6 +53,10 @@ def pytest_configure(config):
   if config.option.basetemp:
     _CACHES.append(os.path.realpath(config.option.basetemp))
   sys.addaudithook(_watch)
+  # A shell ignores Ctrl-C on behalf of what it starts in the background, and so would
+  # whatever the tests start, and interrupt.
+  if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _watch(event, arguments):

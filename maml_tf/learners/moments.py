@@ -36,19 +36,20 @@ def moments(inputs: tf.Tensor, axes: Sequence[int]) -> Tuple[tf.Tensor, tf.Tenso
 
 def _gradient(values, mean, d_mean, d_variance, axes):
   """d_mean / n + d_variance * 2 (values - mean) / n, once more differentiable."""
-  count = tf.cast(_count(values, axes), values.dtype)
-
+  # The mean is an argument, because TensorFlow searches what a custom gradient closes
+  # over, back to the start of the graph. It is a function of the values, and what
+  # depends on it is in the formulas.
   @tf.custom_gradient
-  def first_order(values, d_mean, d_variance):
+  def first_order(values, mean, d_mean, d_variance):
+    count = tf.cast(_count(values, axes), values.dtype)
     scale = 2 * d_variance / count
     outputs = values * scale + (d_mean / count - mean * scale)
     def second_order(upstream):
       mean_upstream = _mean(upstream, axes)
       covariance = _mean((values - mean) * upstream, axes)
-      return scale * (upstream - mean_upstream), mean_upstream, 2 * covariance
+      return scale * (upstream - mean_upstream), None, mean_upstream, 2 * covariance
     return outputs, second_order
-  # The mean is a function of the values, and what depends on it is in the formulas.
-  return first_order(values, d_mean, d_variance)
+  return first_order(values, mean, d_mean, d_variance)
 
 
 def _mean(values: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:

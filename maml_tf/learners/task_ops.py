@@ -70,12 +70,13 @@ def relu(inputs: tf.Tensor) -> tf.Tensor:
   elsewhere, and so does its max-pooling: two passes over memory for each, and memory
   that is in use from the start of the step on.
   """
+  def masked(upstream, outputs):
+    return tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)
+
   @tf.custom_gradient
   def forward(inputs):
     outputs = tf.nn.relu(inputs)
-    return outputs, _linear_map(
-        lambda upstream: tf.raw_ops.ReluGrad(gradients=upstream, features=outputs),
-        lambda upstream: tf.raw_ops.ReluGrad(gradients=upstream, features=outputs))
+    return outputs, lambda upstream: _linear(masked, masked, upstream, outputs)
   return forward(inputs)
 
 
@@ -83,13 +84,18 @@ def max_pool_2x2(inputs: tf.Tensor) -> tf.Tensor:
   """2x2 max-pooling with VALID padding. Among equal values the first one counts."""
   window = dict(ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='VALID')
 
+  def scattered(upstream, inputs, outputs):
+    return tf.raw_ops.MaxPoolGrad(grad=upstream, orig_input=inputs, orig_output=outputs,
+                                  **window)
+
+  def gathered(upstream, inputs, outputs):
+    return tf.raw_ops.MaxPoolGradGrad(grad=upstream, orig_input=inputs, orig_output=outputs,
+                                      **window)
+
   @tf.custom_gradient
   def forward(inputs):
     outputs = tf.raw_ops.MaxPool(input=inputs, **window)
-    choice = dict(orig_input=inputs, orig_output=outputs, **window)
-    return outputs, _linear_map(
-        lambda upstream: tf.raw_ops.MaxPoolGrad(grad=upstream, **choice),
-        lambda upstream: tf.raw_ops.MaxPoolGradGrad(grad=upstream, **choice))
+    return outputs, lambda upstream: _linear(scattered, gathered, upstream, inputs, outputs)
   return _split_tasks(forward(_merge_tasks(inputs)), inputs)
 
 
@@ -111,12 +117,22 @@ def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
   return _split_tasks(tf.reduce_sum(windows * chosen, axis=-1), inputs)
 
 
-def _linear_map(function: Callable, transposed: Callable) -> Callable:
-  """`function`, linear in its argument and constant in all else, with its derivative."""
+def _linear(function: Callable, transposed: Callable, argument: tf.Tensor,
+            *constants: tf.Tensor) -> tf.Tensor:
+  """`function(argument, *constants)`, linear in `argument`, with its derivative.
+
+  Args:
+    transposed: the transposed linear map, with the same constants.
+    *constants: no derivative is taken by them. They are arguments, because TensorFlow
+      searches what a custom gradient closes over, back to the start of the graph.
+  """
   @tf.custom_gradient
-  def forward(argument):
-    return function(argument), _linear_map(transposed, function)
-  return forward
+  def forward(argument, *constants):
+    def gradient(upstream):
+      return (_linear(transposed, function, upstream, *constants),
+              *[None] * len(constants))
+    return function(argument, *constants), gradient
+  return forward(argument, *constants)
 
 
 def _in_bfloat16(product, inputs: tf.Tensor, kernel: tf.Tensor, *arguments) -> tf.Tensor:
