@@ -62,7 +62,7 @@ def results(make_record):
               training={'seconds': 5000.0, 'iterations': 60})
   make_record(ORACLE, values=((0.1, 0.01), (0.1, 0.01)))
   folder = make_record(SINUSOID, values=((0.52, 0.03), (0.5, 0.05)), trained=70)
-  records.write_text(os.path.join(folder, 'studies', 'ways.json'), json.dumps(STUDY))
+  records.write_text(os.path.join(folder, 'studies', 'omniglot_ways.json'), json.dumps(STUDY))
   return folder
 
 
@@ -92,7 +92,7 @@ def test_the_readme_has_the_rows_the_runs_and_the_plots(results):
           '| 100 of 100 | 0, 1 |') in text
   assert ('| images | 1 | 100 of 100 | best/model-100, chosen by validation score | twice '
           '| 91.00 +- 2.00 |') in text
-  for name in ('figure_3.png', 'images/learning_curves.png', 'studies/ways.png'):
+  for name in ('figure_3.png', 'images/learning_curves.png', 'studies/omniglot_ways.png'):
     assert f']({name})' in text
   assert 'figure_2.png' not in text and 'missing/learning' not in text
   assert '| num_classes 2 | 200 | 50.00 +- 1.00 | 90.00 +- 1.00 | 95.00 +- 1.00 |' in text
@@ -111,7 +111,7 @@ def test_the_report_is_written_twice_with_the_same_bytes(results, tmp_path):
   assert sorted(os.path.relpath(path, results) for path in written) == [
       'README.md', 'figure_3.png', 'images/learning_curves.png',
       'sinusoid_5shot/learning_curves.png', 'sinusoid_5shot_oracle/learning_curves.png',
-      'studies/ways.png']
+      'studies/omniglot_ways.png']
   before = [Path(path).read_bytes() for path in written]
   report.write_report(TABLE, None, results)
   assert [Path(path).read_bytes() for path in written] == before
@@ -151,8 +151,8 @@ def test_each_committed_picture_is_there():
 
 
 def test_a_damaged_study_is_refused_by_name(results):
-  Path(results, 'studies', 'ways.json').write_text('{')
-  with pytest.raises(ConfigError, match='ways.json'):
+  Path(results, 'studies', 'omniglot_ways.json').write_text('{')
+  with pytest.raises(ConfigError, match='omniglot_ways.json'):
     report.readme(TABLE, results)
 
 

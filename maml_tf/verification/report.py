@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf.config import ConfigError
 from maml_tf.training import history
-from maml_tf.verification import plots, records
+from maml_tf.verification import plots, records, studies
 from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.records import Measured, Record
 from maml_tf.verification.rows import Row
@@ -68,7 +68,7 @@ def write_report(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2] = Non
   if draw_figure_2 is not None and with_weights:
     write(FIGURE_2, draw_figure_2(with_weights))
   for result in read_studies(results):
-    write(os.path.join('studies', f'{result["name"]}.png'), plots.study(result))
+    write(os.path.join('studies', f'{studies.stem_of(result)}.png'), plots.study(result))
   write(README, readme(rows, results).encode())
   return written
 
@@ -103,7 +103,7 @@ def figure_2_weights(rows: Sequence[Row], results: str) -> Dict[int, Dict[str, s
 
 
 def read_studies(results: str) -> List[Dict[str, Any]]:
-  """The results of all studies, by name.
+  """The results of all studies, by data source and name.
 
   Raises:
     ConfigError: for a file that cannot be read.
@@ -270,7 +270,7 @@ def _curves(states, results: str) -> List[str]:
 def _studies(results: str) -> List[str]:
   lines = []
   for result in read_studies(results):
-    lines += [f'### {result["title"]}', '',
+    lines += [f'### {result["title"]}: {result["datasource"]}', '',
               f'`{result["command"]}`: {result["datasource"]}, {result["length"]}, tested on '
               f'{result["num_tasks"]} {_tasks(result)}.', '',
               *_header(['setting', 'iterations', 'before', '1 update',
@@ -282,7 +282,7 @@ def _studies(results: str) -> List[str]:
                for update in (0, 1, -1)]
       lines.append(_line([run['label'], f'{run["iterations"]:,}', *shown,
                           duration_text(run['seconds'])]))
-    lines += ['', f'![{result["title"]}](studies/{result["name"]}.png)', '']
+    lines += ['', f'![{result["title"]}](studies/{studies.stem_of(result)}.png)', '']
   return ['## Studies', '', 'Short runs, far from the paper\'s length: they compare settings '
           'with one another, and with nothing else.', '', *lines] if lines else []
 

@@ -173,10 +173,15 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
       'date': provenance.today(), 'versions': versions}
   for run in runs:
     run.pop('measure', None)
-  path = os.path.join(results, 'studies', f'{study.name}.json')
+  path = os.path.join(results, 'studies', f'{stem_of(result)}.json')
   records.write_text(path, json.dumps(result, indent=1) + '\n')
   print(f'Written: {path}')
   return result
+
+
+def stem_of(result: Mapping[str, Any]) -> str:
+  """Of the files of a study's result: each data source has its own."""
+  return f'{result["datasource"]}_{result["name"]}'
 
 
 def _run(label: str, config: Config) -> Optional[Dict[str, Any]]:
