@@ -68,7 +68,8 @@ def test_a_study_is_run_reported_and_not_trained_again(name, runs, tmp_path, cap
   assert len(settings) == runs
   result = studies.run_study(study, settings, 'python -m it', results)
   assert 'Resumed' not in capsys.readouterr().out
-  with open(os.path.join(results, 'studies', f'sinusoid_{name}.json'), encoding='utf-8') as file:
+  stem = os.path.join(results, 'studies', f'sinusoid_{name}')
+  with open(stem + '.json', encoding='utf-8') as file:
     assert json.load(file) == result
   assert result['measure'] == 'loss' and result['length'] == '100 iterations per run'
   for run, (label, config) in zip(result['runs'], settings):
@@ -85,7 +86,7 @@ def test_a_study_is_run_reported_and_not_trained_again(name, runs, tmp_path, cap
     assert 'Resumed at iteration 100 of 100' in capsys.readouterr().out
     assert [run['query'] for run in again['runs']] == [run['query'] for run in result['runs']]
   report.write_report([], None, results)
-  assert os.path.getsize(os.path.join(results, 'studies', f'sinusoid_{name}.png')) > 5000
+  assert os.path.getsize(stem + '.png') > 5000
   with open(os.path.join(results, 'README.md'), encoding='utf-8') as file:
     text = file.read()
   assert study.title in text and '`python -m it`: sinusoid, 100 iterations per run' in text
