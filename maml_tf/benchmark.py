@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import sys
@@ -62,12 +61,13 @@ def main(argv: Sequence[str]) -> int:
   print(f'Device: {devices.set_up()}')
   figures = measure(config, options.steps, options.profile)
   for name, value in figures.items():
-    print(f'{name:<24}{value:>14,.4g}')
+    print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
   print(json.dumps({'config': config.to_dict(), **figures}))
   return 0
 
 
-def measure(config: Config, steps: int, profile: Optional[str] = None) -> Dict[str, float]:
+def measure(config: Config, steps: int, profile: Optional[str] = None
+            ) -> Dict[str, Optional[float]]:
   """The figures of one configuration, by name; see the module's text.
 
   Args:
@@ -102,14 +102,14 @@ def measure(config: Config, steps: int, profile: Optional[str] = None) -> Dict[s
       'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
       'gflop_per_step': gflop,
       'sgemm_gflops': float(np.mean(sgemm)),
-      'efficiency': gflop / median / float(np.mean(sgemm)),
+      'efficiency': gflop and gflop / median / float(np.mean(sgemm)),
   }
 
 
-def gflop_per_step(config: Config, model: MetaLearner) -> float:
+def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   """The arithmetic of one meta-step, in units of 1e9 operations.
 
-  See `MetaLearner.forward_passes`; nan where that is None. Element-wise work is not
+  See `MetaLearner.forward_passes`; None where that is None. Element-wise work is not
   counted.
   """
   task = config.task
@@ -117,7 +117,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> float:
   passes = model.forward_passes(classes * task.update_batch_size,
                                 classes * task.train_query_size)
   if passes is None:
-    return math.nan
+    return None
   return config.training.meta_batch_size * passes * model.learner.flop_per_example / 1e9
 
 

@@ -1,0 +1,95 @@
+"""The benchmark: what it counts, and that its figures belong together."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from maml_tf import benchmark, experiment
+from maml_tf.config import resolve
+
+REPOSITORY = Path(__file__).parent.parent
+FIGURES = {'step_ms_median', 'step_ms_min', 'iterations_per_second', 'tasks_per_second',
+           'input_wait_fraction', 'seconds_to_first_step', 'peak_rss_mb', 'gflop_per_step',
+           'sgemm_gflops', 'efficiency'}
+
+
+def run(*arguments):
+  """(exit code, stdout, stderr); in a process of its own, whose age is measured."""
+  done = subprocess.run([sys.executable, '-m', 'maml_tf.benchmark', *arguments],
+                        cwd=REPOSITORY, capture_output=True, text=True, check=False)
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_images_that_nobody_prepared(tmp_path):
+  before = time.monotonic()
+  code, out, err = run('--datasource=omniglot', '--num_filters=4', '--meta_batch_size=2',
+                       '--steps=3', f'--data_dir={tmp_path / "none"}')
+  seconds = time.monotonic() - before
+  assert code == 0, err
+  assert 'Taking random images of the same shape.' in err
+  *table, line = out.splitlines()
+  figures = json.loads(line)
+  config = figures.pop('config')
+  assert config['learner']['num_filters'] == 4 and config['task']['datasource'] == 'omniglot'
+  assert set(figures) == FIGURES == {row.split()[0] for row in table[-len(FIGURES):]}
+  assert 0 < figures['step_ms_min'] <= figures['step_ms_median'] < 1000 * seconds
+  assert figures['iterations_per_second'] == pytest.approx(1000 / figures['step_ms_median'])
+  assert figures['tasks_per_second'] == pytest.approx(2 * figures['iterations_per_second'])
+  assert 0 <= figures['input_wait_fraction'] < 1
+  assert 0.5 < figures['seconds_to_first_step'] < seconds
+  assert 100 < figures['peak_rss_mb'] < 20_000
+  assert figures['efficiency'] == pytest.approx(
+      figures['gflop_per_step'] * figures['iterations_per_second'] / figures['sgemm_gflops'])
+
+
+@pytest.mark.parametrize('given, passes, tasks', [
+    # 5 support points, 9 passes each per update, and 5 query points, 3 passes each.
+    (dict(), 5 * 9 + 5 * 3, 25),
+    (dict(stop_grad=True, num_updates=2), 5 * 3 * 2 + 5 * 3, 25),
+    (dict(update_batch_size=10, meta_batch_size=4), 10 * 9 + 10 * 3, 4)])
+def test_the_arithmetic_of_a_step(given, passes, tasks):
+  config = resolve(given)
+  forward = 2 * (1 * 40 + 40 * 40 + 40 * 1)   # multiplications and additions
+  counted = benchmark.gflop_per_step(config, experiment.build_model(config))
+  assert counted == pytest.approx(tasks * passes * forward / 1e9)
+
+
+def test_a_matrix_product_is_timed(monkeypatch):
+  monkeypatch.setattr(benchmark, 'MATRIX_SIZE', 256)
+  assert 0.01 < benchmark.sgemm_gflops() < 100_000
+
+
+def test_what_is_not_counted_is_null(small_config, monkeypatch, capsys):
+  class Uncounted:
+    """A method that does not say what it costs."""
+    learner = experiment.build_model(small_config()).learner
+
+    def forward_passes(self, support_examples, query_examples):
+      return None
+  assert benchmark.gflop_per_step(small_config(), Uncounted()) is None
+  figures = dict.fromkeys(FIGURES, 1.5)
+  figures.update(gflop_per_step=None, efficiency=None)
+  monkeypatch.setattr(benchmark, 'measure', lambda *arguments: figures)
+  monkeypatch.setattr(benchmark.devices, 'set_up', lambda: 'CPU')
+  assert benchmark.main(['maml_tf.benchmark']) == 0
+  line = capsys.readouterr().out.splitlines()[-1]
+  received = json.loads(line, parse_constant=lambda name: pytest.fail(f'{name} in JSON'))
+  assert received['efficiency'] is None and received['step_ms_min'] == 1.5
+  assert not math.isnan(received['sgemm_gflops'])
+
+
+@pytest.mark.parametrize('arguments, named', [
+    (['--steps=1'], '--steps=1'), (['--steps=many'], '--steps'),
+    (['--datasource=imagenet'], 'imagenet'), (['--no_such_flag=1'], 'no_such_flag')])
+def test_a_wrong_flag_is_a_sentence(arguments, named, capsys):
+  with pytest.raises(SystemExit) as caught:
+    benchmark.main(['maml_tf.benchmark', *arguments])
+  assert caught.value.code == 2
+  assert named in capsys.readouterr().err
