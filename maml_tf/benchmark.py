@@ -10,7 +10,8 @@ JSON:
 
   step_ms_median, step_ms_min: between the ends of consecutive executions, per step.
   input_wait_fraction: the share of its time that a loop of steps waits for its next
-    meta-batch.
+    meta-batch, beyond what it takes to get one that is there (in training, executions
+    of many steps get theirs within the graph).
   seconds_to_first_step: from the start of the process to the end of its first step.
   gflop_per_step: counted from the shapes, see `gflop_per_step`.
   sgemm_gflops: a 2048 x 2048 float32 product in the same process, the mean of before
@@ -157,15 +158,18 @@ def _input_wait_fraction(config: Config, model: MetaLearner, generator: DataGene
   step = tf.function(model.train_step, autograph=False,
                      jit_compile=experiment.use_xla(config))
   batches = iter(generator.dataset(first, steps + WARM_UP))
+  ready = iter(tf.data.Dataset.from_tensors(generator.batch(first)).repeat())
   waits, totals = [], []
   for _ in range(steps + WARM_UP):
     before = time.perf_counter()
     episodes = next(batches)
     got = time.perf_counter()
     step(episodes)['loss'].numpy()
-    waits.append(got - before)
-    totals.append(time.perf_counter() - before)
-  return float(np.median(waits[WARM_UP:]) / np.median(totals[WARM_UP:]))
+    done = time.perf_counter()
+    next(ready)
+    waits.append(got - before - (time.perf_counter() - done))
+    totals.append(done - before)
+  return max(0.0, float(np.median(waits[WARM_UP:]) / np.median(totals[WARM_UP:])))
 
 
 def _training_generator(config: Config) -> DataGenerator:

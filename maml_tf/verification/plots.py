@@ -121,7 +121,8 @@ def study(result: Dict[str, Any]) -> bytes:
   left, right = figure.subplots(1, 2)
   unit = 100 if result['measure'] == 'accuracy' else 1
   what = 'accuracy, %' if result['measure'] == 'accuracy' else 'mean squared error'
-  if len(runs) > 1:
+  # A regression's score is its loss: the other panel shows that over the iterations.
+  if len(runs) > 1 or result['measure'] == 'loss':
     _against_updates(left, runs, unit)
     left.set_ylabel(f'{what}, after training')
   else:
