@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from maml_tf import benchmark, experiment
 from maml_tf.config import resolve
+from maml_tf.training import trainer
 
 REPOSITORY = Path(__file__).parent.parent
 FIGURES = {'step_ms_median', 'step_ms_min', 'iterations_per_second', 'tasks_per_second',
@@ -64,6 +66,34 @@ def test_the_arithmetic_of_a_step(given, passes, tasks):
 def test_a_matrix_product_is_timed(monkeypatch):
   monkeypatch.setattr(benchmark, 'MATRIX_SIZE', 256)
   assert 0.01 < benchmark.sgemm_gflops() < 100_000
+
+
+class SlowGenerator:
+  """Meta-batches that take their time."""
+
+  def __init__(self, generator, seconds):
+    self._generator = generator
+    self._seconds = seconds
+    self.batch = generator.batch
+
+  def dataset(self, first, count):
+    def wait(number):
+      time.sleep(self._seconds)
+      return number
+    def slowly(episodes):
+      number = tf.numpy_function(wait, [tf.constant(1.0)], tf.float32, stateful=True)
+      with tf.control_dependencies([number]):
+        return tf.nest.map_structure(tf.identity, episodes)
+    return self._generator.dataset(first, count).map(slowly)
+
+
+@pytest.mark.parametrize('seconds, least, most', [(0.2, 0.5, 1.0), (0.0, 0.0, 0.5)])
+def test_the_wait_for_a_slow_input_is_seen(seconds, least, most, small_config):
+  config = small_config()
+  model = trainer.compile_model(config, experiment.build_model(config))
+  generator = SlowGenerator(experiment.training_generator(config), seconds)
+  fraction = benchmark._input_wait_fraction(config, model, generator, 0, 6)
+  assert least <= fraction <= most
 
 
 def test_what_is_not_counted_is_null(small_config, monkeypatch, capsys):
