@@ -7,7 +7,7 @@ from typing import Mapping
 
 import tensorflow as tf
 
-from maml_tf.data_generator import STREAMS
+from maml_tf.data_generator import STREAMS, made_ahead
 from maml_tf.episodes import Episodes
 from maml_tf.sources.source import Recipes
 
@@ -47,8 +47,7 @@ class BatchGenerator:
 
   def dataset(self, first: int, count: int) -> tf.data.Dataset:
     """Batches `first` to `first + count - 1`; nothing is drawn before it is asked for."""
-    return tf.data.Dataset.range(first, first + count).map(
-        self._make, num_parallel_calls=2).prefetch(4)
+    return made_ahead(tf.data.Dataset.range(first, first + count), self._make)
 
   def batch(self, index: int) -> Episodes:
     """Batch `index`, at once; equal to that of `dataset`."""

@@ -103,7 +103,7 @@ def measure(config: Config, steps: int, profile: Optional[str] = None
       'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
       'gflop_per_step': gflop,
       'sgemm_gflops': float(np.mean(sgemm)),
-      'efficiency': gflop and gflop / median / float(np.mean(sgemm)),
+      'efficiency': None if gflop is None else gflop / median / float(np.mean(sgemm)),
   }
 
 

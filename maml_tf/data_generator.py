@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -56,10 +57,8 @@ class DataGenerator:
     recipes = recipes.map(self._draw, num_parallel_calls=1)
     recipes = recipes.unbatch().skip(start % BLOCK).take(stop - start)
     batches = recipes.batch(self._meta_batch_size, drop_remainder=True)
-    ahead = _batches_ahead(batches.map(self._source.materialise).element_spec)
-    batches = batches.map(self._source.materialise, num_parallel_calls=min(2, ahead))
     batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    return batches.prefetch(ahead)
+    return made_ahead(batches, self._source.materialise)
 
   def batch(self, index: int) -> Episodes:
     """Meta-batch `index` of the sequence, at once; equal to that of `dataset`."""
@@ -90,10 +89,12 @@ class DataGenerator:
     return self._source.draw(tf.stack([tf.constant(self._seed, tf.int64), block]))
 
 
-def _batches_ahead(batch: Episodes) -> int:
-  """How many batches are made before they are asked for: few where they are large."""
+def made_ahead(recipes: tf.data.Dataset, make: Callable[..., Episodes]) -> tf.data.Dataset:
+  """`make` of each element, some before they are asked for: few where they are large."""
+  batch = recipes.map(make).element_spec
   size = sum(value.shape.num_elements() * value.dtype.size for value in batch)
-  return max(1, min(MOST_AHEAD, BYTES_AHEAD // size))
+  ahead = max(1, min(MOST_AHEAD, BYTES_AHEAD // size))
+  return recipes.map(make, num_parallel_calls=min(2, ahead)).prefetch(ahead)
 
 
 def _little_endian_bytes(values: np.ndarray) -> bytes:

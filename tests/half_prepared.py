@@ -11,8 +11,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LONGEST = 60   # seconds until it is half done; it takes less than one
 
 _SLOWLY = '''
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # may be inherited as ignored
+import sys, time
 from data_scripts import images, prepare_{name}
 from data_scripts.preparation import Layout
 decode = images.{name}_pixels

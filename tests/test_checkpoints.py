@@ -407,9 +407,7 @@ def test_the_parameters_are_saved_under_their_own_names(small_config, tmp_path):
 # The experiment's folder.
 
 def changed(config, **values):
-  flat = {name: value for section in config.to_dict().values()
-          for name, value in section.items()}
-  return from_values({**flat, **values})
+  return from_values({**config.to_values(), **values})
 
 
 def test_the_configuration_is_written_beside_the_checkpoints(small_config):

@@ -79,12 +79,6 @@ COMMON = {
     'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
 
 
-def flat(resolved):
-  """{field: value} of all sections."""
-  return {name: value for section in resolved.to_dict().values()
-          for name, value in section.items()}
-
-
 @pytest.mark.parametrize('case', PRESETS, ids=str)
 def test_preset_has_the_papers_values(case):
   values = config.preset(*case)
@@ -222,7 +216,7 @@ def given_values(draw):
 
 @hypothesis.given(given_values())
 def test_what_is_given_always_wins(given):
-  resolved = flat(config.resolve(given))
+  resolved = config.resolve(given).to_values()
   assert {name: resolved[name] for name in given} == given
 
 
@@ -268,7 +262,7 @@ def test_differences_names_section_and_both_values():
         tune_update_lr=False, test_num_updates=1)),
 ])
 def test_presets_of_the_baselines(given, expected):
-  resolved = flat(config.resolve(given))
+  resolved = config.resolve(given).to_values()
   assert {name: resolved[name] for name in expected} == expected
 
 

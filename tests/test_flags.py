@@ -30,12 +30,6 @@ def parse(*arguments):
   return flags.parse(['main.py', *arguments])
 
 
-def flat(resolved):
-  """{field: value} of all sections."""
-  return {name: value for section in resolved.to_dict().values()
-          for name, value in section.items()}
-
-
 def flagfile(name):
   return f'--flagfile={ROOT / "flags" / name}.flags'
 
@@ -163,7 +157,7 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
     arguments -= {'--pretrained=sinusoid_5shot:1'}
   if '--dtype=float64' in arguments:
     arguments -= {'--mixed_precision'}
-  resolved = flat(parse('--datasource=omniglot', '--train=False', *arguments))
+  resolved = parse('--datasource=omniglot', '--train=False', *arguments).to_values()
   assert resolved['datasource'] == 'omniglot' and resolved['train'] is False
   for argument in arguments:
     name, value = GIVEN[argument]
@@ -187,7 +181,7 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
     ([], 'datasource', 'sinusoid'),
 ])
 def test_spellings_of_the_tf1_commands(arguments, name, value):
-  assert flat(parse(*arguments))[name] == value
+  assert parse(*arguments).to_values()[name] == value
 
 
 # The commands in the header of the TF1 code, and the folders that it wrote to.
@@ -381,7 +375,7 @@ def test_every_flagfile_has_its_row():
 def test_flagfile_has_the_values_of_the_paper(name):
   _, expected = EXPERIMENTS[name]
   resolved = parse(flagfile(name))
-  values = flat(resolved)
+  values = resolved.to_values()
   assert {field: values[field] for field in expected} == expected
   assert resolved.run.train
 

@@ -28,9 +28,7 @@ def test_the_runs_of_a_study_differ_in_its_flag_alone(study, datasource):
     assert config.split == 'val' and config.run.train
     assert config.training.metatrain_iterations == studies.DEFAULT_ITERATIONS[datasource]
     if study.flag is not None:
-      value = {field: value for section in config.to_dict().values()
-               for field, value in section.items()}[study.flag]
-      assert label == f'{study.flag} {value}'
+      assert label == f'{study.flag} {config.to_values()[study.flag]}'
   assert len({experiment_folder(config) for _, config in settings}) == len(settings)
 
 

@@ -84,13 +84,10 @@ def max_pool_2x2(inputs: tf.Tensor) -> tf.Tensor:
   """2x2 max-pooling with VALID padding. Among equal values the first one counts."""
   window = dict(ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='VALID')
 
-  def scattered(upstream, inputs, outputs):
-    return tf.raw_ops.MaxPoolGrad(grad=upstream, orig_input=inputs, orig_output=outputs,
-                                  **window)
-
-  def gathered(upstream, inputs, outputs):
-    return tf.raw_ops.MaxPoolGradGrad(grad=upstream, orig_input=inputs, orig_output=outputs,
-                                      **window)
+  def by(operation):
+    return lambda upstream, inputs, outputs: operation(
+        grad=upstream, orig_input=inputs, orig_output=outputs, **window)
+  scattered, gathered = by(tf.raw_ops.MaxPoolGrad), by(tf.raw_ops.MaxPoolGradGrad)
 
   @tf.custom_gradient
   def forward(inputs):
