@@ -83,8 +83,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             f'TensorFlow Addons also {", ".join(config.ADDONS_OPTIMIZERS)}.',
         'meta_gradient_clip': 'Each element of the meta-gradient is clipped to this '
                               'size, above 0; 0: no clipping.',
-        'tasks_at_once': 'Tasks computed together, 1 or more: more is faster and takes '
-                         'more memory; 0: chosen for the net.',
+        'tasks_at_once': 'Tasks in memory together, 1 or more, divided among the cores of a '
+                         'CPU: fewer take less memory; 0: chosen for the tasks.',
         'recompute_inner_steps': 'Compute each inner step a second time in the backward '
                                  'pass instead of keeping it: less memory, more time.',
         'xla': f'Compilation with XLA: {", ".join(config.XLA_CHOICES)}.',

@@ -61,7 +61,7 @@ def exit_code(program: str, action: Callable[[], None]) -> int:
 
 
 def _run(config: Config) -> None:
-  print(f'Device: {devices.set_up()}')
+  print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   print(config.to_json(), end='')
   model = experiment.build_model(config)
   print(describe(model))

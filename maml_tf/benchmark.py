@@ -14,8 +14,8 @@ JSON:
     of many steps get theirs within the graph).
   seconds_to_first_step: from the start of the process to the end of its first step.
   gflop_per_step: counted from the shapes, see `gflop_per_step`.
-  sgemm_gflops: a 2048 x 2048 float32 product in the same process, the mean of before
-    and after.
+  sgemm_gflops: a 2048 x 2048 float32 product in the same process (one for each core at
+    the same time where an operation has one thread), the mean of before and after.
   efficiency: gflop_per_step / step_ms_median / sgemm_gflops.
 """
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
   if options.steps < 2:
     parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more.')
   config = flags.main_config([argv[0], *rest])
-  print(f'Device: {devices.set_up()}')
+  print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   figures = measure(config, options.steps, options.profile)
   for name, value in figures.items():
     print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
@@ -123,16 +123,20 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
 
 
 def sgemm_gflops() -> float:
-  """What a large float32 matrix product reaches here, in 1e9 operations per second."""
-  matrix = tf.random.normal([MATRIX_SIZE, MATRIX_SIZE])
-  product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
-  product()
+  """What large float32 matrix products reach here, in 1e9 operations per second."""
+  matrices = [tf.random.normal([MATRIX_SIZE, MATRIX_SIZE])
+              for _ in range(devices.cores_for_tasks() or 1)]
+  @tf.function(autograph=False)
+  def products():
+    return [tf.matmul(matrix, matrix) for matrix in matrices]
+  products()
   seconds = []
   for _ in range(MATRIX_PRODUCTS):
     before = time.perf_counter()
-    product().numpy()
+    for product in products():
+      product.numpy()
     seconds.append(time.perf_counter() - before)
-  return 2 * MATRIX_SIZE**3 / float(np.median(seconds)) / 1e9
+  return len(matrices) * 2 * MATRIX_SIZE**3 / float(np.median(seconds)) / 1e9
 
 
 class _EndsOfExecutions(tf.keras.callbacks.Callback):

@@ -106,7 +106,7 @@ class TrainingConfig:
   meta_lr_schedule: str          # constant, linear (falling to 0)
   meta_optimizer: str
   meta_gradient_clip: float      # elementwise bound; 0: none
-  tasks_at_once: int             # tasks computed together; 0: chosen by the net
+  tasks_at_once: int             # tasks in memory together; 0: chosen for the tasks
   recompute_inner_steps: bool    # less memory, more time
   xla: str                       # auto, on, off
   validation_interval: int       # iterations

@@ -7,6 +7,7 @@ from typing import Optional, Tuple, Union
 
 import tensorflow as tf
 
+from maml_tf import devices
 from maml_tf.baselines.averaged_nets import AveragedNets
 from maml_tf.baselines.classifier import ClassifierTraining
 from maml_tf.baselines.fine_tuning import FineTuning
@@ -25,6 +26,7 @@ from maml_tf.sources.labelled_images import LabelledImages, num_labels
 from maml_tf.sources.single_sinusoids import SingleSinusoids
 from maml_tf.sources.sinusoid import SinusoidSource
 from maml_tf.sources.source import EpisodeSource
+from maml_tf.task_groups import SMALL_EXAMPLE, available_cores, keeps_cores_busy, task_groups
 
 IMAGE_SHAPES = {'omniglot': (28, 28, 1), 'miniimagenet': (84, 84, 3)}
 SINUSOID_HIDDEN = (40, 40)
@@ -90,7 +92,9 @@ def build_model(config: Config) -> MetaLearner:
       num_updates=config.inner_loop.num_updates, seed=config.task.seed,
       dtype=config.learner.dtype, gradient_clip=config.training.meta_gradient_clip,
       tasks_at_once=config.training.tasks_at_once,
-      recompute_inner_steps=config.training.recompute_inner_steps, **method.options(config))
+      recompute_inner_steps=config.training.recompute_inner_steps,
+      cores=None if use_xla(config) else devices.cores_for_tasks(),
+      **method.options(config))
 
 
 def build_pretraining(config: Config, model: MetaLearner) -> MetaLearner:
@@ -153,7 +157,7 @@ def evaluation_generator(config: Config, split: str, num_tasks: int,
     seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
   """
   source = _build_source(config, split, config.task.test_query_size)
-  largest = 25 if build_learner(config).prefers_all_tasks_at_once else 5
+  largest = 25 if math.prod(_input_shape(config)) <= SMALL_EXAMPLE else 8
   if config.uses_classifier:   # all tasks of a batch at once, beside its reference images
     images = config.task.num_classes * (config.task.update_batch_size
                                         + config.task.test_query_size)
@@ -180,6 +184,23 @@ def use_xla(config: Config) -> bool:
   if config.training.xla == 'auto':
     return not config.is_classification or bool(tf.config.list_physical_devices('GPU'))
   return config.training.xla == 'on'
+
+
+def side_by_side(config: Config) -> bool:
+  """Whether training is faster with each core of a CPU at tasks of its own.
+
+  See `task_groups`; for `devices.set_up`, before anything is built.
+  """
+  training, task = config.training, config.task
+  if (use_xla(config) or tf.config.list_physical_devices('GPU') or config.uses_classifier
+      or training.baseline == 'averaged' or not _groups_divide(config)):
+    return False
+  cores = available_cores()
+  classes = task.num_classes if config.is_classification else 1
+  groups = task_groups(
+      training.meta_batch_size, classes * (task.update_batch_size + task.train_query_size),
+      math.prod(_input_shape(config)), at_once=training.tasks_at_once, cores=cores)
+  return keeps_cores_busy(training.meta_batch_size, groups, cores)
 
 
 def _build_classifier_baseline(config: Config, baseline: str,
@@ -217,7 +238,13 @@ def _build_source(config: Config, split: str, query_size: int) -> EpisodeSource:
 def _check_grouping(config: Config) -> None:
   if config.training.baseline == 'averaged' or config.uses_classifier:
     return   # a batch is no group of tasks there
+  if not _groups_divide(config):
+    training = config.training
+    raise ConfigError(f'--tasks_at_once={training.tasks_at_once} does not divide '
+                      f'--meta_batch_size={training.meta_batch_size}: choose a divisor, '
+                      'or 0.')
+
+
+def _groups_divide(config: Config) -> bool:
   tasks, group = config.training.meta_batch_size, config.training.tasks_at_once
-  if 0 < group < tasks and tasks % group:
-    raise ConfigError(f'--tasks_at_once={group} does not divide '
-                      f'--meta_batch_size={tasks}: choose a divisor, or 0.')
+  return group == 0 or group >= tasks or tasks % group == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from maml_tf.episodes import Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.objectives import Objective
+from maml_tf.task_groups import TaskGroups, task_groups
 
 
 class TaskResults(NamedTuple):
@@ -98,16 +100,18 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     dtype: of new ones: 'float32' or 'float64'. All arithmetic is done in it.
     gradient_clip: elementwise bound of the meta-gradient; 0: none.
     tasks_at_once: tasks whose activations are in memory together; the
-      meta-gradient is accumulated over such groups. 0: what the learner prefers.
-      A meta-batch that it does not divide is refused.
+      meta-gradient is accumulated over them. 0: chosen by `task_groups`. A meta-batch
+      that it does not divide is refused.
     recompute_inner_steps: compute inner steps a second time in the backward pass
       instead of keeping their activations.
+    cores: that compute groups of tasks side by side; None: one after the other.
   """
 
   def __init__(self, learner: Learner, objective: Objective, *, step_size: float,
                num_updates: int, parameters: Optional[MetaParameters] = None,
                seed: int = 0, dtype: str = 'float32', gradient_clip: float = 0.0,
-               tasks_at_once: int = 0, recompute_inner_steps: bool = False):
+               tasks_at_once: int = 0, recompute_inner_steps: bool = False,
+               cores: Optional[int] = None):
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
@@ -120,6 +124,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._gradient_clip = gradient_clip
     self._tasks_at_once = tasks_at_once
     self._recompute_inner_steps = recompute_inner_steps
+    self._cores = cores
     # Set by the step that met a loss or gradient that is not finite; no step
     # after it changes anything.
     self.diverged = tf.Variable(False, trainable=False, name='diverged')
@@ -175,7 +180,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                     ) -> Tuple[tf.Tensor, Optional[tf.Tensor], Parameters]:
     """Mean loss, mean accuracy and {name: gradient of the mean loss}, unclipped.
 
-    Memory grows with the tasks of a group, not with the meta-batch.
+    Memory grows with the tasks that are computed at once, not with the meta-batch.
 
     Args:
       episodes: the meta-batch.
@@ -260,20 +265,15 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         episodes.support_labels, step_size=self._step_size, num_updates=num_updates,
         first_order=first_order, recompute=self._recompute_inner_steps)
 
-  def group_size(self, tasks: int) -> int:
-    """How many of `tasks` tasks are computed together.
+  def groups(self, episodes: Episodes) -> TaskGroups:
+    """How the tasks of `episodes` (or of what describes their shapes) are divided.
 
     Raises:
-      ValueError: when `tasks_at_once` does not divide `tasks`.
+      ValueError: when `tasks_at_once` does not divide their number.
     """
-    if self._tasks_at_once == 0:
-      return tasks if self.learner.prefers_all_tasks_at_once else 1
-    if self._tasks_at_once >= tasks:
-      return tasks
-    if tasks % self._tasks_at_once:
-      raise ValueError(f'tasks_at_once must divide the number of tasks. Received: '
-                       f'tasks_at_once={self._tasks_at_once} and {tasks} tasks.')
-    return self._tasks_at_once
+    tasks, support_size, *example = episodes.support_inputs.shape
+    return task_groups(tasks, support_size + episodes.query_inputs.shape[1],
+                       math.prod(example), at_once=self._tasks_at_once, cores=self._cores)
 
   def _apply(self, gradients: Parameters) -> bool:
     variables = self.meta_parameters.variables_in_order(gradients)
@@ -316,7 +316,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def _map_groups(self, function, episodes: Episodes):
     """`function` of each group of tasks; results with a leading axis of groups."""
     tasks = episodes.support_inputs.shape[0]
-    size = self.group_size(tasks)
+    size, side_by_side = self.groups(episodes)
     if size == tasks:
       return tf.nest.map_structure(lambda value: value[tf.newaxis], function(episodes))
     groups = tf.nest.map_structure(
@@ -329,7 +329,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     outputs = function.get_concrete_function(one_group).structured_outputs
     signature = tf.nest.map_structure(
         lambda value: tf.TensorSpec(value.shape, value.dtype), outputs)
-    return tf.map_fn(function, groups, parallel_iterations=1,
+    return tf.map_fn(function, groups, parallel_iterations=side_by_side,
                      fn_output_signature=signature)
 
   def _cast(self, episodes: Episodes) -> Episodes:

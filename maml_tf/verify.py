@@ -92,9 +92,9 @@ def _train_or_test(row: Row, options: argparse.Namespace) -> int:
   config = row_config(row, options.seed, options.logdir, options.data_dir)
 
   def action():
-    from maml_tf import devices
+    from maml_tf import devices, experiment
     from maml_tf.verification import runs
-    print(f'Device: {devices.set_up()}')
+    print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
     if options.train:
       runs.train_row(row, config, options.iterations, options.results, options.again)
     else:
@@ -113,8 +113,9 @@ def _study(options: argparse.Namespace) -> int:
                              options.logdir, **data_dir)
 
   def action():
-    from maml_tf import devices
-    print(f'Device: {devices.set_up()}')
+    from maml_tf import devices, experiment
+    side_by_side = all(experiment.side_by_side(config) for _, config in settings)
+    print(f'Device: {devices.set_up(side_by_side)}')
     studies.run_study(study, settings, _study_command(options), options.results)
   return _in_tensorflow(action)
 

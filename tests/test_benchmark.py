@@ -107,7 +107,7 @@ def test_what_is_not_counted_is_null(small_config, monkeypatch, capsys):
   figures = dict.fromkeys(FIGURES, 1.5)
   figures.update(gflop_per_step=None, efficiency=None)
   monkeypatch.setattr(benchmark, 'measure', lambda *arguments: figures)
-  monkeypatch.setattr(benchmark.devices, 'set_up', lambda: 'CPU')
+  monkeypatch.setattr(benchmark.devices, 'set_up', lambda side_by_side: 'CPU')
   assert benchmark.main(['maml_tf.benchmark']) == 0
   line = capsys.readouterr().out.splitlines()[-1]
   received = json.loads(line, parse_constant=lambda name: pytest.fail(f'{name} in JSON'))

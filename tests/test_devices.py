@@ -1,4 +1,4 @@
-"""A meta-step of real size gives the same bits every time."""
+"""The device's settings, in processes of their own: they hold until a process ends."""
 
 import subprocess
 import sys
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# In a process of its own: `set_up` changes how TensorFlow treats graphs from then on.
-SCRIPT = """
+REPEATED_STEPS = """
 import hashlib
 import numpy as np
 import tensorflow as tf
@@ -16,8 +15,9 @@ from maml_tf import devices, experiment
 from maml_tf.config import resolve
 from maml_tf.episodes import Episodes
 
-devices.set_up()
 config = resolve(dict(datasource={datasource!r}, meta_batch_size={tasks}))
+devices.set_up({side_by_side})
+assert devices.cores_for_tasks() == (devices.available_cores() if {side_by_side} else None)
 model = experiment.build_model(config)
 images = np.random.default_rng(0).random(
     ({tasks}, 5, *experiment.IMAGE_SHAPES[config.task.datasource]), np.float32)
@@ -31,12 +31,30 @@ for _ in range(5):
               .hexdigest())
 print(len(digests))
 """
+TOO_LATE = """
+import tensorflow as tf
+from maml_tf import devices
+tf.constant(0.0)   # starts TensorFlow's threads
+devices.set_up(side_by_side=True)
+print(devices.cores_for_tasks())
+"""
 
 
-@pytest.mark.parametrize('datasource, tasks', [
-    ('omniglot', 32), pytest.param('miniimagenet', 2, marks=pytest.mark.slow)])
-def test_a_step_of_real_size_is_repeatable(datasource, tasks):
-  script = SCRIPT.format(datasource=datasource, tasks=tasks)
+def last_word(script):
+  """Of what a process that runs `script` prints."""
   found = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True,
                          text=True, check=True)
-  assert found.stdout.split()[-1] == '1'
+  return found.stdout.split()[-1]
+
+
+@pytest.mark.parametrize('datasource, tasks, side_by_side', [
+    ('omniglot', 32, True), ('omniglot', 32, False),
+    pytest.param('miniimagenet', 4, True, marks=pytest.mark.slow)])
+def test_a_step_of_real_size_is_repeatable(datasource, tasks, side_by_side):
+  script = REPEATED_STEPS.format(datasource=datasource, tasks=tasks,
+                                 side_by_side=side_by_side)
+  assert last_word(script) == '1'
+
+
+def test_threads_that_were_started_before_stay_as_they_are():
+  assert last_word(TOO_LATE) == 'None'

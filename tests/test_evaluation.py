@@ -322,8 +322,8 @@ def test_a_part_of_a_batch_is_refused(small_config):
 
 
 @pytest.mark.parametrize('tasks, datasource, batch', [
-    (600, 'sinusoid', 25), (6, 'sinusoid', 6), (600, 'miniimagenet', 5),
-    (7, 'miniimagenet', 1), (26, 'sinusoid', 13)])
+    (600, 'sinusoid', 25), (6, 'sinusoid', 6), (600, 'miniimagenet', 8),
+    (7, 'miniimagenet', 7), (26, 'sinusoid', 13)])
 def test_evaluation_batches_divide_the_number_of_tasks(tasks, datasource, batch,
                                                        small_config):
   generator = experiment.evaluation_generator(small_config(datasource), 'val', tasks)
@@ -335,7 +335,8 @@ def test_groups_of_tasks_divide_the_evaluation_batches(tasks_at_once, batch, sma
   config = small_config(tasks_at_once=tasks_at_once, meta_batch_size=tasks_at_once)
   generator = experiment.evaluation_generator(config, 'val', 600)
   assert generator.meta_batch_size == batch
-  experiment.build_model(config).group_size(generator.meta_batch_size)   # refuses none
+  spec = generator.dataset(0, 1).element_spec
+  experiment.build_model(config).groups(spec)   # refuses none
 
 
 @pytest.mark.parametrize('datasource', ['sinusoid', 'omniglot'])

@@ -212,19 +212,13 @@ def test_calling_the_model_gives_outputs_without_adaptation(images):
 # Groups of tasks
 
 
-def test_tasks_at_once_must_divide_the_tasks():
-  model = regression_model(tasks_at_once=3)
-  assert [model.group_size(tasks) for tasks in (1, 2, 3, 6)] == [1, 2, 3, 3]
+@pytest.mark.parametrize('cores, expected', [(None, (4, 1)), (2, (2, 2))])
+def test_episodes_are_divided_by_their_shapes(make_classification, cores, expected):
+  episodes = make_classification(4, WAYS, 3, (28, 28, 1))
+  assert image_model(cores=cores).groups(episodes) == expected
+  assert image_model(cores=cores, tasks_at_once=1).groups(episodes) == (1, 1)
   with pytest.raises(ValueError, match='tasks_at_once=3 and 4 tasks'):
-    model.group_size(4)
-
-
-def test_the_net_decides_where_tasks_at_once_is_zero():
-  assert regression_model().group_size(6) == 6
-  large = Convolutional((84, 84, 3), 4, 5, 'None', max_pool=True, spatial_mean=False)
-  assert not large.prefers_all_tasks_at_once
-  model = MAML(large, ScaledCrossEntropy(1), step_size=0.1, num_updates=1)
-  assert model.group_size(6) == 1
+    image_model(cores=cores, tasks_at_once=3).groups(episodes)
 
 
 # Clipping
@@ -425,12 +419,12 @@ def test_results_of_tasks_against_the_learner_itself(images):
                                objective.accuracy(outputs, images.query_labels))
 
 
-@pytest.mark.parametrize('tasks_at_once', [1, 2])
-def test_results_do_not_depend_on_the_grouping(images, regressions, tasks_at_once):
+@pytest.mark.parametrize('tasks_at_once, cores', [(1, None), (2, None), (2, 2)])
+def test_results_do_not_depend_on_the_grouping(images, regressions, tasks_at_once, cores):
   for make, episodes in ((image_model, images),
                          (regression_model, next(iter(regressions(1, tasks=4))))):
     expected = make().task_results(episodes, 2)
-    received = make(tasks_at_once=tasks_at_once).task_results(episodes, 2)
+    received = make(tasks_at_once=tasks_at_once, cores=cores).task_results(episodes, 2)
     for value, reference in zip(received, expected):
       assert (value is None) == (reference is None)
       if value is not None:

@@ -180,8 +180,9 @@ def test_the_grouping_of_tasks_changes_nothing(problem, net, first_order):
   expected = [model.meta_gradient(one_task(episodes, task)) for task in range(4)]
   expected_gradients = {name: np.mean([each[2][name] for each in expected], axis=0)
                         for name in expected[0][2]}
-  for tasks_at_once in (1, 2, 4):
-    model, _ = problem(net, tasks=4, first_order=first_order, tasks_at_once=tasks_at_once)
+  for tasks_at_once, cores in ((1, None), (2, None), (4, None), (2, 2), (4, 2)):
+    model, _ = problem(net, tasks=4, first_order=first_order, tasks_at_once=tasks_at_once,
+                       cores=cores)
     loss, accuracy, gradients = model.meta_gradient(episodes)
     np.testing.assert_allclose(loss, np.mean([each[0] for each in expected]), rtol=1e-13)
     if accuracy is not None:
@@ -248,11 +249,12 @@ def one_task(episodes, task):
   return type(episodes)(*(value[task:task + 1] for value in episodes))
 
 
-@pytest.mark.parametrize('net, tasks_at_once', [
-    (Net('max_pool', 'layer_norm'), 0), (Net('strided', 'batch_norm'), 1),
-    (Net('fully_connected', 'layer_norm'), 2)], ids=net_id)
-def test_a_graph_gives_the_same_as_eager(problem, net, tasks_at_once):
-  model, episodes = problem(net, tasks=4, tasks_at_once=tasks_at_once)
+@pytest.mark.parametrize('net, tasks_at_once, cores', [
+    (Net('max_pool', 'layer_norm'), 0, None), (Net('strided', 'batch_norm'), 1, None),
+    (Net('fully_connected', 'layer_norm'), 2, None), (Net('strided', 'batch_norm'), 2, 2)],
+    ids=net_id)
+def test_a_graph_gives_the_same_as_eager(problem, net, tasks_at_once, cores):
+  model, episodes = problem(net, tasks=4, tasks_at_once=tasks_at_once, cores=cores)
   in_graph = tf.function(lambda: model.meta_gradient(episodes)[2], autograph=False)
   assert_same_gradients(in_graph(), gradient_of(model, episodes))
 

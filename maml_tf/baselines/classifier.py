@@ -11,6 +11,7 @@ from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.objectives import Objective
+from maml_tf.task_groups import TaskGroups
 
 
 class ClassifierTraining(Pretraining):
@@ -54,9 +55,9 @@ class ClassifierBaseline(MetaLearner):
     results = TaskResults(*self._group_results(parameters, episodes, self._num_updates))
     return results.query_losses[:, -1], results.query_accuracies[:, -1]
 
-  def group_size(self, tasks: int) -> int:
+  def groups(self, episodes: Episodes) -> TaskGroups:
     """All at once: the reference images are then computed once."""
-    return tasks
+    return TaskGroups(episodes.support_inputs.shape[0])
 
   def with_features(self, parameters: Parameters, episodes: Episodes) -> Episodes:
     """`episodes` with features, `[tasks, examples, features]`, in place of images."""

@@ -85,7 +85,7 @@ class ConditionsEvaluator:
   def __init__(self, model: MetaLearner, generator: DataGenerator, num_classes: int,
                query_sizes: Sequence[int], updates: Sequence[int]):
     self._generator = generator
-    self._group = model.group_size(generator.meta_batch_size)
+    self._group = model.groups(generator.dataset(0, 1).element_spec).size
     self._task_accuracies = tf.function(
         lambda episodes: task_accuracies(model, episodes, num_classes, query_sizes,
                                          updates), autograph=False)

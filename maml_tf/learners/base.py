@@ -82,11 +82,6 @@ class Learner(abc.ABC):
     """Of one forward pass: 2 for each multiply-add of its convolutions and products."""
 
   @property
-  def prefers_all_tasks_at_once(self) -> bool:
-    """Whether many tasks are faster in one graph than one after the other."""
-    return True
-
-  @property
   def adapted_names(self) -> Tuple[str, ...]:
     return tuple(spec.name for spec in self.parameter_specs if spec.adapted)
 

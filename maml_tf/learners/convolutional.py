@@ -81,13 +81,6 @@ class Convolutional(Learner):
   def flop_per_example(self) -> int:
     return self._flop_per_example
 
-  @property
-  def prefers_all_tasks_at_once(self) -> bool:
-    # Measured on CPU: many small images gain from one batched product for all
-    # tasks; large ones lose more to their patches than they gain.
-    height, width, _ = self._image_shape
-    return height * width <= 32 * 32
-
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
     features = self._as_images(inputs)

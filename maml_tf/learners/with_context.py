@@ -42,10 +42,6 @@ class WithContext(Learner):
   def flop_per_example(self) -> int:
     return self._net.flop_per_example
 
-  @property
-  def prefers_all_tasks_at_once(self) -> bool:
-    return self._net.prefers_all_tasks_at_once
-
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
     return self._net.features(parameters, self._with_context(parameters, inputs),

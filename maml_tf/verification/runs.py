@@ -158,7 +158,7 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
   del settings['task']['data_dir']   # of this machine
   versions = dict(stored['versions'])
   del versions['platform']   # `machine` says what of it matters
-  device = devices.set_up()
+  device = devices.name()
   return {
       'row': row.name, 'seed': config.task.seed, 'measure': measure,
       'iterations': {'trained': trained, 'planned': config.total_iterations},

@@ -215,5 +215,5 @@ def as_run(label: str, test: 'ProtocolRun', lines: Sequence[history.Line]) -> Di
 
 def _gpu() -> Optional[str]:
   from maml_tf import devices
-  device = devices.set_up()
+  device = devices.name()
   return None if device == 'CPU' else device
