@@ -49,7 +49,7 @@ def last_word(script):
 
 @pytest.mark.parametrize('datasource, tasks, side_by_side', [
     ('omniglot', 32, True), ('omniglot', 32, False),
-    pytest.param('miniimagenet', 4, True, marks=pytest.mark.slow)])
+    pytest.param('miniimagenet', 2, True, marks=pytest.mark.slow)])
 def test_a_step_of_real_size_is_repeatable(datasource, tasks, side_by_side):
   script = REPEATED_STEPS.format(datasource=datasource, tasks=tasks,
                                  side_by_side=side_by_side)
