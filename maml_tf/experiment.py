@@ -26,7 +26,13 @@ from maml_tf.sources.labelled_images import LabelledImages, num_labels
 from maml_tf.sources.single_sinusoids import SingleSinusoids
 from maml_tf.sources.sinusoid import SinusoidSource
 from maml_tf.sources.source import EpisodeSource
-from maml_tf.task_groups import SMALL_EXAMPLE, available_cores, keeps_cores_busy, task_groups
+from maml_tf.task_groups import (
+  SMALL_EXAMPLE,
+  available_cores,
+  divides,
+  keeps_cores_busy,
+  task_groups,
+)
 
 IMAGE_SHAPES = {'omniglot': (28, 28, 1), 'miniimagenet': (84, 84, 3)}
 SINUSOID_HIDDEN = (40, 40)
@@ -193,7 +199,8 @@ def side_by_side(config: Config) -> bool:
   """
   training, task = config.training, config.task
   if (use_xla(config) or tf.config.list_physical_devices('GPU') or config.uses_classifier
-      or training.baseline == 'averaged' or not _groups_divide(config)):
+      or training.baseline == 'averaged'
+      or not divides(training.tasks_at_once, training.meta_batch_size)):
     return False
   cores = available_cores()
   classes = task.num_classes if config.is_classification else 1
@@ -238,13 +245,7 @@ def _build_source(config: Config, split: str, query_size: int) -> EpisodeSource:
 def _check_grouping(config: Config) -> None:
   if config.training.baseline == 'averaged' or config.uses_classifier:
     return   # a batch is no group of tasks there
-  if not _groups_divide(config):
-    training = config.training
-    raise ConfigError(f'--tasks_at_once={training.tasks_at_once} does not divide '
-                      f'--meta_batch_size={training.meta_batch_size}: choose a divisor, '
-                      'or 0.')
-
-
-def _groups_divide(config: Config) -> bool:
   tasks, group = config.training.meta_batch_size, config.training.tasks_at_once
-  return group == 0 or group >= tasks or tasks % group == 0
+  if not divides(group, tasks):
+    raise ConfigError(f'--tasks_at_once={group} does not divide '
+                      f'--meta_batch_size={tasks}: choose a divisor, or 0.')

@@ -52,8 +52,11 @@ def task_groups(tasks: int, examples: int, example_size: int, *, at_once: int = 
   Raises:
     ValueError: when `at_once` does not divide `tasks`.
   """
+  if not divides(at_once, tasks):
+    raise ValueError(f'tasks_at_once must divide the number of tasks. Received: '
+                     f'tasks_at_once={at_once} and {tasks} tasks.')
   if at_once:
-    return _of_so_many(min(at_once, tasks), tasks, cores)
+    return _of_so_many(min(at_once, tasks), cores)
   if cores is None:
     return TaskGroups(tasks if example_size <= SMALL_EXAMPLE else 1)
   task_size = examples * example_size
@@ -63,6 +66,11 @@ def task_groups(tasks: int, examples: int, example_size: int, *, at_once: int = 
     return TaskGroups(tasks)
   size = _largest_divisor(tasks, min(GROUP // task_size, tasks // cores))
   return TaskGroups(size, min(cores, tasks // size))
+
+
+def divides(at_once: int, tasks: int) -> bool:
+  """Whether so many tasks at once make full groups; 0, and more than there are, do."""
+  return at_once == 0 or tasks % min(at_once, tasks) == 0
 
 
 def keeps_cores_busy(tasks: int, groups: TaskGroups, cores: int) -> bool:
@@ -80,10 +88,7 @@ def available_cores() -> int:
   return os.cpu_count() or 1
 
 
-def _of_so_many(at_once: int, tasks: int, cores: Optional[int]) -> TaskGroups:
-  if tasks % at_once:
-    raise ValueError(f'tasks_at_once must divide the number of tasks. Received: '
-                     f'tasks_at_once={at_once} and {tasks} tasks.')
+def _of_so_many(at_once: int, cores: Optional[int]) -> TaskGroups:
   if cores is None or at_once % cores:
     return TaskGroups(at_once)
   return TaskGroups(at_once // cores, cores)

@@ -180,7 +180,7 @@ def test_the_grouping_of_tasks_changes_nothing(problem, net, first_order):
   expected = [model.meta_gradient(one_task(episodes, task)) for task in range(4)]
   expected_gradients = {name: np.mean([each[2][name] for each in expected], axis=0)
                         for name in expected[0][2]}
-  for tasks_at_once, cores in ((1, None), (4, None), (4, 2)):
+  for tasks_at_once, cores in ((1, None), (2, None), (4, None), (4, 2)):
     model, _ = problem(net, tasks=4, first_order=first_order, tasks_at_once=tasks_at_once,
                        cores=cores)
     loss, accuracy, gradients = model.meta_gradient(episodes)
