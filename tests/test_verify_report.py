@@ -171,6 +171,14 @@ def test_the_learning_curves_are_those_of_the_history(results, figures):
       'training, adapted (seed 0)', 'training, adapted (seed 1)']
 
 
+@pytest.mark.parametrize('count, marker', [(1, 'o'), (2, 'None')])
+def test_a_history_of_one_line_is_visible(results, figures, count, marker):
+  lines = report._histories(IMAGES, results)[0][:count]
+  plots.learning_curves('Images', {0: lines}, 'accuracy')
+  assert [line.get_marker() for axes in figures[0].axes for line in axes.lines] == [
+      marker] * 4
+
+
 def test_without_a_history_there_are_no_curves():
   assert plots.learning_curves('None', {0: []}, 'loss') is None
   assert plots.figure_3({'5-shot': {}}) is None

@@ -61,7 +61,8 @@ def _curves_of_a_run(axes, lines: Sequence[Line], kind: str, colour: str, name: 
     points = [(line['iteration'], unit * line[column]) for line in lines
               if line.get(column) is not None]
     if points:
-      axes.plot(*zip(*points), linestyle=style, color=colour, label=f'{label} ({name})')
+      axes.plot(*zip(*points), linestyle=style, color=colour, label=f'{label} ({name})',
+                marker='o' if len(points) == 1 else None)   # a line of one point is empty
 
 
 def last_update(lines: Sequence[Line], kind: str) -> Optional[int]:
