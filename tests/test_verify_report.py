@@ -179,6 +179,14 @@ def test_a_history_of_one_line_is_visible(results, figures, count, marker):
       marker] * 4
 
 
+@pytest.mark.parametrize('runs', [1, 2])
+def test_a_study_validated_once_is_visible(figures, runs):
+  plots.study({**STUDY, 'runs': [{**run, 'history': run['history'][:1]}
+                                 for run in STUDY['runs'][:runs]]})
+  drawn = figures[0].axes[1].lines
+  assert drawn and {line.get_marker() for line in drawn} == {'o'}
+
+
 def test_without_a_history_there_are_no_curves():
   assert plots.learning_curves('None', {0: []}, 'loss') is None
   assert plots.figure_3({'5-shot': {}}) is None

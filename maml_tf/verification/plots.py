@@ -58,11 +58,18 @@ def _curves_of_a_run(axes, lines: Sequence[Line], kind: str, colour: str, name: 
                (f'val_{kind}_{last}', '-', f'validation, {last} update'
                                            f'{"" if last == 1 else "s"}')]
   for column, style, label in curves:
-    points = [(line['iteration'], unit * line[column]) for line in lines
-              if line.get(column) is not None]
-    if points:
-      axes.plot(*zip(*points), linestyle=style, color=colour, label=f'{label} ({name})',
-                marker='o' if len(points) == 1 else None)   # a line of one point is empty
+    _against_iterations(axes, lines, column, unit, linestyle=style, color=colour,
+                        label=f'{label} ({name})')
+
+
+def _against_iterations(axes, lines: Sequence[Line], column: str, unit: float,
+                        **style) -> None:
+  """A column of a history, where it has values; nothing where it has none."""
+  points = [(line['iteration'], unit * line[column]) for line in lines
+            if line.get(column) is not None]
+  if points:
+    # A line of one point is empty.
+    axes.plot(*zip(*points), marker='o' if len(points) == 1 else None, **style)
 
 
 def last_update(lines: Sequence[Line], kind: str) -> Optional[int]:
@@ -134,11 +141,8 @@ def study(result: Dict[str, Any]) -> bytes:
       _before_and_after(right, run['history'], result['measure'], unit)
       continue
     last = last_update(run['history'], result['measure'])
-    column = f'val_{result["measure"]}_{last}'
-    points = [(line['iteration'], unit * line[column]) for line in run['history']
-              if line.get(column) is not None]
-    if points:
-      right.plot(*zip(*points), color=f'C{index}', label=run['label'])
+    _against_iterations(right, run['history'], f'val_{result["measure"]}_{last}', unit,
+                        color=f'C{index}', label=run['label'])
   right.set_xlabel('iterations')
   right.set_ylabel(f'validation {what}')
   for axes in (left, right):
@@ -163,8 +167,5 @@ def _before_and_after(axes, lines: Sequence[Line], kind: str, unit: float) -> No
     columns += [(f'val_{kind}_{update}', f'query set, after {update}')
                 for update in range(last + 1)]
   for column, label in columns:
-    points = [(line['iteration'], unit * line[column]) for line in lines
-              if line.get(column) is not None]
-    if points:
-      axes.plot(*zip(*points), label=label)
+    _against_iterations(axes, lines, column, unit, label=label)
   axes.set_xlabel('iterations')
