@@ -104,7 +104,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                                  'validation and testing, 1 or more; 0: all.',
         'train_update_batch_size':
             'With --train=False: the --update_batch_size that the checkpoint was '
-            'trained with, where another is tested; -1: the same.',
+            'trained with, where another is tested; -1: the same. With '
+            '--baseline=fine_tuning and nearest_neighbour while training, too: the shots '
+            'of the validation tasks that choose the checkpoint.',
         'train_update_lr':
             'With --train=False: the --update_lr that the checkpoint was trained with, '
             'where another is tested; -1: the same.',

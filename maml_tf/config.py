@@ -201,6 +201,17 @@ class Config:
     return self.training.baseline in CLASSIFIER_BASELINES
 
   @property
+  def trained_shots(self) -> int:
+    """K of the run whose checkpoint is tested."""
+    shots = self.evaluation.train_update_batch_size
+    return self.task.update_batch_size if shots == -1 else shots
+
+  def with_trained_shots(self) -> 'Config':
+    """With the tasks of the run whose checkpoint is tested."""
+    return dataclasses.replace(self, task=dataclasses.replace(
+        self.task, update_batch_size=self.trained_shots))
+
+  @property
   def total_iterations(self) -> int:
     return self.training.pretrain_iterations + self.training.metatrain_iterations
 
@@ -229,10 +240,9 @@ class Config:
     where they differ from the preset, which keeps the TF1 names for TF1's runs.
     """
     task, learner, training = self.task, self.learner, self.training
-    shots = self.evaluation.train_update_batch_size
     step_size = self.evaluation.train_update_lr
     name = (f'cls_{task.num_classes}.mbs_{training.meta_batch_size}'
-            f'.ubs_{task.update_batch_size if shots == -1 else shots}'
+            f'.ubs_{self.trained_shots}'
             f'.numstep{self.inner_loop.num_updates}'
             f'.updatelr{self.inner_loop.update_lr if step_size == -1 else step_size}')
     if learner.num_filters != 64:
@@ -250,10 +260,8 @@ class Config:
     return name + self._additions_to_the_legacy_name()
 
   def _additions_to_the_legacy_name(self) -> str:
-    usual = preset(self.task.datasource, self.task.num_classes,
-                   self.evaluation.train_update_batch_size
-                   if self.evaluation.train_update_batch_size != -1
-                   else self.task.update_batch_size, self.training.method)
+    usual = preset(self.task.datasource, self.task.num_classes, self.trained_shots,
+                   self.training.method)
     training, inner_loop = self.training, self.inner_loop
     averaged = training.baseline == 'averaged'
     additions = [
@@ -606,8 +614,8 @@ def _check_combinations(config: Config) -> None:
   _check_method(config)
   _check_baseline(config)
   evaluation = config.evaluation
-  if config.run.train and evaluation.train_update_batch_size not in (
-      -1, config.task.update_batch_size):
+  if (config.run.train and not config.uses_classifier
+      and config.trained_shots != config.task.update_batch_size):
     raise ConfigError(
         f'--train_update_batch_size={evaluation.train_update_batch_size} differs from '
         f'--update_batch_size={config.task.update_batch_size} while training: it names '

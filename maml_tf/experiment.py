@@ -130,7 +130,7 @@ def build_validated(config: Config, model: MetaLearner) -> MetaLearner:
   Both of their baselines choose the checkpoint by the nearest neighbour, which has no
   step size, so that they share one training.
   """
-  if config.training.baseline != 'fine_tuning':
+  if not config.uses_classifier:
     return model
   return _build_classifier_baseline(config, 'nearest_neighbour', model)
 

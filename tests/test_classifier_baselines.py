@@ -16,6 +16,7 @@ from maml_tf.baselines.nearest_neighbour import NearestNeighbour, nearest_labels
 from maml_tf.evaluation import tuning
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.objectives import ScaledCrossEntropy
+from maml_tf.training import history
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.optimizers import build_optimizer
 
@@ -261,6 +262,27 @@ def test_both_baselines_share_one_training(classifier_config, capsys, monkeypatc
   with open(os.path.join(folder, 'val_ubs1_nearest_neighbour.csv'),
             encoding='utf-8') as file:
     assert file.readline() == 'update0,update1\n'
+
+
+def test_one_training_serves_all_shots(classifier_config, capsys, tmp_path):
+  """Its validation tasks have the shots of the training, whatever is tested."""
+  histories = {}
+  for shots in (1, 2):
+    config = classifier_config('nearest_neighbour', update_batch_size=shots,
+                               train_update_batch_size=1, test_query_size=1,
+                               logdir=str(tmp_path / str(shots)))
+    assert application.run(config) == 0
+    columns = history.read(os.path.join(experiment_folder(config), history.HISTORY_FILE))
+    histories[shots] = [{name: value for name, value in line.items() if name != 'seconds'}
+                        for line in columns]
+  assert len(histories[1]) == 2
+  assert histories[1] == histories[2]
+  capsys.readouterr()
+  other = classifier_config('nearest_neighbour', logdir=str(tmp_path / '2'))
+  assert application.run(other) == 0
+  assert 'Resumed at iteration 4 of 4' in capsys.readouterr().out
+  written = set(os.listdir(experiment_folder(other)))
+  assert {f'val_ubs{shots}_nearest_neighbour.json' for shots in (1, 2)} <= written
 
 
 def test_both_choose_the_checkpoint_by_the_nearest_neighbour(classifier_config):

@@ -276,7 +276,9 @@ _CLASSIFIER = {
 
 
 def _classifier(baseline, number):
-  own = _TUNED if baseline == 'fine_tuning' else {}
+  own = dict(_TUNED) if baseline == 'fine_tuning' else {}
+  if number != 1:
+    own['train_update_batch_size'] = 1
   return {**_CLASSIFIER, **own, 'baseline': baseline, 'update_batch_size': number,
           'test_query_size': number,
           'test_num_updates': 10 if baseline == 'fine_tuning' else 1}
@@ -393,16 +395,15 @@ def test_flagfile_documents_itself(name):
 
 
 def test_each_experiment_has_a_folder_of_its_own():
-  """But for the two uses of one classifier."""
+  """But for the uses of one classifier."""
   def folder(name):
     resolved = parse(flagfile(name))
     return resolved.run.logdir, resolved.experiment_name
-  sharing = {name: name.replace('nearest_neighbour', 'fine_tuning')
-             for name in EXPERIMENTS if 'nearest_neighbour' in name}
-  folders = {folder(name) for name in EXPERIMENTS}
-  assert len(folders) == len(EXPERIMENTS) - len(sharing)
-  for name, other in sharing.items():
-    assert folder(name) == folder(other)
+  sharing = [name for name, (_, values) in EXPERIMENTS.items()
+             if values.get('baseline') in ('fine_tuning', 'nearest_neighbour')]
+  assert len(sharing) == 4
+  assert len({folder(name) for name in sharing}) == 1
+  assert len({folder(name) for name in EXPERIMENTS}) == len(EXPERIMENTS) - 3
 
 
 @pytest.mark.parametrize('path', FLAGFILES, ids=lambda path: path.stem)

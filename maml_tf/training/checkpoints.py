@@ -217,7 +217,9 @@ def require_same_run(folder: str, stored: Config, config: Config) -> None:
   if config.training.meta_lr_schedule != 'constant':
     may_differ -= {'metatrain_iterations'}   # every step size depends on it
   if stored.uses_classifier and config.uses_classifier:
-    may_differ |= {'baseline'}   # another use of the same classifier
+    # Another use of the same classifier; the shots that it is validated with are in the
+    # folder's name.
+    may_differ |= {'baseline', 'update_batch_size'}
   changed = differences(stored, config, ignore=may_differ)
   if changed:
     listed = ', '.join(f'{name} {before} -> {now}'

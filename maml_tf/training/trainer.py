@@ -157,6 +157,8 @@ def _decay_iterations(config: Config) -> int:
 
 
 def _validation(config: Config, model: MetaLearner) -> Evaluator:
+  # A classifier may be tested with other shots than its checkpoint is chosen by.
+  config = config.with_trained_shots()
   num_tasks = config.training.num_validation_tasks
   return Evaluator(experiment.build_validated(config, model),
                    experiment.evaluation_generator(config, 'val', num_tasks),
