@@ -47,7 +47,7 @@ EXAMPLES_PER_CLASS = {'omniglot': 20, 'miniimagenet': 600}
 
 # The papers do not give these: iterations, and points or images in each of them.
 AVERAGED_ITERATIONS, AVERAGED_POINTS, AVERAGED_META_LR = 10000, 10, 0.002
-CLASSIFIER_ITERATIONS, CLASSIFIER_BATCH = 30000, 64
+CLASSIFIER_ITERATIONS, CLASSIFIER_BATCH = {'omniglot': 30000, 'miniimagenet': 12000}, 64
 
 
 class ConfigError(ValueError):
@@ -467,7 +467,9 @@ def _of_baseline(baseline: Optional[str], values: Mapping[str, Any],
   if baseline in CLASSIFIER_BASELINES:
     own = (dict(tune_update_lr=True) if baseline == 'fine_tuning'
            else dict(test_num_updates=1))
-    return dict(pretrain_iterations=CLASSIFIER_ITERATIONS, metatrain_iterations=0,
+    # Sinusoids have no classes; that is refused when all flags are checked.
+    iterations = CLASSIFIER_ITERATIONS.get(values['datasource'], 0)
+    return dict(pretrain_iterations=iterations, metatrain_iterations=0,
                 meta_batch_size=CLASSIFIER_BATCH, meta_gradient_clip=0.0, **own)
   return {}
 

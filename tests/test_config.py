@@ -255,7 +255,7 @@ def test_differences_names_section_and_both_values():
     (dict(baseline='averaged', averaged_regulariser='l2'), dict(regulariser_weight=0.001)),
     (dict(baseline='averaged', averaged_regulariser='mean'), dict(regulariser_weight=0.001)),
     (dict(baseline='fine_tuning', datasource='miniimagenet'), dict(
-        pretrain_iterations=30000, metatrain_iterations=0, meta_batch_size=64,
+        pretrain_iterations=12000, metatrain_iterations=0, meta_batch_size=64,
         tune_update_lr=True, test_num_updates=10)),
     (dict(baseline='nearest_neighbour', datasource='omniglot'), dict(
         pretrain_iterations=30000, metatrain_iterations=0, meta_batch_size=64,

@@ -269,7 +269,7 @@ _MINIIMAGENET = dict(
     max_pool=True, update_lr=0.01, num_updates=5, meta_gradient_clip=10.0)
 _CLASSIFIER = {
     'datasource': 'miniimagenet', 'num_classes': 5, 'norm': 'batch_norm', 'conv': True,
-    'num_filters': 32, 'max_pool': True, 'pretrain_iterations': 30000,
+    'num_filters': 32, 'max_pool': True, 'pretrain_iterations': 12000,
     'metatrain_iterations': 0, 'meta_batch_size': 64, 'meta_lr': 0.001,
     'meta_optimizer': 'adam', 'meta_gradient_clip': 0.0, 'test_set': True,
     'test_checkpoint': 'best', 'num_test_tasks': 600}
