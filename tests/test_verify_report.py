@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -169,6 +170,15 @@ def test_the_learning_curves_are_those_of_the_history(results, figures):
   np.testing.assert_allclose(drawn['validation, before (seed 0)'], [[50, 20], [100, 20]])
   assert [line.get_label() for line in loss.lines] == [
       'training, adapted (seed 0)', 'training, adapted (seed 1)']
+
+
+def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
+  identity = {**IMAGES.identity, 'meta_trained': False, 'baseline': 'fine_tuning'}
+  report._learning_curves(dataclasses.replace(IMAGES, identity=identity), results)
+  assert {line.get_label() for line in figures[0].axes[1].lines
+          if 'seed 0' in line.get_label()} == {
+      'training (seed 0)', 'validation, before (seed 0)',
+      'validation, nearest neighbour (seed 0)'}
 
 
 @pytest.mark.parametrize('count, marker', [(1, 'o'), (2, 'None')])

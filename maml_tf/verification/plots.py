@@ -22,14 +22,17 @@ def png(figure: Figure) -> bytes:
   return buffer.getvalue()
 
 
-def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: str
-                    ) -> Optional[bytes]:
+def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: str,
+                    training: str = 'training, adapted',
+                    validation: Optional[str] = None) -> Optional[bytes]:
   """Training and validation against iterations, a colour per seed; None without data.
 
   Args:
     title: of the figure.
     histories: {seed: lines of its history}.
     measure: 'accuracy': accuracies in % beside the losses; 'loss': losses alone.
+    training: what the curve of training is.
+    validation: what the last curve of validation is; None: after its number of updates.
   """
   histories = {seed: lines for seed, lines in histories.items() if lines}
   if not histories:
@@ -39,7 +42,16 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   figure.suptitle(title)
   for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):
     for index, (seed, lines) in enumerate(sorted(histories.items())):
-      _curves_of_a_run(axes, lines, kind, f'C{index}', f'seed {seed}')
+      last = last_update(lines, kind)
+      after = validation or f'validation, {last} update{"" if last == 1 else "s"}'
+      curves = [(kind, ':', training)]
+      if last is not None:
+        curves += [(f'val_{kind}_0', '--', 'validation, before'),
+                   (f'val_{kind}_{last}', '-', after)]
+      for column, style, label in curves:
+        _against_iterations(axes, lines, column, 100 if kind == 'accuracy' else 1,
+                            linestyle=style, color=f'C{index}',
+                            label=f'{label} (seed {seed})')
     axes.set_xlabel('iterations')
     axes.set_ylabel('accuracy, %' if kind == 'accuracy' else kind)
     if kind == 'loss':
@@ -47,19 +59,6 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
   return png(figure)
-
-
-def _curves_of_a_run(axes, lines: Sequence[Line], kind: str, colour: str, name: str) -> None:
-  last = last_update(lines, kind)
-  unit = 100 if kind == 'accuracy' else 1
-  curves = [(kind, ':', 'training, adapted')]
-  if last is not None:
-    curves += [(f'val_{kind}_0', '--', 'validation, before'),
-               (f'val_{kind}_{last}', '-', f'validation, {last} update'
-                                           f'{"" if last == 1 else "s"}')]
-  for column, style, label in curves:
-    _against_iterations(axes, lines, column, unit, linestyle=style, color=colour,
-                        label=f'{label} ({name})')
 
 
 def _against_iterations(axes, lines: Sequence[Line], column: str, unit: float,

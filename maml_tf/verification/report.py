@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from maml_tf.config import ConfigError
+from maml_tf.config import CLASSIFIER_BASELINES, ConfigError
 from maml_tf.training import history
 from maml_tf.verification import plots, records, studies
 from maml_tf.verification.provenance import machine_text
@@ -310,7 +310,12 @@ def _histories(row: Row, results: str) -> Dict[int, List[history.Line]]:
 
 def _learning_curves(row: Row, results: str) -> Optional[bytes]:
   measure = 'accuracy' if row.is_classification else 'loss'
-  return plots.learning_curves(row.label, _histories(row, results), measure)
+  labels = {}
+  if not row.identity.get('meta_trained', True):
+    labels['training'] = 'training'   # without inner updates
+  if row.identity.get('baseline') in CLASSIFIER_BASELINES:
+    labels['validation'] = 'validation, nearest neighbour'   # whatever is tested
+  return plots.learning_curves(row.label, _histories(row, results), measure, **labels)
 
 
 def _figure_3_panels(rows: Sequence[Row], results: str
