@@ -47,7 +47,8 @@ EXAMPLES_PER_CLASS = {'omniglot': 20, 'miniimagenet': 600}
 
 # The papers do not give these: iterations, and points or images in each of them.
 AVERAGED_ITERATIONS, AVERAGED_POINTS, AVERAGED_META_LR = 10000, 10, 0.002
-CLASSIFIER_ITERATIONS, CLASSIFIER_BATCH = {'omniglot': 30000, 'miniimagenet': 12000}, 64
+CLASSIFIER_ITERATIONS = {'omniglot': 30000, 'miniimagenet': 12000}
+CLASSIFIER_BATCH = 64
 
 
 class ConfigError(ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -42,13 +42,7 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   figure.suptitle(title)
   for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):
     for index, (seed, lines) in enumerate(sorted(histories.items())):
-      last = last_update(lines, kind)
-      after = validation or f'validation, {last} update{"" if last == 1 else "s"}'
-      curves = [(kind, ':', training)]
-      if last is not None:
-        curves += [(f'val_{kind}_0', '--', 'validation, before'),
-                   (f'val_{kind}_{last}', '-', after)]
-      for column, style, label in curves:
+      for column, style, label in _curves_of_a_run(lines, kind, training, validation):
         _against_iterations(axes, lines, column, 100 if kind == 'accuracy' else 1,
                             linestyle=style, color=f'C{index}',
                             label=f'{label} (seed {seed})')
@@ -59,6 +53,18 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
   return png(figure)
+
+
+def _curves_of_a_run(lines: Sequence[Line], kind: str, training: str,
+                     validation: Optional[str]) -> List[Tuple[str, str, str]]:
+  """Column, style and label of each curve."""
+  curves = [(kind, ':', training)]
+  last = last_update(lines, kind)
+  if last is None:
+    return curves
+  after = validation or f'validation, {last} update{"" if last == 1 else "s"}'
+  return curves + [(f'val_{kind}_0', '--', 'validation, before'),
+                   (f'val_{kind}_{last}', '-', after)]
 
 
 def _against_iterations(axes, lines: Sequence[Line], column: str, unit: float,
