@@ -152,12 +152,12 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
   path and iteration."""
   if config.run.pretrained is not None:
     path, iteration = weights.resolve(config.run.pretrained)
-    arrays = weights.read(path, model.learner, config.learner.dtype)
+    weights.load(path, model)
   else:
     path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
     iteration = legacy_checkpoint.iteration_of(path)
-    arrays = legacy_checkpoint.read(path, model.learner, config.learner.dtype)
-  model.meta_parameters.assign(arrays)
+    model.meta_parameters.assign(
+        legacy_checkpoint.read(path, model.learner, config.learner.dtype))
   return path, iteration
 
 

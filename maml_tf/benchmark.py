@@ -32,9 +32,10 @@ from typing import Dict, Optional, Sequence
 import numpy as np
 
 import flags
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.config import Config
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+set_environment()
 
 import tensorflow as tf  # noqa: E402
 

@@ -24,10 +24,11 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 import flags
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError, from_values
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+set_environment()
 
 import tensorflow as tf  # noqa: E402
 

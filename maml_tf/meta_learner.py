@@ -147,6 +147,19 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def step_size(self, value: float) -> None:
     self._step_size = value
 
+  def state(self) -> Dict[str, np.ndarray]:
+    """{name: array} of all that a test depends on: the parameters, and what a method keeps
+    beside them. It is what a file of weights holds."""
+    return self.meta_parameters.arrays()
+
+  def assign_state(self, values: Mapping[str, np.ndarray]) -> None:
+    """Sets all of `state`.
+
+    Raises:
+      ValueError: when names or shapes differ from its own.
+    """
+    self.meta_parameters.assign(values)
+
   @abc.abstractmethod
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:

@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from typing import List, Mapping, Optional, Sequence
 
 import flags
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 from maml_tf.verification import records, report, studies
 from maml_tf.verification.rows import ROWS, Row, row_named
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
 
 DONE = 0
 
@@ -74,7 +72,7 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
     for method, path in methods.items():
       config = row_config(row_named(report.FIGURE_ROWS[shots][method], tuple(rows)))
       model = experiment.build_model(config)
-      model.meta_parameters.assign(weights.read(path, model.learner, config.learner.dtype))
+      weights.load(path, model)
       tuning = records.read_file(path[:-len('.npz')] + '.json').fields.get('tuning')
       if tuning is not None:
         model.step_size = tuning['step_size']
@@ -130,6 +128,7 @@ def _study_command(options: argparse.Namespace) -> str:
 
 
 def _in_tensorflow(action) -> int:
+  set_environment()
   from maml_tf import application
   return application.exit_code('maml_tf.verify', action)
 

@@ -141,6 +141,18 @@ def test_a_loss_that_is_not_finite_changes_nothing(make_regression):
                           model.learner.initial_values(0, 'float64'))
 
 
+def test_moments_of_another_net_are_refused():
+  model = reptile()
+  state = model.state()
+  with pytest.raises(ValueError, match="expected: .*'inner_steps'"):
+    model.assign_state(model.meta_parameters.arrays())
+  with pytest.raises(ValueError, match="'another'"):
+    model.assign_state({**state, 'another': np.zeros(1)})
+  with pytest.raises(ValueError, match='shape'):
+    model.assign_state({**state, 'second_moment/output/kernel': np.zeros([1, 1])})
+  model.assign_state(state)
+
+
 @pytest.mark.parametrize('examples, batch_size, count', [
     (50, 10, 5), (75, 10, 8), (5, 5, 3), (7, 3, 11), (5, 0, 2), (5, 9, 2), (4, 2, 0)])
 def test_mini_batches_run_through_passes_over_all_examples(examples, batch_size, count):

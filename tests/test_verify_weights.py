@@ -15,6 +15,7 @@ from maml_tf import application, experiment, verify
 from maml_tf.config import ConfigError
 from maml_tf.evaluation.protocol import Evaluator, headline
 from maml_tf.sources.image_set import DataError
+from maml_tf.training import trainer
 from maml_tf.training.checkpoints import CheckpointError, experiment_folder
 from maml_tf.verification import records, weights
 from maml_tf.verification.rows import ROWS
@@ -25,12 +26,12 @@ RECORDED = [(row, seed) for row in ROWS for seed in records.seeds(row, '.json')]
 
 @pytest.fixture
 def saved(small_config, generic_values, tmp_path):
-  """(path, learner, values) of a file of weights."""
+  """(path, shapes, values) of a file of weights."""
   learner = experiment.build_learner(small_config())
   values = generic_values(learner, dtype='float32')
   path = tmp_path / 'seed0.npz'
   path.write_bytes(weights.to_bytes(values))
-  return str(path), learner, values
+  return str(path), {name: value.shape for name, value in values.items()}, values
 
 
 def write_npz(path, **arrays):
@@ -40,8 +41,8 @@ def write_npz(path, **arrays):
 
 @pytest.mark.parametrize('dtype', ['float32', 'float64'])
 def test_weights_are_read_as_they_were(saved, dtype):
-  path, learner, values = saved
-  read = weights.read(path, learner, dtype)
+  path, shapes, values = saved
+  read = weights.read(path, shapes, dtype)
   assert read.keys() == values.keys()
   for name, value in read.items():
     assert value.dtype == dtype
@@ -60,33 +61,33 @@ def test_the_same_values_are_the_same_bytes(saved):
     lambda values: values.update(w1=np.zeros([2, 2], 'float32'))],
     ids=['missing', 'left over', 'another shape'])
 def test_weights_of_another_net_are_refused(saved, change):
-  path, learner, values = saved
+  path, shapes, values = saved
   names = list(values)
   renamed = {f'w{index + 1}': value for index, value in enumerate(values.values())}
   change(renamed)
   write_npz(path, **{names[int(key[1:]) - 1] if int(key[1:]) <= len(names) else key: value
                      for key, value in renamed.items()})
-  with pytest.raises(CheckpointError, match='does not fit the net') as error:
-    weights.read(path, learner)
+  with pytest.raises(CheckpointError, match='does not fit what the flags') as error:
+    weights.read(path, shapes)
   assert 'flagfile' in str(error.value) and '\n' not in str(error.value)
 
 
 def test_values_that_are_not_finite_or_lose_digits_are_refused(saved):
-  path, learner, values = saved
+  path, shapes, values = saved
   name = next(iter(values))
   broken = values[name].copy()
   broken.flat[0] = np.nan
   write_npz(path, **{**values, name: broken})
   with pytest.raises(CheckpointError, match='not finite'):
-    weights.read(path, learner)
+    weights.read(path, shapes)
   write_npz(path, **{**values, name: values[name].astype('float64') + 1e-12})
   with pytest.raises(CheckpointError, match='--dtype=float64'):
-    weights.read(path, learner)
-  weights.read(path, learner, 'float64')
+    weights.read(path, shapes)
+  weights.read(path, shapes, 'float64')
 
 
 def test_files_that_are_no_weights_are_refused(saved, tmp_path):
-  path, learner, values = saved
+  path, shapes, values = saved
   whole = Path(path).read_bytes()
   np.save(tmp_path / 'one.npy', np.zeros(3))
   with zipfile.ZipFile(tmp_path / 'text.zip', 'w') as archive:
@@ -98,23 +99,49 @@ def test_files_that_are_no_weights_are_refused(saved, tmp_path):
   for content in contents:
     Path(path).write_bytes(content)
     with pytest.raises(CheckpointError, match='cannot be read as a file of weights') as error:
-      weights.read(path, learner)
+      weights.read(path, shapes)
     assert '\n' not in str(error.value)
 
 
 def test_the_hash_of_the_record_is_checked(saved, make_record):
-  path, learner, values = saved
+  path, shapes, values = saved
   row = ROWS[0]
   content = Path(path).read_bytes()
   results = make_record(row, weights={'sha256': hashlib.sha256(content).hexdigest(),
                                       'parameters': 1})
   kept = Path(results) / row.name / 'seed0.npz'
   kept.write_bytes(content)
-  weights.read(str(kept), learner)
+  weights.read(str(kept), shapes)
   other = {name: value + 1 for name, value in values.items()}
   kept.write_bytes(weights.to_bytes(other))
   with pytest.raises(CheckpointError, match='is not the file that .*seed0.json records'):
-    weights.read(str(kept), learner)
+    weights.read(str(kept), shapes)
+
+
+@pytest.mark.parametrize('datasource', ['sinusoid', 'omniglot'])
+def test_a_test_goes_on_from_what_reptile_remembers(datasource, small_config, tmp_path):
+  """The second moments of its inner Adam decide how far a test's updates go."""
+  config = small_config(datasource, method='reptile', inner_optimizer='adam')
+  model = experiment.build_model(config)
+  trainer.compile_model(config, model)
+  generator = experiment.training_generator(config)
+  for number in range(3):
+    model.train_step(generator.batch(number))
+  path = tmp_path / 'seed0.npz'
+  path.write_bytes(weights.to_bytes(model.state()))
+  loaded, parameters_alone = (experiment.build_model(config) for _ in range(2))
+  weights.load(str(path), loaded)
+  parameters_alone.meta_parameters.assign(model.meta_parameters.arrays())
+  episodes = experiment.evaluation_generator(config, 'test', 4).batch(0)
+  expected, found, other = (tested.task_results(episodes, 3).query_losses.numpy()
+                            for tested in (model, loaded, parameters_alone))
+  np.testing.assert_array_equal(found, expected)
+  np.testing.assert_array_equal(other[:, 0], expected[:, 0])
+  assert np.any(other[:, 1:] != expected[:, 1:])
+
+  path.write_bytes(weights.to_bytes(model.meta_parameters.arrays()))
+  with pytest.raises(CheckpointError, match='inner_steps has shape none in the file'):
+    weights.load(str(path), loaded)
 
 
 # Which weights.
@@ -179,7 +206,7 @@ def test_main_refuses_weights_that_do_not_fit(small_config, saved, capsys):
   config = small_config(train=False, pretrained=saved[0], norm='batch_norm')
   assert application.run(config) == application.REFUSED
   error = capsys.readouterr().err
-  assert error.count('\n') == 1 and 'does not fit the net' in error
+  assert error.count('\n') == 1 and 'does not fit what the flags' in error
   assert not os.path.exists(experiment_folder(config))
 
 
@@ -197,17 +224,17 @@ def test_committed_weights_have_their_recorded_results(row, seed):
   config = verify.row_config(row, seed)
   path, iteration = weights.resolve(f'{row.name}:{seed}')
   assert iteration == fields['tested']['iteration']
-  model = experiment.build_model(config)
-  assert fields['weights']['parameters'] == sum(
-      array.size for array in model.meta_parameters.arrays().values())
-  model.meta_parameters.assign(weights.read(path, model.learner))
-  if fields.get('tuning') is not None:
-    model.step_size = fields['tuning']['step_size']
   first = fields['first_episodes']
   try:
+    model = experiment.build_model(config)   # classifiers need the training images
     generator = experiment.evaluation_generator(config, 'test', first['count'])
   except DataError as error:
     pytest.skip(f'needs the data of {row.name}: {error}')
+  assert fields['weights']['parameters'] == sum(
+      array.size for array in model.meta_parameters.arrays().values())
+  weights.load(path, model)
+  if fields.get('tuning') is not None:
+    model.step_size = fields['tuning']['step_size']
   if generator.fingerprint(first['count']) != first['episodes_fingerprint']:
     assert row.is_classification
     pytest.skip('the prepared data are other ones than those of the record')

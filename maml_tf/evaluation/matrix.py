@@ -21,6 +21,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import flags
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import WriteError, reported, whole_file
@@ -34,7 +35,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   config = flags.main_config(
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
        f'--num_test_tasks={max(options.tasks)}'])
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+  set_environment()
   from maml_tf.sources.image_set import DataError
   from maml_tf.training.checkpoints import CheckpointError
   try:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from typing import List, Optional
 
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import DTYPES, XLA_CHOICES, ConfigError
 from maml_tf.legacy import golden as golden_files
@@ -27,7 +27,7 @@ PASSED, FAILED, UNUSABLE = 0, 1, REFUSED
 def main(argv: Optional[List[str]] = None) -> int:
   """The exit code: 0 all passed, 1 one did not, 2 one could not be used."""
   options = _parser().parse_args(argv)
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+  set_environment()
   import tensorflow as tf
 
   from maml_tf.legacy import comparison

@@ -19,6 +19,7 @@ import sys
 from typing import List, Optional
 
 import flags
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import WriteError
@@ -31,7 +32,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
   # Nothing is trained here, so --test_iter is allowed.
   config = flags.main_config(['main.py', '--train=False', *rest])
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+  set_environment()
   from maml_tf.training.checkpoints import CheckpointError
   try:
     if options.to_legacy:

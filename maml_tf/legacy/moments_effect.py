@@ -17,6 +17,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.config import ConfigError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError
@@ -70,7 +71,7 @@ def main(argv: Optional[List[str]] = None) -> int:
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
   options = parser.parse_args(argv)
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')   # before TensorFlow is loaded
+  set_environment()
   import tensorflow as tf
   tf.get_logger().setLevel('ERROR')
   code = DONE

@@ -109,6 +109,18 @@ class Reptile(MetaLearner):
             'inner_batch_size': config.inner_loop.inner_batch_size,
             'test_inner_batch_size': config.evaluation.test_inner_batch_size}
 
+  def state(self) -> Dict[str, np.ndarray]:
+    """With Adam's second moments, which a test goes on from."""
+    remembered = {} if self._adam is None else self._adam.arrays()
+    return {**super().state(), **remembered}
+
+  def assign_state(self, values: Mapping[str, np.ndarray]) -> None:
+    values = dict(values)
+    if self._adam is not None:
+      self._adam.assign({name: values.pop(name) for name in self._adam.arrays()
+                         if name in values})
+    super().assign_state(values)
+
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     batches = inner_batches(support_examples + query_examples, self._inner_batch_size,
                             self._num_updates)
@@ -214,6 +226,22 @@ class SecondMoments(tf.keras.layers.Layer):
               for name, value in self._variables_by_name.items()}
     steps = values.pop(_STEPS)
     return _AdamState({name[len(_MOMENT):]: value for name, value in values.items()}, steps)
+
+  def arrays(self) -> Dict[str, np.ndarray]:
+    """{name: current value}, as arrays."""
+    return {name: variable.numpy() for name, variable in self._variables_by_name.items()}
+
+  def assign(self, values: Mapping[str, np.ndarray]) -> None:
+    """Sets every variable.
+
+    Raises:
+      ValueError: when a name is missing or left over, or a shape differs.
+    """
+    if values.keys() != self._variables_by_name.keys():
+      raise ValueError(f'Second moments do not fit the net. Received: {sorted(values)}; '
+                       f'expected: {sorted(self._variables_by_name)}.')
+    for name, variable in self._variables_by_name.items():
+      variable.assign(values[name])
 
   def move(self, changes: Mapping[str, tf.Tensor]) -> None:
     """Subtracts the mean over tasks of (before - after), which `changes` has among others."""

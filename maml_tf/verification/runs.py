@@ -125,7 +125,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
   """Writes weights, history and record."""
   seed = config.task.seed
   previous = records.read(row, seed, results)
-  content = weights.to_bytes(model.meta_parameters.arrays())
+  content = weights.to_bytes(model.state())
   lines = history.read(os.path.join(folder, history.HISTORY_FILE))
   fields = as_record(row, test, model, trained, lines)
   stem = os.path.join(folder, results_files.file_stem(config))

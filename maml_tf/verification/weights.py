@@ -1,4 +1,8 @@
-"""Trained weights as files: one NumPy archive of a net's parameters, without pickles."""
+"""Trained weights as files: one NumPy archive without pickles.
+
+It holds all that a test depends on: the net's parameters, and what a method keeps beside
+them (`MetaLearner.state`).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ import io
 import os
 import re
 import zipfile
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from maml_tf.config import ConfigError
-from maml_tf.learners.base import Learner
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.training.checkpoints import CheckpointError
 from maml_tf.verification import records
 from maml_tf.verification.rows import row_named
@@ -21,15 +25,15 @@ from maml_tf.verification.rows import row_named
 _LARGEST_FILE = 2**28
 
 
-def to_bytes(parameters: Mapping[str, np.ndarray]) -> bytes:
+def to_bytes(state: Mapping[str, np.ndarray]) -> bytes:
   """The content of a file of weights; the same bytes for the same values.
 
   Args:
-    parameters: {name: array}.
+    state: {name: array}, of `MetaLearner.state`.
   """
   buffer = io.BytesIO()
   # Its members are dated 1980, so that nothing but names and values is in the bytes.
-  np.savez(buffer, **parameters)
+  np.savez(buffer, **state)
   return buffer.getvalue()
 
 
@@ -38,32 +42,43 @@ def sha256(path: str) -> str:
     return hashlib.sha256(file.read()).hexdigest()
 
 
-def read(path: str, learner: Learner, dtype: str = 'float32') -> Dict[str, np.ndarray]:
-  """The parameters in a file of weights.
+def load(path: str, model: MetaLearner) -> None:
+  """Gives `model` the weights of a file.
+
+  Raises:
+    CheckpointError: see `read`.
+  """
+  shapes = {name: value.shape for name, value in model.state().items()}
+  model.assign_state(read(path, shapes, model.meta_parameters.dtype))
+
+
+def read(path: str, shapes: Mapping[str, Sequence[int]], dtype: str = 'float32'
+         ) -> Dict[str, np.ndarray]:
+  """What is in a file of weights, {name: array}.
 
   Args:
     path: of the .npz file. Where a result file of the same name is beside it, the file
       must have the hash that is written there.
-    learner: the net whose parameters these are.
+    shapes: {name: shape} of what the file must hold, no more and no less.
     dtype: of the arrays; float32 weights are read as float64 without rounding.
 
   Raises:
     CheckpointError: for a file that is damaged or foreign, or whose arrays are not
-      exactly those of the net.
+      exactly those asked for.
   """
   arrays = _arrays(path)
   _require_recorded_hash(path)
-  expected = {spec.name: tuple(spec.shape) for spec in learner.parameter_specs}
+  expected = {name: tuple(shape) for name, shape in shapes.items()}
   received = {name: value.shape for name, value in arrays.items()}
   if received != expected:
     differing = sorted(name for name in {**expected, **received}
                        if expected.get(name) != received.get(name))
     name = differing[0]
     raise CheckpointError(
-        f'{path} does not fit the net that the flags describe ({len(differing)} parameters '
+        f'{path} does not fit what the flags describe ({len(differing)} arrays '
         f'differ; {name} has shape {received.get(name, "none")} in the file and '
-        f'{expected.get(name, "none")} in the net): give the flags that it was trained with, '
-        "such as the row's --flagfile.")
+        f'{expected.get(name, "none")} by the flags): give the flags that it was trained '
+        "with, such as the row's --flagfile.")
   for name, value in arrays.items():
     if value.dtype.kind != 'f' or not np.isfinite(value).all():
       raise CheckpointError(f'{path} has values in {name} that are not finite numbers: the '
