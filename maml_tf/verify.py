@@ -9,8 +9,9 @@
 A row is trained as its flagfile says, in the folder where `main.py` with that flagfile
 trains it. Ctrl-C or SIGTERM saves and stops; the same command goes on from there. The
 result goes into results/ROW/: seedS.json, the weights seedS.npz, the learning curve
-seedS.history.csv. The test tasks are for one look: a complete row that was tested is
-tested again with --again only. Exits 2, with one sentence, for what cannot be done.
+seedS.history.csv, and while it is partial seedS.run/, from which another machine goes on.
+The test tasks are for one look: a complete row that was tested is tested again with --again
+only. Exits 2, with one sentence, for what cannot be done.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def _train_or_test(row: Row, options: argparse.Namespace) -> int:
     from maml_tf.verification import runs
     print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
     if options.train:
-      runs.train_row(row, config, options.iterations, options.results, options.again)
+      runs.train_row(row, config, options.iterations, options.results, options.again,
+                     options.anew)
     else:
       runs.test_row(row, config, options.results, options.again)
   code = _in_tensorflow(action)
@@ -148,6 +150,9 @@ def _check(options: argparse.Namespace) -> None:
                       'own.')
   if options.again and options.row is None:
     raise ConfigError('--again is for a --row: it allows another look at its test tasks.')
+  if options.anew and not (options.row and options.train):
+    raise ConfigError('--anew is for --row=NAME --train: it starts a row that results has a '
+                      'partial run of at iteration 0.')
   if options.iterations is not None and options.iterations < 1:
     raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
                       'more.')
@@ -175,6 +180,9 @@ def _parser() -> argparse.ArgumentParser:
                            "length of a study's runs")
   parser.add_argument('--again', action='store_true',
                       help='test a row that was tested; the number of tests is recorded')
+  parser.add_argument('--anew', action='store_true',
+                      help='train from iteration 0 although results has kept a partial run '
+                           'to go on with')
   parser.add_argument('--datasource', help='of a study; default omniglot')
   parser.add_argument('--logdir', metavar='FOLDER',
                       help='of the runs; default logs/DATASOURCE, for studies logs/studies')

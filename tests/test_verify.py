@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import tensorflow as tf
 import flags
 from maml_tf import application, verify
 from maml_tf.training import callbacks
-from maml_tf.training.checkpoints import experiment_folder
-from maml_tf.verification import provenance, records
+from maml_tf.training.checkpoint_files import CheckpointFiles
+from maml_tf.training.checkpoints import BEST_FOLDER, experiment_folder
+from maml_tf.verification import kept_runs, provenance, records, runs
 from maml_tf.verification.rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +91,94 @@ def test_a_row_is_trained_in_parts_tested_once_and_reported(call, row, tmp_path)
     assert f'Written: {tmp_path / "results" / name}' in out
   assert '| 300 of 300 | model-300, chosen by being the last | 3 times |' in (
       tmp_path / 'results' / 'README.md').read_text()
+
+
+def arrays_of(path):
+  with np.load(path) as archive:
+    return dict(archive)
+
+
+def test_another_machine_goes_on_with_a_partial_run(call, row, tmp_path):
+  """From the results alone, and ends as a run that was left alone."""
+  train, weights = (f'--row={row.name}', '--train'), f'{row.name}/seed0.npz'
+  assert call(*train, '--iterations=200')[0] == 0
+  kept = tmp_path / 'results' / row.name / 'seed0.run'
+  assert sorted(path.name for path in kept.iterdir()) == [
+      'best', 'checkpoint', 'config.json', 'history.csv', 'model-200.data-00000-of-00001',
+      'model-200.index']
+  assert str(tmp_path) not in (kept / 'config.json').read_text()
+  shutil.copytree(tmp_path / 'results', tmp_path / 'another' / 'results')
+  assert call(*train)[0] == 0
+  assert not kept.exists()   # the row is complete
+
+  elsewhere = [f'--results={tmp_path / "another" / "results"}',
+               f'--logdir={tmp_path / "another" / "logs"}']
+  code, out, err = call(*train, *elsewhere, folders=False)
+  assert code == 0, err
+  assert 'Going on from iteration 200, which' in out and 'Resumed at iteration 200' in out
+  expected = arrays_of(tmp_path / 'results' / weights)
+  found = arrays_of(tmp_path / 'another' / 'results' / weights)
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value)
+  records_ = [records.read(row, 0, str(folder)).fields for folder in (
+      tmp_path / 'results', tmp_path / 'another' / 'results')]
+  assert records_[0]['updates'] == records_[1]['updates']
+  assert records_[1]['training']['iterations'] == 300 and records_[1]['times_tested'] == 2
+
+
+def test_a_kept_run_is_left_alone_where_it_does_not_fit(call, row, tmp_path):
+  train = (f'--row={row.name}', '--train', '--iterations=200')
+  assert call(f'--row={row.name}', '--train', '--iterations=100')[0] == 0
+  folder = tmp_path / 'logs'
+  # The folder's own run.
+  code, out, _ = call(*train)
+  assert code == 0 and 'Going on' not in out and 'Resumed at iteration 100' in out
+  # What was asked for.
+  shutil.rmtree(folder)
+  code, out, _ = call(f'--row={row.name}', '--train', '--iterations=250', '--anew')
+  assert code == 0 and 'Going on' not in out and 'Resumed' not in out
+  # Other flags.
+  shutil.rmtree(folder)
+  path = Path(row.flagfile_path)
+  path.write_text(path.read_text() + '--meta_lr=0.01\n')
+  code, out, _ = call(f'--row={row.name}', '--train')
+  assert code == 0 and 'Resumed' not in out
+  assert 'Starting at iteration 0: ' in out and 'training.meta_lr 0.001 -> 0.01' in out
+
+
+@pytest.mark.parametrize('written_by, read_by, fits', [
+    ('2.15.1', '2.21.0', False), ('2.21.0', '2.15.1', False), ('2.15.1', '2.15.0', True),
+    ('2.21.0', '2.16.1', True)])
+def test_a_kept_run_of_another_keras_is_left_alone(written_by, read_by, fits, row, tmp_path,
+                                                   make_record, monkeypatch, capsys):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  results = make_record(row, trained=100, planned=300, versions={'tensorflow': written_by})
+  kept = records.file_of(row, 0, kept_runs.ENDING, results)
+  CheckpointFiles(kept, 1).write(tf.train.Checkpoint(value=tf.Variable(1.0)), 100)
+  monkeypatch.setattr(tf, '__version__', read_by)
+  runs._go_on_with_what_was_kept(row, config, results)
+  assert (tf.train.latest_checkpoint(experiment_folder(config)) is not None) == fits
+  shown = 'Going on from iteration 100' if fits else f'was written by TensorFlow {written_by}'
+  assert shown in capsys.readouterr().out
+
+
+def test_a_start_that_was_killed_while_it_took_a_kept_run_takes_it_again(tmp_path):
+  """The last checkpoint comes last."""
+  kept, folder = tmp_path / 'kept', tmp_path / 'logs' / 'run'
+  value = tf.Variable(1.0)
+  for subfolder, iteration in (('', 20), (BEST_FOLDER, 10)):
+    CheckpointFiles(str(kept / subfolder), 1).write(tf.train.Checkpoint(value=value),
+                                                    iteration)
+  config = flags.parse(['main.py'])
+  os.makedirs(folder)
+  shutil.copytree(kept / BEST_FOLDER, folder / BEST_FOLDER)
+  assert kept_runs.go_on_with(str(kept), str(folder), config) == 20
+  assert kept_runs.go_on_with(str(kept), str(folder), config) is None
+  for subfolder, iteration in (('', 20), (BEST_FOLDER, 10)):
+    assert tf.train.latest_checkpoint(str(folder / subfolder)).endswith(f'model-{iteration}')
+  assert kept_runs.go_on_with(str(tmp_path / 'nothing'), str(tmp_path / 'new'),
+                              config) is None
 
 
 def test_what_is_recorded(call, row, tmp_path):
@@ -163,7 +253,6 @@ def test_images_are_tested_with_the_checkpoint_that_validation_chose(
 
 
 def test_the_last_checkpoint_is_tested_where_no_validation_chose_one(row, tmp_path):
-  from maml_tf.verification import runs
   config = flags.parse(['main.py', '--datasource=omniglot', '--test_checkpoint=best'])
   tested = runs._for_test(config, str(tmp_path))
   assert tested.evaluation.test_checkpoint == 'latest' and not tested.run.train
@@ -211,6 +300,7 @@ def test_the_list_is_made_without_tensorflow():
     (['--study=ways', '--datasource=sinusoid'], '--datasource=sinusoid'),
     (['--study=shots', '--datasource=mnist'], '--datasource=mnist'),
     (['--study=shots', '--iterations=-3'], '--iterations=-3'),
+    (['--row=sinusoid_5shot', '--test', '--anew'], '--anew'),
     (['--again'], '--again'), (['--bogus'], '--bogus')])
 def test_mistakes_are_one_sentence(arguments, shown, call):
   code, out, err = call(*arguments)

@@ -99,6 +99,19 @@ class CheckpointFiles:
     self._remove_old(path)
     return path
 
+  def take(self, path: str) -> None:
+    """Copies a checkpoint of another folder, as the one that was written last.
+
+    Raises:
+      OSError: when that is not possible.
+    """
+    os.makedirs(self.folder, exist_ok=True)
+    target = os.path.join(self.folder, os.path.basename(path))
+    for ending in sorted(_endings(path)):   # the index last
+      shutil.copyfile(path + ending, target + ending)
+      make_lasting(target + ending)
+    self._record([*self._others(target), target])
+
   def _put_in_place(self, written: str) -> str:
     path = os.path.join(self.folder, os.path.basename(written))
     data = [ending for ending in _endings(written) if ending != '.index']

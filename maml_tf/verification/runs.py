@@ -18,6 +18,7 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.evaluation import results_files
 from maml_tf.evaluation.protocol import headline
 from maml_tf.evaluation.results_files import ProtocolRun
+from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.training import history
 from maml_tf.training.checkpoints import (
@@ -28,7 +29,7 @@ from maml_tf.training.checkpoints import (
   require_same_run,
   stored_config,
 )
-from maml_tf.verification import provenance, records, weights
+from maml_tf.verification import kept_runs, provenance, records, weights
 from maml_tf.verification.records import Record
 from maml_tf.verification.rows import Row
 
@@ -37,8 +38,12 @@ FIRST_EPISODES = 5
 
 
 def train_row(row: Row, config: Config, until: Optional[int] = None,
-              results: str = records.RESULTS, again: bool = False) -> Optional[Record]:
+              results: str = records.RESULTS, again: bool = False, anew: bool = False
+             ) -> Optional[Record]:
   """Trains a row, or goes on with it, tests it and writes its record.
+
+  It goes on from what the experiment's folder has, or else from the run that a partial
+  result has kept (`kept_runs`).
 
   Args:
     row: the row.
@@ -46,6 +51,7 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
     until: iterations to train, fewer than planned: the record is then a partial one.
     results: folder of the result files.
     again: test although the record of a complete run is there.
+    anew: leave alone what a partial result has kept.
 
   Returns:
     The record; None where a signal ended the training, which is saved then.
@@ -56,11 +62,33 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
   planned = config.total_iterations
   goal = planned if until is None else min(until, planned)
   _require_news(row, config, goal, results, again)
+  if not anew:
+    _go_on_with_what_was_kept(row, config, results)
   model = experiment.build_model(config)
   training = application.train_or_resume(config, model, goal)
   if training.interrupted_by is not None:
     return None
   return test_row(row, config, results, again)
+
+
+def _go_on_with_what_was_kept(row: Row, config: Config, results: str) -> None:
+  kept = records.file_of(row, config.task.seed, kept_runs.ENDING, results)
+  record = records.read(row, config.task.seed, results)
+  if record is not None and os.path.isdir(kept):
+    written_by = record.fields['versions']['tensorflow']
+    if _has_keras_3(written_by) != _has_keras_3(tf.__version__):
+      print(f'Starting at iteration 0: {kept} was written by TensorFlow {written_by}, the '
+            f'state of whose optimizers TensorFlow {tf.__version__} cannot read.')
+      return
+  iteration = kept_runs.go_on_with(kept, experiment_folder(config), config)
+  if iteration is not None:
+    print(f'Going on from iteration {iteration}, which {kept} has kept (--anew starts at 0)')
+
+
+def _has_keras_3(tensorflow: str) -> bool:
+  """Whether that version of TensorFlow does: its optimizers are other ones."""
+  major, minor = tensorflow.split('.')[:2]
+  return (int(major), int(minor)) >= (2, 16)
 
 
 def test_row(row: Row, config: Config, results: str = records.RESULTS,
@@ -141,6 +169,12 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
     with open(os.path.join(folder, history.HISTORY_FILE), encoding='utf-8') as file:
       records.write_text(records.file_of(row, seed, '.history.csv', results), file.read())
   path = records.write(row, fields, results)
+  kept = records.file_of(row, seed, kept_runs.ENDING, results)
+  if records.read_file(path).is_complete:
+    kept_runs.forget(kept)
+  else:
+    with reported(kept):
+      kept_runs.keep(folder, kept)
   print(f'Written: {path}, with its weights')
   return records.read_file(path)
 
