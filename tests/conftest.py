@@ -13,9 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from maml_tf.before_tensorflow import set_environment
+
 # Before anything imports TensorFlow. Nothing here imports it at module level: the
 # tests of the data scripts do without it.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+set_environment()
 os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
 if 'PYTEST_XDIST_WORKER' in os.environ:
   # Workers share the cores: more threads than that only disturb each other.
@@ -26,9 +28,9 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(
     tempfile.gettempdir(), f'maml_tf-hypothesis-{getattr(os, "getuid", int)()}'))
 
-import hypothesis
-import numpy as np
-import pytest
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 # The same cases in every run of the tests; others, and many, with
 # HYPOTHESIS_PROFILE=long.

@@ -113,6 +113,7 @@ def _call(function: str, output: str, arguments) -> int:
 
 
 if __name__ == '__main__':
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.path.insert(0, str(REPOSITORY))   # this file's folder stays the second
+  from maml_tf.before_tensorflow import set_environment
+  set_environment()
   _serve()

@@ -1,0 +1,62 @@
+"""What TensorFlow reads while it is loaded."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maml_tf.before_tensorflow import set_environment
+
+ROOT = Path(__file__).parent.parent
+LOG, KERNELS = 'TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS'
+# An entry point as far as the import of TensorFlow, which is seen and refused.
+AS_FAR_AS_TENSORFLOW = """
+import os, sys
+class Watch:
+  def find_spec(self, name, path=None, target=None):
+    if name == 'tensorflow':
+      print('SEEN', os.environ.get('TF_CPP_MIN_LOG_LEVEL'),
+            os.environ.get('TF_ENABLE_ONEDNN_OPTS'), flush=True)
+      os._exit(0)
+sys.meta_path.insert(0, Watch())
+import importlib
+sys.argv = {argv!r}
+module = importlib.import_module({module!r})
+module.main({argument!r})
+print('TensorFlow was not imported')
+"""
+
+
+@pytest.mark.parametrize('machine, kernels', [
+    ('x86_64', '1'), ('AMD64', '1'), ('aarch64', None), ('arm64', None)])
+def test_the_kernels_are_asked_for_where_there_are_some(machine, kernels, monkeypatch):
+  monkeypatch.setattr(platform, 'machine', lambda: machine)
+  for name in (LOG, KERNELS):
+    monkeypatch.setenv(name, '')   # to be put back, or taken away again
+    monkeypatch.delenv(name)
+  set_environment()
+  assert (os.environ[LOG], os.environ.get(KERNELS)) == ('3', kernels)
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+  monkeypatch.setenv(LOG, '1')
+  monkeypatch.setenv(KERNELS, '0')
+  set_environment()
+  assert (os.environ[LOG], os.environ[KERNELS]) == ('1', '0')
+
+
+@pytest.mark.parametrize('module, arguments', [
+    ('main', ['main.py']), ('maml_tf.benchmark', ['benchmark', '--steps=2']),
+    ('maml_tf.export_step', ['export_step', '--out=nowhere']),
+    ('maml_tf.verify', ['--row=sinusoid_5shot', '--train']),
+    ('maml_tf.verify', ['--report'])])
+def test_entry_points_set_it_in_time(module, arguments, monkeypatch):
+  monkeypatch.delenv(KERNELS, raising=False)
+  script = AS_FAR_AS_TENSORFLOW.format(argv=arguments, module=module, argument=arguments)
+  done = subprocess.run([sys.executable, '-c', script], cwd=ROOT, text=True,
+                        capture_output=True, check=True)
+  expected = '1' if platform.machine() in ('x86_64', 'AMD64') else 'None'
+  assert done.stdout.split()[-3:] == ['SEEN', os.environ.get(LOG, '3'), expected]
