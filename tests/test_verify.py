@@ -154,7 +154,7 @@ def test_a_kept_run_of_another_keras_is_left_alone(written_by, read_by, fits, ro
                                                    make_record, monkeypatch, capsys):
   config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
   results = make_record(row, trained=100, planned=300, versions={'tensorflow': written_by})
-  kept = records.file_of(row, 0, kept_runs.ENDING, results)
+  kept = records.file_of(row, 0, records.KEPT_RUN, results)
   CheckpointFiles(kept, 1).write(tf.train.Checkpoint(value=tf.Variable(1.0)), 100)
   monkeypatch.setattr(tf, '__version__', read_by)
   runs._go_on_with_what_was_kept(row, config, results)

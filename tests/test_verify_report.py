@@ -102,6 +102,15 @@ def test_the_readme_has_the_rows_the_runs_and_the_plots(results):
     assert f'- **{word}**: ' in text
 
 
+def test_a_kept_run_is_named(results):
+  text = report.readme(TABLE, results)
+  [before] = [line for line in text.splitlines() if 'seed0.npz](images/seed0.npz)' in line]
+  assert before.endswith(' - |')
+  (Path(results) / 'images' / 'seed0.run').mkdir()
+  assert f'{before[:-len("- |")]}[images/seed0.run](images/seed0.run) |' in (
+      report.readme(TABLE, results))
+
+
 def test_a_verdict_that_differs_for_another_number_of_updates_is_said(make_record):
   folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)))
   assert '| reproduced (after 0: below (worse)) |' in report.readme(TABLE, folder)

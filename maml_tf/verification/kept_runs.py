@@ -25,7 +25,6 @@ from maml_tf.training.checkpoints import (
 from maml_tf.training.history import HISTORY_FILE
 from maml_tf.training.run_lock import run_lock
 
-ENDING = '.run'
 _ASIDE = '.unfinished'
 
 

@@ -1,7 +1,7 @@
 """Result files: one JSON per row and seed, with its weights and history beside it.
 
-RESULTS/ROW/seedS.json, seedS.npz, seedS.history.csv. They are all that the report is made
-of. No TensorFlow here.
+RESULTS/ROW/seedS.json, seedS.npz, seedS.history.csv, of a partial result seedS.run/. They
+are all that the report is made of. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from maml_tf.files import write_whole
 from maml_tf.verification.rows import REPOSITORY, Row
 
 RESULTS = os.path.join(REPOSITORY, 'results')
+KEPT_RUN = '.run'   # the folder of a partial result that has its run, see `kept_runs`
 
 
 class Measured(NamedTuple):
@@ -93,7 +94,7 @@ def folder_of(row: Row, results: str = RESULTS) -> str:
 
 
 def file_of(row: Row, seed: int, suffix: str, results: str = RESULTS) -> str:
-  """The path of a row's file; `suffix` is '.json', '.npz', '.history.csv'."""
+  """The path of a row's file; `suffix` is '.json', '.npz', '.history.csv', '.run'."""
   return os.path.join(folder_of(row, results), f'seed{seed}{suffix}')
 
 

@@ -81,7 +81,7 @@ def readme(rows: Sequence[Row], results: str = records.RESULTS) -> str:
       '# Results', '',
       'Written by `python -m maml_tf.verify --report` from the files in this folder; no '
       'number is typed in, but for those of the paper.', '',
-      *_table_of_rows(states), '', *_meanings(), '', *_table_of_runs(states), '',
+      *_table_of_rows(states), '', *_meanings(), '', *_table_of_runs(states, results), '',
       *_figures(rows, results), *_curves(states, results), *_studies(results)]
   return '\n'.join(parts).rstrip() + '\n'
 
@@ -222,23 +222,28 @@ def _meanings() -> List[str]:
           'the spread between seeds added in squares.']
 
 
-def _table_of_runs(states) -> List[str]:
+def _table_of_runs(states, results: str) -> List[str]:
   lines = ['## The runs', '',
            'The test tasks are for one look, at the checkpoint that the validation tasks '
-           'chose; "tested" counts the looks.', '',
+           'chose; "tested" counts the looks. `--row=NAME --train` goes on from a kept run '
+           'on any machine.', '',
            *_header(['row', 'seed', 'iterations', 'tested checkpoint', 'tested', 'result',
-                     'training', 'machine', 'TensorFlow', 'commit', 'date', 'weights'])]
+                     'training', 'machine', 'TensorFlow', 'commit', 'date', 'weights',
+                     'kept run'])]
   runs = [(row, record) for row, found, _ in states for record in found]
   for row, record in runs:
     tested = record.fields['tested']
-    weights = f'[{row.name}/seed{record.seed}.npz]({row.name}/seed{record.seed}.npz)'
+    weights, kept = (f'{row.name}/seed{record.seed}{ending}'
+                     for ending in ('.npz', records.KEPT_RUN))
+    has_kept = os.path.isdir(os.path.join(results, kept))
     lines.append(_line([
         row.name, str(record.seed), f'{record.trained:,} of {record.planned:,}',
         f'{tested["checkpoint"]}, chosen by {tested["chosen_by"]}',
         _times(record.fields['times_tested']),
         number_text(record.after(row.headline), record.measure), duration_of(record),
         machine_text(record.fields['machine']), record.fields['versions']['tensorflow'],
-        short_commit(record.fields['commit']), record.fields['date'], weights]))
+        short_commit(record.fields['commit']), record.fields['date'],
+        f'[{weights}]({weights})', f'[{kept}]({kept})' if has_kept else '-']))
   return lines if runs else ['## The runs', '', 'None yet.']
 
 

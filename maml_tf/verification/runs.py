@@ -72,7 +72,7 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
 
 
 def _go_on_with_what_was_kept(row: Row, config: Config, results: str) -> None:
-  kept = records.file_of(row, config.task.seed, kept_runs.ENDING, results)
+  kept = records.file_of(row, config.task.seed, records.KEPT_RUN, results)
   record = records.read(row, config.task.seed, results)
   if record is not None and os.path.isdir(kept):
     written_by = record.fields['versions']['tensorflow']
@@ -169,7 +169,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
     with open(os.path.join(folder, history.HISTORY_FILE), encoding='utf-8') as file:
       records.write_text(records.file_of(row, seed, '.history.csv', results), file.read())
   path = records.write(row, fields, results)
-  kept = records.file_of(row, seed, kept_runs.ENDING, results)
+  kept = records.file_of(row, seed, records.KEPT_RUN, results)
   if records.read_file(path).is_complete:
     kept_runs.forget(kept)
   else:
