@@ -94,7 +94,12 @@ def made_ahead(recipes: tf.data.Dataset, make: Callable[..., Episodes]) -> tf.da
   batch = recipes.map(make).element_spec
   size = sum(value.shape.num_elements() * value.dtype.size for value in batch)
   ahead = max(1, min(MOST_AHEAD, BYTES_AHEAD // size))
-  return recipes.map(make, num_parallel_calls=min(2, ahead)).prefetch(ahead)
+  batches = recipes.map(make, num_parallel_calls=min(2, ahead)).prefetch(ahead)
+  # Nothing here is left to tf.data's autotuner, for whose thread, asleep for up to a minute,
+  # the end of a run would wait, and a run that is told to stop has seconds.
+  options = tf.data.Options()
+  options.autotune.enabled = False
+  return batches.with_options(options)
 
 
 def _little_endian_bytes(values: np.ndarray) -> bytes:

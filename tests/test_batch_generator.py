@@ -33,6 +33,11 @@ def test_a_batch_depends_on_seed_and_iteration_alone(name, make_split):
     assert np.any(other.support_labels.numpy() != generator.batch(0).support_labels.numpy())
 
 
+def test_the_end_of_a_run_waits_for_no_autotuner(make_split):
+  for generator in generators(make_split, 0).values():
+    assert generator.dataset(0, 2).options().autotune.enabled is False
+
+
 def test_there_is_nothing_to_adapt(make_split):
   for generator in generators(make_split, 0).values():
     batch = generator.batch(0)

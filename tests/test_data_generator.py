@@ -95,6 +95,11 @@ def test_a_dataset_knows_its_size(make_generator):
   assert int(make_generator().dataset(7, 12).cardinality()) == 12
 
 
+def test_the_end_of_a_run_waits_for_no_autotuner(make_generator):
+  """Its thread sleeps for up to a minute: longer than a cluster waits after SIGTERM."""
+  assert make_generator().dataset(0, 6).options().autotune.enabled is False
+
+
 def test_shapes_are_static(make_generator):
   """The model's graph is built for them."""
   for spec in make_generator(4).dataset(0, 1).element_spec:
