@@ -151,8 +151,8 @@ def _check(options: argparse.Namespace) -> None:
   if options.again and options.row is None:
     raise ConfigError('--again is for a --row: it allows another look at its test tasks.')
   if options.anew and not (options.row and options.train):
-    raise ConfigError('--anew is for --row=NAME --train: it starts a row that results has a '
-                      'partial run of at iteration 0.')
+    raise ConfigError('--anew is for --row=NAME --train: it starts at iteration 0 what would '
+                      'be gone on with.')
   if options.iterations is not None and options.iterations < 1:
     raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
                       'more.')
@@ -181,8 +181,8 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--again', action='store_true',
                       help='test a row that was tested; the number of tests is recorded')
   parser.add_argument('--anew', action='store_true',
-                      help='train from iteration 0 although results has kept a partial run '
-                           'to go on with')
+                      help='train from iteration 0, although there is a run to go on with; '
+                           'one in the folder of runs is moved aside')
   parser.add_argument('--datasource', help='of a study; default omniglot')
   parser.add_argument('--logdir', metavar='FOLDER',
                       help='of the runs; default logs/DATASOURCE, for studies logs/studies')

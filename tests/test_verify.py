@@ -144,7 +144,16 @@ def test_a_kept_run_is_left_alone_where_it_does_not_fit(call, row, tmp_path):
   path.write_text(path.read_text() + '--meta_lr=0.01\n')
   code, out, _ = call(f'--row={row.name}', '--train')
   assert code == 0 and 'Resumed' not in out
-  assert 'Starting at iteration 0: ' in out and 'training.meta_lr 0.001 -> 0.01' in out
+  assert 'Starting at iteration 0: ' in out and '(training.meta_lr 0.001 -> 0.01)' in out
+
+
+def test_a_run_can_be_started_anew(call, row, tmp_path):
+  assert call(f'--row={row.name}', '--train', '--iterations=100')[0] == 0
+  code, out, _ = call(f'--row={row.name}', '--train', '--iterations=200', '--anew')
+  assert code == 0 and 'Resumed' not in out and '200 of 300' in out
+  assert 'The earlier run was moved to' in out
+  record = record_of(tmp_path, row)
+  assert record.trained == record.fields['training']['iterations'] == 200
 
 
 @pytest.mark.parametrize('written_by, read_by, fits', [

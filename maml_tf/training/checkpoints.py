@@ -213,6 +213,16 @@ def stored_config(folder: str) -> Optional[Config]:
 
 def require_same_run(folder: str, stored: Config, config: Config) -> None:
   """Raises `ConfigError` where `config` would train something else than `stored` did."""
+  listed = differences_of_run(stored, config)
+  if listed:
+    raise ConfigError(
+        f'{folder} holds a run of another configuration ({listed}): repeat its values, '
+        'choose another --logdir, or start over with --resume=False.')
+
+
+def differences_of_run(stored: Config, config: Config) -> str:
+  """'NAME BEFORE -> NOW, ...' of all for which `config` would train something else than
+  `stored` did; empty where there is nothing."""
   may_differ = MAY_DIFFER
   if config.training.meta_lr_schedule != 'constant':
     may_differ -= {'metatrain_iterations'}   # every step size depends on it
@@ -221,12 +231,7 @@ def require_same_run(folder: str, stored: Config, config: Config) -> None:
     # folder's name.
     may_differ |= {'baseline', 'update_batch_size'}
   changed = differences(stored, config, ignore=may_differ)
-  if changed:
-    listed = ', '.join(f'{name} {before} -> {now}'
-                       for name, (before, now) in changed.items())
-    raise ConfigError(
-        f'{folder} holds a run of another configuration ({listed}): repeat its values, '
-        'choose another --logdir, or start over with --resume=False.')
+  return ', '.join(f'{name} {before} -> {now}' for name, (before, now) in changed.items())
 
 
 def _move_aside(folder: str) -> None:

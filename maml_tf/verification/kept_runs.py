@@ -19,7 +19,7 @@ from maml_tf.training.checkpoints import (
   BEST_FOLDER,
   CONFIG_FILE,
   KEPT,
-  require_same_run,
+  differences_of_run,
   stored_config,
 )
 from maml_tf.training.history import HISTORY_FILE
@@ -70,10 +70,10 @@ def go_on_with(kept: str, folder: str, config: Config) -> Optional[int]:
   with run_lock(folder):
     if latest is None or CheckpointFiles(folder, KEPT).last_written is not None:
       return None
-    try:
-      require_same_run(kept, stored_config(kept) or config, config)
-    except ConfigError as error:
-      print(f'Starting at iteration 0: {error}')
+    differences = differences_of_run(stored_config(kept) or config, config)
+    if differences:
+      print(f'Starting at iteration 0: {kept} has a run of another configuration '
+            f'({differences}).')
       return None
     try:
       _copy(kept, folder)

@@ -51,7 +51,7 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
     until: iterations to train, fewer than planned: the record is then a partial one.
     results: folder of the result files.
     again: test although the record of a complete run is there.
-    anew: leave alone what a partial result has kept.
+    anew: start at iteration 0; a run in the experiment's folder is moved aside.
 
   Returns:
     The record; None where a signal ended the training, which is saved then.
@@ -62,7 +62,9 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
   planned = config.total_iterations
   goal = planned if until is None else min(until, planned)
   _require_news(row, config, goal, results, again)
-  if not anew:
+  if anew:
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False))
+  else:
     _go_on_with_what_was_kept(row, config, results)
   model = experiment.build_model(config)
   training = application.train_or_resume(config, model, goal)
