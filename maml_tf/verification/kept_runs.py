@@ -67,8 +67,10 @@ def go_on_with(kept: str, folder: str, config: Config) -> Optional[int]:
     ConfigError: where the folder cannot be written, or another process trains in it.
   """
   latest = CheckpointFiles(kept, KEPT).last_written
+  if latest is None:
+    return None
   with run_lock(folder):
-    if latest is None or CheckpointFiles(folder, KEPT).last_written is not None:
+    if CheckpointFiles(folder, KEPT).last_written is not None:
       return None
     differences = differences_of_run(stored_config(kept) or config, config)
     if differences:

@@ -235,7 +235,7 @@ def _table_of_runs(states, results: str) -> List[str]:
     tested = record.fields['tested']
     weights, kept = (f'{row.name}/seed{record.seed}{ending}'
                      for ending in ('.npz', records.KEPT_RUN))
-    has_kept = os.path.isdir(os.path.join(results, kept))
+    has_kept = os.path.isdir(records.file_of(row, record.seed, records.KEPT_RUN, results))
     lines.append(_line([
         row.name, str(record.seed), f'{record.trained:,} of {record.planned:,}',
         f'{tested["checkpoint"]}, chosen by {tested["chosen_by"]}',

@@ -172,13 +172,14 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
       records.write_text(records.file_of(row, seed, '.history.csv', results), file.read())
   path = records.write(row, fields, results)
   kept = records.file_of(row, seed, records.KEPT_RUN, results)
-  if records.read_file(path).is_complete:
+  record = records.read_file(path)
+  if record.is_complete:
     kept_runs.forget(kept)
   else:
     with reported(kept):
       kept_runs.keep(folder, kept)
   print(f'Written: {path}, with its weights')
-  return records.read_file(path)
+  return record
 
 
 def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
