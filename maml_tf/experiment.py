@@ -215,7 +215,7 @@ def _build_classifier_baseline(config: Config, baseline: str,
   """Args: trained: the model whose parameters it has; None: new ones."""
   reference = None
   if config.learner.norm == 'batch_norm':
-    reference = training_generator(config).batch(0).support_inputs[0]
+    reference = training_generator(config).batch(0).support.inputs[0]
   common = dict(
       reference=reference, step_size=config.inner_loop.update_lr,
       num_updates=config.inner_loop.num_updates, seed=config.task.seed,

@@ -267,15 +267,15 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     episodes = self._cast(episodes)
     steps = self.adaptation(self.meta_parameters.tensors(), episodes, num_updates,
                             first_order=True)
-    return tf.stack([self.learner(adapted, episodes.query_inputs) for adapted in steps],
+    return tf.stack([self.learner(adapted, episodes.query.inputs) for adapted in steps],
                     axis=1)
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool):
     """See `inner_loop.adaptation`."""
     return adaptation(
-        self.learner, self.objective, parameters, episodes.support_inputs,
-        episodes.support_labels, step_size=self._step_size, num_updates=num_updates,
+        self.learner, self.objective, parameters, episodes.support.inputs,
+        episodes.support.labels, step_size=self._step_size, num_updates=num_updates,
         first_order=first_order, recompute=self._recompute_inner_steps)
 
   def groups(self, episodes: Episodes) -> TaskGroups:
@@ -284,8 +284,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     Raises:
       ValueError: when `tasks_at_once` does not divide their number.
     """
-    tasks, support_size, *example = episodes.support_inputs.shape
-    return task_groups(tasks, support_size + episodes.query_inputs.shape[1],
+    tasks, support_size, *example = episodes.support.inputs.shape
+    return task_groups(tasks, support_size + episodes.query.inputs.shape[1],
                        math.prod(example), at_once=self._tasks_at_once, cores=self._cores)
 
   def _apply(self, gradients: Parameters) -> bool:
@@ -313,22 +313,22 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                 steps: Iterable[Parameters], episodes: Episodes):
     """What `_group_results` returns, of `learner`: with `parameters` on the support set,
     and with the parameters of each of `steps` on the query set."""
-    support_outputs = learner(parameters, episodes.support_inputs)
+    support_outputs = learner(parameters, episodes.support.inputs)
     query_losses, query_accuracies = [], []
     for adapted in steps:
-      outputs = learner(adapted, episodes.query_inputs)
-      query_losses.append(self.objective.loss(outputs, episodes.query_labels))
-      query_accuracies.append(self.objective.accuracy(outputs, episodes.query_labels))
-    support_loss = self.objective.loss(support_outputs, episodes.support_labels)
+      outputs = learner(adapted, episodes.query.inputs)
+      query_losses.append(self.objective.loss(outputs, episodes.query.labels))
+      query_accuracies.append(self.objective.accuracy(outputs, episodes.query.labels))
+    support_loss = self.objective.loss(support_outputs, episodes.support.labels)
     query_losses = tf.stack(query_losses, axis=1)
     if not self.objective.has_accuracy:
       return support_loss, support_loss, query_losses, query_losses
-    support_accuracy = self.objective.accuracy(support_outputs, episodes.support_labels)
+    support_accuracy = self.objective.accuracy(support_outputs, episodes.support.labels)
     return support_loss, support_accuracy, query_losses, tf.stack(query_accuracies, axis=1)
 
   def _map_groups(self, function, episodes: Episodes):
     """`function` of each group of tasks; results with a leading axis of groups."""
-    tasks = episodes.support_inputs.shape[0]
+    tasks = episodes.support.inputs.shape[0]
     size, side_by_side = self.groups(episodes)
     if size == tasks:
       return tf.nest.map_structure(lambda value: value[tf.newaxis], function(episodes))
@@ -349,7 +349,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     dtype = self.meta_parameters.dtype
     def floats(value):
       return tf.cast(value, dtype) if value.dtype.is_floating else value
-    return Episodes(*(floats(value) for value in episodes))
+    return Episodes.of(*(floats(value) for value in episodes))
 
 
 def all_finite(loss: tf.Tensor, gradients: Parameters) -> tf.Tensor:
@@ -364,11 +364,11 @@ def named_means(results: TaskResults) -> Dict[str, tf.Tensor]:
   'Pre-update' is the support set before any update, 'Post-update ..., step J' the
   query set after J updates. 'Query ... before update' is new here.
   """
-  means = {'Pre-update_loss': tf.reduce_mean(results.support_loss)}
-  if results.support_accuracy is not None:
-    means['Pre-update_accuracy'] = tf.reduce_mean(results.support_accuracy)
-  for kind, values in (('loss', results.query_losses),
-                       ('accuracy', results.query_accuracies)):
+  means = {'Pre-update_loss': tf.reduce_mean(results.support['loss'])}
+  if results.support['accuracy'] is not None:
+    means['Pre-update_accuracy'] = tf.reduce_mean(results.support['accuracy'])
+  for kind, values in (('loss', results.query['loss']),
+                       ('accuracy', results.query['accuracy'])):
     if values is None:
       continue
     by_step = tf.unstack(tf.reduce_mean(values, axis=0))

@@ -96,7 +96,7 @@ def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str,
       turned = tf.reverse(tf.transpose(turned, [0, 1, 3, 2, 4]), [2])
       inputs = tf.where(turns == quarter, turned, inputs)
   label = recipes['label']
-  return Episodes(inputs[:, :support], label[:, :support],
+  return Episodes.of(inputs[:, :support], label[:, :support],
                   inputs[:, support:], label[:, support:])
 
 

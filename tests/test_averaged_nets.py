@@ -41,12 +41,12 @@ def distinct(model):
 
 def own_loss(values, net, episodes, regulariser, weight, others):
   """Of one net, by NumPy. Args: others: where the nets before it are, and stay."""
-  features = episodes.support_inputs[net].numpy()
+  features = episodes.support.inputs[net].numpy()
   for layer in ('dense1', 'dense2'):
     features = np.maximum(
         features @ values[f'{layer}/kernel'][net] + values[f'{layer}/bias'][net], 0)
   outputs = features @ values['output/kernel'][net] + values['output/bias'][net]
-  loss = np.mean((outputs - episodes.support_labels[net].numpy())**2)
+  loss = np.mean((outputs - episodes.support.labels[net].numpy())**2)
   for name, value in values.items():
     if regulariser == 'l2':
       loss += weight * np.sum(value[net]**2)
@@ -104,8 +104,8 @@ def test_the_mean_equals_that_of_nets_trained_one_by_one(regulariser, weight,
     for batch in batches:
       with tf.GradientTape() as tape:
         tensors = {name: tf.convert_to_tensor(value) for name, value in variables.items()}
-        outputs = learner(tensors, batch.support_inputs[net:net + 1])
-        loss = tf.reduce_mean((outputs - batch.support_labels[net:net + 1])**2)
+        outputs = learner(tensors, batch.support.inputs[net:net + 1])
+        loss = tf.reduce_mean((outputs - batch.support.labels[net:net + 1])**2)
         loss += weight * tf.add_n([tf.reduce_sum(value**2) for value in tensors.values()])
       gradients = tape.gradient(loss, list(variables.values()))
       optimizer.apply_gradients(zip(gradients, variables.values()))
@@ -122,7 +122,7 @@ def test_towards_the_mean_it_ends_where_one_after_the_other_ends():
   random = np.random.RandomState(1)
   inputs, targets = random.normal(size=(3, 4, 1)), random.normal(size=(3, 4, 1))
   from maml_tf.episodes import Episodes
-  episodes = Episodes(*map(tf.constant, (inputs, targets, inputs, targets)))
+  episodes = Episodes.of(*map(tf.constant, (inputs, targets, inputs, targets)))
   model.compile(build_optimizer('sgd', 0.2, 'float64'))
   step = tf.function(model.train_step, autograph=False)
   for _ in range(300):

@@ -30,7 +30,7 @@ def test_a_batch_depends_on_seed_and_iteration_alone(name, make_split):
         np.testing.assert_array_equal(value, expected)
   others = [generator.batch(1), generators(make_split, 2)[name].batch(0)]
   for other in others:
-    assert np.any(other.support_labels.numpy() != generator.batch(0).support_labels.numpy())
+    assert np.any(other.support.labels.numpy() != generator.batch(0).support.labels.numpy())
 
 
 def test_the_end_of_a_run_waits_for_no_autotuner(make_split):
@@ -41,8 +41,8 @@ def test_the_end_of_a_run_waits_for_no_autotuner(make_split):
 def test_there_is_nothing_to_adapt(make_split):
   for generator in generators(make_split, 0).values():
     batch = generator.batch(0)
-    np.testing.assert_array_equal(batch.support_inputs, batch.query_inputs)
-    np.testing.assert_array_equal(batch.support_labels, batch.query_labels)
+    np.testing.assert_array_equal(batch.support.inputs, batch.query.inputs)
+    np.testing.assert_array_equal(batch.support.labels, batch.query.labels)
 
 
 def test_each_net_keeps_its_sinusoid_and_gets_new_points():
@@ -50,7 +50,7 @@ def test_each_net_keeps_its_sinusoid_and_gets_new_points():
   solutions, points = [], []
   for place in (0, 9):
     batch = generator.batch(place)
-    x, y = batch.support_inputs.numpy()[..., 0], batch.support_labels.numpy()[..., 0]
+    x, y = batch.support.inputs.numpy()[..., 0], batch.support.labels.numpy()[..., 0]
     assert x.min() >= -5 and x.max() <= 5
     design = np.stack([np.sin(x), np.cos(x)], axis=-1)
     # a sin(x - p) = a cos(p) sin(x) - a sin(p) cos(x)
@@ -70,10 +70,10 @@ def test_images_come_with_their_class_and_turn(make_split):
   split = make_split((5, 7, 3))
   generator = BatchGenerator(LabelledImages(split, 200, rotations=True, dtype='float64'), 0)
   batch = generator.batch(0)
-  assert batch.support_inputs.shape == (1, 200, 4, 4, 1)
+  assert batch.support.inputs.shape == (1, 200, 4, 4, 1)
   class_of = np.repeat(np.arange(3), split.class_counts)
   seen = set()
-  for pixels, label in zip(batch.support_inputs[0].numpy(), batch.support_labels[0].numpy()):
+  for pixels, label in zip(batch.support.inputs[0].numpy(), batch.support.labels[0].numpy()):
     turned = [np.rot90(image / 255, label % 4) for image in split.images]
     index, = [i for i, image in enumerate(turned) if np.array_equal(image, pixels)]
     assert class_of[index] == label // 4
@@ -84,8 +84,8 @@ def test_images_come_with_their_class_and_turn(make_split):
 def test_without_rotations_labels_are_classes(make_split):
   split = make_split((5, 7, 3))
   batch = BatchGenerator(LabelledImages(split, 100, rotations=False), 0).batch(3)
-  assert set(batch.support_labels[0].numpy()) == set(range(num_labels(3, rotations=False)))
-  pixels = tf.cast(tf.round(batch.support_inputs[0] * 255), tf.uint8).numpy()
-  for image, label in zip(pixels, batch.support_labels[0].numpy()):
+  assert set(batch.support.labels[0].numpy()) == set(range(num_labels(3, rotations=False)))
+  pixels = tf.cast(tf.round(batch.support.inputs[0] * 255), tf.uint8).numpy()
+  for image, label in zip(pixels, batch.support.labels[0].numpy()):
     index, = [i for i, other in enumerate(split.images) if np.array_equal(image, other)]
     assert np.repeat(np.arange(3), split.class_counts)[index] == label

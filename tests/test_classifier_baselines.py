@@ -66,9 +66,9 @@ def episodes(make_classification):
 def test_the_last_layer_on_the_features_is_the_net(kind, generic_values, episodes):
   learner = learner_of(kind)
   values = {name: tf.constant(value) for name, value in generic_values(learner).items()}
-  features = learner.features(values, episodes.support_inputs)
+  features = learner.features(values, episodes.support.inputs)
   expected = np.matmul(features, values['output/kernel']) + values['output/bias']
-  np.testing.assert_allclose(learner(values, episodes.support_inputs), expected, rtol=1e-12)
+  np.testing.assert_allclose(learner(values, episodes.support.inputs), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize('norm', ['batch_norm', 'layer_norm', 'None'])
@@ -78,13 +78,13 @@ def test_features_of_an_image_do_not_depend_on_the_other_images(norm, episodes,
   model.meta_parameters.assign(generic_values(model.learner))
   found = model.with_features(model.meta_parameters.tensors(), episodes)
   for task in (0, 3):
-    np.testing.assert_allclose(found.support_inputs[task],
-                               features_of(model, episodes.support_inputs[task]),
+    np.testing.assert_allclose(found.support.inputs[task],
+                               features_of(model, episodes.support.inputs[task]),
                                rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(found.query_inputs[task],
-                               features_of(model, episodes.query_inputs[task]),
+    np.testing.assert_allclose(found.query.inputs[task],
+                               features_of(model, episodes.query.inputs[task]),
                                rtol=1e-9, atol=1e-12)
-  np.testing.assert_array_equal(found.query_labels, episodes.query_labels)
+  np.testing.assert_array_equal(found.query.labels, episodes.query.labels)
 
 
 # Fine-tuning
@@ -97,23 +97,23 @@ def test_fine_tuning_is_softmax_regression_on_the_features(episodes, generic_val
   results = model.task_results(episodes, 3)
   new = model.head.initial_values(0, 'float64')
   for task in range(4):
-    support = features_of(model, episodes.support_inputs[task])
-    query = features_of(model, episodes.query_inputs[task])
+    support = features_of(model, episodes.support.inputs[task])
+    query = features_of(model, episodes.query.inputs[task])
     kernel, bias = new['output/kernel'].copy(), new['output/bias'].copy()
-    truth = np.eye(WAYS)[episodes.support_labels[task].numpy()]
-    answers = episodes.query_labels[task].numpy()
+    truth = np.eye(WAYS)[episodes.support.labels[task].numpy()]
+    answers = episodes.query.labels[task].numpy()
     for update in range(4):
       logits = query @ kernel + bias
       log_sums = np.log(np.exp(logits).sum(axis=1))
       loss = (log_sums - logits[np.arange(len(answers)), answers]).sum() / 2
-      np.testing.assert_allclose(results.query_losses[task, update], loss, rtol=1e-8)
-      np.testing.assert_allclose(results.query_accuracies[task, update],
+      np.testing.assert_allclose(results.query['loss'][task, update], loss, rtol=1e-8)
+      np.testing.assert_allclose(results.query['accuracy'][task, update],
                                  np.mean(logits.argmax(axis=1) == answers))
       scores = np.exp(support @ kernel + bias)
       errors = (scores / scores.sum(axis=1, keepdims=True) - truth) / 2
       kernel -= 0.1 * support.T @ errors
       bias -= 0.1 * errors.sum(axis=0)
-  assert np.ptp(results.query_losses) > 1e-3
+  assert np.ptp(results.query['loss']) > 1e-3
 
 
 def test_fine_tuning_changes_the_new_layer_alone(episodes):
@@ -130,7 +130,7 @@ def test_fine_tuning_changes_the_new_layer_alone(episodes):
     np.testing.assert_array_equal(value, expected)
   # The tasks do not share the new layer either.
   alone = model.task_results(type(episodes)(*(value[2:3] for value in episodes)), 4)
-  np.testing.assert_allclose(alone.query_losses[0], first.query_losses[2], rtol=1e-10)
+  np.testing.assert_allclose(alone.query['loss'][0], first.query['loss'][2], rtol=1e-10)
 
 
 def test_another_step_size_is_used(episodes):
@@ -138,8 +138,8 @@ def test_another_step_size_is_used(episodes):
   slow = model.task_results(episodes, 1)
   model.step_size = 0.5
   fast = model.task_results(episodes, 1)
-  np.testing.assert_array_equal(slow.query_losses[:, 0], fast.query_losses[:, 0])
-  assert np.abs(slow.query_losses[:, 1] - fast.query_losses[:, 1]).max() > 1e-3
+  np.testing.assert_array_equal(slow.query['loss'][:, 0], fast.query['loss'][:, 0])
+  assert np.abs(slow.query['loss'][:, 1] - fast.query['loss'][:, 1]).max() > 1e-3
 
 
 # Nearest neighbour
@@ -164,18 +164,18 @@ def test_results_of_the_nearest_neighbour(episodes, generic_values):
   model = model_of(NearestNeighbour, learner=learner_of(filters=16))
   model.meta_parameters.assign(generic_values(model.learner))
   results = model.task_results(episodes, 1)
-  assert results.query_accuracies.shape == (4, 2)
-  np.testing.assert_allclose(results.query_accuracies[:, 0], 1 / WAYS)
-  np.testing.assert_allclose(results.query_losses, 1 - results.query_accuracies)
+  assert results.query['accuracy'].shape == (4, 2)
+  np.testing.assert_allclose(results.query['accuracy'][:, 0], 1 / WAYS)
+  np.testing.assert_allclose(results.query['loss'], 1 - results.query['accuracy'])
   for task in range(4):
     support, query = (features_of(model, getattr(episodes, part)[task])
                       for part in ('support_inputs', 'query_inputs'))
     lengths = np.linalg.norm(support, axis=1)
     cosines = (query @ support.T) / np.where(lengths > 0, lengths, 1)
-    answers = episodes.support_labels[task].numpy()[cosines.argmax(axis=1)]
-    expected = np.mean(answers == episodes.query_labels[task].numpy())
-    np.testing.assert_allclose(results.query_accuracies[task, 1], expected)
-  assert np.ptp(results.query_accuracies[:, 1]) > 0
+    answers = episodes.support.labels[task].numpy()[cosines.argmax(axis=1)]
+    expected = np.mean(answers == episodes.query.labels[task].numpy())
+    np.testing.assert_allclose(results.query['accuracy'][task, 1], expected)
+  assert np.ptp(results.query['accuracy'][:, 1]) > 0
 
 
 # Training, and main.py
@@ -191,9 +191,9 @@ def test_training_minimises_the_mean_cross_entropy(make_classification, generic_
 
   def mean_cross_entropy(given):
     logits = model.learner({name: tf.constant(value) for name, value in given.items()},
-                           batch.support_inputs)
+                           batch.support.inputs)
     return float(tf.reduce_mean(tf.keras.losses.sparse_categorical_crossentropy(
-        batch.support_labels, logits, from_logits=True)))
+        batch.support.labels, logits, from_logits=True)))
   np.testing.assert_allclose(loss, mean_cross_entropy(values), rtol=1e-12)
   direction = np.random.RandomState(0).normal(size=values['conv2/kernel'].shape)
   ahead, behind = (mean_cross_entropy(
@@ -202,7 +202,7 @@ def test_training_minimises_the_mean_cross_entropy(make_classification, generic_
   np.testing.assert_allclose(np.sum(gradients['conv2/kernel'] * direction),
                              (ahead - behind) / 2e-6, rtol=1e-5)
   results = model.task_results(batch, 5)
-  assert results.query_losses.shape == (1, 1)
+  assert results.query['loss'].shape == (1, 1)
 
 
 @pytest.fixture
@@ -227,11 +227,11 @@ def test_the_classifier_learns_the_sample_data(classifier_config):
       results.append(training.task_results(generator.batch(index), 0))
     if results is before:
       training.fit(generator.dataset(0, 80), verbose=0, shuffle=False)
-  losses = [np.mean([float(result.support_loss[0]) for result in results])
+  losses = [np.mean([float(result.support['loss'][0]) for result in results])
             for results in (before, after)]
   assert losses[1] < 0.5 * losses[0]
   # Five classes in four turns each.
-  assert np.mean([float(result.support_accuracy[0]) for result in after]) > 3 / 20
+  assert np.mean([float(result.support['accuracy'][0]) for result in after]) > 3 / 20
   assert model.meta_parameters is training.meta_parameters
 
 

@@ -49,11 +49,11 @@ def assert_equal(received, expected):
 def equal_tasks(first, second) -> int:
   """How many tasks of two meta-batches are the same."""
   return sum(np.array_equal(a, b) for a, b
-             in zip(first.support_inputs, second.support_inputs))
+             in zip(first.support.inputs, second.support.inputs))
 
 
 def concatenated(batches):
-  return Episodes(*(np.concatenate(values) for values in zip(*batches)))
+  return Episodes.of(*(np.concatenate(values) for values in zip(*batches)))
 
 
 # Ways to the same episodes
@@ -66,7 +66,7 @@ def test_a_dataset_holds_the_batches_of_the_sequence(make_generator, meta_batch_
   batches = list(generator.dataset(first, 3))
   assert len(batches) == 3
   for index, batch in enumerate(batches):
-    assert batch.support_inputs.shape[0] == meta_batch_size
+    assert batch.support.inputs.shape[0] == meta_batch_size
     assert_equal(batch, generator.batch(first + index))
     assert_equal(batch, make_generator(meta_batch_size).batch(first + index))
 
@@ -114,7 +114,7 @@ def test_far_episodes_are_reached_at_once(make_generator):
 
 
 def test_no_episode_comes_again(make_generator):
-  inputs = make_generator(100).episodes(0, 1000).support_inputs.numpy()
+  inputs = make_generator(100).episodes(0, 1000).support.inputs.numpy()
   assert len(np.unique(inputs.reshape(1000, -1), axis=0)) > 990
 
 
@@ -197,7 +197,7 @@ def test_only_the_images_of_a_batch_are_read(make_split):
     _, peak = tracemalloc.get_traced_memory()
   finally:
     tracemalloc.stop()
-  assert episodes.query_inputs.shape == (1, 150, 84, 84, 3)
+  assert episodes.query.inputs.shape == (1, 150, 84, 84, 3)
   assert 5e6 < peak < 100e6
 
 
@@ -210,9 +210,9 @@ class CountingSource(SinusoidSource):
       self.made += 1
       return values
     episodes = super().materialise(recipes)
-    return episodes._replace(support_inputs=tf.ensure_shape(
-        tf.numpy_function(count, [episodes.support_inputs], tf.float32, stateful=True),
-        episodes.support_inputs.shape))
+    return episodes.replaced(support_inputs=tf.ensure_shape(
+        tf.numpy_function(count, [episodes.support.inputs], tf.float32, stateful=True),
+        episodes.support.inputs.shape))
 
 
 @pytest.mark.parametrize('bytes_ahead, least, most', [(2**20, 4, 12), (1, 1, 3)])

@@ -22,7 +22,7 @@ model = experiment.build_model(config)
 images = np.random.default_rng(0).random(
     ({tasks}, 5, *experiment.IMAGE_SHAPES[config.task.datasource]), np.float32)
 labels = np.tile(np.arange(5, dtype=np.int32), ({tasks}, 1))
-episodes = Episodes(*map(tf.constant, (images, labels, images[:, ::-1], labels[:, ::-1])))
+episodes = Episodes.of(*map(tf.constant, (images, labels, images[:, ::-1], labels[:, ::-1])))
 gradient = tf.function(model.meta_gradient, autograph=False)
 digests = set()
 for _ in range(5):

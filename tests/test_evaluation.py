@@ -50,7 +50,7 @@ ACCURACY = TaskResults(
     support_loss=np.array([4.0, 6.0]), support_accuracy=np.array([0.25, 0.75]),
     query_losses=np.array([[1.0, 0.5, 0.3], [3.0, 2.5, 2.3]]),
     query_accuracies=np.array([[0.2, 0.4, 0.5], [0.4, 0.8, 1.0]]))
-LOSS = TaskResults(np.array([4.0, 6.0]), None, ACCURACY.query_losses, None)
+LOSS = TaskResults(np.array([4.0, 6.0]), None, ACCURACY.query['loss'], None)
 
 
 def test_the_score_is_the_last_accuracy_or_minus_the_last_loss():
@@ -80,9 +80,9 @@ def test_the_csv_file_is_that_of_the_tf1_code(results, means, stds, small_config
 
 
 def test_writing_leaves_the_results_as_they_are(small_config, tmp_path):
-  before = ACCURACY.query_accuracies.copy()
+  before = ACCURACY.query['accuracy'].copy()
   results_files.write_results(str(tmp_path), a_run(small_config('omniglot'), ACCURACY))
-  np.testing.assert_array_equal(ACCURACY.query_accuracies, before)
+  np.testing.assert_array_equal(ACCURACY.query['accuracy'], before)
 
 
 @pytest.mark.parametrize('datasource, given, stem', [
@@ -257,13 +257,13 @@ def test_the_results_of_a_task_are_those_of_plain_gradient_descent(
   for task in (0, 3):
     episode = [value[task] for value in generator.episodes(0, 4)]
     on_support, rows = recomputed(model, episode, config.inner_loop.update_lr, 2)
-    np.testing.assert_allclose(results.query_losses[task], rows[:, 0], rtol=1e-9)
-    np.testing.assert_allclose(results.support_loss[task], on_support[0], rtol=1e-9)
+    np.testing.assert_allclose(results.query['loss'][task], rows[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(results.support['loss'][task], on_support[0], rtol=1e-9)
     if datasource == 'omniglot':
-      np.testing.assert_allclose(results.query_accuracies[task], rows[:, 1])
-      np.testing.assert_allclose(results.support_accuracy[task], on_support[1])
-  assert np.ptp(results.query_losses[:, -1]) > 0   # the tasks are different ones
-  assert (results.query_losses[:, 0] != results.query_losses[:, -1]).all()
+      np.testing.assert_allclose(results.query['accuracy'][task], rows[:, 1])
+      np.testing.assert_allclose(results.support['accuracy'][task], on_support[1])
+  assert np.ptp(results.query['loss'][:, -1]) > 0   # the tasks are different ones
+  assert (results.query['loss'][:, 0] != results.query['loss'][:, -1]).all()
 
 
 def test_a_sinusoid_by_hand(small_config):
@@ -287,7 +287,7 @@ def test_a_sinusoid_by_hand(small_config):
                  second.T @ by_output, by_output.sum(0))
     w1, b1, w2, b2, w3, b3 = (value - 0.05 * gradient for value, gradient in
                               zip((w1, b1, w2, b2, w3, b3), gradients))
-  np.testing.assert_allclose(results.query_losses[2], losses, rtol=1e-10)
+  np.testing.assert_allclose(results.query['loss'][2], losses, rtol=1e-10)
 
 
 # The evaluator and its episodes.
@@ -299,8 +299,8 @@ def test_the_evaluator_gives_one_row_per_task_and_the_same_every_time(small_conf
   batches = []
   results = evaluator(progress=lambda iterable: batches.append(len(iterable)) or iterable)
   assert batches == [1]
-  assert results.query_losses.shape == (6, 3) and results.support_loss.shape == (6,)
-  assert results.query_accuracies is None and results.support_accuracy is None
+  assert results.query['loss'].shape == (6, 3) and results.support['loss'].shape == (6,)
+  assert results.query['accuracy'] is None and results.support['accuracy'] is None
   np.testing.assert_equal(evaluator(), results)
 
 
@@ -311,7 +311,7 @@ def test_the_evaluator_sees_the_parameters_of_the_moment(small_config):
   before = evaluator()
   model.meta_parameters.assign({name: array + 0.1 for name, array in
                                 model.meta_parameters.arrays().items()})
-  assert (evaluator().query_losses != before.query_losses).all()
+  assert (evaluator().query['loss'] != before.query['loss']).all()
 
 
 def test_a_part_of_a_batch_is_refused(small_config):
@@ -399,7 +399,7 @@ def test_the_protocol_tests_the_checkpoint_and_writes_its_files(saved, small_con
     stored = json.load(file)
   assert stored['num_tasks'] == 6 and len(stored['updates']) == 12
   assert stored['updates']['update10']['loss']['mean'] == pytest.approx(
-      float(results.query_losses[:, 10].mean()), rel=1e-6)
+      float(results.query['loss'][:, 10].mean()), rel=1e-6)
   output = capsys.readouterr().out
   assert f'Test: 6 tasks, {folder}/model-7, ' in output
   lines = {line.split()[0]: line for line in output.splitlines() if line}
@@ -416,7 +416,7 @@ def test_two_checkpoints_and_two_seeds_are_tested_on_the_same_tasks(saved, small
     _, folder = saved(config, iteration, scale=iteration)
     runs.append(application.test(config, experiment.build_model(config), folder))
   assert len({run.fingerprint for run in runs}) == 1
-  assert len({run.results.query_losses.tobytes() for run in runs}) == 3
+  assert len({run.results.query['loss'].tobytes() for run in runs}) == 3
 
 
 def test_validation_classes_and_test_classes_have_files_of_their_own(

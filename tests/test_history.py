@@ -36,10 +36,10 @@ def test_a_line_for_every_validation(small_config):
   # The last line is about the parameters that the run ended with.
   generator = experiment.evaluation_generator(config, 'val', 4)
   results = Evaluator(model, generator, 4, 1)()
-  assert lines[-1]['val_support_loss'] == pytest.approx(results.support_loss.mean(), rel=1e-5)
+  assert lines[-1]['val_support_loss'] == pytest.approx(results.support['loss'].mean(), rel=1e-5)
   for update in (0, 1):
     assert lines[-1][f'val_loss_{update}'] == pytest.approx(
-        results.query_losses[:, update].mean(), rel=1e-5)
+        results.query['loss'][:, update].mean(), rel=1e-5)
   assert not any(name.startswith('val_accuracy') for name in lines[-1])
 
 
@@ -63,8 +63,8 @@ class Validated:
   """Results of a validation, without TensorFlow."""
 
   def __init__(self, loss):
-    self.support_loss, self.support_accuracy = np.array([loss, loss]), None
-    self.query_losses, self.query_accuracies = np.array([[loss, loss / 2]] * 2), None
+    self.support['loss'], self.support['accuracy'] = np.array([loss, loss]), None
+    self.query['loss'], self.query['accuracy'] = np.array([[loss, loss / 2]] * 2), None
 
 
 def test_of_images_there_are_accuracies(tmp_path):
@@ -72,8 +72,8 @@ def test_of_images_there_are_accuracies(tmp_path):
   for accuracy in (0.25, 0.75):
     kept.add(1, {'loss': 1.0, 'accuracy': accuracy})
   results = Validated(4.0)
-  results.support_accuracy = np.array([0.1, 0.3])
-  results.query_accuracies = np.array([[0.2, 0.4], [0.2, 0.8]])
+  results.support['accuracy'] = np.array([0.1, 0.3])
+  results.query['accuracy'] = np.array([[0.2, 0.4], [0.2, 0.8]])
   kept.write(2, results, has_accuracy=True)
   [line] = lines_of(tmp_path)
   assert (line['accuracy'], line['val_support_accuracy']) == pytest.approx((0.5, 0.2))

@@ -92,7 +92,7 @@ def test_classes_of_unequal_size(make_split):
 @pytest.mark.parametrize('support, query', [(1, 1), (2, 3)])
 def test_labels_are_balanced_in_support_and_query(make_split, support, query):
   episodes = generator_of(make_split(), support=support, query=query).episodes(0, 50)
-  for labels, shots in ((episodes.support_labels, support), (episodes.query_labels, query)):
+  for labels, shots in ((episodes.support.labels, support), (episodes.query.labels, query)):
     assert labels.dtype == 'int32'
     np.testing.assert_array_equal(np.sort(labels, axis=1),
                                   [np.repeat(np.arange(3), shots)] * 50)
@@ -136,9 +136,9 @@ def test_pixels_are_the_sources_divided_by_255(make_split, dtype):
   generator = generator_of(split, dtype=dtype)
   images = recipes_of(generator, 20)['image']
   episodes = generator.episodes(0, 20)
-  assert episodes.support_inputs.shape == (20, 3, 5, 4, 3)
-  assert episodes.query_inputs.shape == (20, 6, 5, 4, 3)
-  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
+  assert episodes.support.inputs.shape == (20, 3, 5, 4, 3)
+  assert episodes.query.inputs.shape == (20, 6, 5, 4, 3)
+  inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
   assert inputs.dtype == dtype
   np.testing.assert_array_equal(inputs, split.images[images].astype(dtype) / 255)
   assert inputs.min() == 0 and inputs.max() == 1
@@ -148,7 +148,7 @@ def test_rotations_are_those_of_numpy(make_split):
   split = make_split(image_shape=(4, 4, 2))
   generator = generator_of(split, rotations=True)
   recipes, episodes = recipes_of(generator, 40), generator.episodes(0, 40)
-  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
+  inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
   for index in np.ndindex(recipes['image'].shape):
     turned = np.rot90(split.images[recipes['image'][index]], recipes['turns'][index])
     np.testing.assert_array_equal(np.rint(inputs[index] * 255), turned)
@@ -159,8 +159,8 @@ def test_a_class_is_turned_alike_in_support_and_query(make_split):
   split = make_split((4,) * 5)
   generator = generator_of(split, support=1, query=3, rotations=True)
   recipes, episodes = recipes_of(generator, 30), generator.episodes(0, 30)
-  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
-  labels = np.concatenate([episodes.support_labels, episodes.query_labels], axis=1)
+  inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
+  labels = np.concatenate([episodes.support.labels, episodes.query.labels], axis=1)
   seen = set()
   for task in range(30):
     for label in range(3):

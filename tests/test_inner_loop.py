@@ -17,7 +17,7 @@ def adapt(learner, objective, parameters, episodes, num_updates, first_order=Fal
           step_size=STEP_SIZE):
   return list(adaptation(
       learner, objective, {name: tf.constant(value) for name, value in parameters.items()},
-      episodes.support_inputs, episodes.support_labels, step_size=step_size,
+      episodes.support.inputs, episodes.support.labels, step_size=step_size,
       num_updates=num_updates, first_order=first_order))
 
 
@@ -31,7 +31,7 @@ def test_linear_regression_is_gradient_descent_by_numpy(make_regression, generic
   assert len(steps) == 5
   for task in range(3):
     kernel, bias = values['output/kernel'], values['output/bias']
-    x, y = episodes.support_inputs[task].numpy(), episodes.support_labels[task].numpy()
+    x, y = episodes.support.inputs[task].numpy(), episodes.support.labels[task].numpy()
     for step in steps:
       np.testing.assert_allclose(step['output/kernel'][task], kernel, rtol=1e-12)
       np.testing.assert_allclose(step['output/bias'][task], bias, rtol=1e-12)
@@ -48,10 +48,10 @@ def test_softmax_regression_sums_over_examples_and_divides_by_k(make_classificat
   values = generic_values(learner)
   _, adapted = adapt(learner, ScaledCrossEntropy(shots), values, episodes, 1)
   for task in range(2):
-    x = episodes.support_inputs[task].numpy().reshape(6, 4)
+    x = episodes.support.inputs[task].numpy().reshape(6, 4)
     logits = x @ values['output/kernel'] + values['output/bias']
     errors = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    errors -= np.eye(3)[episodes.support_labels[task].numpy()]
+    errors -= np.eye(3)[episodes.support.labels[task].numpy()]
     expected = values['output/kernel'] - STEP_SIZE * x.T @ errors / shots
     np.testing.assert_allclose(adapted['output/kernel'][task], expected, rtol=1e-12)
 
@@ -75,8 +75,8 @@ def test_a_step_is_along_the_finite_difference_gradient(convolutional, norm):
     moved = {key: value.copy() for key, value in values.items()}
     moved[name].flat[index] += offset
     outputs = learner({key: tf.constant(value) for key, value in moved.items()},
-                      episodes.support_inputs)
-    return objective.loss(outputs, episodes.support_labels).numpy()[0]
+                      episodes.support.inputs)
+    return objective.loss(outputs, episodes.support.labels).numpy()[0]
   for name in learner.adapted_names:
     index = values[name].size // 2
     slope = (support_loss(name, index, 1e-6) - support_loss(name, index, -1e-6)) / 2e-6
@@ -133,7 +133,7 @@ def test_first_order_adapts_to_the_same_parameters(convolutional):
 
 def test_the_query_set_has_no_part_in_it(convolutional):
   learner, objective, values, episodes = convolutional()
-  other = episodes._replace(query_inputs=episodes.query_inputs * 0,
-                            query_labels=episodes.query_labels * 0)
+  other = episodes.replaced(query_inputs=episodes.query.inputs * 0,
+                            query_labels=episodes.query.labels * 0)
   for name, value in adapt(learner, objective, values, episodes, 1)[1].items():
     np.testing.assert_array_equal(adapt(learner, objective, values, other, 1)[1][name], value)

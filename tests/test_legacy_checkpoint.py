@@ -238,7 +238,7 @@ def test_main_tests_a_tf1_checkpoint(legacy_sinusoid, small_config, capsys):
   model.meta_parameters.assign(values)
   expected = application.test(config, model, experiment_folder(config)).results
   assert result['updates']['update2']['loss']['mean'] == pytest.approx(
-      float(expected.query_losses[:, 2].mean()), rel=1e-6)
+      float(expected.query['loss'][:, 2].mean()), rel=1e-6)
 
 
 def test_main_starts_training_from_a_tf1_checkpoint(legacy_sinusoid, small_config):

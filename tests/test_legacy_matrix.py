@@ -135,14 +135,14 @@ def test_conditions_agree_with_the_protocol(model, generator):
   named = conditions.conditions(sizes)
   for size in sizes:
     batches = list(generator().dataset(0, 2))
-    batches = [batch._replace(query_inputs=batch.query_inputs[:, :3 * size],
-                              query_labels=batch.query_labels[:, :3 * size])
+    batches = [batch.replaced(query_inputs=batch.query.inputs[:, :3 * size],
+                              query_labels=batch.query.labels[:, :3 * size])
                for batch in batches]
-    expected = np.concatenate([model.task_results(batch, 3).query_accuracies
+    expected = np.concatenate([model.task_results(batch, 3).query['accuracy']
                                for batch in batches])
     index = named.index(conditions.Condition(size, conditions.FROM_QUERY))
     np.testing.assert_array_equal(measured[:, index], expected[:, updates])
-  expected = Evaluator(model, generator(), 8, 3)().query_accuracies
+  expected = Evaluator(model, generator(), 8, 3)().query['accuracy']
   index = named.index(conditions.Condition(4, conditions.FROM_QUERY))
   np.testing.assert_array_equal(measured[:, index], expected[:, updates])
 
@@ -155,7 +155,7 @@ def test_inductive_results_do_not_depend_on_the_query_set(model, generator):
 
 
 def test_first_group_of_queries_has_one_of_each_class(generator):
-  labels = generator().batch(0).query_labels.numpy().reshape(4, 4, 3)
+  labels = generator().batch(0).query.labels.numpy().reshape(4, 4, 3)
   assert (np.sort(labels, axis=2) == np.arange(3)).all()
 
 

@@ -38,7 +38,7 @@ def regressions(make_regression):
   def make(batches, first_seed=0, tasks=3, dtype='float64'):
     each = [make_regression(tasks, 5, seed=first_seed + index, dtype=dtype)
             for index in range(batches)]
-    stacked = Episodes(*(tf.stack(values) for values in zip(*each)))
+    stacked = Episodes.of(*(tf.stack(values) for values in zip(*each)))
     return tf.data.Dataset.from_tensor_slices(stacked)
   return make
 
@@ -87,9 +87,9 @@ def test_the_loss_is_that_of_the_query_set_after_the_last_update(images):
   model = image_model()
   loss, accuracy, _ = model.meta_gradient(images)
   results = model.task_results(images, 2)
-  assert results.query_losses.shape == results.query_accuracies.shape == (TASKS, 3)
-  np.testing.assert_allclose(loss, np.mean(results.query_losses[:, 2]), rtol=1e-12)
-  np.testing.assert_allclose(accuracy, np.mean(results.query_accuracies[:, 2]), rtol=1e-12)
+  assert results.query['loss'].shape == results.query['accuracy'].shape == (TASKS, 3)
+  np.testing.assert_allclose(loss, np.mean(results.query['loss'][:, 2]), rtol=1e-12)
+  np.testing.assert_allclose(accuracy, np.mean(results.query['accuracy'][:, 2]), rtol=1e-12)
 
 
 @pytest.mark.parametrize('norm, names', [
@@ -206,7 +206,7 @@ def test_values_that_do_not_fit_are_refused():
 def test_calling_the_model_gives_outputs_without_adaptation(images):
   model = image_model()
   expected = model.adapted_outputs(images, 1)[:, 0]
-  np.testing.assert_allclose(model(images.query_inputs), expected, rtol=1e-10)
+  np.testing.assert_allclose(model(images.query.inputs), expected, rtol=1e-10)
 
 
 # Groups of tasks
@@ -272,8 +272,8 @@ class RootError(Objective):
 
 
 def poisoned(dataset, value):
-  return dataset.map(lambda episodes: episodes._replace(
-      query_labels=episodes.query_labels * value))
+  return dataset.map(lambda episodes: episodes.replaced(
+      query_labels=episodes.query.labels * value))
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -402,21 +402,21 @@ def test_results_of_tasks_against_the_learner_itself(images):
   results = model.task_results(images, 3)
   theta = model.meta_parameters.tensors()
   objective, learner = model.objective, model.learner
-  outputs = learner(theta, images.support_inputs)
-  np.testing.assert_allclose(results.support_loss,
-                             objective.loss(outputs, images.support_labels), rtol=1e-10)
-  np.testing.assert_allclose(results.support_accuracy,
-                             objective.accuracy(outputs, images.support_labels))
+  outputs = learner(theta, images.support.inputs)
+  np.testing.assert_allclose(results.support['loss'],
+                             objective.loss(outputs, images.support.labels), rtol=1e-10)
+  np.testing.assert_allclose(results.support['accuracy'],
+                             objective.accuracy(outputs, images.support.labels))
   adapted_outputs = model.adapted_outputs(images, 3)
-  assert adapted_outputs.shape == (TASKS, 4, images.query_labels.shape[1], WAYS)
+  assert adapted_outputs.shape == (TASKS, 4, images.query.labels.shape[1], WAYS)
   steps = list(model.adaptation(theta, images, 3, first_order=False))
   for index, adapted in enumerate(steps):
-    outputs = learner(adapted, images.query_inputs)
+    outputs = learner(adapted, images.query.inputs)
     np.testing.assert_allclose(adapted_outputs[:, index], outputs, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(results.query_losses[:, index],
-                               objective.loss(outputs, images.query_labels), rtol=1e-10)
-    np.testing.assert_allclose(results.query_accuracies[:, index],
-                               objective.accuracy(outputs, images.query_labels))
+    np.testing.assert_allclose(results.query['loss'][:, index],
+                               objective.loss(outputs, images.query.labels), rtol=1e-10)
+    np.testing.assert_allclose(results.query['accuracy'][:, index],
+                               objective.accuracy(outputs, images.query.labels))
 
 
 @pytest.mark.parametrize('tasks_at_once, cores', [(1, None), (2, None), (2, 2)])
@@ -433,9 +433,9 @@ def test_results_do_not_depend_on_the_grouping(images, regressions, tasks_at_onc
 
 def test_adaptation_lowers_the_support_loss(images):
   model = image_model()
-  swapped = images._replace(query_inputs=images.support_inputs,
-                            query_labels=images.support_labels)
-  losses = model.task_results(swapped, 5).query_losses.numpy()
+  swapped = images.replaced(query_inputs=images.support.inputs,
+                            query_labels=images.support.labels)
+  losses = model.task_results(swapped, 5).query['loss'].numpy()
   assert np.all(losses[:, 5] < losses[:, 0])
 
 
@@ -443,10 +443,10 @@ def test_evaluate_averages_over_meta_batches(regressions):
   model = regression_model(num_updates=2)
   model.compile(sgd())
   batches = list(regressions(3))
-  each = [model.task_results(Episodes(*episodes), 2) for episodes in batches]
-  query = np.mean(np.concatenate([results.query_losses for results in each]), axis=0)
+  each = [model.task_results(Episodes.of(*episodes), 2) for episodes in batches]
+  query = np.mean(np.concatenate([results.query['loss'] for results in each]), axis=0)
   expected = {
-      'Pre-update_loss': np.mean([results.support_loss for results in each]),
+      'Pre-update_loss': np.mean([results.support['loss'] for results in each]),
       'Query_loss_before_update': query[0],
       'Post-update_loss__step_1': query[1], 'Post-update_loss__step_2': query[2]}
   for _ in range(2):                       # the second time it starts from nothing

@@ -112,8 +112,8 @@ def query_loss_around_adapted_parameters(model, episodes, num_updates):
 
   def loss(offsets):
     moved = {name: value + offsets[name] for name, value in constants.items()}
-    outputs = model.learner(moved, episodes.query_inputs)
-    return tf.reduce_mean(model.objective.loss(outputs, episodes.query_labels))
+    outputs = model.learner(moved, episodes.query.inputs)
+    return tf.reduce_mean(model.objective.loss(outputs, episodes.query.labels))
   return FlatFunction(loss, {name: np.zeros(value.shape) for name, value in theta.items()})
 
 
@@ -334,7 +334,7 @@ def test_both_poolings_give_the_same_meta_gradient_for_images_with_ties(problem,
   gradients = []
   for by_windows in (False, True):
     model, episodes = problem(net, compiled_by_xla=by_windows)
-    episodes = episodes._replace(support_inputs=tf.round(episodes.support_inputs),
-                                 query_inputs=tf.ones_like(episodes.query_inputs) / 2)
+    episodes = episodes.replaced(support_inputs=tf.round(episodes.support.inputs),
+                                 query_inputs=tf.ones_like(episodes.query.inputs) / 2)
     gradients.append(gradient_of(model, episodes))
   assert_same_gradients(gradients[1], gradients[0])

@@ -89,7 +89,7 @@ def test_a_run_learns_and_ends_the_same_where_it_was_interrupted(
   expected, model = start(whole)
   tasks = experiment.evaluation_generator(whole, 'test', 50)
   errors, untrained = (
-      np.mean(one.task_results(tasks.episodes(0, 50), 3).query_losses, axis=0)
+      np.mean(one.task_results(tasks.episodes(0, 50), 3).query['loss'], axis=0)
       for one in (model, experiment.build_model(whole)))
   assert errors[3] < 0.85 * untrained[3]
   assert errors[3] < 0.95 * errors[0]

@@ -29,8 +29,8 @@ def test_its_gradient_is_the_difference_of_the_support_loss(make_regression, gen
 
   def support_loss(parameters):
     outputs = model.learner({name: tf.constant(value) for name, value in parameters.items()},
-                            episodes.support_inputs)
-    return float(tf.reduce_mean(tf.square(outputs - episodes.support_labels)))
+                            episodes.support.inputs)
+    return float(tf.reduce_mean(tf.square(outputs - episodes.support.labels)))
   np.testing.assert_allclose(loss, support_loss(values), rtol=1e-13)
   random = np.random.RandomState(0)
   for name in values:
@@ -46,22 +46,22 @@ def test_it_depends_on_support_sets_alone(make_classification, tasks_at_once):
   model = pretraining(FullyConnected(4, (6,), 3, 'batch_norm'), ScaledCrossEntropy(2),
                       tasks_at_once=tasks_at_once)
   episodes = make_classification(tasks=4, ways=3, shots=2, image_shape=(2, 2, 1))
-  other = episodes._replace(query_inputs=-episodes.query_inputs,
-                            query_labels=0 * episodes.query_labels)
+  other = episodes.replaced(query_inputs=-episodes.query.inputs,
+                            query_labels=0 * episodes.query.labels)
   loss, accuracy, gradients = model.meta_gradient(episodes)
   other_loss, other_accuracy, other_gradients = model.meta_gradient(other)
   assert (float(loss), float(accuracy)) == (float(other_loss), float(other_accuracy))
   for name, value in gradients.items():
     np.testing.assert_array_equal(value, other_gradients[name])
   results = model.task_results(episodes, 0)
-  np.testing.assert_allclose(loss, np.mean(results.support_loss), rtol=1e-12)
-  np.testing.assert_allclose(accuracy, np.mean(results.support_accuracy), rtol=1e-12)
+  np.testing.assert_allclose(loss, np.mean(results.support['loss']), rtol=1e-12)
+  np.testing.assert_allclose(accuracy, np.mean(results.support['accuracy']), rtol=1e-12)
 
 
 def test_it_equals_maml_without_updates_where_the_sets_are_equal(make_regression):
   episodes = make_regression(tasks=3, examples=5)
-  episodes = episodes._replace(query_inputs=episodes.support_inputs,
-                               query_labels=episodes.support_labels)
+  episodes = episodes.replaced(query_inputs=episodes.support.inputs,
+                               query_labels=episodes.support.labels)
   _, _, received = pretraining(seed=2).meta_gradient(episodes)
   maml = MAML(FullyConnected(1, (6, 5), 1, 'None'), MeanSquaredError(), step_size=0.1,
               num_updates=0, seed=2, dtype='float64')
@@ -94,7 +94,7 @@ def test_it_learns_what_tasks_have_in_common(make_regression):
   model = pretraining(step_size=0.1)
   model.compile(build_optimizer('adam', 0.02, 'float64'))
   episodes = make_regression(tasks=1, examples=4)
-  episodes = episodes._replace(support_labels=2 * episodes.support_inputs + 1)
+  episodes = episodes.replaced(support_labels=2 * episodes.support.inputs + 1)
   losses = model.fit(tf.data.Dataset.from_tensors(episodes).repeat(150), epochs=2,
                      verbose=0, shuffle=False).history['loss']
-  assert losses[-1] < 0.1 * float(tf.reduce_mean(tf.square(episodes.support_labels)))
+  assert losses[-1] < 0.1 * float(tf.reduce_mean(tf.square(episodes.support.labels)))

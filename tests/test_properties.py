@@ -122,15 +122,15 @@ def check_images(case, seed, bias):
 
   # The episodes are these images, so turned, with these labels.
   episodes = source.materialise({name: value[:2] for name, value in recipes.items()})
-  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
-  assert episodes.support_inputs.shape == (2, ways * support, 2, 2, 1)
+  inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
+  assert episodes.support.inputs.shape == (2, ways * support, 2, 2, 1)
   assert inputs.shape == (2, ways * shots, 2, 2, 1)
   pixels = np.rint(inputs[..., 0] * 255).astype(int)
   for index in np.ndindex(2, ways * shots):
     expected = np.rot90([[image[index], 255], [0, 0]], drawn['turns'][index])
     np.testing.assert_array_equal(pixels[index], expected)
   np.testing.assert_array_equal(
-      np.concatenate([episodes.support_labels, episodes.query_labels], axis=1), label[:2])
+      np.concatenate([episodes.support.labels, episodes.query.labels], axis=1), label[:2])
 
 
 def test_every_classification_task_is_valid():
@@ -183,8 +183,8 @@ def test_every_regression_task_is_valid(support, query, seed, oracle, dtype):
                                      (query, 1))):
     assert value.dtype == dtype and value.shape == (BLOCK, *shape)
     assert np.isfinite(value).all()
-  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
-  targets = np.concatenate([episodes.support_labels, episodes.query_labels], axis=1)[..., 0]
+  inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
+  targets = np.concatenate([episodes.support.labels, episodes.query.labels], axis=1)[..., 0]
   x = inputs[..., 0].astype('float64')
   assert x.min() >= -5 and x.max() <= 5
   # Two of 40 float32 numbers are the same once in 20,000 tasks.

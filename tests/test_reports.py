@@ -68,14 +68,14 @@ def test_fitted_curves_show_the_tasks_and_the_fits(curves):
     assert list(lines) == ['ground truth', 'support points', 'after 0 updates',
                            'after 1 update', 'after 10 updates']
     points = lines['support points']
-    np.testing.assert_allclose(points[0], episodes.support_inputs[task, :, 0])
-    np.testing.assert_allclose(points[1], episodes.support_labels[task, :, 0])
+    np.testing.assert_allclose(points[0], episodes.support.inputs[task, :, 0])
+    np.testing.assert_allclose(points[1], episodes.support.labels[task, :, 0])
     # The points lie on the curve, but for its being drawn as a polygon.
     np.testing.assert_allclose(np.interp(points[0], *lines['ground truth']), points[1],
                                atol=5e-3)
     # After no update it is the initialisation's output; later it is nearer to the points.
     grid, untrained = lines['after 0 updates']
-    inputs = np.repeat(episodes.support_inputs[task, :1].numpy(), len(grid), axis=0)
+    inputs = np.repeat(episodes.support.inputs[task, :1].numpy(), len(grid), axis=0)
     inputs[:, 0] = grid
     outputs = model(tf.constant(inputs[np.newaxis]))[0, :, 0]
     np.testing.assert_allclose(untrained, outputs, rtol=1e-10)
@@ -106,7 +106,7 @@ def coloured_episodes(tasks, classes, shots, queries, channels):
     images = np.ones([tasks, classes * per_class, 8, 8, channels]) * (
         labels[..., np.newaxis, np.newaxis, np.newaxis] / 100)
     return tf.constant(images, tf.float32), tf.constant(labels, tf.int32)
-  return Episodes(*part(shots), *part(queries))
+  return Episodes.of(*part(shots), *part(queries))
 
 
 @pytest.mark.parametrize('tasks, classes, shots, queries, channels', [

@@ -62,8 +62,8 @@ def weights_of(parameters):
 
 
 def all_examples(episodes):
-  inputs = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
-  labels = np.concatenate([episodes.support_labels, episodes.query_labels], axis=1)
+  inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
+  labels = np.concatenate([episodes.support.labels, episodes.query.labels], axis=1)
   return list(zip(inputs, labels))
 
 
@@ -106,12 +106,12 @@ def test_evaluation_trains_on_the_support_set_alone(make_regression, generic_val
   assert len(steps) == 8
   for updates in (0, 1, 7):
     batches = inner_batches(5, batch_size, updates)
-    for task, (x, y) in enumerate(zip(episodes.support_inputs.numpy(),
-                                      episodes.support_labels.numpy())):
+    for task, (x, y) in enumerate(zip(episodes.support.inputs.numpy(),
+                                      episodes.support.labels.numpy())):
       weights, _, _ = expected.trained(x, y, batches)
       np.testing.assert_allclose(weights_of(steps[updates])[task], weights, rtol=1e-10)
   results = model.task_results(episodes, 7)
-  assert results.query_losses.shape == (TASKS, 8)
+  assert results.query['loss'].shape == (TASKS, 8)
   after = tf.nest.map_structure(np.array, model.meta_parameters.inner_optimizer.state()
                                 if optimizer == 'adam' else [])
   tf.nest.map_structure(np.testing.assert_array_equal, before, after)
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(make_regression):
   model = reptile()
   model.compile(build_optimizer('sgd', 1.0, 'float64'))
   episodes = make_regression(TASKS, 5, num_inputs=2)
-  model.train_step(episodes._replace(query_inputs=episodes.query_inputs * np.nan))
+  model.train_step(episodes.replaced(query_inputs=episodes.query.inputs * np.nan))
   assert bool(model.diverged.numpy())
   assert float(model.meta_parameters.inner_optimizer.state().steps) == 0
   np.testing.assert_equal(model.meta_parameters.arrays(),

@@ -43,11 +43,11 @@ def test_targets_are_amplitude_times_the_shifted_sine(oracle, dtype, tolerance):
   recipes = {name: value.numpy().astype('float64')
              for name, value in generator.recipes(60, 10).items()}
   episodes = generator.episodes(60, 10)
-  x = np.concatenate([episodes.support_inputs, episodes.query_inputs], axis=1)
-  y = np.concatenate([episodes.support_labels, episodes.query_labels], axis=1)
+  x = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
+  y = np.concatenate([episodes.support.labels, episodes.query.labels], axis=1)
   assert x.dtype == y.dtype == dtype
-  assert episodes.support_inputs.shape == (10, 5, 3 if oracle else 1)
-  assert episodes.query_labels.shape == (10, 7, 1)
+  assert episodes.support.inputs.shape == (10, 5, 3 if oracle else 1)
+  assert episodes.query.labels.shape == (10, 7, 1)
   amplitude, phase = recipes['amplitude'][:, None], recipes['phase'][:, None]
   np.testing.assert_array_equal(x[..., 0], recipes['x'])
   np.testing.assert_allclose(y[..., 0], amplitude * np.sin(recipes['x'] - phase),
@@ -71,8 +71,8 @@ def test_the_oracle_sees_amplitude_and_phase():
 
 def test_the_oracle_gets_the_same_tasks():
   plain, oracle = generator_of().batch(3), generator_of(oracle=True).batch(3)
-  np.testing.assert_array_equal(plain.support_inputs, oracle.support_inputs[..., :1])
-  np.testing.assert_array_equal(plain.query_labels, oracle.query_labels)
+  np.testing.assert_array_equal(plain.support.inputs, oracle.support.inputs[..., :1])
+  np.testing.assert_array_equal(plain.query.labels, oracle.query.labels)
 
 
 def test_support_and_query_points_are_different_ones():
@@ -82,6 +82,6 @@ def test_support_and_query_points_are_different_ones():
 
 def test_both_precisions_have_the_same_tasks():
   single, double = (generator_of(dtype=dtype).batch(0) for dtype in ('float32', 'float64'))
-  np.testing.assert_array_equal(tf.cast(single.query_inputs, tf.float64), double.query_inputs)
-  np.testing.assert_array_equal(single.query_labels,
-                                tf.cast(double.query_labels, tf.float32))
+  np.testing.assert_array_equal(tf.cast(single.query.inputs, tf.float64), double.query.inputs)
+  np.testing.assert_array_equal(single.query.labels,
+                                tf.cast(double.query.labels, tf.float32))

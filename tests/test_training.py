@@ -262,8 +262,8 @@ class Poisoned:
   def dataset(self, first, count):
     def poison(index, episodes):
       factor = tf.where(index == self._poisoned, np.nan, 1.0)
-      return episodes._replace(
-          support_inputs=episodes.support_inputs * tf.cast(factor, tf.float32))
+      return episodes.replaced(
+          support_inputs=episodes.support.inputs * tf.cast(factor, tf.float32))
     return self._generator.dataset(first, count).enumerate(first).map(
         lambda index, episodes: poison(index, type(episodes)(*episodes)))
 

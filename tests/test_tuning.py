@@ -81,7 +81,7 @@ def test_the_test_is_made_with_the_chosen_step_size(small_config, config, monkey
     tuned = json.load(file)['updates']
   model.step_size = 0.03
   generator = experiment.evaluation_generator(config, 'test', 6)
-  expected = Evaluator(model, generator, 6, 2)().query_losses.mean(axis=0)
+  expected = Evaluator(model, generator, 6, 2)().query['loss'].mean(axis=0)
   for update in (1, 2):
     np.testing.assert_allclose(tuned[f'update{update}']['loss']['mean'], expected[update],
                                rtol=1e-5)

@@ -133,7 +133,7 @@ def test_a_test_goes_on_from_what_reptile_remembers(datasource, small_config, tm
   weights.load(str(path), loaded)
   parameters_alone.meta_parameters.assign(model.meta_parameters.arrays())
   episodes = experiment.evaluation_generator(config, 'test', 4).batch(0)
-  expected, found, other = (tested.task_results(episodes, 3).query_losses.numpy()
+  expected, found, other = (tested.task_results(episodes, 3).query['loss'].numpy()
                             for tested in (model, loaded, parameters_alone))
   np.testing.assert_array_equal(found, expected)
   np.testing.assert_array_equal(other[:, 0], expected[:, 0])
@@ -188,7 +188,7 @@ def test_main_tests_and_trains_from_weights(small_config, saved, capsys):
   expected = Evaluator(model, generator, 6, 2)()
   assert tested['checkpoint'] == path and tested['iteration'] is None
   assert tested['updates']['update2']['loss']['mean'] == pytest.approx(
-      float(expected.query_losses[:, 2].mean()), rel=1e-5)
+      float(expected.query['loss'][:, 2].mean()), rel=1e-5)
 
   config = small_config(pretrained=path, metatrain_iterations=0)
   assert application.run(config) == application.DONE

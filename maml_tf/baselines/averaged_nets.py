@@ -104,10 +104,10 @@ class AveragedNets(MetaLearner):
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
     """Loss of every net with its regulariser, `[num_nets]`, and its accuracy."""
-    outputs = self.learner(parameters, episodes.support_inputs)
-    losses = self.objective.loss(outputs, episodes.support_labels)
+    outputs = self.learner(parameters, episodes.support.inputs)
+    losses = self.objective.loss(outputs, episodes.support.labels)
     return (losses + self._weight * self._penalties(parameters),
-            self.objective.accuracy(outputs, episodes.support_labels))
+            self.objective.accuracy(outputs, episodes.support.labels))
 
   def meta_gradient(self, episodes: Episodes, parameters: Optional[Parameters] = None
                     ) -> Tuple[tf.Tensor, Optional[tf.Tensor], Parameters]:
@@ -127,9 +127,9 @@ class AveragedNets(MetaLearner):
     def measured(inputs, labels):
       outputs = self.learner(parameters, inputs)
       return self.objective.loss(outputs, labels), self.objective.accuracy(outputs, labels)
-    support_loss, support_accuracy = measured(episodes.support_inputs,
-                                              episodes.support_labels)
-    query_loss, query_accuracy = measured(episodes.query_inputs, episodes.query_labels)
+    support_loss, support_accuracy = measured(episodes.support.inputs,
+                                              episodes.support.labels)
+    query_loss, query_accuracy = measured(episodes.query.inputs, episodes.query.labels)
     return TaskResults(support_loss, support_accuracy, query_loss[:, tf.newaxis],
                        None if query_accuracy is None else query_accuracy[:, tf.newaxis])
 

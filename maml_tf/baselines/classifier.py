@@ -53,16 +53,16 @@ class ClassifierBaseline(MetaLearner):
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
     """Query loss and accuracy after the last update."""
     results = TaskResults(*self._group_results(parameters, episodes, self._num_updates))
-    return results.query_losses[:, -1], results.query_accuracies[:, -1]
+    return results.query['loss'][:, -1], results.query['accuracy'][:, -1]
 
   def groups(self, episodes: Episodes) -> TaskGroups:
     """All at once: the reference images are then computed once."""
-    return TaskGroups(episodes.support_inputs.shape[0])
+    return TaskGroups(episodes.support.inputs.shape[0])
 
   def with_features(self, parameters: Parameters, episodes: Episodes) -> Episodes:
     """`episodes` with features, `[tasks, examples, features]`, in place of images."""
-    sizes = [episodes.support_inputs.shape[1], episodes.query_inputs.shape[1]]
-    images = tf.concat([episodes.support_inputs, episodes.query_inputs], axis=1)
+    sizes = [episodes.support.inputs.shape[1], episodes.query.inputs.shape[1]]
+    images = tf.concat([episodes.support.inputs, episodes.query.inputs], axis=1)
     merged = tf.reshape(images, [1, -1] + images.shape[2:].as_list())
     first = 0
     if self._reference is not None:
@@ -73,7 +73,7 @@ class ClassifierBaseline(MetaLearner):
     features = tf.reshape(features[:, first:], [images.shape[0], sum(sizes), -1])
     features = tf.ensure_shape(features, [None, None, last_layer_inputs(self.learner)])
     support, query = tf.split(features, sizes, axis=1)
-    return episodes._replace(support_inputs=support, query_inputs=query)
+    return episodes.replaced(support_inputs=support, query_inputs=query)
 
 
 def last_layer_inputs(learner: Learner) -> int:

@@ -48,6 +48,6 @@ class FineTuning(ClassifierBaseline):
     episodes = self.with_features(parameters, episodes)
     head = {name: tf.constant(value) for name, value in self._new_head.items()}
     steps = adaptation(
-        self.head, self.objective, head, episodes.support_inputs, episodes.support_labels,
+        self.head, self.objective, head, episodes.support.inputs, episodes.support.labels,
         step_size=self.step_size, num_updates=num_updates, first_order=True)
     return self._measured(self.head, head, steps, episodes)

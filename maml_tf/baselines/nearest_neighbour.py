@@ -26,13 +26,13 @@ class NearestNeighbour(ClassifierBaseline):
 
   def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int):
     found = self.with_features(parameters, episodes)
-    answers = nearest_labels(found.support_inputs, found.support_labels, found.query_inputs)
+    answers = nearest_labels(found.support.inputs, found.support.labels, found.query.inputs)
     before = tf.zeros_like(answers)
     accuracies = tf.stack(
-        [self._accuracy(before, episodes.query_labels)]
-        + [self._accuracy(answers, episodes.query_labels)] * num_updates, axis=1)
-    on_support = self._accuracy(tf.zeros_like(episodes.support_labels),
-                                episodes.support_labels)
+        [self._accuracy(before, episodes.query.labels)]
+        + [self._accuracy(answers, episodes.query.labels)] * num_updates, axis=1)
+    on_support = self._accuracy(tf.zeros_like(episodes.support.labels),
+                                episodes.support.labels)
     return 1 - on_support, on_support, 1 - accuracies, accuracies
 
   def _accuracy(self, answers: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -20,6 +20,6 @@ class Pretraining(MetaLearner):
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
-    outputs = self.learner(parameters, episodes.support_inputs)
-    return (self.objective.loss(outputs, episodes.support_labels),
-            self.objective.accuracy(outputs, episodes.support_labels))
+    outputs = self.learner(parameters, episodes.support.inputs)
+    return (self.objective.loss(outputs, episodes.support.labels),
+            self.objective.accuracy(outputs, episodes.support.labels))

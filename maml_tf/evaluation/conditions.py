@@ -121,15 +121,15 @@ def rows(accuracies: np.ndarray, query_sizes: Sequence[int], updates: Sequence[i
 
 def _accuracies(model, adapted, episodes, num_classes, query_sizes) -> tf.Tensor:
   """`[tasks, conditions]`."""
-  support_size = episodes.support_inputs.shape[1]
-  both = tf.concat([episodes.support_inputs, episodes.query_inputs], axis=1)
+  support_size = episodes.support.inputs.shape[1]
+  both = tf.concat([episodes.support.inputs, episodes.query.inputs], axis=1)
   alone = model.learner(adapted, both, statistics_size=support_size)[:, support_size:]
   values = []
   for query_size, kind in conditions(query_sizes):
     count = num_classes * query_size
     if kind == FROM_QUERY:
-      outputs = model.learner(adapted, episodes.query_inputs[:, :count])
+      outputs = model.learner(adapted, episodes.query.inputs[:, :count])
     else:
       outputs = alone[:, :count]
-    values.append(model.objective.accuracy(outputs, episodes.query_labels[:, :count]))
+    values.append(model.objective.accuracy(outputs, episodes.query.labels[:, :count]))
   return tf.stack(values, axis=1)

@@ -69,18 +69,18 @@ def statistics(values: np.ndarray) -> Statistics:
 def score(results: TaskResults) -> float:
   """What model selection maximises: the accuracy after the last update, or for
   regressions minus the loss."""
-  if results.query_accuracies is not None:
-    return float(results.query_accuracies[:, -1].mean())
-  return -float(results.query_losses[:, -1].mean())
+  if results.query['accuracy'] is not None:
+    return float(results.query['accuracy'][:, -1].mean())
+  return -float(results.query['loss'][:, -1].mean())
 
 
 def headline(results: TaskResults) -> np.ndarray:
   """`[tasks, updates + 1]`: accuracy, or the loss of a regression, on the query set."""
-  return (results.query_losses if results.query_accuracies is None
-          else results.query_accuracies)
+  return (results.query['loss'] if results.query['accuracy'] is None
+          else results.query['accuracy'])
 
 
 def headline_on_support(results: TaskResults) -> np.ndarray:
   """`[tasks]`: the same on the support set before any update."""
-  return (results.support_loss if results.support_accuracy is None
-          else results.support_accuracy)
+  return (results.support['loss'] if results.support['accuracy'] is None
+          else results.support['accuracy'])

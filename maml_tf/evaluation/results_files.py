@@ -87,17 +87,17 @@ def as_dict(run: ProtocolRun) -> Dict[str, Any]:
   """What the JSON file holds."""
   results = run.results
   per_update: Dict[str, Any] = {
-      'update0_support': _measures(results.support_loss, results.support_accuracy)}
-  for update in range(results.query_losses.shape[1]):
-    accuracies = results.query_accuracies
+      'update0_support': _measures(results.support['loss'], results.support['accuracy'])}
+  for update in range(results.query['loss'].shape[1]):
+    accuracies = results.query['accuracy']
     name = 'update0_query' if update == 0 else f'update{update}'
-    per_update[name] = _measures(results.query_losses[:, update],
+    per_update[name] = _measures(results.query['loss'][:, update],
                                  None if accuracies is None else accuracies[:, update])
   return {
       'config': run.config.to_dict(),
       'tuning': None if run.tuning is None else run.tuning.as_dict(),
       'updates': per_update,
-      'num_tasks': len(results.support_loss),
+      'num_tasks': len(results.support['loss']),
       'split': run.config.split if run.config.is_classification else None,
       'episodes_fingerprint': run.fingerprint,
       'checkpoint': run.checkpoint,

@@ -202,7 +202,7 @@ def _episodes(golden: Golden, step: GoldenTask, config: Config) -> Episodes:
     if config.is_classification:
       return tf.constant(golden_files.class_indices(golden.path, values, what))
     return tf.constant(values, dtype)
-  return Episodes(inputs(step.support_inputs), labels(step.support_labels, 'labela'),
+  return Episodes.of(inputs(step.support_inputs), labels(step.support_labels, 'labela'),
                   inputs(step.query_inputs), labels(step.query_labels, 'labelb'))
 
 
@@ -214,8 +214,8 @@ def _measured(golden: Golden, config: Config, model: MetaLearner,
   updates = max(golden.num_updates_measured, 1)
   results = _compiled(lambda batch: model.task_results(batch, updates), config)(episodes)
   received: Dict[str, Optional[tf.Tensor]] = {
-      'pre_loss': results.support_loss, 'pre_accuracy': results.support_accuracy,
-      'post_losses': results.query_losses, 'post_accuracies': results.query_accuracies}
+      'pre_loss': results.support['loss'], 'pre_accuracy': results.support['accuracy'],
+      'post_losses': results.query['loss'], 'post_accuracies': results.query['accuracy']}
   quantities = []
   for name, expected in golden.results.items():
     if received[name] is None:
@@ -230,9 +230,9 @@ def _measured(golden: Golden, config: Config, model: MetaLearner,
 def _gradients(golden: Golden, config: Config, model: MetaLearner,
                episodes: Episodes) -> List[Quantity]:
   """The meta-gradient and the pre-training gradient, before clipping."""
-  phases = {'meta_gradient': (model, episodes.query_inputs.shape[1]),
+  phases = {'meta_gradient': (model, episodes.query.inputs.shape[1]),
             'pretrain_gradient': (experiment.build_pretraining(config, model),
-                                  episodes.support_inputs.shape[1])}
+                                  episodes.support.inputs.shape[1])}
   quantities = []
   for name, (phase, examples) in phases.items():
     if name not in golden.tensors:

@@ -37,11 +37,11 @@ class ANIL(MAML):
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Iterator[Parameters]:
-    features = self.learner.features(parameters, episodes.support_inputs)
+    features = self.learner.features(parameters, episodes.support.inputs)
     # Nothing is recomputed: of the body nothing is computed twice, and the gradient to the
     # features would be lost.
     return adaptation(
-        _Head(self.learner), self.objective, parameters, features, episodes.support_labels,
+        _Head(self.learner), self.objective, parameters, features, episodes.support.labels,
         step_size=self._step_size, num_updates=num_updates, first_order=first_order)
 
 

@@ -51,6 +51,6 @@ class MAML(MetaLearner):
                       ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
     *_, adapted = self.adaptation(parameters, episodes, self._num_updates,
                                   self._first_order)
-    outputs = self.learner(adapted, episodes.query_inputs)
-    return (self.objective.loss(outputs, episodes.query_labels),
-            self.objective.accuracy(outputs, episodes.query_labels))
+    outputs = self.learner(adapted, episodes.query.inputs)
+    return (self.objective.loss(outputs, episodes.query.labels),
+            self.objective.accuracy(outputs, episodes.query.labels))

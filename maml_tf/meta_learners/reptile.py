@@ -134,9 +134,9 @@ class Reptile(MetaLearner):
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Iterator[Parameters]:
     """As in `MetaLearner`, by the inner optimizer; never differentiated through."""
-    yield _copies(parameters, episodes.support_inputs.shape[0])
-    for step in self._steps(parameters, self._state(), episodes.support_inputs,
-                            episodes.support_labels, self._test_inner_batch_size,
+    yield _copies(parameters, episodes.support.inputs.shape[0])
+    for step in self._steps(parameters, self._state(), episodes.support.inputs,
+                            episodes.support.labels, self._test_inner_batch_size,
                             num_updates):
       yield step.parameters
 
@@ -152,7 +152,7 @@ class Reptile(MetaLearner):
     if state is not None:
       moments = change(state.moments, steps[-1].state.moments)
       changes.update({_MOMENT + name: value for name, value in moments.items()})
-      tasks = episodes.support_inputs.shape[0]
+      tasks = episodes.support.inputs.shape[0]
       changes[_STEPS] = tasks * (state.steps - steps[-1].state.steps)
     losses, accuracies = self._reported(steps)
     return losses, losses if accuracies is None else accuracies, changes
@@ -174,8 +174,8 @@ class Reptile(MetaLearner):
 
   def _training_steps(self, parameters: Parameters, state: Optional[_AdamState],
                       episodes: Episodes) -> Iterator[_Step]:
-    inputs = tf.concat([episodes.support_inputs, episodes.query_inputs], axis=1)
-    labels = tf.concat([episodes.support_labels, episodes.query_labels], axis=1)
+    inputs = tf.concat([episodes.support.inputs, episodes.query.inputs], axis=1)
+    labels = tf.concat([episodes.support.labels, episodes.query.labels], axis=1)
     return self._steps(parameters, state, inputs, labels, self._inner_batch_size,
                        self._num_updates)
 

@@ -75,7 +75,7 @@ def draw_fits(all_axes: Sequence[Axes], model: MetaLearner, generator: DataGener
   fits = _fits_on_grid(model, episodes, grid)
   for task, axes in enumerate(all_axes):
     axes.plot(grid, truth[task], 'r', label='ground truth')
-    axes.plot(episodes.support_inputs[task, :, 0], episodes.support_labels[task, :, 0],
+    axes.plot(episodes.support.inputs[task, :, 0], episodes.support.labels[task, :, 0],
               '^', color='purple', label='support points')
     for updates, style in zip(UPDATES, STYLES):
       axes.plot(grid, fits[updates][task], 'g', linestyle=style,
@@ -92,11 +92,11 @@ def _legend(figure: Figure) -> None:
 def _fits_on_grid(model: MetaLearner, episodes: Episodes, grid: np.ndarray
                   ) -> Sequence[np.ndarray]:
   """`fits[updates]`: `[tasks, points]`, the net after that many updates."""
-  inputs = episodes.support_inputs
+  inputs = episodes.support.inputs
   columns = [np.broadcast_to(grid, (inputs.shape[0], len(grid)))]
   # The oracle's further inputs are the same at every point of a task.
   columns += [np.repeat(inputs[:, :1, i].numpy(), len(grid), axis=1)
               for i in range(1, inputs.shape[-1])]
-  on_grid = episodes._replace(query_inputs=tf.constant(np.stack(columns, -1), inputs.dtype))
+  on_grid = episodes.replaced(query_inputs=tf.constant(np.stack(columns, -1), inputs.dtype))
   outputs = model.adapted_outputs(on_grid, max(UPDATES))
   return np.moveaxis(outputs.numpy()[..., 0], 1, 0)

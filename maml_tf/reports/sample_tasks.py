@@ -24,8 +24,8 @@ def sample_tasks_png(episodes: Episodes) -> bytes:
   Returns:
     The bytes of a PNG file.
   """
-  support = _by_class(episodes.support_inputs.numpy(), episodes.support_labels.numpy())
-  query = _by_class(episodes.query_inputs.numpy(), episodes.query_labels.numpy())
+  support = _by_class(episodes.support.inputs.numpy(), episodes.support.labels.numpy())
+  query = _by_class(episodes.query.inputs.numpy(), episodes.query.labels.numpy())
   tasks, classes = support.shape[:2]
   widths = (support.shape[2], query.shape[2])
   figure = Figure(figsize=(0.9 * tasks * (sum(widths) + 0.3),

@@ -74,7 +74,7 @@ class ImageSource(EpisodeSource):
     inputs = read_images(self._images, recipes['image'], recipes['turns'], self._dtype)
     support = self._num_classes * self._support_size
     label = recipes['label']
-    return Episodes(inputs[:, :support], label[:, :support],
+    return Episodes.of(inputs[:, :support], label[:, :support],
                     inputs[:, support:], label[:, support:])
 
 

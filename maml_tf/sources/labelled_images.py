@@ -48,7 +48,7 @@ class LabelledImages(BatchSource):
 
   def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
     inputs = read_images(self._images, recipes['image'], recipes['turns'], self._dtype)
-    return Episodes(inputs, recipes['label'], inputs, recipes['label'])
+    return Episodes.of(inputs, recipes['label'], inputs, recipes['label'])
 
 
 def num_labels(num_classes: int, rotations: bool) -> int:

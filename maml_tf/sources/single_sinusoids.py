@@ -41,4 +41,4 @@ class SingleSinusoids(BatchSource):
   def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
     targets = tf.cast(sinusoid_values(recipes)[..., tf.newaxis], self._dtype)
     inputs = tf.cast(recipes['x'][..., tf.newaxis], self._dtype)
-    return Episodes(inputs, targets, inputs, targets)
+    return Episodes.of(inputs, targets, inputs, targets)

@@ -56,7 +56,7 @@ class SinusoidSource(EpisodeSource):
           for name in ('amplitude', 'phase')]
     inputs = tf.cast(tf.stack(columns, axis=-1), self._dtype)
     support = self._support_size
-    return Episodes(inputs[:, :support], targets[:, :support],
+    return Episodes.of(inputs[:, :support], targets[:, :support],
                     inputs[:, support:], targets[:, support:])
 
 

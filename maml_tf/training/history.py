@@ -147,11 +147,11 @@ def _write_lines(file, columns: List[str], lines: List[Line], header: bool) -> N
 
 
 def _of_validation(results: TaskResults) -> Line:
-  line: Line = {'val_support_loss': float(results.support_loss.mean())}
-  if results.support_accuracy is not None:
-    line['val_support_accuracy'] = float(results.support_accuracy.mean())
-  for kind, values in (('loss', results.query_losses),
-                       ('accuracy', results.query_accuracies)):
+  line: Line = {'val_support_loss': float(results.support['loss'].mean())}
+  if results.support['accuracy'] is not None:
+    line['val_support_accuracy'] = float(results.support['accuracy'].mean())
+  for kind, values in (('loss', results.query['loss']),
+                       ('accuracy', results.query['accuracy'])):
     if values is not None:
       line.update({f'val_{kind}_{update}': float(value)
                    for update, value in enumerate(values.mean(axis=0))})
