@@ -11,14 +11,15 @@ import textwrap
 
 from absl import flags as absl_flags
 
-from maml_tf import config
+from maml_tf import config, problems
+from maml_tf.problems.sinusoid import REGULARISER_WEIGHTS
 
 _WIDTH = 80
 
 # {section of the configuration: (title, {flag: meaning})}.
 MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
     'task': ('Task: data source, ways and shots', {
-        'datasource': f'What the tasks are made of: {", ".join(config.DATASOURCES)}.',
+        'datasource': f'What the tasks are made of: {", ".join(problems.names())}.',
         'data_dir': 'Folder with the prepared data. A sinusoid needs none.',
         'num_classes':
             'Classes per task (ways, N), 2 or more, and no more than the split has: '
@@ -147,8 +148,8 @@ _DEFAULTS_IN_WORDS = {
     'legacy_checkpoint': 'none',
     'pretrained': 'none',
     'regulariser_weight': '0; with l2 '
-                          f'{config.REGULARISER_WEIGHTS["l2"]}, with mean '
-                          f'{config.REGULARISER_WEIGHTS["mean"]}',
+                          f'{REGULARISER_WEIGHTS["l2"]}, with mean '
+                          f'{REGULARISER_WEIGHTS["mean"]}',
     'tune_update_lr': 'False; with --baseline=fine_tuning True',
 }
 
@@ -259,17 +260,16 @@ def _default_in_words(name: str) -> str:
   if name in _DEFAULTS_IN_WORDS:
     return _DEFAULTS_IN_WORDS[name]
   usual = {datasource: config.preset(datasource)[name]
-           for datasource in config.DATASOURCES}
-  special = {'omniglot': ('20 classes or more', config.preset('omniglot', 20)[name]),
-             'miniimagenet': ('5 shots or more', config.preset('miniimagenet', 5, 5)[name])}
+           for datasource in problems.names()}
   words = []
   for datasource, value in usual.items():
     words.append(f'{datasource} {value}')
-    condition, other = special.get(datasource, ('', value))
-    if other != value:
-      words[-1] += f' ({condition}: {other})'
+    for condition, ways, shots in problems.named(datasource).special_presets:
+      other = config.preset(datasource, ways, shots)[name]
+      if other != value:
+        words[-1] += f' ({condition}: {other})'
   if len(set(usual.values())) == 1 and not any('(' in word for word in words):
-    words = [str(usual['sinusoid'])]
+    words = [str(next(iter(usual.values())))]
   return '; '.join(words + _defaults_of_methods(name, usual))
 
 
@@ -278,12 +278,12 @@ def _defaults_of_methods(name: str, usual: dict) -> list[str]:
   words = []
   for method in config.METHODS[1:]:
     own = {datasource: config.preset(datasource, method=method)[name]
-           for datasource in config.DATASOURCES}
+           for datasource in problems.names()}
     differing = {datasource: value for datasource, value in own.items()
                  if value != usual[datasource]}
     if not differing or name == 'method':
       continue
-    values = (str(own['sinusoid']) if len(set(own.values())) == 1 else
+    values = (str(next(iter(own.values()))) if len(set(own.values())) == 1 else
               ', '.join(f'{datasource} {value}' for datasource, value in differing.items()))
     words.append(f'with --method={method} {values}')
   return words

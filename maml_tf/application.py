@@ -6,23 +6,21 @@ import functools
 import os
 import sys
 import time
-from typing import Callable, Optional, Tuple
+from typing import Optional, Tuple
 
 from tqdm import tqdm
 
 from maml_tf import devices, experiment
+from maml_tf.command_line import exit_code
 from maml_tf.config import Config, ConfigError
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
-from maml_tf.files import WriteError, reported
+from maml_tf.files import reported
 from maml_tf.legacy import checkpoint as legacy_checkpoint
 from maml_tf.meta_learner import MetaLearner
-from maml_tf.reports.fitted_curves import save_fitted_curves
-from maml_tf.sources.image_set import DataError
-from maml_tf.training.callbacks import NotFiniteError, describe
+from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoints import (
-  CheckpointError,
   experiment_folder,
   iteration_of,
   restore_for_test,
@@ -32,32 +30,10 @@ from maml_tf.training.trainer import TrainingResult, train
 from maml_tf.verification import weights
 from maml_tf.verification.rows import paper_values
 
-DONE, FAILED, REFUSED = 0, 1, 2
-INTERRUPTED = 130   # what a shell makes of Ctrl-C
-
 
 def run(config: Config) -> int:
   """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr."""
   return exit_code('main.py', lambda: _run(config))
-
-
-def exit_code(program: str, action: Callable[[], None]) -> int:
-  """The exit code of a command that does `action`; what stops it is one sentence on
-  stderr under the name `program`."""
-  try:
-    action()
-    return DONE
-  except (ConfigError, DataError, CheckpointError) as error:
-    print(f'{program}: {error}', file=sys.stderr)
-    return REFUSED
-  except (NotFiniteError, WriteError) as error:
-    print(f'{program}: {error}', file=sys.stderr)
-    return FAILED
-  except KeyboardInterrupt:
-    # Outside of training, or the second Ctrl-C in it.
-    print(f'{program}: interrupted; the same command goes on from the last checkpoint.',
-          file=sys.stderr)
-    return INTERRUPTED
 
 
 def _run(config: Config) -> None:
@@ -97,8 +73,8 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   checkpoint, iteration = load_for_test(config, model, folder)
   evaluation = config.evaluation
   tuning = tune(config, model) if evaluation.tune_update_lr else None
-  split = config.split if config.is_classification else 'test'
-  generator = experiment.evaluation_generator(config, split, evaluation.num_test_tasks)
+  generator = experiment.evaluation_generator(config, config.split,
+                                              evaluation.num_test_tasks)
   evaluator = Evaluator(model, generator, evaluation.num_test_tasks,
                         evaluation.test_num_updates)
   started = time.monotonic()
@@ -123,7 +99,7 @@ def tune(config: Config, model: MetaLearner) -> Tuning:
   generator = experiment.evaluation_generator(config, 'val', num_tasks,
                                               experiment.TUNING_SEED)
   tuning = tune_step_size(model, generator, num_tasks, config.evaluation.test_num_updates)
-  print(tuning.describe(percent=config.is_classification), flush=True)
+  print(tuning.describe(config.problem.measure), flush=True)
   return tuning
 
 
@@ -164,17 +140,14 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:
   config = test_run.config
   tasks = config.evaluation.num_test_tasks
-  classes = f' of the {config.split} classes' if config.is_classification else ''
+  split = config.problem.recorded_split(config)
+  classes = f' of the {split} classes' if split else ''
   print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   print(table(test_run, paper_values(config)))
   with reported(folder):
-    paths = write_results(folder, test_run)
+    paths = list(write_results(folder, test_run))
+  paths += config.problem.draw_results(
+      folder, config, model, generator,
+      f'{config.task.update_batch_size}-shot, iteration {test_run.iteration}')
   for path in paths:
-    print(f'Written: {path}')
-  if not config.is_classification:
-    path = os.path.join(folder, 'fitted_curves.png')
-    with reported(path):
-      save_fitted_curves(path, model, generator,
-                         f'{config.task.update_batch_size}-shot, iteration '
-                         f'{test_run.iteration}')
     print(f'Written: {path}')

@@ -41,8 +41,8 @@ import tensorflow as tf  # noqa: E402
 
 from maml_tf import devices, experiment  # noqa: E402
 from maml_tf.data_generator import DataGenerator  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
-from maml_tf.sources.image_set import DataError, ImageSplit  # noqa: E402
 from maml_tf.training import trainer  # noqa: E402
 
 WARM_UP = 2   # executions
@@ -115,7 +115,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   counted.
   """
   task = config.task
-  classes = task.num_classes if config.is_classification else 1
+  classes = config.problem.groups(config)
   passes = model.forward_passes(classes * task.update_batch_size,
                                 classes * task.train_query_size)
   if passes is None:
@@ -182,21 +182,8 @@ def _training_generator(config: Config) -> DataGenerator:
     return experiment.training_generator(config)
   except DataError as error:
     print(f'{error} Taking random images of the same shape.', file=sys.stderr)
-    source = experiment.build_image_source(config, _random_images(config),
-                                           config.task.train_query_size)
+    source = config.problem.stand_in_source(config)
     return DataGenerator(source, config.training.meta_batch_size, config.task.seed)
-
-
-def _random_images(config: Config) -> ImageSplit:
-  task = config.task
-  per_class = max(20, task.update_batch_size + task.train_query_size)
-  classes = max(64, task.num_classes)
-  images = np.random.default_rng(0).integers(
-      0, 256, (classes * per_class, *experiment.IMAGE_SHAPES[task.datasource]), np.uint8)
-  return ImageSplit(
-      name=task.datasource, split='train', images=images, sha256='',
-      class_names=tuple(f'class{i}' for i in range(classes)),
-      class_counts=np.full(classes, per_class, np.int64))
 
 
 def _start_of_process() -> float:

@@ -4,8 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Callable
 
-REFUSED = 2
+from maml_tf.errors import UserError
+
+DONE, FAILED, REFUSED = 0, 1, 2
+INTERRUPTED = 130   # what a shell makes of Ctrl-C
+
+
+def exit_code(program: str, action: Callable[[], None]) -> int:
+  """The exit code of a command that does `action`; what stops it is one sentence on
+  stderr under the name `program`."""
+  try:
+    action()
+    return DONE
+  except UserError as error:
+    print(f'{program}: {text_of(error)}', file=sys.stderr)
+    return error.exit_code
+  except KeyboardInterrupt:
+    # Outside of training, or the second Ctrl-C in it.
+    print(f'{program}: interrupted; the same command goes on from the last checkpoint.',
+          file=sys.stderr)
+    return INTERRUPTED
+
+
+def text_of(error: UserError) -> str:
+  """Of a command line: an argument that the text begins with is a flag there."""
+  return f'--{error}' if error.argument else str(error)
 
 
 class OneSentenceParser(argparse.ArgumentParser):

@@ -25,20 +25,20 @@ import numpy as np
 
 import flags
 from maml_tf.before_tensorflow import set_environment
-from maml_tf.command_line import REFUSED, OneSentenceParser
-from maml_tf.config import Config, ConfigError, from_values
+from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.config import Config, from_values
 
 set_environment()
 
 import tensorflow as tf  # noqa: E402
 
 from maml_tf import experiment, pure_step  # noqa: E402
-from maml_tf.files import write_whole  # noqa: E402
-from maml_tf.sources.image_set import DataError, load_split  # noqa: E402
+from maml_tf.files import reported, write_whole  # noqa: E402
+from maml_tf.sources.image_set import load_split  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
-  """The exit code: 0 done, 2 refused."""
+  """The exit code: 0 done, 1 the files cannot be written, 2 refused."""
   parser = OneSentenceParser(prog='python -m maml_tf.export_step', allow_abbrev=False,
                              description=__doc__.split('\n')[0])
   parser.add_argument('--out', required=True, metavar='FOLDER')
@@ -46,13 +46,13 @@ def main(argv: Sequence[str]) -> int:
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 1:
     parser.error(f'--steps={options.steps} is not allowed: it must be 1 or more')
-  try:
-    for path in export(flags.main_config(['main.py', *rest]), options.out, options.steps):
-      print(f'Written: {path}')
-  except (ConfigError, DataError, OSError) as error:
-    print(f'export_step: {error}', file=sys.stderr)
-    return REFUSED
-  return 0
+  config = flags.main_config(['main.py', *rest])
+
+  def action():
+    with reported(options.out):
+      for path in export(config, options.out, options.steps):
+        print(f'Written: {path}')
+  return exit_code('maml_tf.export_step', action)
 
 
 def export(config: Config, folder: str, steps: int) -> List[str]:

@@ -7,9 +7,7 @@ import errno
 import os
 from typing import IO, Iterator
 
-
-class WriteError(RuntimeError):
-  """Something could not be written, as on a full disk; one sentence for the user."""
+from maml_tf.errors import WriteError
 
 
 @contextlib.contextmanager

@@ -11,9 +11,7 @@ from typing import Callable, NamedTuple, Tuple
 
 import tensorflow as tf
 
-from maml_tf import experiment
 from maml_tf.config import Config, ConfigError
-from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner, all_finite
 from maml_tf.sources.source import Recipes
@@ -64,40 +62,16 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
       of their own.
   """
   _require_supported(config)
-  support = config.task.num_classes * config.task.update_batch_size
+  episodes_of = config.problem.episodes_on_device(config)
 
   def step(state: TrainingState, images: tf.Tensor, recipes: Recipes):
-    episodes = episodes_of(images, recipes, support, config.learner.dtype,
-                           experiment.has_rotations(config))
-    loss, accuracy, gradients = model.meta_gradient(episodes, state.parameters)
-    finite = all_finite(loss, gradients)
+    means, gradients = model.meta_gradient(episodes_of(images, recipes), state.parameters)
+    finite = all_finite(means['loss'], gradients)
     after = _adam(state, model.clipped(gradients), config.training.meta_lr,
                   config.learner.dtype)
     state = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), after, state)
-    return state, loss, accuracy
+    return state, means['loss'], means['accuracy']
   return step
-
-
-def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str,
-                rotations: bool) -> Episodes:
-  """The episodes of `recipes`, gathered and turned by TensorFlow operations.
-
-  Args:
-    images: uint8 `[images, height, width, channels]`.
-    recipes: 'image', 'label' and 'turns', `[tasks, examples]`.
-    support: how many of the examples are the support set.
-    dtype: of the inputs.
-    rotations: whether 'turns' are other than 0; the images are square then.
-  """
-  inputs = turned = tf.cast(tf.gather(images, recipes['image']), dtype) / 255
-  if rotations:
-    turns = recipes['turns'][..., tf.newaxis, tf.newaxis, tf.newaxis]
-    for quarter in (1, 2, 3):
-      turned = tf.reverse(tf.transpose(turned, [0, 1, 3, 2, 4]), [2])
-      inputs = tf.where(turns == quarter, turned, inputs)
-  label = recipes['label']
-  return Episodes.of(inputs[:, :support], label[:, :support],
-                  inputs[:, support:], label[:, support:])
 
 
 def _adam(state: TrainingState, gradients: Parameters, learning_rate: float, dtype: str
@@ -120,9 +94,6 @@ def _adam(state: TrainingState, gradients: Parameters, learning_rate: float, dty
 
 def _require_supported(config: Config) -> None:
   training = config.training
-  if not config.is_classification:
-    raise ConfigError('--datasource=sinusoid has no images to keep where the step runs: '
-                      'take omniglot or miniimagenet.')
   if training.method == 'reptile':
     raise ConfigError('--method=reptile keeps a state between meta-batches and is not '
                       'written as a pure function: take another method.')

@@ -23,31 +23,30 @@ from typing import List, Mapping, Optional, Sequence
 
 import flags
 from maml_tf.before_tensorflow import set_environment
-from maml_tf.command_line import REFUSED, OneSentenceParser
+from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
 from maml_tf.verification import records, report, studies
 from maml_tf.verification.rows import ROWS, Row, row_named
-
-DONE = 0
 
 
 def main(argv: Optional[List[str]] = None, rows: Sequence[Row] = ROWS) -> int:
   """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused."""
   parser = _parser()
   options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-  try:
-    _check(options)
-    if options.row is not None:
-      return _train_or_test(row_named(options.row, tuple(rows)), options)
-    if options.study is not None:
-      return _study(options)
-    if options.report:
-      return _in_tensorflow(functools.partial(_report, rows, options.results))
+  return exit_code('maml_tf.verify', functools.partial(_do, options, rows))
+
+
+def _do(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+  _check(options)
+  if options.row is not None:
+    _train_or_test(row_named(options.row, tuple(rows)), options)
+  elif options.study is not None:
+    _study(options)
+  elif options.report:
+    set_environment()
+    _report(rows, options.results)
+  else:
     print(report.listing(rows, options.results))
-  except ConfigError as error:
-    print(f'maml_tf.verify: {error}', file=sys.stderr)
-    return REFUSED
-  return DONE
 
 
 def row_config(row: Row, seed: int = 0, logdir: Optional[str] = None,
@@ -87,37 +86,32 @@ def _report(rows: Sequence[Row], results: str) -> None:
     print(f'Written: {path}')
 
 
-def _train_or_test(row: Row, options: argparse.Namespace) -> int:
+def _train_or_test(row: Row, options: argparse.Namespace) -> None:
   config = row_config(row, options.seed, options.logdir, options.data_dir)
-
-  def action():
-    from maml_tf import devices, experiment
-    from maml_tf.verification import runs
-    print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
-    if options.train:
-      runs.train_row(row, config, options.iterations, options.results, options.again,
-                     options.anew)
-    else:
-      runs.test_row(row, config, options.results, options.again)
-  code = _in_tensorflow(action)
-  if code == DONE and records.read(row, options.seed, options.results) is not None:
+  set_environment()
+  from maml_tf import devices, experiment
+  from maml_tf.verification import runs
+  print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
+  if options.train:
+    runs.train_row(row, config, options.iterations, options.results, options.again,
+                   options.anew)
+  else:
+    runs.test_row(row, config, options.results, options.again)
+  if records.read(row, options.seed, options.results) is not None:
     print(report.listing([row], options.results))
-  return code
 
 
-def _study(options: argparse.Namespace) -> int:
+def _study(options: argparse.Namespace) -> None:
   study = studies.study_named(options.study)
   data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
   datasource = options.datasource or studies.DEFAULT_DATASOURCE
   settings = studies.configs(study, datasource, options.iterations, options.seed,
                              options.logdir, **data_dir)
-
-  def action():
-    from maml_tf import devices, experiment
-    side_by_side = all(experiment.side_by_side(config) for _, config in settings)
-    print(f'Device: {devices.set_up(side_by_side)}')
-    studies.run_study(study, settings, _study_command(options), options.results)
-  return _in_tensorflow(action)
+  set_environment()
+  from maml_tf import devices, experiment
+  side_by_side = all(experiment.side_by_side(config) for _, config in settings)
+  print(f'Device: {devices.set_up(side_by_side)}')
+  studies.run_study(study, settings, _study_command(options), options.results)
 
 
 def _study_command(options: argparse.Namespace) -> str:
@@ -127,12 +121,6 @@ def _study_command(options: argparse.Namespace) -> str:
     if getattr(options, name) is not None:
       command += f' --{name}={getattr(options, name)}'
   return command + (f' --seed={options.seed}' if options.seed else '')
-
-
-def _in_tensorflow(action) -> int:
-  set_environment()
-  from maml_tf import application
-  return application.exit_code('maml_tf.verify', action)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -289,7 +289,7 @@ def make_record(tmp_path):
 
   def make(row, seed=0, values=((0.2, 0.01), (0.9, 0.02)), trained=100, planned=100,
            **given):
-    measure = 'accuracy' if row.is_classification else 'loss'
+    measure = row.problem.measure.name
     measured = [{measure: {'mean': mean, 'std': 1.0, 'ci95': ci95}} for mean, ci95 in values]
     names = ['update0_query', *(f'update{update}' for update in range(1, len(values)))]
     fields = {

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import main
-from maml_tf import application
+from maml_tf import application, command_line
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
@@ -41,7 +41,7 @@ def call(capsys, *arguments):
 
 def test_it_trains_and_then_tests(small_config, capsys):
   config = small_config(metatrain_iterations=40)
-  assert application.run(config) == application.DONE == 0
+  assert application.run(config) == command_line.DONE == 0
   output = capsys.readouterr()
   positions = [output.out.index(text) for text in OUTPUT]
   assert positions == sorted(positions)
@@ -74,7 +74,7 @@ def test_a_signal_saves_and_says_how_to_go_on(small_config, capsys, monkeypatch)
 
 def test_a_loss_that_is_not_finite_is_a_failure(small_config, capsys):
   config = small_config(metatrain_iterations=100, meta_lr=1e30)
-  assert application.run(config) == application.FAILED == 1
+  assert application.run(config) == command_line.FAILED == 1
   sentence = the_sentence(capsys.readouterr().err)
   assert 'meta-gradient of iteration 2 is not finite' in sentence
   assert 'lower --meta_lr' in sentence
@@ -85,14 +85,14 @@ def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
   config = small_config(metatrain_iterations=40)
   for what, size in (('The checkpoint of iteration 40', 5000), ('', 10)):
     if size < 1000:   # not enough for the results
-      assert application.run(config) == application.DONE
+      assert application.run(config) == command_line.DONE
       config = small_config(metatrain_iterations=40, train=False)
       before = {path: path.read_bytes() for path in Path(experiment_folder(config)).iterdir()
                 if path.is_file()}
       capsys.readouterr()
     with disk_limit(size):
       code = application.run(config)
-    assert code == application.FAILED == 1
+    assert code == command_line.FAILED == 1
     sentence = the_sentence(capsys.readouterr().err)
     assert sentence.startswith(f'main.py: {what}') and 'cannot be written' in sentence
     assert 'Free some space' in sentence

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maml_tf import devices, experiment
+from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.meta_learner import named_means
 from maml_tf.training import callbacks, optional_addons, trainer
 from maml_tf.training.checkpoints import prepare_folder
@@ -226,6 +227,8 @@ def test_the_training_summaries_measure_the_batch_that_is_next(
 class Recorded:
   """An evaluator and the checkpoints in one: it knows the scores, and notes the offers."""
 
+  measure = MEAN_SQUARED_ERROR
+
   def __init__(self, losses):
     self._losses = iter(losses)
     self.offers = []
@@ -233,7 +236,7 @@ class Recorded:
   def __call__(self):
     from maml_tf.meta_learner import TaskResults
     loss = np.full([2, 2], next(self._losses))
-    return TaskResults(loss[:, 0], None, loss, None)
+    return TaskResults({'loss': loss[:, 0]}, {'loss': loss})
 
   def offer_best(self, iteration, score):
     self.offers.append((iteration, score))

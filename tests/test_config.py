@@ -7,8 +7,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from maml_tf import config
+from maml_tf import config, problems
 from maml_tf.config import ConfigError
+from maml_tf.problems.classifier import FineTuned, Nearest
 
 # Section 5.1, 5.2 and A.1 of the paper, and the TF1 code where it is silent.
 PRESETS = {
@@ -77,6 +78,8 @@ COMMON = {
     'context_size': 0, 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'meta_lr_schedule': 'constant', 'test_inner_batch_size': 0, 'train': True,
     'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
+
+CLASSIFIER_BASELINES = (FineTuned.name, Nearest.name)
 
 
 @pytest.mark.parametrize('case', PRESETS, ids=str)
@@ -161,14 +164,14 @@ _ONLY_TESTING = {
 @st.composite
 def given_values(draw):
   """What a user may give: any subset of the fields, with values that fit together."""
-  datasource = draw(st.sampled_from(config.DATASOURCES))
+  datasource = draw(st.sampled_from(problems.names()))
   optional = dict(_ALWAYS_VALID)
   required = {'datasource': st.just(datasource)}
   if datasource == 'sinusoid':
     optional.update(baseline=st.sampled_from(['None', 'oracle', 'averaged']),
                     conv=st.just(False), max_pool=st.just(False))
   else:
-    optional.update(baseline=st.sampled_from(['None', *config.CLASSIFIER_BASELINES]),
+    optional.update(baseline=st.sampled_from(['None', *CLASSIFIER_BASELINES]),
                     conv=st.booleans())
   method = draw(st.sampled_from(config.METHODS))
   if method != 'maml':
@@ -278,7 +281,7 @@ def test_averaged_nets_that_differ_have_folders_of_their_own(given):
 def test_the_folder_does_not_depend_on_how_the_classifier_is_used():
   images = dict(datasource='miniimagenet')
   names = {config.resolve(dict(baseline=baseline, **images)).experiment_name
-           for baseline in config.CLASSIFIER_BASELINES}
+           for baseline in CLASSIFIER_BASELINES}
   assert len(names) == 1
   assert config.resolve(images).experiment_name not in names
 
@@ -288,7 +291,7 @@ def test_net_without_convolutions_pools_only_on_request():
   assert not resolved.learner.max_pool
 
 
-@pytest.mark.parametrize('datasource', config.DATASOURCES)
+@pytest.mark.parametrize('datasource', problems.names())
 def test_other_shots_are_tested_in_the_folder_of_the_trained_shots(datasource):
   trained = config.resolve({'datasource': datasource, 'update_batch_size': 1})
   tested = config.resolve({'datasource': datasource, 'update_batch_size': 5,

@@ -41,7 +41,7 @@ def make_generator(request, image_generator):
 
 def assert_equal(received, expected):
   assert isinstance(received, Episodes)
-  for value, reference in zip(received, expected):
+  for value, reference in zip(*map(tf.nest.flatten, (received, expected))):
     assert value.dtype == reference.dtype
     np.testing.assert_array_equal(value, reference)
 
@@ -53,7 +53,7 @@ def equal_tasks(first, second) -> int:
 
 
 def concatenated(batches):
-  return Episodes.of(*(np.concatenate(values) for values in zip(*batches)))
+  return tf.nest.map_structure(lambda *values: np.concatenate(values), *batches)
 
 
 # Ways to the same episodes

@@ -14,7 +14,7 @@ import tensorflow as tf
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from maml_tf import application, experiment
+from maml_tf import application, experiment, measures
 from maml_tf.config import ConfigError, resolve
 from maml_tf.evaluation import protocol, results_files
 from maml_tf.evaluation.protocol import Evaluator
@@ -47,15 +47,15 @@ def test_float32_results_are_averaged_in_float64():
 
 
 ACCURACY = TaskResults(
-    support_loss=np.array([4.0, 6.0]), support_accuracy=np.array([0.25, 0.75]),
-    query_losses=np.array([[1.0, 0.5, 0.3], [3.0, 2.5, 2.3]]),
-    query_accuracies=np.array([[0.2, 0.4, 0.5], [0.4, 0.8, 1.0]]))
-LOSS = TaskResults(np.array([4.0, 6.0]), None, ACCURACY.query['loss'], None)
+    support={'loss': np.array([4.0, 6.0]), 'accuracy': np.array([0.25, 0.75])},
+    query={'loss': np.array([[1.0, 0.5, 0.3], [3.0, 2.5, 2.3]]),
+           'accuracy': np.array([[0.2, 0.4, 0.5], [0.4, 0.8, 1.0]])})
+LOSS = TaskResults({'loss': np.array([4.0, 6.0])}, {'loss': ACCURACY.query['loss']})
 
 
 def test_the_score_is_the_last_accuracy_or_minus_the_last_loss():
-  assert protocol.score(ACCURACY) == pytest.approx(0.75)
-  assert protocol.score(LOSS) == pytest.approx(-1.3)
+  assert protocol.score(ACCURACY, measures.ACCURACY) == pytest.approx(0.75)
+  assert protocol.score(LOSS, measures.MEAN_SQUARED_ERROR) == pytest.approx(-1.3)
 
 
 # Files.
@@ -300,7 +300,7 @@ def test_the_evaluator_gives_one_row_per_task_and_the_same_every_time(small_conf
   results = evaluator(progress=lambda iterable: batches.append(len(iterable)) or iterable)
   assert batches == [1]
   assert results.query['loss'].shape == (6, 3) and results.support['loss'].shape == (6,)
-  assert results.query['accuracy'] is None and results.support['accuracy'] is None
+  assert list(results.query) == list(results.support) == ['loss']
   np.testing.assert_equal(evaluator(), results)
 
 

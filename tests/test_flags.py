@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 import flags
-from maml_tf import config
+from maml_tf import config, problems
 from maml_tf.config import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -536,7 +536,7 @@ _NASTY = ['', ' ', '-1', '0', '1', '2', 'nan', '-inf', '1e999', '1_0', '0x10', '
 
 @hypothesis.given(st.sampled_from(flags.flag_names()),
                   st.sampled_from(_NASTY) | st.text(max_size=12),
-                  st.sampled_from(config.DATASOURCES), st.booleans(), st.booleans())
+                  st.sampled_from(problems.names()), st.booleans(), st.booleans())
 def test_any_text_is_a_value_or_a_mistake(name, text, datasource, train, separate):
   arguments = [f'--datasource={datasource}', f'--train={train}']
   arguments += [f'--{name}', text] if separate else [f'--{name}={text}']
@@ -552,7 +552,7 @@ def test_any_text_is_a_value_or_a_mistake(name, text, datasource, train, separat
 _NAMES = st.sampled_from([*flags.flag_names(), 'nolog', 'noconv', 'flagfile', 'undefok',
                           'helpfull', 'num_clases', 'f', '', '=', 'flagfile.x'])
 _VALUES = (st.sampled_from(_NASTY) | st.text(max_size=8) | st.integers().map(str)
-           | st.floats().map(str) | st.sampled_from(config.DATASOURCES)
+           | st.floats().map(str) | st.sampled_from(problems.names())
            | st.sampled_from([str(path) for path in FLAGFILES[:3]]))
 _ARGUMENTS = st.one_of(
     st.builds('--{}={}'.format, _NAMES, _VALUES), st.builds('--{}'.format, _NAMES),

@@ -36,7 +36,8 @@ def test_a_line_for_every_validation(small_config):
   # The last line is about the parameters that the run ended with.
   generator = experiment.evaluation_generator(config, 'val', 4)
   results = Evaluator(model, generator, 4, 1)()
-  assert lines[-1]['val_support_loss'] == pytest.approx(results.support['loss'].mean(), rel=1e-5)
+  assert lines[-1]['val_support_loss'] == pytest.approx(
+      results.support['loss'].mean(), rel=1e-5)
   for update in (0, 1):
     assert lines[-1][f'val_loss_{update}'] == pytest.approx(
         results.query['loss'][:, update].mean(), rel=1e-5)
@@ -63,8 +64,8 @@ class Validated:
   """Results of a validation, without TensorFlow."""
 
   def __init__(self, loss):
-    self.support['loss'], self.support['accuracy'] = np.array([loss, loss]), None
-    self.query['loss'], self.query['accuracy'] = np.array([[loss, loss / 2]] * 2), None
+    self.support = {'loss': np.array([loss, loss])}
+    self.query = {'loss': np.array([[loss, loss / 2]] * 2)}
 
 
 def test_of_images_there_are_accuracies(tmp_path):
@@ -74,7 +75,7 @@ def test_of_images_there_are_accuracies(tmp_path):
   results = Validated(4.0)
   results.support['accuracy'] = np.array([0.1, 0.3])
   results.query['accuracy'] = np.array([[0.2, 0.4], [0.2, 0.8]])
-  kept.write(2, results, has_accuracy=True)
+  kept.write(2, results)
   [line] = lines_of(tmp_path)
   assert (line['accuracy'], line['val_support_accuracy']) == pytest.approx((0.5, 0.2))
   assert (line['val_accuracy_0'], line['val_accuracy_1']) == pytest.approx((0.2, 0.6))
@@ -87,9 +88,9 @@ def record(folder, iteration, steps, loss, validated=True):
   for _ in range(steps):
     kept.add(1, {'loss': loss})
   if validated:
-    kept.write(iteration + steps, Validated(loss), has_accuracy=False)
+    kept.write(iteration + steps, Validated(loss))
   else:
-    kept.close(iteration + steps, has_accuracy=False)
+    kept.close(iteration + steps)
 
 
 def test_lines_after_the_checkpoint_that_is_gone_on_with_are_taken_out(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import application, experiment
+from maml_tf import application, command_line, experiment
 from maml_tf.config import resolve
 from maml_tf.legacy import checkpoint, convert
 from maml_tf.legacy.names import to_legacy
@@ -229,7 +229,7 @@ def legacy_sinusoid(tmp_path, generic_values):
 def test_main_tests_a_tf1_checkpoint(legacy_sinusoid, small_config, capsys):
   path, values = legacy_sinusoid
   config = small_config(train=False, legacy_checkpoint=path)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   assert path in capsys.readouterr().out
   [result] = pathlib.Path(experiment_folder(config)).glob('*.json')
   result = json.loads(result.read_text())
@@ -244,7 +244,7 @@ def test_main_tests_a_tf1_checkpoint(legacy_sinusoid, small_config, capsys):
 def test_main_starts_training_from_a_tf1_checkpoint(legacy_sinusoid, small_config):
   path, values = legacy_sinusoid
   config = small_config(legacy_checkpoint=path, metatrain_iterations=0)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   model = experiment.build_model(config)
   Checkpoints(experiment_folder(config), parameters=model.meta_parameters)
   tested = small_config(train=False, metatrain_iterations=0)
@@ -255,9 +255,9 @@ def test_main_starts_training_from_a_tf1_checkpoint(legacy_sinusoid, small_confi
 
 def test_a_run_from_scratch_is_not_continued_from_a_tf1_checkpoint(
     legacy_sinusoid, small_config, capsys):
-  assert application.run(small_config(metatrain_iterations=0)) == application.DONE
+  assert application.run(small_config(metatrain_iterations=0)) == command_line.DONE
   config = small_config(metatrain_iterations=0, legacy_checkpoint=legacy_sinusoid[0])
-  assert application.run(config) == application.REFUSED
+  assert application.run(config) == command_line.REFUSED
   assert 'legacy_checkpoint' in capsys.readouterr().err
 
 
@@ -266,7 +266,7 @@ def test_main_refuses_a_checkpoint_that_does_not_fit(legacy_sinusoid, small_conf
                                                      train):
   config = small_config(norm='layer_norm', train=train,
                         legacy_checkpoint=legacy_sinusoid[0])
-  assert application.run(config) == application.REFUSED
+  assert application.run(config) == command_line.REFUSED
   error = capsys.readouterr().err
   assert error.count('\n') == 1 and 'lacks model/0/beta' in error
   assert not os.path.exists(experiment_folder(config))
@@ -275,7 +275,7 @@ def test_main_refuses_a_checkpoint_that_does_not_fit(legacy_sinusoid, small_conf
 def test_conversion_there_and_back(legacy_sinusoid, tmp_path, capsys):
   path, values = legacy_sinusoid
   out = str(tmp_path / 'runs')
-  assert convert.main([f'--legacy_checkpoint={path}', f'--out={out}']) == convert.DONE
+  assert convert.main([f'--legacy_checkpoint={path}', f'--out={out}']) == command_line.DONE
   assert 'model-300' in capsys.readouterr().out
   config = resolve({'train': False, 'logdir': out})
   model = experiment.build_model(config)
@@ -284,7 +284,7 @@ def test_conversion_there_and_back(legacy_sinusoid, tmp_path, capsys):
   for name, value in model.meta_parameters.arrays().items():
     assert value.tobytes() == values[name].tobytes()
   back = str(tmp_path / 'back')
-  assert convert.main(['--to_legacy', f'--out={back}', f'--logdir={out}']) == convert.DONE
+  assert convert.main(['--to_legacy', f'--out={back}', f'--logdir={out}']) == command_line.DONE
   for name in ('model300.index', 'model300.data-00000-of-00001', 'checkpoint'):
     assert (tmp_path / 'back' / name).read_bytes() == (tmp_path / 'tf1' / name).read_bytes()
 
@@ -295,8 +295,8 @@ def test_a_converted_run_can_be_trained_on(legacy_sinusoid, tmp_path, small_conf
   flags = ['--meta_batch_size=4', '--num_test_tasks=6', '--num_validation_tasks=4',
            '--update_lr=0.01']
   assert convert.main([f'--legacy_checkpoint={path}', f'--out={config.run.logdir}',
-                       *flags]) == convert.DONE
-  assert application.run(config) == application.DONE
+                       *flags]) == command_line.DONE
+  assert application.run(config) == command_line.DONE
   assert 'Resumed at iteration 300 of 400' in capsys.readouterr().out
 
 
@@ -315,16 +315,16 @@ def test_conversions_that_are_refused(arguments, shown, capsys, monkeypatch, tmp
   except SystemExit as caught:
     code = caught.code
   error = capsys.readouterr().err
-  assert code == convert.REFUSED and error.count('\n') == 1 and shown in error
+  assert code == command_line.REFUSED and error.count('\n') == 1 and shown in error
   assert not (tmp_path / 'x').exists()
 
 
 def test_a_conversion_overwrites_nothing(legacy_sinusoid, tmp_path, capsys):
   arguments = [f'--legacy_checkpoint={legacy_sinusoid[0]}', f'--out={tmp_path / "runs"}']
-  assert convert.main(arguments) == convert.DONE
-  assert convert.main(arguments) == convert.REFUSED
+  assert convert.main(arguments) == command_line.DONE
+  assert convert.main(arguments) == command_line.REFUSED
   back = ['--to_legacy', f'--out={tmp_path / "tf1"}', f'--logdir={tmp_path / "runs"}']
-  assert convert.main(back) == convert.REFUSED
+  assert convert.main(back) == command_line.REFUSED
   assert 'is there already' in capsys.readouterr().err
 
 
@@ -334,8 +334,8 @@ def test_the_released_checkpoint_is_converted(tmp_path):
   shutil.copytree(LEGACY, copy, ignore=shutil.ignore_patterns('golden'))
   flags = ['--datasource=miniimagenet']
   assert convert.main([f'--legacy_checkpoint={copy}', f'--out={tmp_path / "runs"}',
-                       *flags]) == convert.DONE
+                       *flags]) == command_line.DONE
   assert convert.main(['--to_legacy', f'--out={tmp_path / "back"}',
-                       f'--logdir={tmp_path / "runs"}', *flags]) == convert.DONE
+                       f'--logdir={tmp_path / "runs"}', *flags]) == command_line.DONE
   for name in ('model59000.index', 'model59000.data-00000-of-00001'):
     assert (tmp_path / 'back' / name).read_bytes() == (LEGACY / name).read_bytes()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import application, experiment
+from maml_tf import application, command_line, experiment
 from maml_tf.config import resolve
 from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation import conditions, matrix
@@ -188,7 +188,7 @@ def arguments(sample_data, tmp_path, generic_values):
 
 
 def test_one_command(arguments, tmp_path, capsys):
-  assert matrix.main(arguments) == matrix.DONE
+  assert matrix.main(arguments) == command_line.DONE
   out = capsys.readouterr().out
   assert 'inductive' in out and 'model100' in out and '3 updates' in out
   [path] = tmp_path.glob('logs/*/val_matrix_*.json')
@@ -200,16 +200,16 @@ def test_one_command(arguments, tmp_path, capsys):
   assert [row['num_tasks'] for row in rows] == ['4'] * 8 + ['6'] * 8
   # The smaller number of tasks alone gives the same.
   arguments[arguments.index('--tasks=4,6')] = '--tasks=4'
-  assert matrix.main(arguments) == matrix.DONE
+  assert matrix.main(arguments) == command_line.DONE
   assert json.loads(path.read_text())['rows'] == result['rows'][:8]
 
 
 def test_a_run_of_this_project(arguments, small_config, capsys):
   config = small_config('omniglot', metatrain_iterations=0)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   flags = [argument for argument in arguments if 'legacy' not in argument]
   flags += ['--meta_batch_size=3', '--train_query_size=2']
-  assert matrix.main(flags) == matrix.DONE
+  assert matrix.main(flags) == command_line.DONE
   out = capsys.readouterr().out
   assert str(pathlib.Path(config.run.logdir) / config.experiment_name) in out
 
@@ -226,4 +226,4 @@ def test_refusals(arguments, changes, shown, capsys):
   except SystemExit as caught:
     code = caught.code
   error = capsys.readouterr().err
-  assert code == matrix.REFUSED and error.count('\n') == 1 and shown in error
+  assert code == command_line.REFUSED and error.count('\n') == 1 and shown in error

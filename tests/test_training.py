@@ -265,7 +265,7 @@ class Poisoned:
       return episodes.replaced(
           support_inputs=episodes.support.inputs * tf.cast(factor, tf.float32))
     return self._generator.dataset(first, count).enumerate(first).map(
-        lambda index, episodes: poison(index, type(episodes)(*episodes)))
+        poison)
 
 
 def poison(monkeypatch, iteration):

@@ -11,6 +11,7 @@ import pytest
 from maml_tf import application, experiment
 from maml_tf.evaluation import tuning
 from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.training.checkpoints import experiment_folder
 
 STEP_SIZES = (1e-9, 0.02, 1e30)
@@ -36,7 +37,7 @@ def test_the_best_after_the_last_update_is_chosen_and_kept(config, monkeypatch):
     np.testing.assert_allclose(found.measured[step_size][-1], -value, rtol=1e-5)
     assert len(found.measured[step_size]) == 4
   assert found.measured[1e30][-1] is None   # not finite, and never the best
-  assert 'not finite' in found.describe(percent=False)
+  assert 'not finite' in found.describe(MEAN_SQUARED_ERROR)
   json.dumps(found.as_dict(), allow_nan=False)
 
 

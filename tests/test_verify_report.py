@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from maml_tf.config import ConfigError
+from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.verification import plots, records, report
 from maml_tf.verification.rows import ROWS, Row
 
@@ -171,7 +172,7 @@ def test_a_damaged_study_is_refused_by_name(results):
 def test_the_learning_curves_are_those_of_the_history(results, figures):
   histories = report._histories(IMAGES, results)
   assert sorted(histories) == [0, 1]
-  plots.learning_curves('Images', histories, 'accuracy')
+  plots.learning_curves('Images', histories, ACCURACY)
   loss, accuracy = figures[0].axes
   drawn = {line.get_label(): line.get_xydata() for line in accuracy.lines}
   np.testing.assert_allclose(drawn['training, adapted (seed 0)'], [[50, 50], [100, 70]])
@@ -193,7 +194,7 @@ def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
 @pytest.mark.parametrize('count, marker', [(1, 'o'), (2, 'None')])
 def test_a_history_of_one_line_is_visible(results, figures, count, marker):
   lines = report._histories(IMAGES, results)[0][:count]
-  plots.learning_curves('Images', {0: lines}, 'accuracy')
+  plots.learning_curves('Images', {0: lines}, ACCURACY)
   assert [line.get_marker() for axes in figures[0].axes for line in axes.lines] == [
       marker] * 4
 
@@ -207,7 +208,7 @@ def test_a_study_validated_once_is_visible(figures, runs):
 
 
 def test_without_a_history_there_are_no_curves():
-  assert plots.learning_curves('None', {0: []}, 'loss') is None
+  assert plots.learning_curves('None', {0: []}, MEAN_SQUARED_ERROR) is None
   assert plots.figure_3({'5-shot': {}}) is None
 
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flags
+from maml_tf import measures
 from maml_tf.config import ConfigError
+from maml_tf.measures import ACCURACY
 from maml_tf.verification import records, verdicts
 from maml_tf.verification.records import Measured
 from maml_tf.verification.rows import ROWS, Row, numbers, paper_values, row_named
@@ -45,12 +47,12 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
   config = config_of(row)
   assert [other.name for other in ROWS if other.fits(config)] == [row.name]
   assert paper_values(config) == row.paper
-  assert row.is_classification == config.is_classification
+  assert row.problem is config.problem and row.baseline is config.baseline
   # What is compared is measured.
   assert {row.headline, *row.paper} <= set(range(config.evaluation.test_num_updates + 1))
   assert not row.paper or row.headline in row.paper
   assert config.evaluation.num_test_tasks == 600
-  if row.is_classification:
+  if row.problem.measure is ACCURACY:
     assert config.evaluation.test_set and config.evaluation.test_checkpoint == 'best'
 
 
@@ -58,7 +60,7 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
 def test_the_paper_s_values_can_be_read(row):
   for value in row.paper.values():
     mean, interval = numbers(value)
-    assert 0 < mean <= 100 and (interval > 0) == row.is_classification
+    assert 0 < mean <= 100 and (interval > 0) == (row.problem.measure is ACCURACY)
 
 
 def test_numbers_as_the_paper_writes_them():
@@ -85,7 +87,7 @@ def test_an_unknown_row_is_refused():
     ('0.35', 0.38, 0.02, 'loss', BELOW),                    # a larger error is worse
     ('0.35', 0.30, 0.02, 'loss', ABOVE)])
 def test_a_verdict(paper, mean, ci95, measure, expected):
-  assert verdicts.verdict(paper, Measured(mean, ci95), measure) == expected
+  assert verdicts.verdict(paper, Measured(mean, ci95), measures.named(measure)) == expected
 
 
 @given(st.floats(1, 99), st.floats(0, 5))

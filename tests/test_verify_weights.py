@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maml_tf import application, experiment, verify
+from maml_tf import application, command_line, experiment, verify
 from maml_tf.config import ConfigError
-from maml_tf.evaluation.protocol import Evaluator, headline
+from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.measures import ACCURACY
 from maml_tf.sources.image_set import DataError
 from maml_tf.training import trainer
 from maml_tf.training.checkpoints import CheckpointError, experiment_folder
@@ -177,7 +178,7 @@ def test_weights_that_are_not_there_are_refused(given, shown, two_seeds):
 def test_main_tests_and_trains_from_weights(small_config, saved, capsys):
   path, _, values = saved
   config = small_config(train=False, pretrained=path)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   out = capsys.readouterr().out
   assert path in out
   [result] = Path(experiment_folder(config)).glob('*.json')
@@ -191,20 +192,20 @@ def test_main_tests_and_trains_from_weights(small_config, saved, capsys):
       float(expected.query['loss'][:, 2].mean()), rel=1e-5)
 
   config = small_config(pretrained=path, metatrain_iterations=0)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   assert f'Parameters of a new run: from {path}' in capsys.readouterr().out
   trained = small_config(train=False, metatrain_iterations=0)
   application.load_for_test(trained, model, experiment_folder(trained))
   for name, value in model.meta_parameters.arrays().items():
     np.testing.assert_array_equal(value, values[name])
   # What was trained from scratch is something else.
-  assert application.run(small_config(metatrain_iterations=0)) == application.REFUSED
+  assert application.run(small_config(metatrain_iterations=0)) == command_line.REFUSED
   assert 'run.pretrained' in capsys.readouterr().err
 
 
 def test_main_refuses_weights_that_do_not_fit(small_config, saved, capsys):
   config = small_config(train=False, pretrained=saved[0], norm='batch_norm')
-  assert application.run(config) == application.REFUSED
+  assert application.run(config) == command_line.REFUSED
   error = capsys.readouterr().err
   assert error.count('\n') == 1 and 'does not fit what the flags' in error
   assert not os.path.exists(experiment_folder(config))
@@ -236,14 +237,14 @@ def test_committed_weights_have_their_recorded_results(row, seed):
   if fields.get('tuning') is not None:
     model.step_size = fields['tuning']['step_size']
   if generator.fingerprint(first['count']) != first['episodes_fingerprint']:
-    assert row.is_classification
+    assert row.problem.measure is ACCURACY
     pytest.skip('the prepared data are other ones than those of the record')
   results = Evaluator(model, generator, first['count'],
                       config.evaluation.test_num_updates)()
   # Up to what the row is judged by: further updates of the oracle go astray.
   judged = slice(None, row.headline + 1)
-  found, recorded = headline(results)[:, judged], np.array(first['values'])[:, judged]
-  if row.is_classification:
+  found, recorded = results.query[model.measure.name][:, judged], np.array(first['values'])[:, judged]
+  if row.problem.measure is ACCURACY:
     # Rounding may turn over an image, here and there.
     assert np.abs(found - recorded).mean() < 0.02
   else:

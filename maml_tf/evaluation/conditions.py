@@ -131,5 +131,6 @@ def _accuracies(model, adapted, episodes, num_classes, query_sizes) -> tf.Tensor
       outputs = model.learner(adapted, episodes.query.inputs[:, :count])
     else:
       outputs = alone[:, :count]
-    values.append(model.objective.accuracy(outputs, episodes.query.labels[:, :count]))
+    values.append(model.objective.measured(
+        outputs, episodes.query.labels[:, :count])[model.measure.name])
   return tf.stack(values, axis=1)

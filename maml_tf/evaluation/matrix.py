@@ -22,11 +22,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import flags
 from maml_tf.before_tensorflow import set_environment
-from maml_tf.command_line import REFUSED, OneSentenceParser
-from maml_tf.config import Config, ConfigError
-from maml_tf.files import WriteError, reported, whole_file
-
-DONE, FAILED = 0, 1
+from maml_tf.command_line import OneSentenceParser
+from maml_tf.config import Config
+from maml_tf.files import reported, whole_file
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -36,17 +34,9 @@ def main(argv: Optional[List[str]] = None) -> int:
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
        f'--num_test_tasks={max(options.tasks)}'])
   set_environment()
-  from maml_tf.sources.image_set import DataError
-  from maml_tf.training.checkpoints import CheckpointError
-  try:
-    run(config, options.tasks, options.query_sizes, options.updates)
-  except (ConfigError, CheckpointError, DataError) as error:
-    print(f'maml_tf.evaluation.matrix: {error}', file=sys.stderr)
-    return REFUSED
-  except WriteError as error:
-    print(f'maml_tf.evaluation.matrix: {error}', file=sys.stderr)
-    return FAILED
-  return DONE
+  from maml_tf.command_line import exit_code
+  return exit_code('maml_tf.evaluation.matrix', functools.partial(
+      run, config, options.tasks, options.query_sizes, options.updates))
 
 
 def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
@@ -70,12 +60,7 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   from maml_tf.evaluation import conditions
   from maml_tf.evaluation.results_files import versions
   from maml_tf.training.checkpoints import experiment_folder
-  if not config.is_classification:
-    raise ConfigError('--datasource=sinusoid has no query images to classify: the matrix '
-                      'is of omniglot or miniimagenet.')
-  if config.uses_classifier:
-    raise ConfigError(f'--baseline={config.training.baseline} has fixed batch statistics: '
-                      'the matrix is of nets that use those of a task, so leave it out.')
+  config.problem.require_query_conditions(config)
   print(f'Device: {devices.set_up()}', flush=True)
   model = experiment.build_model(config)
   folder = experiment_folder(config)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import DataGenerator
+from maml_tf.measures import Measure
 from maml_tf.meta_learner import MetaLearner, TaskResults
 
 
@@ -42,9 +43,15 @@ class Evaluator:
       raise ValueError(f'num_tasks must be a multiple of the batch. Received: '
                        f'{num_tasks}, with batches of {generator.meta_batch_size}.')
     self._batches = generator.dataset(0, num_tasks // generator.meta_batch_size)
+    self._model = model
     # Autograph has nothing to convert here, and takes seconds to find that out.
     self._task_results = tf.function(
         lambda episodes: model.task_results(episodes, num_updates), autograph=False)
+
+  @property
+  def measure(self) -> Measure:
+    """What the model's tasks are judged by."""
+    return self._model.measure
 
   def __call__(self, progress=None) -> TaskResults:
     """Results of all tasks, as arrays.
@@ -54,9 +61,8 @@ class Evaluator:
     """
     batches = self._batches if progress is None else progress(self._batches)
     collected = [self._task_results(episodes) for episodes in batches]
-    return TaskResults(*(
-        None if values[0] is None else np.concatenate([value.numpy() for value in values])
-        for values in zip(*collected)))
+    return tf.nest.map_structure(
+        lambda *values: np.concatenate([value.numpy() for value in values]), *collected)
 
 
 def statistics(values: np.ndarray) -> Statistics:
@@ -66,21 +72,7 @@ def statistics(values: np.ndarray) -> Statistics:
   return Statistics(values.mean(axis=0), stds, 1.96 * stds / np.sqrt(len(values)))
 
 
-def score(results: TaskResults) -> float:
-  """What model selection maximises: the accuracy after the last update, or for
-  regressions minus the loss."""
-  if results.query['accuracy'] is not None:
-    return float(results.query['accuracy'][:, -1].mean())
-  return -float(results.query['loss'][:, -1].mean())
-
-
-def headline(results: TaskResults) -> np.ndarray:
-  """`[tasks, updates + 1]`: accuracy, or the loss of a regression, on the query set."""
-  return (results.query['loss'] if results.query['accuracy'] is None
-          else results.query['accuracy'])
-
-
-def headline_on_support(results: TaskResults) -> np.ndarray:
-  """`[tasks]`: the same on the support set before any update."""
-  return (results.support['loss'] if results.support['accuracy'] is None
-          else results.support['accuracy'])
+def score(results: TaskResults, measure: Measure) -> float:
+  """What model selection maximises: the measure after the last update, or minus it where
+  less is better."""
+  return measure.score(float(results.query[measure.name][:, -1].mean()))

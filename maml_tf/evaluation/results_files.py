@@ -6,15 +6,16 @@ import csv
 import json
 import os
 import platform
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from maml_tf.config import Config
-from maml_tf.evaluation.protocol import Statistics, headline, headline_on_support, statistics
+from maml_tf.evaluation.protocol import Statistics, statistics
 from maml_tf.evaluation.tuning import Tuning
 from maml_tf.files import whole_file
+from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
 
 
@@ -44,7 +45,7 @@ def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
   """Writes both files; their paths, CSV first."""
   stem = os.path.join(folder, file_stem(run.config))
   times_tested = 1 + read_times_tested(stem + '.json')
-  _write_csv(stem + '.csv', run.results)
+  _write_csv(stem + '.csv', legacy_columns(run.results, run.config.problem.measure))
   with whole_file(stem + '.json') as file:
     json.dump({**as_dict(run), 'times_tested': times_tested}, file, indent=2)
     file.write('\n')
@@ -66,39 +67,36 @@ def file_stem(config: Config) -> str:
   """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
   overwrote it there, is called `val_...` here. A step size that was tuned is called
   `tuned`, and a nearest neighbour has none."""
-  prefix = 'test' if config.evaluation.test_set or not config.is_classification else 'val'
-  stem = f'{prefix}_ubs{config.task.update_batch_size}'
-  if config.training.baseline == 'nearest_neighbour':
-    return f'{stem}_nearest_neighbour'
+  stem = f'{config.split}_ubs{config.task.update_batch_size}'
+  if not config.baseline.has_step_size:
+    return f'{stem}_{config.baseline.name}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
   return f'{stem}_stepsize{step_size}'
 
 
-def legacy_columns(results: TaskResults) -> np.ndarray:
+def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
   """`[tasks, updates + 1]` as the TF1 code has them: `update0` is the SUPPORT set
   before any update, the others are the query set after that many updates."""
-  values = np.array(headline(results), np.float64)
-  values[:, 0] = headline_on_support(results)
+  values = np.array(results.query[measure.name], np.float64)
+  values[:, 0] = results.support[measure.name]
   return values
 
 
 def as_dict(run: ProtocolRun) -> Dict[str, Any]:
   """What the JSON file holds."""
   results = run.results
-  per_update: Dict[str, Any] = {
-      'update0_support': _measures(results.support['loss'], results.support['accuracy'])}
+  per_update: Dict[str, Any] = {'update0_support': _measures(results.support)}
   for update in range(results.query['loss'].shape[1]):
-    accuracies = results.query['accuracy']
     name = 'update0_query' if update == 0 else f'update{update}'
-    per_update[name] = _measures(results.query['loss'][:, update],
-                                 None if accuracies is None else accuracies[:, update])
+    per_update[name] = _measures({measure: values[:, update]
+                                  for measure, values in results.query.items()})
   return {
       'config': run.config.to_dict(),
       'tuning': None if run.tuning is None else run.tuning.as_dict(),
       'updates': per_update,
       'num_tasks': len(results.support['loss']),
-      'split': run.config.split if run.config.is_classification else None,
+      'split': run.config.problem.recorded_split(run.config),
       'episodes_fingerprint': run.fingerprint,
       'checkpoint': run.checkpoint,
       'iteration': run.iteration,
@@ -121,40 +119,35 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
     run: the test.
     paper: {number of updates: value as the paper writes it}, may be empty.
   """
-  percent = 100 if run.config.is_classification else 1
-  what = 'accuracy, %' if run.config.is_classification else 'mean squared error'
+  measure, results = run.config.problem.measure, run.results
   rows: List[Tuple[str, Statistics, str]] = [
-      ('0 (support set)', statistics(headline_on_support(run.results)), '')]
-  by_update = statistics(headline(run.results))
+      ('0 (support set)', statistics(results.support[measure.name]), '')]
+  by_update = statistics(results.query[measure.name])
   for update in range(len(by_update.means)):
     label = '0 (query set)' if update == 0 else str(update)
     rows.append((label, Statistics(*(value[update] for value in by_update)),
                  paper.get(update, '')))
-  digits = 2 if run.config.is_classification else 4
   width = max(len(label) for label, _, _ in rows)
-  lines = [f'{"updates":<{width}}  {what:>18}  {"95% interval":>12}  {"std":>8}  paper']
+  lines = [f'{"updates":<{width}}  {measure.title:>18}  {"95% interval":>12}  '
+           f'{"std":>8}  paper']
   for label, values, reference in rows:
-    mean, std, ci95 = (float(value) * percent for value in
+    mean, std, ci95 = (measure.text(float(value)) for value in
                        (values.means, values.stds, values.ci95))
-    interval = f'+- {ci95:.{digits}f}'
-    lines.append(f'{label:<{width}}  {mean:>18.{digits}f}  {interval:>12}  '
-                 f'{std:>8.{digits}f}  {reference}'.rstrip())
+    lines.append(f'{label:<{width}}  {mean:>18}  {"+- " + ci95:>12}  {std:>8}  '
+                 f'{reference}'.rstrip())
   return '\n'.join(lines)
 
 
-def _measures(losses, accuracies) -> Dict[str, Any]:
-  measures = {'loss': _as_floats(statistics(losses))}
-  if accuracies is not None:
-    measures['accuracy'] = _as_floats(statistics(accuracies))
-  return measures
+def _measures(values: Mapping[str, np.ndarray]) -> Dict[str, Any]:
+  return {name: _as_floats(statistics(of_tasks)) for name, of_tasks in values.items()}
 
 
 def _as_floats(values: Statistics) -> Dict[str, float]:
   return {'mean': float(values.means), 'std': float(values.stds), 'ci95': float(values.ci95)}
 
 
-def _write_csv(path: str, results: TaskResults) -> None:
-  columns = statistics(legacy_columns(results))
+def _write_csv(path: str, values: np.ndarray) -> None:
+  columns = statistics(values)
   with whole_file(path, newline='') as file:
     writer = csv.writer(file)
     writer.writerow([f'update{i}' for i in range(len(columns.means))])

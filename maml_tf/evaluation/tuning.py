@@ -8,7 +8,8 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from maml_tf.data_generator import DataGenerator
-from maml_tf.evaluation.protocol import Evaluator, headline, score
+from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.measures import Measure
 from maml_tf.meta_learner import MetaLearner
 
 STEP_SIZES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -20,7 +21,8 @@ class Tuning(NamedTuple):
   Attributes:
     step_size: the best one.
     measured: {step size: mean over tasks on the query set, before the first update and
-      after each one}: accuracy, or the loss of a regression; None where it is not finite.
+      after each one}: in the measure of the
+      task; None where it is not finite.
     num_tasks, split, fingerprint: of the validation tasks.
   """
   step_size: float
@@ -35,18 +37,15 @@ class Tuning(NamedTuple):
         {'step_size': step_size, 'updates': list(values)}
         for step_size, values in self.measured.items()]}
 
-  def describe(self, percent: bool) -> str:
-    """A line for the log. Args: percent: the values are accuracies."""
+  def describe(self, measure: Measure) -> str:
+    """A line for the log. Args: measure: what the values are of."""
     def shown(value):
-      if value is None:
-        return 'not finite'
-      return f'{100 * value:.2f}' if percent else f'{value:.4f}'
+      return 'not finite' if value is None else measure.text(value)
     listed = ', '.join(f'{step_size:g}: {shown(values[-1])}'
                        for step_size, values in self.measured.items())
-    what = 'accuracy in %' if percent else 'mean squared error'
     updates = len(next(iter(self.measured.values()))) - 1
     return (f'Step size of the fine-tuning: {self.step_size:g}, chosen on {self.num_tasks} '
-            f'{self.split} tasks ({what} after {updates} updates: {listed})')
+            f'{self.split} tasks ({measure.title} after {updates} updates: {listed})')
 
 
 def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
@@ -66,7 +65,8 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
     model.step_size = step_size
     results = Evaluator(model, generator, num_tasks, num_updates)()
     with np.errstate(over='ignore', invalid='ignore'):   # steps may be too large
-      means, value = headline(results).mean(axis=0, dtype=np.float64), score(results)
+      means = results.query[model.measure.name].mean(axis=0, dtype=np.float64)
+      value = score(results, model.measure)
     measured[step_size] = tuple(float(mean) if math.isfinite(mean) else None
                                 for mean in means)
     scores[step_size] = value if math.isfinite(value) else -math.inf

@@ -17,9 +17,9 @@ from typing import List, Optional
 
 from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
-from maml_tf.config import DTYPES, XLA_CHOICES, ConfigError
+from maml_tf.config import DTYPES, XLA_CHOICES
+from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
-from maml_tf.legacy.golden import GoldenError
 
 PASSED, FAILED, UNUSABLE = 0, 1, REFUSED
 
@@ -41,7 +41,7 @@ def main(argv: Optional[List[str]] = None) -> int:
       compared = comparison.compare(
           golden_files.read(path), dtype=options.dtype,
           tasks_at_once=options.tasks_at_once, xla=options.xla)
-    except (GoldenError, ConfigError) as error:
+    except UserError as error:
       print(f'maml_tf.legacy.compare: {error}', file=sys.stderr)
       codes.append(UNUSABLE)
       continue
@@ -89,7 +89,7 @@ def summary(compared, tolerance: float) -> dict:
 def _described(config) -> str:
   task, learner, inner = config.task, config.learner, config.inner_loop
   words = [task.datasource]
-  if config.is_classification:
+  if golden_files.is_classification(config):
     words.append(f'{task.num_classes}-way')
     if learner.conv:
       words.append(f'{learner.num_filters} filters')

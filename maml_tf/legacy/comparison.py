@@ -179,8 +179,8 @@ def _check_tensors(golden: Golden, learner: Learner) -> None:
 
 
 def _check_inputs(golden: Golden, config: Config) -> None:
-  if config.is_classification:
-    wanted = math.prod(experiment.IMAGE_SHAPES[config.task.datasource])
+  if golden_files.is_classification(config):
+    wanted = math.prod(config.problem.input_shape(config))
   else:
     wanted = 3 if config.training.baseline == 'oracle' else 1
   step = golden.steps[0]
@@ -188,7 +188,7 @@ def _check_inputs(golden: Golden, config: Config) -> None:
     if inputs.shape[-1] != wanted:
       raise GoldenError(f'{golden.path} has {inputs.shape[-1]} values per example in '
                         f'{name}, and the net of its flags takes {wanted}.')
-  if not config.is_classification and step.query_labels.shape[-1] != 1:
+  if not golden_files.is_classification(config) and step.query_labels.shape[-1] != 1:
     raise GoldenError(f'{golden.path} has {step.query_labels.shape[-1]} targets per point, '
                       'and a sinusoid has one.')
 
@@ -199,11 +199,11 @@ def _episodes(golden: Golden, step: GoldenTask, config: Config) -> Episodes:
     tensor = tf.cast(tf.constant(values), dtype)
     return tensor / 255 if values.dtype == np.uint8 else tensor
   def labels(values, what):
-    if config.is_classification:
+    if golden_files.is_classification(config):
       return tf.constant(golden_files.class_indices(golden.path, values, what))
     return tf.constant(values, dtype)
   return Episodes.of(inputs(step.support_inputs), labels(step.support_labels, 'labela'),
-                  inputs(step.query_inputs), labels(step.query_labels, 'labelb'))
+                     inputs(step.query_inputs), labels(step.query_labels, 'labelb'))
 
 
 def _measured(golden: Golden, config: Config, model: MetaLearner,
@@ -214,8 +214,9 @@ def _measured(golden: Golden, config: Config, model: MetaLearner,
   updates = max(golden.num_updates_measured, 1)
   results = _compiled(lambda batch: model.task_results(batch, updates), config)(episodes)
   received: Dict[str, Optional[tf.Tensor]] = {
-      'pre_loss': results.support['loss'], 'pre_accuracy': results.support['accuracy'],
-      'post_losses': results.query['loss'], 'post_accuracies': results.query['accuracy']}
+      'pre_loss': results.support['loss'], 'pre_accuracy': results.support.get('accuracy'),
+      'post_losses': results.query['loss'],
+      'post_accuracies': results.query.get('accuracy')}
   quantities = []
   for name, expected in golden.results.items():
     if received[name] is None:
@@ -246,7 +247,7 @@ def _gradients(golden: Golden, config: Config, model: MetaLearner,
 
 def _gradient(phase: MetaLearner, config: Config, episodes: Episodes
               ) -> Dict[str, np.ndarray]:
-  function = _compiled(lambda batch: phase.meta_gradient(batch)[2], config)
+  function = _compiled(lambda batch: phase.meta_gradient(batch)[1], config)
   return {name: value.numpy() for name, value in function(episodes).items()}
 
 

@@ -20,11 +20,8 @@ from typing import List, Optional
 
 import flags
 from maml_tf.before_tensorflow import set_environment
-from maml_tf.command_line import REFUSED, OneSentenceParser
+from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
-from maml_tf.files import WriteError
-
-DONE, FAILED = 0, 1
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -33,23 +30,14 @@ def main(argv: Optional[List[str]] = None) -> int:
   # Nothing is trained here, so --test_iter is allowed.
   config = flags.main_config(['main.py', '--train=False', *rest])
   set_environment()
-  from maml_tf.training.checkpoints import CheckpointError
-  try:
-    if options.to_legacy:
-      path = to_legacy(config, options.out)
-    else:
-      path = from_legacy(config, options.out)
-  except (ConfigError, CheckpointError) as error:
-    print(f'maml_tf.legacy.convert: {error}', file=sys.stderr)
-    return REFUSED
-  except WriteError as error:
-    print(f'maml_tf.legacy.convert: {error}', file=sys.stderr)
-    return FAILED
-  print(f'Written: {path}')
-  if not options.to_legacy:
-    print(f'Test it with the same flags: python main.py --train=False --logdir={options.out}'
-          ' ...')
-  return DONE
+
+  def action():
+    write = to_legacy if options.to_legacy else from_legacy
+    print(f'Written: {write(config, options.out)}')
+    if not options.to_legacy:
+      print('Test it with the same flags: python main.py --train=False '
+            f'--logdir={options.out} ...')
+  return exit_code('maml_tf.legacy.convert', action)
 
 
 def from_legacy(config: Config, out: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from maml_tf.bounded import BoundedReads, TooLargeError, parse_json
 from maml_tf.config import Config, ConfigError, resolve
+from maml_tf.errors import UserError
 
 # The TF1 code's flags and their defaults, as far as they decide what is computed.
 LEGACY_DEFAULTS: Dict[str, Any] = dict(
@@ -49,7 +50,7 @@ _MOST_BYTES = 256 << 20
 _MOST_DIRECTORY_BYTES = 4 << 20
 
 
-class GoldenError(ValueError):
+class GoldenError(UserError, ValueError):
   """A golden file that cannot be used; one sentence for the user."""
 
 
@@ -154,10 +155,15 @@ def config_of(golden: Golden, **overrides) -> Config:
     config = resolve(given)
   except ConfigError as error:
     raise GoldenError(f'{golden.path} has flags that cannot be run: {error}') from error
-  if config.is_classification and config.task.num_classes != ways:
+  if is_classification(config) and config.task.num_classes != ways:
     raise GoldenError(f'{golden.path} has labels of {ways} classes, and its flags say '
                       f'num_classes={config.task.num_classes}.')
   return config
+
+
+def is_classification(config: Config) -> bool:
+  """Whether the TF1 code's labels are one-hot: of all that is no sinusoid."""
+  return config.task.datasource != 'sinusoid'
 
 
 def _arrays(path: str) -> Dict[str, np.ndarray]:

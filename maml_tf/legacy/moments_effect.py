@@ -18,7 +18,7 @@ from typing import Dict, List, NamedTuple, Optional
 import numpy as np
 
 from maml_tf.before_tensorflow import set_environment
-from maml_tf.config import ConfigError
+from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError
 
@@ -81,7 +81,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   for path in options.files:
     try:
       found = effect(golden_files.read(path))
-    except (GoldenError, ConfigError) as error:
+    except UserError as error:
       print(f'maml_tf.legacy.moments_effect: {error}', file=sys.stderr)
       code = UNUSABLE
       continue

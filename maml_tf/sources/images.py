@@ -7,8 +7,8 @@ from typing import Mapping
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.config import ConfigError
 from maml_tf.episodes import Episodes
+from maml_tf.errors import ConfigError
 from maml_tf.sources.image_set import ImageSplit
 from maml_tf.sources.source import BLOCK, Draws, EpisodeSource, Recipes
 
@@ -100,6 +100,28 @@ def read_images(images: ImageSplit, image: tf.Tensor, turns: tf.Tensor, dtype: s
     return inputs.reshape(image.shape + pixels.shape[1:])
   inputs = tf.numpy_function(gather, [image, turns], dtype, stateful=False)
   return tf.ensure_shape(inputs, image.shape + images.images.shape[1:])
+
+
+def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str,
+                rotations: bool) -> Episodes:
+  """The episodes of `recipes`, gathered and turned by TensorFlow operations.
+
+  Args:
+    images: uint8 `[images, height, width, channels]`.
+    recipes: 'image', 'label' and 'turns', `[tasks, examples]`.
+    support: how many of the examples are the support set.
+    dtype: of the inputs.
+    rotations: whether 'turns' are other than 0; the images are square then.
+  """
+  inputs = turned = tf.cast(tf.gather(images, recipes['image']), dtype) / 255
+  if rotations:
+    turns = recipes['turns'][..., tf.newaxis, tf.newaxis, tf.newaxis]
+    for quarter in (1, 2, 3):
+      turned = tf.reverse(tf.transpose(turned, [0, 1, 3, 2, 4]), [2])
+      inputs = tf.where(turns == quarter, turned, inputs)
+  label = recipes['label']
+  return Episodes.of(inputs[:, :support], label[:, :support],
+                  inputs[:, support:], label[:, support:])
 
 
 def _check_enough(images: ImageSplit, num_classes: int, examples: int) -> None:

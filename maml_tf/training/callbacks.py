@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import DataGenerator
+from maml_tf.errors import NotFiniteError, WriteError
 from maml_tf.evaluation.protocol import Evaluator, score
-from maml_tf.files import WriteError
 from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
 from maml_tf.training.checkpoint_files import first_line
 from maml_tf.training.checkpoints import Checkpoints
@@ -31,11 +31,6 @@ SAVE_INTERVAL = 1000
 
 
 _REMEDY = 'lower --meta_lr or --update_lr, or clip with --meta_gradient_clip.'
-
-
-class NotFiniteError(RuntimeError):
-  """A loss, a meta-gradient or a parameter is not finite; the message says since which
-  iteration."""
 
 
 class IterationCallback(tf.keras.callbacks.Callback):
@@ -232,7 +227,7 @@ class Validation(IterationCallback):
     self.latest = self._evaluator()
     if self._writer is not None:
       write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
-    self._checkpoints.offer_best(iteration, score(self.latest))
+    self._checkpoints.offer_best(iteration, score(self.latest, self._evaluator.measure))
 
 
 class RecordHistory(IterationCallback):
@@ -258,7 +253,7 @@ class RecordHistory(IterationCallback):
   def after_iterations(self, before, now, logs):
     self._history.add(now - before, logs)
     if passed(self._interval, before, now):
-      self._history.write(now, self._validation.latest, 'accuracy' in logs)
+      self._history.write(now, self._validation.latest)
 
 
 def summary_writer(folder: str):

@@ -9,6 +9,7 @@ from typing import Iterator, List, Optional
 import tensorflow as tf
 
 from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
+from maml_tf.errors import CheckpointError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
   UNREADABLE,
@@ -32,10 +33,6 @@ MAY_DIFFER = frozenset([
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
     'logdir'])
-
-
-class CheckpointError(RuntimeError):
-  """A checkpoint that is missing or does not fit; one sentence for the user."""
 
 
 def experiment_folder(config: Config) -> str:
@@ -226,10 +223,7 @@ def differences_of_run(stored: Config, config: Config) -> str:
   may_differ = MAY_DIFFER
   if config.training.meta_lr_schedule != 'constant':
     may_differ -= {'metatrain_iterations'}   # every step size depends on it
-  if stored.uses_classifier and config.uses_classifier:
-    # Another use of the same classifier; the shots that it is validated with are in the
-    # folder's name.
-    may_differ |= {'baseline', 'update_batch_size'}
+  may_differ |= config.baseline.may_differ_from(stored.baseline)
   changed = differences(stored, config, ignore=may_differ)
   return ', '.join(f'{name} {before} -> {now}' for name, (before, now) in changed.items())
 

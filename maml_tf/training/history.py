@@ -13,7 +13,7 @@ if TYPE_CHECKING:   # what reads histories needs no TensorFlow
   from maml_tf.meta_learner import TaskResults
 
 HISTORY_FILE = 'history.csv'
-_TRAINING = ('iteration', 'iterations', 'seconds', 'executions', 'loss', 'accuracy')
+_TRAINING = ('iteration', 'iterations', 'seconds', 'executions', 'loss')
 
 Line = Dict[str, Optional[float]]
 
@@ -28,13 +28,13 @@ class History:
       line, or what was trained before there was a history.
     executions: of training steps, over which `loss` and `accuracy` are means. An
       execution of several steps counts with its last one.
-    loss, accuracy: of training meta-batches, after the inner updates (while pre-training:
-      without any).
-    val_support_loss, val_support_accuracy: on the validation tasks' support sets before
-      any update.
-    val_loss_J, val_accuracy_J: on their query sets after J updates.
+    loss, and what else the problem measures (accuracy): of training meta-batches, after the
+      inner updates (while pre-training: without any).
+    val_support_loss, val_support_MEASURE: on the validation tasks' support sets before any
+      update.
+    val_loss_J, val_MEASURE_J: on their query sets after J updates.
 
-  Accuracies are from 0 to 1; there are none for regressions. A line without validation
+  Accuracies are from 0 to 1. A line without validation
   is the rest of a run that ended between two of them; it goes into the next line when
   the run goes on.
 
@@ -45,7 +45,7 @@ class History:
 
   def __init__(self, folder: str, iteration: int):
     self._path = os.path.join(folder, HISTORY_FILE)
-    self._rest = dict.fromkeys(_TRAINING, 0.0)
+    self._rest: Dict[str, float] = {}
     self._mark = time.monotonic()
     self._written = 0   # the last iteration that the file has
     self._open(iteration)
@@ -56,41 +56,33 @@ class History:
   def add(self, iterations: int, logs: Dict) -> None:
     """What an execution of training steps gave."""
     now = time.monotonic()
-    self._rest['iterations'] += iterations
-    self._rest['seconds'] += now - self._mark
+    counts = {'iterations': iterations, 'seconds': now - self._mark, 'executions': 1}
     self._mark = now
-    self._rest['executions'] += 1
-    self._rest['loss'] += float(logs['loss'])
-    self._rest['accuracy'] += float(logs.get('accuracy', 0.0))
+    for name, value in {**counts, **logs}.items():
+      self._rest[name] = self._rest.get(name, 0.0) + float(value)
 
-  def write(self, iteration: int, validation: Optional[TaskResults],
-            has_accuracy: bool) -> None:
+  def write(self, iteration: int, validation: Optional[TaskResults]) -> None:
     """A line about everything since the line before."""
-    rest, executions = self._rest, max(self._rest['executions'], 1.0)
+    rest = {**dict.fromkeys(_TRAINING[1:], 0.0), **self._rest}
     line: Line = {
-        'iteration': iteration, 'iterations': int(rest['iterations']),
-        'seconds': round(rest['seconds'], 3), 'executions': int(rest['executions']),
-        'loss': rest['loss'] / executions,
-        'accuracy': rest['accuracy'] / executions if has_accuracy else None}
+        'iteration': iteration, 'iterations': int(rest.pop('iterations')),
+        'seconds': round(rest.pop('seconds'), 3), 'executions': int(rest.pop('executions'))}
+    line.update({name: value / max(line['executions'], 1) for name, value in rest.items()})
     if validation is not None:
       line.update(_of_validation(validation))
     self._append(line)
-    self._rest = dict.fromkeys(_TRAINING, 0.0)
+    self._rest = {}
     self._written = iteration
 
-  def close(self, iteration: int, has_accuracy: bool) -> None:
+  def close(self, iteration: int) -> None:
     """Writes the rest of a run that ends between two validations."""
-    if self._rest['executions'] and iteration > self._written:
-      self.write(iteration, None, has_accuracy)
+    if self._rest and iteration > self._written:
+      self.write(iteration, None)
 
   def _open(self, iteration: int) -> None:
     lines = [line for line in read(self._path) if line['iteration'] <= iteration]
     if lines and not _has_validation(lines[-1]):
-      rest = lines.pop()
-      for name in ('iterations', 'seconds', 'executions'):
-        self._rest[name] = rest[name] or 0.0
-      for name in ('loss', 'accuracy'):
-        self._rest[name] = (rest[name] or 0.0) * self._rest['executions']
+      self._rest = _sums(lines.pop())
     self._written = int(lines[-1]['iteration']) if lines else 0
     _rewrite(self._path, lines)
 
@@ -126,7 +118,7 @@ def _parsed(cells: Dict) -> Optional[Line]:
     line = {name: float(text) if text else None for name, text in cells.items()}
   except ValueError:
     return None
-  return line if all(line.get(name) is not None for name in _TRAINING[:-1]) else None
+  return line if all(line.get(name) is not None for name in _TRAINING) else None
 
 
 def _rewrite(path: str, lines: List[Line]) -> None:
@@ -146,15 +138,21 @@ def _write_lines(file, columns: List[str], lines: List[Line], header: bool) -> N
   writer.writerows({name: _as_text(line.get(name)) for name in columns} for line in lines)
 
 
+def _sums(line: Line) -> Dict[str, float]:
+  """What the means of a line were made of."""
+  executions = line['executions'] or 0.0
+  counts = {name: line[name] or 0.0 for name in ('iterations', 'seconds', 'executions')}
+  return {**counts, **{
+      name: value * executions for name, value in line.items()
+      if value is not None and name not in _TRAINING[:4] and not name.startswith('val_')}}
+
+
 def _of_validation(results: TaskResults) -> Line:
-  line: Line = {'val_support_loss': float(results.support['loss'].mean())}
-  if results.support['accuracy'] is not None:
-    line['val_support_accuracy'] = float(results.support['accuracy'].mean())
-  for kind, values in (('loss', results.query['loss']),
-                       ('accuracy', results.query['accuracy'])):
-    if values is not None:
-      line.update({f'val_{kind}_{update}': float(value)
-                   for update, value in enumerate(values.mean(axis=0))})
+  line: Line = {f'val_support_{name}': float(values.mean())
+                for name, values in results.support.items()}
+  for name, values in results.query.items():
+    line.update({f'val_{name}_{update}': float(value)
+                 for update, value in enumerate(values.mean(axis=0))})
   return line
 
 

@@ -14,16 +14,11 @@ from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.files import reported, write_whole
 from maml_tf.meta_learner import MetaLearner, named_means
-from maml_tf.reports.sample_tasks import sample_tasks_png
 from maml_tf.training import callbacks as run_callbacks
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.event_files import discard_events_after
 from maml_tf.training.history import History
 from maml_tf.training.optimizers import build_optimizer
-
-# Steps of small nets take about a millisecond, less than what Keras does around
-# a step; so up to this many go into one execution.
-STEPS_PER_EXECUTION_OF_SMALL_NETS = 100
 
 
 class TrainingResult(NamedTuple):
@@ -75,9 +70,8 @@ def train(config: Config, model: MetaLearner, folder: str,
   discard_events_after(folder, iteration)
   writer = _summary_writer(config, folder)
   evaluator = _validation(config, model)
-  if (writer is not None and config.is_classification and not config.uses_classifier
-      and iteration == 0):
-    _write_sample_tasks(writer, generator, folder)
+  if writer is not None and config.baseline.trains_on_tasks and iteration == 0:
+    _write_sample_tasks(config, writer, generator, folder)
   last = config.total_iterations if until is None else min(until, config.total_iterations)
   phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
   with run_callbacks.Signals() as signals:
@@ -86,7 +80,7 @@ def train(config: Config, model: MetaLearner, folder: str,
         iteration = _fit(config, phase, generator, evaluator, checkpoints, history, writer,
                          signals, iteration,
                          _end_of_fit(config, iteration, last_iteration))
-    history.close(iteration, config.is_classification)
+    history.close(iteration)
     run_callbacks.require_finite(model, iteration)
     if writer is not None:
       run_callbacks.flush_summaries(writer)
@@ -127,9 +121,7 @@ def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
 
 def steps_per_execution(config: Config) -> int:
   """A divisor of all intervals: what is due falls between two executions."""
-  if config.is_classification:
-    return 1
-  return math.gcd(STEPS_PER_EXECUTION_OF_SMALL_NETS, run_callbacks.SUMMARY_INTERVAL,
+  return math.gcd(config.problem.most_steps_per_execution, run_callbacks.SUMMARY_INTERVAL,
                   run_callbacks.SAVE_INTERVAL, config.training.validation_interval)
 
 
@@ -169,8 +161,11 @@ def _summary_writer(config: Config, folder: str):
   return run_callbacks.summary_writer(folder) if config.run.log else None
 
 
-def _write_sample_tasks(writer, generator: DataGenerator, folder: str) -> None:
-  png = sample_tasks_png(generator.batch(0))
+def _write_sample_tasks(config: Config, writer, generator: DataGenerator, folder: str
+                        ) -> None:
+  png = config.problem.sample_tasks(generator.batch(0))
+  if png is None:
+    return
   path = os.path.join(folder, 'sample_tasks.png')
   with reported(path):
     write_whole(path, png)

@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from maml_tf import measures
+from maml_tf.measures import LOSS, Measure
 from maml_tf.training.history import Line
 from maml_tf.verification.records import Record
 from maml_tf.verification.verdicts import combined
@@ -22,7 +24,7 @@ def png(figure: Figure) -> bytes:
   return buffer.getvalue()
 
 
-def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: str,
+def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: Measure,
                     training: str = 'training, adapted',
                     validation: Optional[str] = None) -> Optional[bytes]:
   """Training and validation against iterations, a colour per seed; None without data.
@@ -30,25 +32,25 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   Args:
     title: of the figure.
     histories: {seed: lines of its history}.
-    measure: 'accuracy': accuracies in % beside the losses; 'loss': losses alone.
+    measure: beside the losses, where it is another one.
     training: what the curve of training is.
     validation: what the last curve of validation is; None: after its number of updates.
   """
   histories = {seed: lines for seed, lines in histories.items() if lines}
   if not histories:
     return None
-  kinds = ['loss', 'accuracy'] if measure == 'accuracy' else ['loss']
+  kinds = [LOSS] if measure.name == LOSS.name else [LOSS, measure]
   figure = Figure(figsize=(5.6 * len(kinds), 3.8), layout='constrained')
   figure.suptitle(title)
   for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):
     for index, (seed, lines) in enumerate(sorted(histories.items())):
-      for column, style, label in _curves_of_a_run(lines, kind, training, validation):
-        _against_iterations(axes, lines, column, 100 if kind == 'accuracy' else 1,
+      for column, style, label in _curves_of_a_run(lines, kind.name, training, validation):
+        _against_iterations(axes, lines, column, kind.scale,
                             linestyle=style, color=f'C{index}',
                             label=f'{label} (seed {seed})')
     axes.set_xlabel('iterations')
-    axes.set_ylabel('accuracy, %' if kind == 'accuracy' else kind)
-    if kind == 'loss':
+    axes.set_ylabel(kind.title)
+    if kind is LOSS:
       axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -132,10 +134,10 @@ def study(result: Dict[str, Any]) -> bytes:
   figure = Figure(figsize=(10.5, 3.8), layout='constrained')
   figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
   left, right = figure.subplots(1, 2)
-  unit = 100 if result['measure'] == 'accuracy' else 1
-  what = 'accuracy, %' if result['measure'] == 'accuracy' else 'mean squared error'
+  measure = measures.named(result['measure'])
+  unit, what = measure.scale, measure.title
   # A regression's score is its loss: the other panel shows that over the iterations.
-  if len(runs) > 1 or result['measure'] == 'loss':
+  if len(runs) > 1 or measure.name == LOSS.name:
     _against_updates(left, runs, unit)
     left.set_ylabel(f'{what}, after training')
   else:

@@ -12,8 +12,10 @@ import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from maml_tf import measures
 from maml_tf.config import ConfigError
 from maml_tf.files import write_whole
+from maml_tf.measures import Measure
 from maml_tf.verification.rows import REPOSITORY, Row
 
 RESULTS = os.path.join(REPOSITORY, 'results')
@@ -58,8 +60,9 @@ class Record:
     return self.trained >= self.planned
 
   @property
-  def measure(self) -> str:
-    return self.fields['measure']
+  def measure(self) -> Measure:
+    """What the row's tasks are judged by."""
+    return measures.named(self.fields['measure'])
 
   @property
   def updates(self) -> List[int]:
@@ -69,9 +72,8 @@ class Record:
   def after(self, updates: int) -> Measured:
     """On the query set after that many updates."""
     name = 'update0_query' if updates == 0 else f'update{updates}'
-    values = self.fields['updates'][name][self.measure]
-    unit = 100 if self.measure == 'accuracy' else 1
-    return Measured(unit * values['mean'], unit * values['ci95'])
+    values, scale = self.fields['updates'][name][self.measure.name], self.measure.scale
+    return Measured(scale * values['mean'], scale * values['ci95'])
 
 
 _REQUIRED = ('row', 'seed', 'iterations', 'measure', 'updates', 'num_tasks', 'times_tested',

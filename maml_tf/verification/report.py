@@ -7,7 +7,9 @@ import json
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from maml_tf.config import CLASSIFIER_BASELINES, ConfigError
+from maml_tf import measures
+from maml_tf.config import ConfigError
+from maml_tf.measures import Measure
 from maml_tf.training import history
 from maml_tf.verification import plots, records, studies
 from maml_tf.verification.provenance import machine_text
@@ -125,10 +127,10 @@ def short_commit(commit: str) -> str:
   return head[:10] + plus + changes
 
 
-def number_text(value: Measured, measure: str) -> str:
+def number_text(value: Measured, measure: Measure) -> str:
   """As the paper writes it: '98.70 +- 0.40' for accuracies in %, '0.383 +- 0.054'; errors
   below 0.01 with five digits."""
-  digits = 2 if measure == 'accuracy' else 3 if value.mean >= 0.01 else 5
+  digits = measure.digits if measure.unit else 3 if abs(value.mean) >= 0.01 else 5
   return f'{value.mean:.{digits}f} +- {value.ci95:.{digits}f}'
 
 
@@ -281,9 +283,9 @@ def _studies(results: str) -> List[str]:
               *_header(['setting', 'iterations', 'before', '1 update',
                         f'{len(result["runs"][0]["query"]) - 1} updates', 'training'])]
     for run in result['runs']:
-      unit = 100 if result['measure'] == 'accuracy' else 1
-      shown = [number_text(Measured(unit * run['query'][update]['mean'],
-                                    unit * run['query'][update]['ci95']), result['measure'])
+      measure = measures.named(result['measure'])
+      shown = [number_text(Measured(measure.scale * run['query'][update]['mean'],
+                                    measure.scale * run['query'][update]['ci95']), measure)
                for update in (0, 1, -1)]
       lines.append(_line([run['label'], f'{run["iterations"]:,}', *shown,
                           duration_text(run['seconds'])]))
@@ -314,13 +316,13 @@ def _histories(row: Row, results: str) -> Dict[int, List[history.Line]]:
 
 
 def _learning_curves(row: Row, results: str) -> Optional[bytes]:
-  measure = 'accuracy' if row.is_classification else 'loss'
   labels = {}
   if not row.identity.get('meta_trained', True):
     labels['training'] = 'training'   # without inner updates
-  if row.identity.get('baseline') in CLASSIFIER_BASELINES:
-    labels['validation'] = 'validation, nearest neighbour'   # whatever is tested
-  return plots.learning_curves(row.label, _histories(row, results), measure, **labels)
+  if row.baseline.validation_label:
+    labels['validation'] = row.baseline.validation_label
+  return plots.learning_curves(row.label, _histories(row, results), row.problem.measure,
+                               **labels)
 
 
 def _figure_3_panels(rows: Sequence[Row], results: str

@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from maml_tf import problems
 from maml_tf.config import Config, ConfigError
+from maml_tf.problems import Baseline, Problem
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -44,8 +46,14 @@ class Row:
     return self.flagfile or os.path.join(REPOSITORY, 'flags', f'{self.name}.flags')
 
   @property
-  def is_classification(self) -> bool:
-    return self.identity['datasource'] != 'sinusoid'
+  def problem(self) -> Problem:
+    """The kind of task."""
+    return problems.named(self.identity['datasource'])
+
+  @property
+  def baseline(self) -> Baseline:
+    """How theta is made."""
+    return self.problem.baseline(self.identity.get('baseline', 'None'))
 
   def fits(self, config: Config) -> bool:
     """Whether `config` is of a run of this row."""
@@ -197,7 +205,7 @@ def paper_values(config: Config) -> Dict[int, str]:
 
   The paper's accuracies are those of the test classes: a test on others has none.
   """
-  if config.is_classification and not config.evaluation.test_set:
+  if not config.problem.is_papers_test(config):
     return {}
   for row in ROWS:
     if row.fits(config):

@@ -16,7 +16,6 @@ import tensorflow as tf
 from maml_tf import application, devices, experiment
 from maml_tf.config import Config, ConfigError
 from maml_tf.evaluation import results_files
-from maml_tf.evaluation.protocol import headline
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
@@ -187,7 +186,6 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
   """The fields of a record, but for what is known of its files and of earlier tests."""
   config = test.config
   stored = results_files.as_dict(test)
-  measure = 'accuracy' if config.is_classification else 'loss'
   inside = os.path.basename(os.path.dirname(test.checkpoint)) == BEST_FOLDER
   name = os.path.basename(test.checkpoint)
   settings = {section: dict(fields) for section, fields in stored['config'].items()
@@ -197,7 +195,7 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
   del versions['platform']   # `machine` says what of it matters
   device = devices.name()
   return {
-      'row': row.name, 'seed': config.task.seed, 'measure': measure,
+      'row': row.name, 'seed': config.task.seed, 'measure': config.problem.measure.name,
       'iterations': {'trained': trained, 'planned': config.total_iterations},
       'tested': {'checkpoint': f'{BEST_FOLDER}/{name}' if inside else name,
                  'chosen_by': 'validation score' if inside else 'being the last',
@@ -222,11 +220,7 @@ def first_episodes(test: ProtocolRun) -> Dict[str, Any]:
   """
   config = test.config
   count = min(FIRST_EPISODES, config.evaluation.num_test_tasks)
-  generator = experiment.evaluation_generator(config, _split(config), count)
-  values = headline(test.results)[:count].astype(float)
+  generator = experiment.evaluation_generator(config, config.split, count)
+  values = test.results.query[config.problem.measure.name][:count].astype(float)
   return {'count': count, 'episodes_fingerprint': generator.fingerprint(count),
           'values': [[float(f'{value:.6g}') for value in task] for task in values]}
-
-
-def _split(config: Config) -> str:
-  return config.split if config.is_classification else 'test'

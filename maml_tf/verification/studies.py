@@ -167,7 +167,7 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
       'datasource': config.task.datasource,
       'length': f'{config.training.metatrain_iterations:,} iterations per run',
       'seed': config.task.seed, 'measure': runs[0].pop('measure'),
-      'split': config.split if config.is_classification else None,
+      'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
       'machine': provenance.machine(_gpu()), 'commit': provenance.commit(),
       'date': provenance.today(), 'versions': versions}
@@ -201,11 +201,12 @@ def as_run(label: str, test: 'ProtocolRun', lines: Sequence[history.Line]) -> Di
   query: mean and half of the 95% interval after each number of updates, from 0.
   history: see `training.history.History`.
   """
-  from maml_tf.evaluation.protocol import headline, statistics
-  values = statistics(headline(test.results))
+  from maml_tf.evaluation.protocol import statistics
+  measure = test.config.problem.measure
+  values = statistics(test.results.query[measure.name])
   return {
       'label': label, 'iterations': test.iteration,
-      'measure': 'accuracy' if test.config.is_classification else 'loss',
+      'measure': measure.name,
       'query': [{'mean': float(mean), 'ci95': float(ci95)}
                 for mean, ci95 in zip(values.means, values.ci95)],
       'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import List, NamedTuple, Optional, Sequence
 
+from maml_tf.measures import Measure
 from maml_tf.verification.records import Measured, Record
 from maml_tf.verification.rows import Row, numbers
 
@@ -65,19 +66,18 @@ def counting(records: Sequence[Record]) -> List[Record]:
   return [max(records, key=lambda record: record.trained)]
 
 
-def verdict(paper: str, here: Measured, measure: str) -> str:
+def verdict(paper: str, here: Measured, measure: Measure) -> str:
   """'reproduced', 'above (better)' or 'below (worse)' of a complete result.
 
   Args:
     paper: the paper's value as it writes it.
     here: what was measured, in the same unit.
-    measure: 'accuracy', where more is better, or 'loss', where less is.
+    measure: what it is of.
   """
   value, interval = numbers(paper)
   if abs(here.mean - value) <= here.ci95 + interval:
     return REPRODUCED
-  is_better = (here.mean > value) == (measure == 'accuracy')
-  return ABOVE if is_better else BELOW
+  return ABOVE if measure.is_better(here.mean, value) else BELOW
 
 
 def combined(records: Sequence[Record], updates: int) -> Measured:

@@ -1,0 +1,29 @@
+"""The resolved configuration of a run: plain values, checked, and JSON.
+
+A `Config` is built once, at the entry point (`flags/`), from the paper's values
+for a problem (`preset`) and what the user gave. Nothing here knows flags or
+TensorFlow. Everything below the entry point receives values from it.
+"""
+
+from maml_tf.config.choices import (
+  ADDONS_OPTIMIZERS,
+  DTYPES,
+  INNER_OPTIMIZERS,
+  KERAS_OPTIMIZERS,
+  META_OPTIMIZERS,
+  NORMS,
+  REGULARISERS,
+  XLA_CHOICES,
+)
+from maml_tf.config.differences import differences
+from maml_tf.config.presets import preset
+from maml_tf.config.resolve import from_values, resolve
+from maml_tf.config.schema import LARGEST_JSON, SECTIONS, Config, field_types
+from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import METHODS
+
+__all__ = [
+    'ADDONS_OPTIMIZERS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS', 'LARGEST_JSON',
+    'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SECTIONS', 'XLA_CHOICES',
+    'Config', 'ConfigError', 'differences', 'field_types', 'from_values', 'preset',
+    'resolve']

@@ -1,0 +1,158 @@
+"""What can be run: each value by itself, and the values together."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Dict
+
+from maml_tf.config.choices import choices, require_choice
+from maml_tf.config.fits import check_fits
+from maml_tf.errors import ConfigError
+
+if TYPE_CHECKING:
+  from maml_tf.config.schema import Config
+
+_AT_LEAST = {
+    'num_classes': 2, 'update_batch_size': 1, 'train_query_size': 1,
+    'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'context_size': 0,
+    'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
+    'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
+    'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
+    'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1,
+}
+_LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
+
+
+def check(config: 'Config') -> None:
+  """Raises: ConfigError: for a wrong value or an impossible combination."""
+  values = config.to_values()
+  for name in choices():
+    require_choice(name, values[name])
+  _check_counts(values)
+  _check_numbers(values)
+  _check_paths(values)
+  _check_precision(config)
+  check_fits(config)
+  config.problem.check(config)
+  _check_context(config)
+  _check_regulariser(config)
+  _check_tested_checkpoint(config)
+  _check_named_parameters(config)
+
+
+def _check_counts(values: Dict[str, Any]) -> None:
+  for name, least in _AT_LEAST.items():
+    if not least <= values[name] <= _LARGEST:
+      raise ConfigError(f'--{name}={values[name]} is not allowed: it must be between '
+                        f'{least} and {_LARGEST}.')
+  if values['test_iter'] != -1 and not 0 <= values['test_iter'] <= _LARGEST:
+    raise ConfigError(f'--test_iter={values["test_iter"]} is not allowed: it must be an '
+                      'iteration (0 or more), or -1 for the checkpoint that '
+                      '--test_checkpoint names.')
+  shots = values['train_update_batch_size']
+  if shots != -1 and not 1 <= shots <= _LARGEST:
+    raise ConfigError(f'--train_update_batch_size={shots} is not allowed: it must be 1 '
+                      'or more, or -1 for the value of --update_batch_size.')
+
+
+def _check_numbers(values: Dict[str, Any]) -> None:
+  for name in ('update_lr', 'meta_lr'):
+    if not (math.isfinite(values[name]) and values[name] > 0):
+      raise ConfigError(f'--{name}={values[name]} is not allowed: a step size must be '
+                        'a finite number above 0.')
+  for name, nothing in (('meta_gradient_clip', 'no clipping'),
+                        ('regulariser_weight', 'none')):
+    if not (math.isfinite(values[name]) and values[name] >= 0):
+      raise ConfigError(f'--{name}={values[name]} is not allowed: it must be a finite '
+                        f'number above 0, or 0 for {nothing}.')
+  step_size = values['train_update_lr']
+  if step_size != -1 and not (math.isfinite(step_size) and step_size > 0):
+    raise ConfigError(f'--train_update_lr={step_size} is not allowed: it must be a finite '
+                      'number above 0, or -1 for the value of --update_lr.')
+
+
+def _check_paths(values: Dict[str, Any]) -> None:
+  for name in ('logdir', 'data_dir'):
+    if values[name] == '':
+      raise ConfigError(f'--{name} is empty: it must name a folder.')
+    if '\0' in (values[name] or ''):
+      raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '
+                        'has no null character.')
+  for name, what in (
+      ('legacy_checkpoint', 'name a checkpoint of the TF1 code'),
+      ('pretrained', 'be ROW or ROW:SEED of `python -m maml_tf.verify`, or a file of '
+                     'weights (.npz)')):
+    value = values[name]
+    if value is not None and (not value or '\0' in value):
+      raise ConfigError(f'--{name}={value!r} is not allowed: it must {what}.')
+
+
+def _check_precision(config: 'Config') -> None:
+  if config.learner.mixed_precision and config.learner.dtype != 'float32':
+    raise ConfigError(f'--mixed_precision=True does not fit --dtype={config.learner.dtype}: '
+                      'products in bfloat16 would make its precision pointless, so leave '
+                      'one of them out.')
+
+
+def _check_context(config: 'Config') -> None:
+  learner, method = config.learner, config.training.method
+  if method not in NEED_CONTEXT:
+    return
+  if learner.context_size == 0:
+    raise ConfigError(f'--context_size=0 does not fit --method={method}, which adapts '
+                      'nothing else: it must be 1 or more.')
+  if learner.norm == 'batch_norm' and not learner.conv:
+    raise ConfigError(f'--norm=batch_norm does not fit --method={method} in a net '
+                      'without convolutions, where batch norm removes all of the '
+                      'context: use --norm=layer_norm or --norm=None.')
+  if config.run.legacy_checkpoint is not None:
+    raise ConfigError(f'--legacy_checkpoint does not fit --method={method}, whose net has '
+                      'more inputs than any of the TF1 code: leave one of them out.')
+
+
+NEED_CONTEXT = ('context_vector',)
+
+
+def _check_regulariser(config: 'Config') -> None:
+  training = config.training
+  if (training.averaged_regulariser == 'None') != (training.regulariser_weight == 0):
+    raise ConfigError(f'--regulariser_weight={training.regulariser_weight} does not fit '
+                      f'--averaged_regulariser={training.averaged_regulariser}: l2 and mean '
+                      'need a weight above 0, and None has none.')
+
+
+def _check_tested_checkpoint(config: 'Config') -> None:
+  evaluation = config.evaluation
+  if not config.run.train:
+    return
+  if not config.baseline.any_shots and config.trained_shots != config.task.update_batch_size:
+    raise ConfigError(
+        f'--train_update_batch_size={evaluation.train_update_batch_size} differs from '
+        f'--update_batch_size={config.task.update_batch_size} while training: it names '
+        'a checkpoint trained with another value, so give it with --train=False only.')
+  if evaluation.train_update_lr not in (-1.0, config.inner_loop.update_lr):
+    raise ConfigError(
+        f'--train_update_lr={evaluation.train_update_lr} differs from '
+        f'--update_lr={config.inner_loop.update_lr} while training: it names a '
+        'checkpoint trained with another value, so give it with --train=False only.')
+  if evaluation.test_iter != -1:
+    raise ConfigError(
+        f'--test_iter={evaluation.test_iter} is given while training: it chooses the '
+        'checkpoint to test, so give it with --train=False only.')
+
+
+def _check_named_parameters(config: 'Config') -> None:
+  run, test_iter = config.run, config.evaluation.test_iter
+  if run.legacy_checkpoint is not None and not config.baseline.in_legacy_code:
+    raise ConfigError(f'--legacy_checkpoint does not fit --baseline={config.baseline.name}, '
+                      'which the TF1 code does not have: leave one of them out.')
+  if run.legacy_checkpoint is not None and test_iter != -1:
+    raise ConfigError(f'--test_iter={test_iter} does not fit --legacy_checkpoint, which '
+                      'names the checkpoint to test: leave one of them out.')
+  if run.pretrained is not None and test_iter != -1:
+    raise ConfigError(f'--test_iter={test_iter} does not fit --pretrained, which names the '
+                      'weights to test: leave one of them out.')
+  if run.pretrained is not None and run.legacy_checkpoint is not None:
+    raise ConfigError(
+        f'--pretrained={run.pretrained} does not fit --legacy_checkpoint, since both '
+        'name the parameters to take: leave one of them out.')

@@ -1,0 +1,40 @@
+"""What the fields that are one of a few words may be."""
+
+from __future__ import annotations
+
+from typing import Dict, Tuple
+
+from maml_tf import problems
+from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import METHODS
+
+NORMS = ('batch_norm', 'layer_norm', 'None')
+DTYPES = ('float32', 'float64')
+REGULARISERS = ('None', 'l2', 'mean')
+CHECKPOINTS = ('latest', 'best')
+INNER_OPTIMIZERS = ('sgd', 'adam')
+SCHEDULES = ('constant', 'linear')
+XLA_CHOICES = ('auto', 'on', 'off')
+
+# Optimizers of Keras, and of TensorFlow Addons where it is installed.
+KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
+ADDONS_OPTIMIZERS = ('lamb', 'rectified_adam', 'yogi', 'novograd')
+META_OPTIMIZERS = KERAS_OPTIMIZERS + ADDONS_OPTIMIZERS
+
+
+def choices() -> Dict[str, Tuple[str, ...]]:
+  """{field: what it may be}."""
+  return {
+      'datasource': problems.names(), 'norm': NORMS, 'dtype': DTYPES,
+      'baseline': problems.baseline_names(), 'method': METHODS,
+      'inner_optimizer': INNER_OPTIMIZERS, 'meta_lr_schedule': SCHEDULES,
+      'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
+      'xla': XLA_CHOICES, 'averaged_regulariser': REGULARISERS,
+  }
+
+
+def require_choice(name: str, received) -> None:
+  """Raises: ConfigError: for a value that the field may not have."""
+  allowed = choices()[name]
+  if received not in allowed:
+    raise ConfigError(f'--{name}={received} is not known; allowed: {", ".join(allowed)}.')

@@ -1,0 +1,24 @@
+"""In what two configurations differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict
+
+if TYPE_CHECKING:
+  from maml_tf.config.schema import Config
+
+
+def differences(one: 'Config', other: 'Config', ignore=()) -> Dict[str, Any]:
+  """{'section.field': (value in one, value in other)} where they differ.
+
+  Args:
+    one, other: the configurations.
+    ignore: names of fields that may differ.
+  """
+  found = {}
+  for section, fields in one.to_dict().items():
+    for field, value in fields.items():
+      other_value = other.to_dict()[section][field]
+      if field not in ignore and value != other_value:
+        found[f'{section}.{field}'] = (value, other_value)
+  return found

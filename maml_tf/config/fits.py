@@ -1,0 +1,78 @@
+"""Which fields have a meaning with which method or baseline, a line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
+
+from maml_tf.errors import ConfigError
+from maml_tf.problems.refused import Refused
+
+if TYPE_CHECKING:
+  from maml_tf.config.schema import Config
+
+
+class Owned(NamedTuple):
+  """A field that some methods, baselines or data sources have and others do not.
+
+  Attributes:
+    field: its name.
+    nothing: its value where it has no meaning.
+    selector: the field that decides.
+    owners: values of the selector with which the field has a meaning.
+    lacking: what the others are, as in 'which has no context'.
+  """
+  field: str
+  nothing: Any
+  selector: str
+  owners: Tuple[str, ...]
+  lacking: str
+
+
+_ALL_EXAMPLES = 'whose inner steps take all support examples'
+_NOT_KEPT = 'which does not keep the inner steps of the whole net'
+
+OWNED = (
+    Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
+    Owned('inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
+    Owned('test_inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
+    Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
+    Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
+          'which has no nets to regularise'),
+)
+
+# {selector: {value: what it refuses}}; what problems and baselines refuse is theirs.
+_REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
+    'meta_lr_schedule': {'linear': (
+        Refused('pretrain_iterations', 0, 'which is for meta-training alone',
+                'leave one of them out'),)},
+    'method': {
+        'reptile': (
+            Refused('recompute_inner_steps', False, _NOT_KEPT),
+            Refused('stop_grad', False, 'which has no second derivatives to leave out'),
+            Refused('meta_gradient_clip', 0, 'whose outer step follows no gradient'),
+            Refused('pretrain_iterations', 0,
+                    'whose --meta_lr is no step size for gradients')),
+        'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),)},
+}
+
+
+def check_fits(config: 'Config') -> None:
+  """Raises: ConfigError: for a field that is given where it has no meaning."""
+  values, baseline = config.to_values(), config.baseline
+  for owned in OWNED:
+    if values[owned.field] != owned.nothing and values[owned.selector] not in owned.owners:
+      owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
+      raise ConfigError(f'{_pair(owned.field, owned.selector, values)}, {owned.lacking}: '
+                        f'leave it out, or give {owners}.')
+  refused = {'baseline': baseline.refused, 'datasource': config.problem.refused}
+  for selector, by_value in _REFUSED.items():
+    refused[selector] = by_value.get(values[selector], ())
+  for selector, rules in refused.items():
+    for rule in rules:
+      if values[rule.field] != rule.nothing:
+        raise ConfigError(f'{_pair(rule.field, selector, values)}, {rule.reason}: '
+                          f'{rule.advice}.')
+
+
+def _pair(field: str, selector: str, values: Dict[str, Any]) -> str:
+  return f'--{field}={values[field]} does not fit --{selector}={values[selector]}'

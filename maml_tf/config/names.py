@@ -1,0 +1,66 @@
+"""The name of a run's folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List, Tuple
+
+from maml_tf.config.presets import preset
+
+if TYPE_CHECKING:
+  from maml_tf.config.schema import Config
+
+_NORMS = {'batch_norm': 'batchnorm', 'layer_norm': 'layernorm', 'None': 'nonorm'}
+
+
+def experiment_name(config: 'Config') -> str:
+  """The TF1 code's folder name, and what that does not tell apart.
+
+  The TF1 name does not say which seed, query size, optimizer or precision a run had, so
+  two such runs overwrote each other. Those parts are added only where they differ from
+  the preset, which keeps the TF1 names for TF1's runs.
+  """
+  return _legacy_name(config) + ''.join(
+      f'.{text}' for text, differs in _additions(config) if differs)
+
+
+def _legacy_name(config: 'Config') -> str:
+  task, learner, training = config.task, config.learner, config.training
+  step_size = config.evaluation.train_update_lr
+  name = (f'cls_{task.num_classes}.mbs_{training.meta_batch_size}'
+          f'.ubs_{config.trained_shots}'
+          f'.numstep{config.inner_loop.num_updates}'
+          f'.updatelr{config.inner_loop.update_lr if step_size == -1 else step_size}')
+  if learner.num_filters != 64:
+    name += f'hidden{learner.num_filters}'
+  if learner.max_pool:
+    name += 'maxpool'
+  if config.inner_loop.stop_grad:
+    name += 'stopgrad'
+  return name + config.baseline.folder + _NORMS[learner.norm]
+
+
+def _additions(config: 'Config') -> List[Tuple[str, bool]]:
+  """(text, whether it is part of the name)."""
+  task, learner, training = config.task, config.learner, config.training
+  inner_loop = config.inner_loop
+  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method)
+  return [
+      (training.method, training.method != 'maml'),
+      (f'inner{inner_loop.inner_optimizer}',
+       inner_loop.inner_optimizer != usual['inner_optimizer']),
+      (f'innerbatch{inner_loop.inner_batch_size}',
+       inner_loop.inner_batch_size != usual['inner_batch_size']),
+      (f'context{learner.context_size}', learner.context_size != usual['context_size']),
+      ('noconv', usual['conv'] and not learner.conv),
+      *config.baseline.additions_to_the_name(config, usual),
+      (f'pretrain{training.pretrain_iterations}', training.pretrain_iterations > 0),
+      (f'query{task.train_query_size}', task.train_query_size != usual['train_query_size']),
+      (training.meta_optimizer, training.meta_optimizer != usual['meta_optimizer']),
+      (f'metalr{training.meta_lr}', training.meta_lr != usual['meta_lr']),
+      (training.meta_lr_schedule, training.meta_lr_schedule != usual['meta_lr_schedule']),
+      (f'clip{training.meta_gradient_clip}',
+       training.meta_gradient_clip != usual['meta_gradient_clip']),
+      (learner.dtype, learner.dtype != usual['dtype']),
+      ('bfloat16', learner.mixed_precision),
+      (f'seed{task.seed}', task.seed != usual['seed']),
+  ]

@@ -1,0 +1,244 @@
+"""The configuration of a run as plain values: sections, JSON, what follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+
+from maml_tf import problems
+from maml_tf.bounded import parse_json
+from maml_tf.errors import ConfigError
+
+if TYPE_CHECKING:
+  from maml_tf.problems import Baseline, Problem
+
+LARGEST_JSON = 1 << 20   # characters; a configuration has some 1,500
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+  """What a task is: the data source, its ways and shots."""
+  datasource: str
+  data_dir: Optional[str]        # prepared data; None: data/DATASOURCE
+  num_classes: int               # N, ways
+  update_batch_size: int         # K, support examples per class
+  train_query_size: int          # query examples per class in training
+  test_query_size: int           # the same in validation and testing
+  seed: int                      # of the episodes and the initialisation
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+  """The net."""
+  norm: str                      # batch_norm, layer_norm, None
+  num_filters: int
+  conv: bool
+  max_pool: bool
+  dtype: str                     # float32, float64
+  mixed_precision: bool          # products in bfloat16
+  context_size: int              # channels (sinusoid: entries) of the context; 0: none
+
+
+@dataclass(frozen=True)
+class InnerLoopConfig:
+  """The adaptation to one task (algorithm 1, lines 5-7)."""
+  update_lr: float               # alpha
+  num_updates: int
+  stop_grad: bool                # first-order approximation
+  inner_optimizer: str           # sgd, adam (Reptile)
+  inner_batch_size: int          # examples of an inner step (Reptile); 0: all
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+  """The outer loop."""
+  method: str                    # maml, reptile, anil, context_vector
+  baseline: str                  # see `maml_tf/problems`
+  num_averaged_nets: int         # of the baseline 'averaged'
+  averaged_regulariser: str      # of its nets: None, l2, mean
+  regulariser_weight: float
+  pretrain_iterations: int
+  metatrain_iterations: int
+  meta_batch_size: int
+  meta_lr: float                 # beta
+  meta_lr_schedule: str          # constant, linear (falling to 0)
+  meta_optimizer: str
+  meta_gradient_clip: float      # elementwise bound; 0: none
+  tasks_at_once: int             # tasks in memory together; 0: chosen for the tasks
+  recompute_inner_steps: bool    # less memory, more time
+  xla: str                       # auto, on, off
+  validation_interval: int       # iterations
+  num_validation_tasks: int
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+  """The test protocol (A.1 of the paper)."""
+  test_set: bool                 # True: test classes; False: validation classes
+  test_iter: int                 # checkpoint of that iteration; -1: see test_checkpoint
+  test_checkpoint: str           # latest, best
+  num_test_tasks: int
+  test_num_updates: int
+  test_inner_batch_size: int     # the same as inner_batch_size
+  train_update_batch_size: int   # K of the trained checkpoint; -1: update_batch_size
+  train_update_lr: float         # alpha of the trained checkpoint; -1: update_lr
+  tune_update_lr: bool           # alpha of the test is chosen on validation tasks
+
+
+@dataclass(frozen=True)
+class RunConfig:
+  """What to do, and where to write."""
+  train: bool
+  resume: bool
+  log: bool
+  logdir: str
+  legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
+  pretrained: Optional[str]          # ROW, ROW:SEED or FILE.npz, for the same; or None
+
+
+@dataclass(frozen=True)
+class Config:
+  """Everything that one run of `main.py` needs. See the sections."""
+  task: TaskConfig
+  learner: LearnerConfig
+  inner_loop: InnerLoopConfig
+  training: TrainingConfig
+  evaluation: EvaluationConfig
+  run: RunConfig
+
+  def to_dict(self) -> Dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  def to_values(self) -> Dict[str, Any]:
+    """{field name: value} of all sections, as `from_values` takes it."""
+    return {name: value for section in self.to_dict().values()
+            for name, value in section.items()}
+
+  def to_json(self) -> str:
+    return json.dumps(self.to_dict(), indent=2) + '\n'
+
+  @classmethod
+  def from_dict(cls, sections: Mapping[str, Any]) -> 'Config':
+    """The inverse of `to_dict`.
+
+    A file of an earlier version lacks the fields that were added since; they get the
+    value that says what was done then.
+
+    Raises:
+      ConfigError: for a section or a field that is unknown or missing.
+    """
+    _require_names('configuration', sections, SECTIONS)
+    values = dict(_ADDED_SINCE)
+    for name, section in SECTIONS.items():
+      fields = {field.name for field in dataclasses.fields(section)}
+      _require_names(f'configuration section {name!r}', sections[name], fields,
+                     may_lack=_ADDED_SINCE)
+      values.update(sections[name])
+    from maml_tf.config.resolve import from_values
+    return from_values(values)
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Config':
+    """The inverse of `to_json`.
+
+    Raises:
+      ConfigError: for text that is not JSON, or not a configuration.
+    """
+    try:
+      sections = parse_json(text, most=LARGEST_JSON)
+    except ValueError as error:
+      raise ConfigError(f'The configuration is not JSON: {error}.') from error
+    return cls.from_dict(sections)
+
+  @property
+  def problem(self) -> 'Problem':
+    """The kind of task."""
+    return problems.named(self.task.datasource)
+
+  @property
+  def baseline(self) -> 'Baseline':
+    """How theta is made."""
+    return self.problem.baseline(self.training.baseline)
+
+  def method_arguments(self, names: Tuple[str, ...]) -> Dict[str, Any]:
+    """What the configuration says of the arguments that a method has of its own."""
+    values = self.to_values()
+    return {name: values[_FIELDS_OF_ARGUMENTS.get(name, name)] for name in names}
+
+  @property
+  def trained_shots(self) -> int:
+    """K of the run whose checkpoint is tested."""
+    shots = self.evaluation.train_update_batch_size
+    return self.task.update_batch_size if shots == -1 else shots
+
+  def with_trained_shots(self) -> 'Config':
+    """With the tasks of the run whose checkpoint is tested."""
+    return dataclasses.replace(self, task=dataclasses.replace(
+        self.task, update_batch_size=self.trained_shots))
+
+  @property
+  def total_iterations(self) -> int:
+    return self.training.pretrain_iterations + self.training.metatrain_iterations
+
+  @property
+  def validation_num_updates(self) -> int:
+    """Inner updates in validation: those of training. Reptile trains by few of them and
+    tests after many, so that its validation is like its test."""
+    return (self.evaluation.test_num_updates
+            if self.training.method in VALIDATED_LIKE_THE_TEST
+            else self.inner_loop.num_updates)
+
+  @property
+  def data_dir(self) -> str:
+    return self.task.data_dir or f'data/{self.task.datasource}'
+
+  @property
+  def split(self) -> str:
+    """The split that the test protocol uses."""
+    return self.problem.tested_split(self)
+
+  @property
+  def experiment_name(self) -> str:
+    """Of the run's folder, see `config.names`."""
+    from maml_tf.config.names import experiment_name
+    return experiment_name(self)
+
+
+VALIDATED_LIKE_THE_TEST = ('reptile',)
+# {argument of a method: the field that says it, where that has another name}.
+_FIELDS_OF_ARGUMENTS = {'first_order': 'stop_grad'}
+
+# {field: what runs did before it existed}: configurations on disk stay readable.
+_ADDED_SINCE = {
+    'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
+    'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
+    'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
+    'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
+    'pretrained': None}
+
+SECTIONS = {
+    'task': TaskConfig,
+    'learner': LearnerConfig,
+    'inner_loop': InnerLoopConfig,
+    'training': TrainingConfig,
+    'evaluation': EvaluationConfig,
+    'run': RunConfig,
+}
+
+
+def field_types() -> Dict[str, str]:
+  """{field name: type as written}, of all sections. Field names are unique."""
+  return {field.name: field.type
+          for section in SECTIONS.values() for field in dataclasses.fields(section)}
+
+
+def _require_names(what, received, allowed, may_lack=()) -> None:
+  if not isinstance(received, Mapping):
+    raise ConfigError(f'The {what} must be an object of names and values; '
+                      f'received {type(received).__name__}.')
+  unknown = sorted(set(received) - set(allowed))
+  missing = sorted(set(allowed) - set(received) - set(may_lack))
+  if unknown or missing:
+    raise ConfigError(f'The {what} has unknown names {unknown} and lacks {missing}.')

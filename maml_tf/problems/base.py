@@ -1,0 +1,169 @@
+"""What a kind of task is: everything that depends on the kind is asked here.
+
+No TensorFlow is loaded with this module: flags and configurations ask for presets and
+limits before anything is built.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
+
+from maml_tf.errors import ConfigError
+from maml_tf.measures import Measure
+from maml_tf.problems.baseline import MetaTraining
+from maml_tf.problems.refused import Refused
+
+if TYPE_CHECKING:
+  from maml_tf.config import Config
+  from maml_tf.data_generator import DataGenerator
+  from maml_tf.episodes import Episodes
+  from maml_tf.learners import Learner
+  from maml_tf.meta_learner import MetaLearner
+  from maml_tf.objectives import Objective
+  from maml_tf.problems.baseline import Baseline
+  from maml_tf.sources.source import EpisodeSource
+
+
+class Problem(abc.ABC):
+  """One kind of task: a value of `--datasource`.
+
+  Attributes:
+    name: the value.
+    measure: what tasks are judged by.
+    baselines: {value of `--baseline`: what it changes}.
+    refused: fields without a meaning here.
+    special_presets: (condition in words, ways, shots) with other presets than usual, for
+      the help.
+    most_steps_per_execution: training steps that go into one execution: many where a step
+      takes less than what Keras does around it.
+    xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
+      the README's section on speed.
+  """
+
+  name: str
+  measure: Measure
+  baselines: Mapping[str, 'Baseline'] = {'None': MetaTraining()}
+  refused: Tuple[Refused, ...] = ()
+  special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  most_steps_per_execution: int = 1
+  xla_pays: bool = False
+  # For messages: what has the baselines that this problem lacks.
+  plural: ClassVar[str] = 'other data'
+
+  # --- presets and limits
+
+  @abc.abstractmethod
+  def preset(self, num_classes: int, shots: Optional[int]) -> Dict[str, Any]:
+    """{field: value} where it differs from `config.presets.COMMON`.
+
+    Args:
+      num_classes: N.
+      shots: K; None: the problem's usual one, which is among the values then.
+    """
+
+  def method_preset(self, method: str, num_classes: int, shots: int) -> Dict[str, Any]:
+    """What another method than MAML has in place of that."""
+    return {}
+
+  def baseline(self, name: str) -> 'Baseline':
+    """Raises: ConfigError: for one that this problem does not have."""
+    if name in self.baselines:
+      return self.baselines[name]
+    from maml_tf import problems
+    known = problems.baseline_named(name)
+    raise ConfigError(f'--baseline={name} does not fit --datasource={self.name}: '
+                      f'{known.why_alone}, so it is allowed with '
+                      f'{problems.with_baseline(name)} alone.')
+
+  def check(self, config: 'Config') -> None:   # noqa: B027  there need not be anything
+    """Raises: ConfigError: for a combination that this problem cannot run."""
+
+  def groups(self, config: 'Config') -> int:
+    """How many times K examples a support set has: the classes of a classification."""
+    return 1
+
+  def tested_split(self, config: 'Config') -> str:
+    """'test' or 'val', of the test protocol: where tasks are drawn from one distribution
+    there is nothing but the stream of random numbers to hold back."""
+    return 'test'
+
+  def recorded_split(self, config: 'Config') -> Optional[str]:
+    """The same for records: None where there are no splits."""
+    return None
+
+  def is_papers_test(self, config: 'Config') -> bool:
+    """Whether the paper's values are of the tasks that are tested."""
+    return True
+
+  def require_query_conditions(self, config: 'Config') -> None:
+    """Raises: ConfigError: where the evaluation matrix has no meaning."""
+    raise ConfigError(f'--datasource={self.name} has no query images to classify: the '
+                      'matrix is of images.')
+
+  def episodes_on_device(self, config: 'Config') -> Callable[..., 'Episodes']:
+    """For `pure_step`: a function (images of the training split, recipes) -> episodes.
+
+    Raises:
+      ConfigError: where there are no images to keep where the step runs.
+    """
+    raise ConfigError(f'--datasource={self.name} has no images to keep where the step runs: '
+                      'take omniglot or miniimagenet.')
+
+  # --- objects
+
+  @abc.abstractmethod
+  def input_shape(self, config: 'Config') -> Tuple[int, ...]:
+    """Of one example."""
+
+  @abc.abstractmethod
+  def net(self, config: 'Config', input_shape: Tuple[int, ...]) -> 'Learner':
+    """The paper's net for inputs of that shape."""
+
+  @abc.abstractmethod
+  def objective(self, config: 'Config') -> 'Objective':
+    """Loss and measures of a task."""
+
+  @abc.abstractmethod
+  def source(self, config: 'Config', split: str, query_size: int) -> 'EpisodeSource':
+    """Tasks of a split.
+
+    Raises:
+      DataError: where the data are not prepared.
+    """
+
+  def stand_in_source(self, config: 'Config') -> 'EpisodeSource':
+    """Training tasks of the same shapes, for measuring speed without the data."""
+    return self.source(config, 'train', config.task.train_query_size)
+
+  def learner(self, config: 'Config') -> 'Learner':
+    """The net, with a context where there is one."""
+    input_shape, context = self.input_shape(config), config.learner.context_size
+    net = self.net(config, (*input_shape[:-1], input_shape[-1] + context))
+    if not context:
+      return net
+    from maml_tf.learners import WithContext
+    return WithContext(net, input_shape, context)
+
+  def use_xla(self, config: 'Config') -> bool:
+    """Whether the step is compiled by XLA; 'auto': where that is faster."""
+    if config.training.xla != 'auto':
+      return config.training.xla == 'on'
+    import tensorflow as tf
+    return self.xla_pays or bool(tf.config.list_physical_devices('GPU'))
+
+  def most_tasks_evaluated_at_once(self, config: 'Config') -> int:
+    from maml_tf.task_groups import SMALL_EXAMPLE
+    return 25 if math.prod(self.input_shape(config)) <= SMALL_EXAMPLE else 8
+
+  # --- pictures
+
+  def sample_tasks(self, episodes: 'Episodes') -> Optional[bytes]:
+    """A PNG file that shows what the net is asked; None: there is none."""
+    return None
+
+  def draw_results(self, folder: str, config: 'Config', model: 'MetaLearner',
+                   generator: 'DataGenerator', title: str) -> List[str]:
+    """Draws what a test gave into `folder`; the paths."""
+    return []

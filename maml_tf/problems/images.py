@@ -1,0 +1,213 @@
+"""N-way K-shot classification of images (section 5.2): Omniglot and mini-ImageNet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
+
+from maml_tf.errors import ConfigError
+from maml_tf.measures import ACCURACY
+from maml_tf.problems.base import Problem
+from maml_tf.problems.baseline import Baseline, MetaTraining
+from maml_tf.problems.classifier import FineTuned, Nearest
+
+if TYPE_CHECKING:
+  from maml_tf.config import Config
+
+HIDDEN = (256, 128, 64, 64)   # without convolutions (A.1)
+
+
+@dataclass(frozen=True)
+class Images(Problem):
+  """An image set with train, val and test classes.
+
+  Args:
+    name: of the set.
+    shape: (height, width, channels).
+    classes: {split: classes that it has}, an upper bound for N that is known before the
+      data are read.
+    examples: of a class.
+    rotations: whether the classes of a task are turned by random multiples of 90 degrees.
+    spatial_mean: whether the classifier sees the mean over the last feature map.
+    needs_pooling: whether the convolutional net needs max-pooling.
+    classifier_iterations: of the classifier baselines.
+    own_preset: (ways, shots) -> {field: value} where it differs from `presets.COMMON`.
+    reptile_preset: (ways, shots) -> the same for Reptile, from `presets.REPTILE`.
+    special_presets: see `Problem`.
+  """
+  name: str
+  shape: Tuple[int, int, int]
+  classes: Mapping[str, int]
+  examples: int
+  rotations: bool
+  spatial_mean: bool
+  needs_pooling: bool
+  classifier_iterations: int
+  own_preset: Callable[[int, int], Dict[str, Any]]
+  reptile_preset: Callable[[int, int], Dict[str, Any]]
+  special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  measure = ACCURACY
+  plural = 'images'
+  baselines: Mapping[str, Baseline] = field(default_factory=lambda: {
+      baseline.name: baseline for baseline in (MetaTraining(), FineTuned(), Nearest())})
+
+  def preset(self, num_classes: int, shots: Optional[int]) -> Dict[str, Any]:
+    shots = 1 if shots is None else shots
+    return dict(self.own_preset(num_classes, shots), update_batch_size=shots)
+
+  def method_preset(self, method: str, num_classes: int, shots: int) -> Dict[str, Any]:
+    if method == 'reptile':
+      return self.reptile_preset(num_classes, shots)
+    return dict(context_size=1) if method == 'context_vector' else {}
+
+  def check(self, config: 'Config') -> None:
+    self._check_net(config)
+    self._check_classes(config)
+    self._check_examples(config)
+
+  def groups(self, config: 'Config') -> int:
+    return config.task.num_classes
+
+  def tested_split(self, config: 'Config') -> str:
+    return 'test' if config.evaluation.test_set else 'val'
+
+  def recorded_split(self, config: 'Config') -> str:
+    return self.tested_split(config)
+
+  def is_papers_test(self, config: 'Config') -> bool:
+    return config.evaluation.test_set
+
+  def require_query_conditions(self, config: 'Config') -> None:
+    if not config.baseline.own_statistics:
+      raise ConfigError(f'--baseline={config.training.baseline} has fixed batch statistics: '
+                        'the matrix is of nets that use those of a task, so leave it out.')
+
+  def episodes_on_device(self, config: 'Config'):
+    from maml_tf.sources.images import episodes_of
+    support = config.task.num_classes * config.task.update_batch_size
+    return lambda images, recipes: episodes_of(
+        images, recipes, support, config.learner.dtype, self.rotations)
+
+  def input_shape(self, config: 'Config') -> Tuple[int, ...]:
+    return self.shape if config.learner.conv else (math.prod(self.shape),)
+
+  def net(self, config: 'Config', input_shape: Tuple[int, ...]):
+    return self.net_with_outputs(config, input_shape, config.task.num_classes)
+
+  def net_with_outputs(self, config: 'Config', input_shape: Tuple[int, ...], outputs: int):
+    """The paper's net with that many classes."""
+    from maml_tf.learners import Convolutional, FullyConnected
+    learner = config.learner
+    if not learner.conv:
+      return FullyConnected(*input_shape, HIDDEN, outputs, learner.norm,
+                            learner.mixed_precision)
+    return Convolutional(
+        input_shape, learner.num_filters, outputs, learner.norm, learner.max_pool,
+        spatial_mean=self.spatial_mean, compiled_by_xla=self.use_xla(config),
+        mixed_precision=learner.mixed_precision)
+
+  def objective(self, config: 'Config'):
+    from maml_tf.objectives import ScaledCrossEntropy
+    return ScaledCrossEntropy(config.task.update_batch_size)
+
+  def source(self, config: 'Config', split: str, query_size: int):
+    return self.source_of(config, self.images(config, split), query_size)
+
+  def images(self, config: 'Config', split: str):
+    """The prepared images of a split."""
+    from maml_tf.sources.image_set import load_split
+    return load_split(config.data_dir, self.name, split)
+
+  def source_of(self, config: 'Config', images, query_size: int):
+    """Tasks of `images`, with the configuration's ways, shots and precision."""
+    from maml_tf.sources.images import ImageSource
+    task = config.task
+    return ImageSource(images, task.num_classes, task.update_batch_size, query_size,
+                       rotations=self.rotations, dtype=config.learner.dtype)
+
+  def stand_in_source(self, config: 'Config'):
+    from maml_tf.sources.image_set import random_images
+    task = config.task
+    images = random_images(self.name, self.shape, classes=max(64, task.num_classes),
+                           per_class=max(20, task.update_batch_size + task.train_query_size))
+    return self.source_of(config, images, task.train_query_size)
+
+  def sample_tasks(self, episodes) -> bytes:
+    from maml_tf.reports.sample_tasks import sample_tasks_png
+    return sample_tasks_png(episodes)
+
+  def _check_net(self, config: 'Config') -> None:
+    learner = config.learner
+    if learner.max_pool and not learner.conv:
+      raise ConfigError('--max_pool=True does not fit --conv=False: a net without '
+                        'convolutions has nothing to pool, so leave one of them out.')
+    if self.needs_pooling and learner.conv and not learner.max_pool:
+      raise ConfigError(f'--max_pool=False does not fit --datasource={self.name}: its '
+                        'classifier takes 5 x 5 x num_filters features, which only '
+                        'max-pooling leaves, so leave --max_pool out or set it to True.')
+
+  def _check_classes(self, config: 'Config') -> None:
+    ways = config.task.num_classes
+    for split, classes in self.classes.items():
+      if ways > classes and self._is_used(config, split):
+        raise ConfigError(f'--num_classes={ways} is larger than the {split} split of '
+                          f'{self.name}, which has {classes} classes: at most {classes} '
+                          'are allowed.')
+
+  def _is_used(self, config: 'Config', split: str) -> bool:
+    """Training reads `train` and `val`, and every run tests on one."""
+    return split == self.tested_split(config) or (config.run.train
+                                                  and split in ('train', 'val'))
+
+  def _check_examples(self, config: 'Config') -> None:
+    task = config.task
+    query_sizes = {'test_query_size': task.test_query_size}
+    if config.run.train:
+      query_sizes['train_query_size'] = task.train_query_size
+    for name, query_size in query_sizes.items():
+      needed = task.update_batch_size + query_size
+      if needed > self.examples:
+        raise ConfigError(
+            f'--update_batch_size={task.update_batch_size} and --{name}={query_size} need '
+            f'{needed} examples of a class, and {self.name} has {self.examples}: take '
+            'fewer.')
+
+
+def _omniglot(ways: int, shots: int) -> Dict[str, Any]:
+  if ways < 20:
+    return dict(num_validation_tasks=400)
+  return dict(update_lr=0.1, num_updates=5, meta_batch_size=16, num_validation_tasks=100)
+
+
+def _omniglot_by_reptile(ways: int, shots: int) -> Dict[str, Any]:
+  values: Dict[str, Any] = dict(train_query_size=max(1, 10 - shots))
+  if ways >= 20:
+    values.update(update_lr=0.0005, inner_batch_size=20, num_updates=10,
+                  metatrain_iterations=200000, test_inner_batch_size=10)
+  return values
+
+
+def _miniimagenet(ways: int, shots: int) -> Dict[str, Any]:
+  return dict(num_filters=32, max_pool=True, update_lr=0.01, num_updates=5,
+              meta_batch_size=2 if shots >= 5 else 4, train_query_size=15,
+              meta_gradient_clip=10.0)
+
+
+def _miniimagenet_by_reptile(ways: int, shots: int) -> Dict[str, Any]:
+  values: Dict[str, Any] = dict(num_updates=8, train_query_size=max(1, 15 - shots))
+  if shots >= 5:
+    values.update(test_inner_batch_size=15)
+  return values
+
+
+OMNIGLOT = Images(
+    'omniglot', (28, 28, 1), {'train': 1100, 'val': 100, 'test': 423}, examples=20,
+    rotations=True, spatial_mean=True, needs_pooling=False, classifier_iterations=30000,
+    own_preset=_omniglot, reptile_preset=_omniglot_by_reptile,
+    special_presets=(('20 classes or more', 20, None),))
+MINIIMAGENET = Images(
+    'miniimagenet', (84, 84, 3), {'train': 64, 'val': 16, 'test': 20}, examples=600,
+    rotations=False, spatial_mean=False, needs_pooling=True, classifier_iterations=12000,
+    own_preset=_miniimagenet, reptile_preset=_miniimagenet_by_reptile,
+    special_presets=(('5 shots or more', 5, 5),))
