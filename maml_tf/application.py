@@ -17,7 +17,6 @@ from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.files import reported
-from maml_tf.legacy import checkpoint as legacy_checkpoint
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoints import (
@@ -130,6 +129,7 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
     path, iteration = weights.resolve(config.run.pretrained)
     weights.load(path, model)
   else:
+    from maml_tf.legacy import checkpoint as legacy_checkpoint   # few runs need it
     path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
     iteration = legacy_checkpoint.iteration_of(path)
     model.meta_parameters.assign(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import flags
 from maml_tf import measures
 from maml_tf.config import ConfigError
-from maml_tf.measures import ACCURACY
 from maml_tf.verification import records, verdicts
 from maml_tf.verification.records import Measured
 from maml_tf.verification.rows import ROWS, Row, numbers, paper_values, row_named
@@ -52,7 +51,7 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
   assert {row.headline, *row.paper} <= set(range(config.evaluation.test_num_updates + 1))
   assert not row.paper or row.headline in row.paper
   assert config.evaluation.num_test_tasks == 600
-  if row.problem.measure is ACCURACY:
+  if row.problem.measure is measures.ACCURACY:
     assert config.evaluation.test_set and config.evaluation.test_checkpoint == 'best'
 
 
@@ -60,7 +59,7 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
 def test_the_paper_s_values_can_be_read(row):
   for value in row.paper.values():
     mean, interval = numbers(value)
-    assert 0 < mean <= 100 and (interval > 0) == (row.problem.measure is ACCURACY)
+    assert 0 < mean <= 100 and (interval > 0) == (row.problem.measure is measures.ACCURACY)
 
 
 def test_numbers_as_the_paper_writes_them():
@@ -94,8 +93,8 @@ def test_a_verdict(paper, mean, ci95, measure, expected):
 def test_better_and_worse_are_exchanged_for_errors(mean, ci95):
   exchanged = {REPRODUCED: REPRODUCED, ABOVE: BELOW, BELOW: ABOVE}
   here = Measured(mean, ci95)
-  assert verdicts.verdict('50.0 +- 1.0', here, 'accuracy') == exchanged[
-      verdicts.verdict('50.0 +- 1.0', here, 'loss')]
+  assert verdicts.verdict('50.0 +- 1.0', here, measures.ACCURACY) == exchanged[
+      verdicts.verdict('50.0 +- 1.0', here, measures.MEAN_SQUARED_ERROR)]
 
 
 def test_each_verdict_is_explained():

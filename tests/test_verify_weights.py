@@ -243,7 +243,8 @@ def test_committed_weights_have_their_recorded_results(row, seed):
                       config.evaluation.test_num_updates)()
   # Up to what the row is judged by: further updates of the oracle go astray.
   judged = slice(None, row.headline + 1)
-  found, recorded = results.query[model.measure.name][:, judged], np.array(first['values'])[:, judged]
+  found = results.query[model.measure.name][:, judged]
+  recorded = np.array(first['values'])[:, judged]
   if row.problem.measure is ACCURACY:
     # Rounding may turn over an image, here and there.
     assert np.abs(found - recorded).mean() < 0.02

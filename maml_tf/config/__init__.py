@@ -7,12 +7,14 @@ TensorFlow. Everything below the entry point receives values from it.
 
 from maml_tf.config.choices import (
   ADDONS_OPTIMIZERS,
+  CHECKPOINTS,
   DTYPES,
   INNER_OPTIMIZERS,
   KERAS_OPTIMIZERS,
   META_OPTIMIZERS,
   NORMS,
   REGULARISERS,
+  SCHEDULES,
   XLA_CHOICES,
 )
 from maml_tf.config.differences import differences
@@ -23,7 +25,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import METHODS
 
 __all__ = [
-    'ADDONS_OPTIMIZERS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS', 'LARGEST_JSON',
-    'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SECTIONS', 'XLA_CHOICES',
-    'Config', 'ConfigError', 'differences', 'field_types', 'from_values', 'preset',
-    'resolve']
+    'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
+    'LARGEST_JSON', 'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SCHEDULES',
+    'SECTIONS', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences', 'field_types',
+    'from_values', 'preset', 'resolve']

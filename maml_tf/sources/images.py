@@ -128,13 +128,13 @@ def _check_enough(images: ImageSplit, num_classes: int, examples: int) -> None:
   available = len(images.class_counts)
   if num_classes > available:
     raise ConfigError(
-        f'--num_classes={num_classes} is larger than the {images.split} split of the '
+        f'num_classes={num_classes} is larger than the {images.split} split of the '
         f'prepared {images.name} data, which has {available} classes: at most '
-        f'{available} are allowed.')
+        f'{available} are allowed.', argument='num_classes')
   fewest = int(images.class_counts.min())
   if examples > fewest:
     name = images.class_names[int(images.class_counts.argmin())]
     raise ConfigError(
         f'Support and query sets need {examples} images of a class, and class {name} in '
         f'the {images.split} split of the prepared {images.name} data has {fewest}: '
-        'lower --update_batch_size, --train_query_size or --test_query_size.')
+        'lower update_batch_size, train_query_size or test_query_size.')
