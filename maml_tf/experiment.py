@@ -57,8 +57,8 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
 
 def evaluation_generator(config: Config, split: str, num_tasks: int,
                          seed: int = EVALUATION_SEED) -> DataGenerator:
-  """Validation or test episodes, in batches that divide `num_tasks`, and that groups of
-  `tasks_at_once` divide.
+  """Validation or test episodes, in batches that groups of `tasks_at_once` divide, and of
+  whose last one as little as possible is not used.
 
   Args:
     config: the configuration.
@@ -67,10 +67,11 @@ def evaluation_generator(config: Config, split: str, num_tasks: int,
     seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
   """
   source = config.problem.source(config, split, config.task.test_query_size)
-  largest = config.baseline.most_tasks_evaluated_at_once(config)
+  largest = min(num_tasks, config.baseline.most_tasks_evaluated_at_once(config))
   group = config.training.tasks_at_once or 1
-  batch = max(size for size in range(1, largest + 1)
-              if num_tasks % size == 0 and (size <= group or size % group == 0))
+  sizes = [size for size in range(-(-largest // 2), largest + 1)
+           if size <= group or size % group == 0]
+  batch = min(sizes, key=lambda size: (-num_tasks % size, -size))
   return DataGenerator(source, batch, seed, split)
 
 

@@ -314,23 +314,27 @@ def test_the_evaluator_sees_the_parameters_of_the_moment(small_config):
   assert (evaluator().query['loss'] != before.query['loss']).all()
 
 
-def test_a_part_of_a_batch_is_refused(small_config):
+def test_of_the_last_batch_a_part_may_be_left_out(small_config):
+  """Any number of tasks is measured in few batches, each task as among any others."""
   config = small_config()
-  generator = experiment.evaluation_generator(config, 'val', 6)
-  with pytest.raises(ValueError, match='must be a multiple of the batch. Received: 7, with'):
-    Evaluator(experiment.build_model(config), generator, 7, 1)
+  model = experiment.build_model(config)
+  whole = Evaluator(model, experiment.evaluation_generator(config, 'val', 29), 29, 1)()
+  part = Evaluator(model, experiment.evaluation_generator(config, 'val', 6), 6, 1)()
+  assert whole.query['loss'].shape == (29, 2) and part.query['loss'].shape == (6, 2)
+  np.testing.assert_allclose(whole.query['loss'][:6], part.query['loss'], rtol=1e-5)
 
 
 @pytest.mark.parametrize('tasks, datasource, batch', [
     (600, 'sinusoid', 25), (6, 'sinusoid', 6), (600, 'miniimagenet', 8),
-    (7, 'miniimagenet', 7), (26, 'sinusoid', 13)])
-def test_evaluation_batches_divide_the_number_of_tasks(tasks, datasource, batch,
+    (7, 'miniimagenet', 7), (26, 'sinusoid', 13),
+    (601, 'sinusoid', 14), (601, 'miniimagenet', 7)])   # not one by one
+def test_evaluation_batches_leave_little_of_the_last_one_out(tasks, datasource, batch,
                                                        small_config):
   generator = experiment.evaluation_generator(small_config(datasource), 'val', tasks)
   assert generator.meta_batch_size == batch
 
 
-@pytest.mark.parametrize('tasks_at_once, batch', [(2, 24), (7, 6), (30, 25), (25, 25)])
+@pytest.mark.parametrize('tasks_at_once, batch', [(2, 24), (7, 14), (30, 25), (25, 25)])
 def test_groups_of_tasks_divide_the_evaluation_batches(tasks_at_once, batch, small_config):
   config = small_config(tasks_at_once=tasks_at_once, meta_batch_size=tasks_at_once)
   generator = experiment.evaluation_generator(config, 'val', 600)
@@ -346,7 +350,8 @@ def test_every_run_is_tested_on_the_same_episodes(datasource, small_config):
   usual = experiment.evaluation_generator(small_config(datasource), 'test', 6)
   other = experiment.evaluation_generator(small_config(datasource, **given), 'test', 30)
   assert other.fingerprint(6) == usual.fingerprint(6)
-  for one, another in zip(usual.episodes(0, 6), other.episodes(0, 6)):
+  for one, another in zip(*(tf.nest.flatten(generator.episodes(0, 6))
+                            for generator in (usual, other))):
     np.testing.assert_array_equal(one, another)
 
 

@@ -33,16 +33,14 @@ class Evaluator:
   Args:
     model: the meta-learner.
     generator: its episodes; the same ones every time.
-    num_tasks: how many; a multiple of the generator's batch.
+    num_tasks: how many; of the last batch what is beyond them is left out.
     num_updates: inner steps.
   """
 
   def __init__(self, model: MetaLearner, generator: DataGenerator, num_tasks: int,
                num_updates: int):
-    if num_tasks % generator.meta_batch_size:
-      raise ValueError(f'num_tasks must be a multiple of the batch. Received: '
-                       f'{num_tasks}, with batches of {generator.meta_batch_size}.')
-    self._batches = generator.dataset(0, num_tasks // generator.meta_batch_size)
+    self._num_tasks = num_tasks
+    self._batches = generator.dataset(0, -(-num_tasks // generator.meta_batch_size))
     self._model = model
     # Autograph has nothing to convert here, and takes seconds to find that out.
     self._task_results = tf.function(
@@ -62,7 +60,8 @@ class Evaluator:
     batches = self._batches if progress is None else progress(self._batches)
     collected = [self._task_results(episodes) for episodes in batches]
     return tf.nest.map_structure(
-        lambda *values: np.concatenate([value.numpy() for value in values]), *collected)
+        lambda *values: np.concatenate([value.numpy() for value in values])[
+            :self._num_tasks], *collected)
 
 
 def statistics(values: np.ndarray) -> Statistics:
