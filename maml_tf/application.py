@@ -129,7 +129,7 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
     path, iteration = weights.resolve(config.run.pretrained)
     weights.load(path, model)
   else:
-    from maml_tf.legacy import checkpoint as legacy_checkpoint   # few runs need it
+    from maml_tf.legacy import checkpoint as legacy_checkpoint  # few runs need it
     path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
     iteration = legacy_checkpoint.iteration_of(path)
     model.meta_parameters.assign(
