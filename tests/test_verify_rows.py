@@ -65,6 +65,7 @@ def test_the_paper_s_values_can_be_read(row):
 def test_numbers_as_the_paper_writes_them():
   assert numbers('48.70 +- 1.84') == (48.7, 1.84)
   assert numbers('0.67') == (0.67, 0.0)
+  assert numbers('-40.4') == (-40.4, 0.0)   # a return
   for wrong in ('', '98.7%', '98.7+-0.4', '98.7 +- '):
     with pytest.raises(ValueError, match='Received'):
       numbers(wrong)

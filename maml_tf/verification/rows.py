@@ -215,7 +215,7 @@ def paper_values(config: Config) -> Dict[int, str]:
 
 def numbers(value: str) -> Tuple[float, float]:
   """'98.7 +- 0.4' -> (98.7, 0.4); without an interval, 0.0 in its place."""
-  found = re.fullmatch(r'([0-9.]+)(?: \+- ([0-9.]+))?', value)
+  found = re.fullmatch(r'(-?[0-9.]+)(?: \+- ([0-9.]+))?', value)
   if found is None:
     raise ValueError(f"A value of the paper is written '98.7 +- 0.4' or '0.67'. Received: "
                      f'{value!r}.')
