@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from maml_tf.config import Config, ConfigError
 from maml_tf.learners.base import Parameters
-from maml_tf.meta_learner import MetaLearner, all_finite
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.outer_step import all_finite
 from maml_tf.sources.source import Recipes
 from maml_tf.training.optimizers import ADAM_BETAS, ADAM_EPSILON, float32_constant
 
@@ -67,7 +68,7 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
   def step(state: TrainingState, images: tf.Tensor, recipes: Recipes):
     means, gradients = model.meta_gradient(episodes_of(images, recipes), state.parameters)
     finite = all_finite(means['loss'], gradients)
-    after = _adam(state, model.clipped(gradients), config.training.meta_lr,
+    after = _adam(state, model.outer_step.clipped(gradients), config.training.meta_lr,
                   config.learner.dtype)
     state = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), after, state)
     return state, means['loss'], means['accuracy']
