@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import abc
-from typing import Mapping
-
 import tensorflow as tf
 
 from maml_tf.data_generator import STREAMS, made_ahead
 from maml_tf.episodes import Episodes
-from maml_tf.sources.source import Recipes
-
-
-class BatchSource(abc.ABC):
-  """Batches of training examples; what is drawn for one is its recipe."""
-
-  @abc.abstractmethod
-  def draw(self, seed: tf.Tensor) -> Recipes:
-    """The recipe of one batch.
-
-    Args:
-      seed: `[2]`, int64, run and iteration; the recipe depends on nothing else.
-    """
-
-  @abc.abstractmethod
-  def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
-    """The batch, `[nets, examples, ...]`. There is no adaptation in training, so its
-    query set is its support set."""
+from maml_tf.sources.source import BatchSource
 
 
 class BatchGenerator:

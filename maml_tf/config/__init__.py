@@ -19,8 +19,9 @@ from maml_tf.config.choices import (
 )
 from maml_tf.config.differences import differences
 from maml_tf.config.presets import preset
-from maml_tf.config.resolve import from_values, resolve
-from maml_tf.config.schema import LARGEST_JSON, SECTIONS, Config, field_types
+from maml_tf.config.resolve import resolve
+from maml_tf.config.schema import LARGEST_JSON, Config, from_values
+from maml_tf.config.sections import SECTIONS, field_types
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import METHODS
 

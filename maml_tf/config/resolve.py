@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Any, Mapping
 
 from maml_tf import problems
-from maml_tf.config.checks import check
 from maml_tf.config.presets import preset
-from maml_tf.config.schema import SECTIONS, Config, field_types
+from maml_tf.config.schema import Config, checked_type, from_values
+from maml_tf.config.sections import field_types
 from maml_tf.errors import ConfigError
 
 
@@ -27,7 +25,7 @@ def resolve(given: Mapping[str, Any]) -> Config:
     raise ConfigError(f'Unknown configuration values {unknown}; '
                       f'known are {sorted(field_types())}.')
   types = field_types()
-  given = {name: _checked_type(name, types[name], value) for name, value in given.items()}
+  given = {name: checked_type(name, types[name], value) for name, value in given.items()}
   datasource, num_classes = given.get('datasource', 'sinusoid'), given.get('num_classes')
   method = given.get('method', 'maml')
   values = preset(datasource, num_classes, given.get('update_batch_size'), method)
@@ -44,36 +42,3 @@ def resolve(given: Mapping[str, Any]) -> Config:
     values.update(baseline.preset(values, given))
   values.update(given)
   return from_values(values)
-
-
-def from_values(values: Mapping[str, Any]) -> Config:
-  """A checked `Config` of a complete {field name: value}.
-
-  Raises:
-    ConfigError: for a wrong value or an impossible combination.
-  """
-  sections = {}
-  for name, section in SECTIONS.items():
-    sections[name] = section(**{
-        field.name: _checked_type(field.name, field.type, values[field.name])
-        for field in dataclasses.fields(section)})
-  config = Config(**sections)
-  check(config)
-  return config
-
-
-def _checked_type(name: str, written_type: str, value):
-  """`value` as the field's type; an int is accepted where a float is expected."""
-  if value is None and written_type.startswith('Optional'):
-    return None
-  wanted = {'bool': bool, 'int': int, 'float': float, 'str': str,
-            'Optional[str]': str}[written_type]
-  if wanted is float and type(value) is int:
-    try:
-      value = float(value)
-    except OverflowError:
-      value = math.inf   # refused by name in `_check_values`
-  if type(value) is not wanted:
-    raise ConfigError(f'--{name}={value!r} is not allowed: it must be of type '
-                      f'{wanted.__name__}.')
-  return value

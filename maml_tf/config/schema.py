@@ -4,98 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
 from maml_tf import problems
 from maml_tf.bounded import parse_json
+from maml_tf.config.checks import check
+from maml_tf.config.sections import (
+  SECTIONS,
+  EvaluationConfig,
+  InnerLoopConfig,
+  LearnerConfig,
+  RunConfig,
+  TaskConfig,
+  TrainingConfig,
+)
 from maml_tf.errors import ConfigError
 
 if TYPE_CHECKING:
   from maml_tf.problems import Baseline, Problem
 
 LARGEST_JSON = 1 << 20   # characters; a configuration has some 1,500
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-  """What a task is: the data source, its ways and shots."""
-  datasource: str
-  data_dir: Optional[str]        # prepared data; None: data/DATASOURCE
-  num_classes: int               # N, ways
-  update_batch_size: int         # K, support examples per class
-  train_query_size: int          # query examples per class in training
-  test_query_size: int           # the same in validation and testing
-  seed: int                      # of the episodes and the initialisation
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-  """The net."""
-  norm: str                      # batch_norm, layer_norm, None
-  num_filters: int
-  conv: bool
-  max_pool: bool
-  dtype: str                     # float32, float64
-  mixed_precision: bool          # products in bfloat16
-  context_size: int              # channels (sinusoid: entries) of the context; 0: none
-
-
-@dataclass(frozen=True)
-class InnerLoopConfig:
-  """The adaptation to one task (algorithm 1, lines 5-7)."""
-  update_lr: float               # alpha
-  num_updates: int
-  stop_grad: bool                # first-order approximation
-  inner_optimizer: str           # sgd, adam (Reptile)
-  inner_batch_size: int          # examples of an inner step (Reptile); 0: all
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-  """The outer loop."""
-  method: str                    # maml, reptile, anil, context_vector
-  baseline: str                  # see `maml_tf/problems`
-  num_averaged_nets: int         # of the baseline 'averaged'
-  averaged_regulariser: str      # of its nets: None, l2, mean
-  regulariser_weight: float
-  pretrain_iterations: int
-  metatrain_iterations: int
-  meta_batch_size: int
-  meta_lr: float                 # beta
-  meta_lr_schedule: str          # constant, linear (falling to 0)
-  meta_optimizer: str
-  meta_gradient_clip: float      # elementwise bound; 0: none
-  tasks_at_once: int             # tasks in memory together; 0: chosen for the tasks
-  recompute_inner_steps: bool    # less memory, more time
-  xla: str                       # auto, on, off
-  validation_interval: int       # iterations
-  num_validation_tasks: int
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-  """The test protocol (A.1 of the paper)."""
-  test_set: bool                 # True: test classes; False: validation classes
-  test_iter: int                 # checkpoint of that iteration; -1: see test_checkpoint
-  test_checkpoint: str           # latest, best
-  num_test_tasks: int
-  test_num_updates: int
-  test_inner_batch_size: int     # the same as inner_batch_size
-  train_update_batch_size: int   # K of the trained checkpoint; -1: update_batch_size
-  train_update_lr: float         # alpha of the trained checkpoint; -1: update_lr
-  tune_update_lr: bool           # alpha of the test is chosen on validation tasks
-
-
-@dataclass(frozen=True)
-class RunConfig:
-  """What to do, and where to write."""
-  train: bool
-  resume: bool
-  log: bool
-  logdir: str
-  legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
-  pretrained: Optional[str]          # ROW, ROW:SEED or FILE.npz, for the same; or None
 
 
 @dataclass(frozen=True)
@@ -136,7 +66,6 @@ class Config:
       _require_names(f'configuration section {name!r}', sections[name], fields,
                      may_lack=_ADDED_SINCE)
       values.update(sections[name])
-    from maml_tf.config.resolve import from_values
     return from_values(values)
 
   @classmethod
@@ -218,22 +147,6 @@ _ADDED_SINCE = {
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
     'pretrained': None}
 
-SECTIONS = {
-    'task': TaskConfig,
-    'learner': LearnerConfig,
-    'inner_loop': InnerLoopConfig,
-    'training': TrainingConfig,
-    'evaluation': EvaluationConfig,
-    'run': RunConfig,
-}
-
-
-def field_types() -> Dict[str, str]:
-  """{field name: type as written}, of all sections. Field names are unique."""
-  return {field.name: field.type
-          for section in SECTIONS.values() for field in dataclasses.fields(section)}
-
-
 def _require_names(what, received, allowed, may_lack=()) -> None:
   if not isinstance(received, Mapping):
     raise ConfigError(f'The {what} must be an object of names and values; '
@@ -242,3 +155,36 @@ def _require_names(what, received, allowed, may_lack=()) -> None:
   missing = sorted(set(allowed) - set(received) - set(may_lack))
   if unknown or missing:
     raise ConfigError(f'The {what} has unknown names {unknown} and lacks {missing}.')
+
+
+def from_values(values: Mapping[str, Any]) -> Config:
+  """A checked `Config` of a complete {field name: value}.
+
+  Raises:
+    ConfigError: for a wrong value or an impossible combination.
+  """
+  sections = {}
+  for name, section in SECTIONS.items():
+    sections[name] = section(**{
+        field.name: checked_type(field.name, field.type, values[field.name])
+        for field in dataclasses.fields(section)})
+  config = Config(**sections)
+  check(config)
+  return config
+
+
+def checked_type(name: str, written_type: str, value):
+  """`value` as the field's type; an int is accepted where a float is expected."""
+  if value is None and written_type.startswith('Optional'):
+    return None
+  wanted = {'bool': bool, 'int': int, 'float': float, 'str': str,
+            'Optional[str]': str}[written_type]
+  if wanted is float and type(value) is int:
+    try:
+      value = float(value)
+    except OverflowError:
+      value = math.inf   # refused by name in `_check_values`
+  if type(value) is not wanted:
+    raise ConfigError(f'--{name}={value!r} is not allowed: it must be of type '
+                      f'{wanted.__name__}.')
+  return value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, 
 
 from maml_tf.errors import ConfigError
 from maml_tf.measures import Measure
+from maml_tf.problems import registry
 from maml_tf.problems.baseline import MetaTraining
 from maml_tf.problems.refused import Refused
 
@@ -71,11 +72,10 @@ class Problem(abc.ABC):
     """Raises: ConfigError: for one that this problem does not have."""
     if name in self.baselines:
       return self.baselines[name]
-    from maml_tf import problems
-    known = problems.baseline_named(name)
+    known = registry.baseline_named(name)
     raise ConfigError(f'--baseline={name} does not fit --datasource={self.name}: '
                       f'{known.why_alone}, so it is allowed with '
-                      f'{problems.with_baseline(name)} alone.')
+                      f'{registry.with_baseline(name)} alone.')
 
   def check(self, config: 'Config') -> None:   # noqa: B027  there need not be anything
     """Raises: ConfigError: for a combination that this problem cannot run."""

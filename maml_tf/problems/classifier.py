@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
+from maml_tf.problems import registry
 from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
 
@@ -30,8 +31,7 @@ class Classifier(Baseline):
   validation_label = 'validation, nearest neighbour'   # whatever is tested
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    from maml_tf import problems
-    iterations = problems.named(values['datasource']).classifier_iterations
+    iterations = registry.named(values['datasource']).classifier_iterations
     return dict(pretrain_iterations=iterations, metatrain_iterations=0,
                 meta_batch_size=BATCH, meta_gradient_clip=0.0)
 

@@ -6,11 +6,10 @@ from typing import Mapping
 
 import tensorflow as tf
 
-from maml_tf.batch_generator import BatchSource
 from maml_tf.episodes import Episodes
 from maml_tf.sources.image_set import ImageSplit
 from maml_tf.sources.images import read_images
-from maml_tf.sources.source import Draws, Recipes
+from maml_tf.sources.source import BatchSource, Draws, Recipes
 
 QUARTERS = 4
 

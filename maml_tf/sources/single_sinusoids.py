@@ -6,10 +6,9 @@ from typing import Mapping
 
 import tensorflow as tf
 
-from maml_tf.batch_generator import BatchSource
 from maml_tf.episodes import Episodes
 from maml_tf.sources.sinusoid import ABSCISSAE, AMPLITUDES, PHASES, sinusoid_values
-from maml_tf.sources.source import Draws, Recipes
+from maml_tf.sources.source import BatchSource, Draws, Recipes
 
 _OF_THE_RUN = tf.int64.max   # in place of an iteration
 

@@ -44,6 +44,23 @@ class EpisodeSource(abc.ABC):
     set begins. Enters the fingerprint of the episodes."""
 
 
+class BatchSource(abc.ABC):
+  """Batches of training examples; what is drawn for one is its recipe."""
+
+  @abc.abstractmethod
+  def draw(self, seed: tf.Tensor) -> Recipes:
+    """The recipe of one batch.
+
+    Args:
+      seed: `[2]`, int64, run and iteration; the recipe depends on nothing else.
+    """
+
+  @abc.abstractmethod
+  def materialise(self, recipes: Mapping[str, tf.Tensor]) -> Episodes:
+    """The batch, `[nets, examples, ...]`. There is no adaptation in training, so its
+    query set is its support set."""
+
+
 class Draws:
   """A stream of independent draws for one block.
 

@@ -1,0 +1,104 @@
+"""The fields of a configuration, by section."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Dict, Optional
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+  """What a task is: the data source, its ways and shots."""
+  datasource: str
+  data_dir: Optional[str]        # prepared data; None: data/DATASOURCE
+  num_classes: int               # N, ways
+  update_batch_size: int         # K, support examples per class
+  train_query_size: int          # query examples per class in training
+  test_query_size: int           # the same in validation and testing
+  seed: int                      # of the episodes and the initialisation
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+  """The net."""
+  norm: str                      # batch_norm, layer_norm, None
+  num_filters: int
+  conv: bool
+  max_pool: bool
+  dtype: str                     # float32, float64
+  mixed_precision: bool          # products in bfloat16
+  context_size: int              # channels (sinusoid: entries) of the context; 0: none
+
+
+@dataclass(frozen=True)
+class InnerLoopConfig:
+  """The adaptation to one task (algorithm 1, lines 5-7)."""
+  update_lr: float               # alpha
+  num_updates: int
+  stop_grad: bool                # first-order approximation
+  inner_optimizer: str           # sgd, adam (Reptile)
+  inner_batch_size: int          # examples of an inner step (Reptile); 0: all
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+  """The outer loop."""
+  method: str                    # maml, reptile, anil, context_vector
+  baseline: str                  # see `maml_tf/problems`
+  num_averaged_nets: int         # of the baseline 'averaged'
+  averaged_regulariser: str      # of its nets: None, l2, mean
+  regulariser_weight: float
+  pretrain_iterations: int
+  metatrain_iterations: int
+  meta_batch_size: int
+  meta_lr: float                 # beta
+  meta_lr_schedule: str          # constant, linear (falling to 0)
+  meta_optimizer: str
+  meta_gradient_clip: float      # elementwise bound; 0: none
+  tasks_at_once: int             # tasks in memory together; 0: chosen for the tasks
+  recompute_inner_steps: bool    # less memory, more time
+  xla: str                       # auto, on, off
+  validation_interval: int       # iterations
+  num_validation_tasks: int
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+  """The test protocol (A.1 of the paper)."""
+  test_set: bool                 # True: test classes; False: validation classes
+  test_iter: int                 # checkpoint of that iteration; -1: see test_checkpoint
+  test_checkpoint: str           # latest, best
+  num_test_tasks: int
+  test_num_updates: int
+  test_inner_batch_size: int     # the same as inner_batch_size
+  train_update_batch_size: int   # K of the trained checkpoint; -1: update_batch_size
+  train_update_lr: float         # alpha of the trained checkpoint; -1: update_lr
+  tune_update_lr: bool           # alpha of the test is chosen on validation tasks
+
+
+@dataclass(frozen=True)
+class RunConfig:
+  """What to do, and where to write."""
+  train: bool
+  resume: bool
+  log: bool
+  logdir: str
+  legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
+  pretrained: Optional[str]          # ROW, ROW:SEED or FILE.npz, for the same; or None
+
+
+SECTIONS = {
+    'task': TaskConfig,
+    'learner': LearnerConfig,
+    'inner_loop': InnerLoopConfig,
+    'training': TrainingConfig,
+    'evaluation': EvaluationConfig,
+    'run': RunConfig,
+}
+
+
+def field_types() -> Dict[str, str]:
+  """{field name: type as written}, of all sections. Field names are unique."""
+  return {field.name: field.type
+          for section in SECTIONS.values() for field in dataclasses.fields(section)}
