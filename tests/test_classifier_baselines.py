@@ -321,7 +321,7 @@ def test_a_resumed_classifier_ends_as_the_uninterrupted_one(classifier_config, t
 
 
 def test_the_matrix_is_refused(classifier_config, capsys):
-  from maml_tf.evaluation import matrix
+  from maml_tf import matrix
   config = classifier_config()
   code = matrix.main([f'--data_dir={config.task.data_dir}', f'--logdir={config.run.logdir}',
                       '--datasource=omniglot', '--num_classes=3', '--baseline=fine_tuning',

@@ -255,7 +255,7 @@ def test_the_results_of_a_task_are_those_of_plain_gradient_descent(
   generator = experiment.evaluation_generator(config, 'test', 4)
   results = Evaluator(model, generator, 4, 2)()
   for task in (0, 3):
-    episode = [value[task] for value in generator.episodes(0, 4)]
+    episode = [value[task] for value in tf.nest.flatten(generator.episodes(0, 4))]
     on_support, rows = recomputed(model, episode, config.inner_loop.update_lr, 2)
     np.testing.assert_allclose(results.query['loss'][task], rows[:, 0], rtol=1e-9)
     np.testing.assert_allclose(results.support['loss'][task], on_support[0], rtol=1e-9)
@@ -272,7 +272,8 @@ def test_a_sinusoid_by_hand(small_config):
   model = experiment.build_model(config)
   generator = experiment.evaluation_generator(config, 'test', 6)
   results = Evaluator(model, generator, 6, 2)()
-  x, y, query_x, query_y = (value[2].numpy() for value in generator.episodes(0, 6))
+  x, y, query_x, query_y = (value[2].numpy()
+                            for value in tf.nest.flatten(generator.episodes(0, 6)))
   w1, b1, w2, b2, w3, b3 = model.meta_parameters.arrays().values()
   losses = []
   for _ in range(3):

@@ -134,7 +134,7 @@ def test_the_best_checkpoint_is_that_of_the_largest_value(tmp_path):
 def test_verify_trains_and_reports_a_row_of_it(tmp_path, capsys):
   flagfile = tmp_path / 'lines.flags'
   flagfile.write_text('--datasource=lines\n--test_checkpoint=best\n')
-  row = Row('lines', 'nowhere', 'Lines', {'datasource': 'lines'}, {1: '-9.0'}, 1,
+  row = Row('lines', 'nowhere', 'Lines', {'datasource': 'lines'}, {1: '-90.0'}, 1,
             flagfile=str(flagfile))
   results = tmp_path / 'results'
   code = verify.main(['--row=lines', '--train', f'--logdir={tmp_path / "runs"}',

@@ -1,0 +1,154 @@
+"""The evaluation matrix: query set sizes x batch statistics x numbers of tasks.
+
+  python -m maml_tf.matrix --legacy_checkpoint=PATH [FLAGS]
+      [--tasks=600,6000] [--query_sizes=1,5,15] [--updates=1,5,10]
+
+FLAGS are those of `main.py`; without --legacy_checkpoint they name a run of this
+project. The tasks of a smaller number are the first ones of the larger. Prints a table
+of accuracies with 95% intervals, and writes it as CSV and JSON into the experiment's
+folder. Exits 2, with one sentence, where that is not possible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+import flags
+from maml_tf.before_tensorflow import set_environment
+from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.config import Config
+from maml_tf.files import reported, whole_file
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+  """The exit code: 0 done, 1 the results cannot be written, 2 refused."""
+  options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
+  config = flags.main_config(
+      ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
+       f'--num_test_tasks={max(options.tasks)}'])
+  set_environment()
+  return exit_code('maml_tf.matrix', functools.partial(
+      run, config, options.tasks, options.query_sizes, options.updates))
+
+
+def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
+        updates: Sequence[int]) -> Dict[str, Any]:
+  """Measures, prints the table and writes the files; what the JSON file holds.
+
+  Args:
+    config: of images; `test_query_size` and `num_test_tasks` are the largest of the
+      sizes and counts.
+    task_counts, query_sizes, updates: ascending.
+
+  Raises:
+    ConfigError: for a regression.
+    CheckpointError: where the checkpoint is missing or does not fit.
+    DataError: where the data are not prepared.
+  """
+  import numpy as np
+  from tqdm import tqdm
+
+  from maml_tf import application, devices, experiment
+  from maml_tf.evaluation import conditions
+  from maml_tf.evaluation.results_files import versions
+  from maml_tf.training.checkpoints import experiment_folder
+  config.problem.require_query_conditions(config)
+  print(f'Device: {devices.set_up()}', flush=True)
+  model = experiment.build_model(config)
+  folder = experiment_folder(config)
+  checkpoint, iteration = application.load_for_test(config, model, folder)
+  generator = experiment.evaluation_generator(config, config.split, max(task_counts))
+  evaluator = conditions.ConditionsEvaluator(model, generator, config.task.num_classes,
+                                             query_sizes, updates)
+  print(f'{checkpoint}, {config.split} classes', flush=True)
+  progress = functools.partial(tqdm, desc='Testing', unit='group', leave=False,
+                               file=sys.stderr, mininterval=1)
+  started, measured, rows = time.monotonic(), [], []
+  for before, count in zip([0, *task_counts], task_counts):
+    measured.append(evaluator(before, count - before, progress))
+    rows += conditions.rows(np.concatenate(measured), query_sizes, updates)
+    lines = table([row._asdict() for row in rows], updates).split('\n')
+    shown = lines if before == 0 else lines[-2 * len(query_sizes):]
+    print('\n'.join(shown), flush=True)
+  seconds = round(time.monotonic() - started, 1)
+  print(f'{seconds} s')
+  result = {
+      'checkpoint': checkpoint, 'iteration': iteration, 'split': config.split,
+      'seconds': seconds,
+      'episodes_fingerprints': {count: generator.fingerprint(count)
+                                for count in task_counts},
+      'rows': [row._asdict() for row in rows],
+      'config': config.to_dict(), 'versions': versions()}
+  with reported(folder):
+    paths = write(folder, config, result)
+  for path in paths:
+    print(f'Written: {path}')
+  return result
+
+
+def table(rows: Sequence[Dict[str, Any]], updates: Sequence[int]) -> str:
+  """One line per number of tasks and condition, in %, one column per update."""
+  cells: Dict[tuple, Dict[int, str]] = {}
+  for row in rows:
+    key = (row['num_tasks'], row['query_size'], row['statistics'])
+    cells.setdefault(key, {})[row['updates']] = (
+        f'{100 * row["mean"]:.2f} +- {100 * row["ci95"]:.2f}')
+  header = [f'{"1 update" if update == 1 else f"{update} updates":>16}' for update in updates]
+  lines = [f'{"tasks":>6}  {"query/class":>11}  {"batch statistics":<16}{"".join(header)}']
+  for (num_tasks, query_size, kind), by_update in cells.items():
+    values = ''.join(f'{by_update[update]:>16}' for update in updates)
+    lines.append(f'{num_tasks:>6}  {query_size:>11}  {kind:<16}{values}')
+  return '\n'.join(lines)
+
+
+def write(folder: str, config: Config, result: Dict[str, Any]) -> List[str]:
+  """Writes CSV and JSON; their paths."""
+  prefix = 'matrix' if config.evaluation.test_set else 'val_matrix'
+  stem = os.path.join(folder, f'{prefix}_ubs{config.task.update_batch_size}'
+                              f'_stepsize{config.inner_loop.update_lr}')
+  with whole_file(stem + '.csv', newline='') as file:
+    writer = csv.DictWriter(file, fieldnames=list(result['rows'][0]))
+    writer.writeheader()
+    writer.writerows(result['rows'])
+  with whole_file(stem + '.json') as file:
+    json.dump(result, file, indent=2)
+    file.write('\n')
+  return [stem + '.csv', stem + '.json']
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.matrix', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+  parser.add_argument('--tasks', type=_counts(2), default=[600, 6000],
+                      help='numbers of tasks; default 600,6000')
+  parser.add_argument('--query_sizes', type=_counts(1), default=[1, 5, 15],
+                      help='query images per class; default 1,5,15')
+  parser.add_argument('--updates', type=_counts(1), default=[1, 5, 10],
+                      help='inner steps after which to measure; default 1,5,10')
+  return parser
+
+
+def _counts(least: int):
+  def counts(text: str) -> List[int]:
+    try:
+      values = [int(part) for part in text.split(',')]
+    except ValueError:
+      values = []
+    if not values or min(values) < least or max(values) >= 2**31:
+      raise argparse.ArgumentTypeError(
+          f'{text!r} is not allowed: it must be whole numbers of {least} or more, with '
+          'commas between them')
+    return sorted(set(values))
+  return counts
+
+
+if __name__ == '__main__':
+  sys.exit(main())
