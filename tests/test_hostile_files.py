@@ -326,7 +326,8 @@ def test_a_large_class_dict_is_not_made_into_numbers(tmp_path):
     def __iter__(self):
       raise AssertionError('it goes through the indices')
   content['class_dict']['n1'] = content['class_dict']['n1'].view(Counted)
-  assert 'belong to no class' in prepare_miniimagenet._pickle_problem(content)
+  with pytest.raises(prepare_miniimagenet._FormError, match='belong to no class'):
+    prepare_miniimagenet._images_and_classes(content, 'train')
 
 
 def test_a_prepared_array_with_another_kind_of_header_is_refused(sample_data, tmp_path):

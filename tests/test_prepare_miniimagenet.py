@@ -184,10 +184,11 @@ def test_everything_that_is_wrong_is_reported_together(with_images, tmp_path, ca
   message = failure(capsys, with_images, tmp_path / 'out')
   for expected in (f'{names[0]}: an empty file', f'{names[1]}: a web page', names[2],
                    'cut off', f'train.csv: {names[3]} has no file',
-                   'images/n999.jpg: in no CSV file', f'{names[4]} has a row already',
+                   'Left out, since they are in no CSV file: images/n999.jpg',
+                   f'{names[4]} has a row already',
                    "val.csv line 11: ['only-one-cell'] is not", '3 images, expected 4'):
     assert expected in message
-  assert '8 problems were found' in message
+  assert '7 problems were found' in message
 
 
 def test_a_missing_class_is_reported(with_images, tmp_path, capsys):
@@ -219,7 +220,7 @@ def test_a_class_in_two_splits_is_reported(with_images, tmp_path, capsys):
     (b'filename,label\n' + b'a,b\n' * (1 << 20), 'train.csv: larger than 4 MiB'),
     (b'filename,label\n' + b'a' * 200_000 + b',b\n', 'field larger than field limit'),
     (b'', 'train.csv: an empty file'), (b'<html></html>', 'train.csv: a web page'),
-    (b'\xff\xfe\x00', 'not a text'), (b'file;class\n', 'without the header')])
+    (b'\xff\xfe\x00', 'not a text'), (b'a;b\n', 'its first line is "a,b"')])
 def test_a_csv_that_is_none_is_reported(with_images, tmp_path, capsys, content, message):
   (with_images / 'train.csv').write_bytes(content)
   assert message in failure(capsys, with_images, tmp_path / 'out')
@@ -294,7 +295,8 @@ def test_damaged_images_are_left_out_if_asked(with_images, tmp_path, capsys, mon
   assert '--skip_damaged' not in failure(capsys, with_images, tmp_path / 'less')
   Image.new('RGB', (84, 84)).save(with_images / 'images' / names[1], 'JPEG')
   assert '--skip_damaged' in failure(capsys, with_images, tmp_path / 'less')
-  (with_images / 'images' / 'n999.jpg').write_bytes(b'')
+  with open(with_images / 'val.csv', 'a') as file:
+    file.write('only-one-cell\n')
   assert '--skip_damaged' not in failure(capsys, with_images, tmp_path / 'less')
 
 
