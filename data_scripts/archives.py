@@ -101,12 +101,14 @@ class FolderSource:
   Attributes:
     links_out: 'name -> target' of the links that lead out of the folder, after
       `names`.
+    passed_over: the folders that are, because of `known`; after `names`.
   """
 
   def __init__(self, path: Union[str, Path], below: Sequence[str] = (),
                limits: Limits = Limits(), known: Collection[str] = ()):
     self.path = Path(path)
     self.links_out: list[str] = []
+    self.passed_over: list[str] = []
     self._below = tuple(below)
     self._known = frozenset(known)
     self._limits = limits
@@ -125,7 +127,7 @@ class FolderSource:
     """
     found: list[str] = []
     unreadable: list[str] = []
-    self._entries, self.links_out = 0, []
+    self._entries, self.links_out, self.passed_over = 0, [], []
     self._home = os.path.realpath(self.path)
     for below in self._below or ('',):
       self._walk(self.path / below, f'{below}/' if below else '', (), found, unreadable)
@@ -149,8 +151,11 @@ class FolderSource:
       return
     has_known = any(entry.name in self._known for entry in entries)
     for entry in entries:
-      if is_junk(entry.name) or (has_known and entry.name not in self._known
-                                 and _IMAGENET_CLASS.fullmatch(entry.name)):
+      if is_junk(entry.name):
+        continue
+      if (has_known and entry.name not in self._known
+          and _IMAGENET_CLASS.fullmatch(entry.name)):
+        self.passed_over.append(prefix + entry.name)
         continue
       self._count_one_more()
       if entry.is_symlink():

@@ -16,6 +16,7 @@ from data_scripts import archives
 
 # The largest image of ILSVRC 2012 has some 20 million pixels.
 MAX_PIXELS = 64_000_000
+OMNIGLOT_SIZE = (105, 105)
 _MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError,
            OverflowError, MemoryError, struct.error, zlib.error)
@@ -81,13 +82,16 @@ def _check_form(image: Image.Image, size: Optional[tuple[int, int]]) -> None:
     raise ImageError(f'pixels of the kind {image.mode!r}, not 8-bit grey or colour')
 
 
-def omniglot_pixels(data: bytes, side: int, image_filter: str) -> np.ndarray:
+def omniglot_pixels(data: bytes, side: int, image_filter: str,
+                    size: tuple[int, int] = OMNIGLOT_SIZE) -> np.ndarray:
   """A drawing as the net sees it.
 
   Args:
-    data: the PNG file: 105 x 105, ink is black.
+    data: the PNG file, ink is black.
     side: height and width of the result in pixels.
     image_filter: 'nearest' or 'lanczos'.
+    size: the width and height that it must have. A drawing of the size of the result,
+      as the TF1 code keeps them, is taken as it is.
 
   Returns:
     uint8 `[side, side, 1]`, inverted: ink is 255.
@@ -98,10 +102,10 @@ def omniglot_pixels(data: bytes, side: int, image_filter: str) -> np.ndarray:
   Raises:
     ImageError: see `decode`; also for another size.
   """
-  image = decode(data, ('PNG',), size=(105, 105))
+  image = decode(data, ('PNG',), size=size)
   resample = {'nearest': Image.Resampling.NEAREST,
               'lanczos': Image.Resampling.LANCZOS}[image_filter]
-  grey = np.asarray(image.convert('L').resize((side, side), resample))
+  grey = np.asarray(image.convert('L').resize((side, side), resample))   # a copy at `side`
   return (255 - grey)[:, :, np.newaxis]
 
 

@@ -125,6 +125,8 @@ def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
   """
   sources = class_files.sources_of(Path(source), published_split.ALL)
   names = preparation.listed(sources, f'The source {source!r}')
+  problems.note([name for each in sources for name in getattr(each, 'passed_over', ())],
+                'they are none of the classes of the set')
   files = class_files.ImageFiles(sources, names)
   pickles = _pickles(sources, names)
   if pickles and (len(pickles) == len(image_set.SPLITS) or not files.places):
@@ -161,7 +163,7 @@ def _in_published_split(source: str, files: class_files.ImageFiles,
   if any(classes.values()):
     problems.notes.append("Divided by Ravi and Larochelle's published split")
     problems.note(sorted(set(folders) - published_split.ALL),
-                  'they are none of its classes')
+                  'they are none of the classes of the set')
     return classes
   if folders:
     raise DataError(f'The source {source!r} has class folders without a split '

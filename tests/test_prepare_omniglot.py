@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts import make_sample_data, prepare_omniglot
+from data_scripts import make_sample_data, preparation, prepare_omniglot
 from data_scripts.preparation import Layout
 from maml_tf.sources.image_set import SPLITS, DataError, load_split
 
@@ -57,6 +57,10 @@ def failure(capsys, source, out, *flags, **options) -> str:
 
 def whole_set(out):
   return {split: load_split(out, 'omniglot', split) for split in SPLITS}
+
+
+def hashes(out):
+  return [loaded.sha256 for loaded in whole_set(out).values()]
 
 
 def drawings(folder):
@@ -113,12 +117,11 @@ def test_lanczos_gives_grey_levels_and_is_recorded(zips, tmp_path):
 
 def test_the_split_is_random_fixed_and_follows_the_seed():
   names = [f'A/character{number:02}' for number in range(100)]
-  layout = Layout(60, 10, 30, 20)
-  split = prepare_omniglot.split_classes(names, layout, 1)
-  assert split == prepare_omniglot.split_classes(names[::-1], layout, 1)
+  split = preparation.split_at_random(names, 60, 10, 1)
+  assert split == preparation.split_at_random(names[::-1], 60, 10, 1)
   assert sorted(sum(split.values(), [])) == names
-  assert {part: len(classes) for part, classes in split.items()} == layout.classes
-  assert split != prepare_omniglot.split_classes(names, layout, 2)
+  assert [len(split[part]) for part in SPLITS] == [60, 10, 30]
+  assert split != preparation.split_at_random(names, 60, 10, 2)
   # These are promised: a prepared set is the same on every machine, for ever.
   assert split['val'] == PROMISED_VALIDATION_CLASSES
 
@@ -239,9 +242,14 @@ def test_a_drawing_that_is_there_twice_is_reported(extracted, tmp_path, capsys):
   assert 'there twice' in failure(capsys, extracted, tmp_path / 'out')
 
 
-def test_a_drawing_outside_of_a_character_is_reported(extracted, tmp_path, capsys):
+def test_a_drawing_outside_of_a_character_is_mentioned(zips, extracted, tmp_path, capsys):
   shutil.copy(drawings(extracted)[0], extracted / PARTS[0] / 'stray.png')
-  assert 'stray.png: not in a folder' in failure(capsys, extracted, tmp_path / 'out')
+  assert prepare(extracted, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  assert f'not in a folder ALPHABET/characterNN: {PARTS[0]}/stray.png' in printed
+  assert 'stray.png' in (tmp_path / 'out' / 'manifest.json').read_text()
+  assert prepare(zips, tmp_path / 'other') == 0
+  assert hashes(tmp_path / 'out') == hashes(tmp_path / 'other')
 
 
 def test_archives_that_are_none_are_reported_together(tmp_path, capsys):
