@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_scripts import archives, tables
-from data_scripts.preparation import Problems, sorted_classes
+from data_scripts.preparation import Problems, sorted_classes, what_is_there
 from data_scripts.split_names import split_of
 from maml_tf.sources.image_set import SPLITS, DataError
 
@@ -59,14 +59,16 @@ class ImageFiles:
   Args:
     sources: what is read.
     names: of the files in each of them.
+    suffixes: of images.
 
   Attributes:
     places: (source, name) of each image.
   """
 
-  def __init__(self, sources: Sequence[archives.Source], names: Sequence[Sequence[str]]):
+  def __init__(self, sources: Sequence[archives.Source], names: Sequence[Sequence[str]],
+               suffixes: tuple[str, ...] = tables.IMAGE_SUFFIXES):
     self.places: list[File] = [(source, name) for source, names_of_source in enumerate(names)
-                               for name in names_of_source if tables.is_image(name)]
+                               for name in names_of_source if name.lower().endswith(suffixes)]
     # An archive's name counts as a folder: train.zip is as train/.
     self._packed = [[] if isinstance(source, archives.FolderSource) else
                     [stem(str(source.path))] for source in sources]
@@ -266,13 +268,12 @@ def classes_of_folders(files: ImageFiles, problems: Problems) -> Classes:
       stray.append(place[1])
       continue
     split, label = split_of(folders[level]), folders[level + 1]
-    key = (label, place[1].rsplit('/', 1)[-1])
+    key = (label, *folders[level + 2:], place[1].rsplit('/', 1)[-1])
     if key in seen:
       problems.add(place[1], 'there twice', remedy='leave one of each')
-    else:
-      seen.add(key)
-      names[split].add(folders[level])
-      found[split].append((label, place))
+    seen.add(key)
+    names[split].add(folders[level])
+    found[split].append((label, place))
   if any(found.values()):
     _check_one_name(names, problems)
     problems.note(stray, 'they are not in train/CLASS, val/CLASS or test/CLASS')
@@ -284,6 +285,27 @@ def _check_one_name(names: Mapping[str, set[str]], problems: Problems) -> None:
     if len(of_split) > 1:
       problems.add(f'split {split}', f'{" and ".join(sorted(of_split))} both mean it',
                    remedy='leave one folder for each split')
+
+
+def classes_of(sources: Sequence[archives.Source], names: Sequence[Sequence[str]],
+               files: ImageFiles, problems: Problems) -> tuple[Classes, str]:
+  """The classes as tables, else folders have them, and the form of the source.
+
+  Without either: three splits without classes, and ''.
+
+  Raises:
+    DataError: see `read_tables`; and for tables without images.
+  """
+  rows = read_tables(sources, names, problems)
+  if rows and not files.places:
+    raise DataError('The source has the CSV files, but no images: put the folder images/, or '
+                    f'images.zip or images-*.zip, beside them; {what_is_there(names)}.')
+  if rows:
+    is_folder = len(sources) == 1 and isinstance(sources[0], archives.FolderSource)
+    return (classes_of_tables(files, rows, problems),
+            'CSV files and ' + ('an images folder' if is_folder else 'archives'))
+  classes = classes_of_folders(files, problems)
+  return classes, 'class folders' if any(classes.values()) else ''
 
 
 def classes_without_split(files: ImageFiles) -> dict[str, list[File]]:
@@ -300,7 +322,8 @@ def check_disjoint(classes: Classes, problems: Problems) -> None:
     for name, _ in classes[split]:
       if name in split_of_class:
         problems.add(f'class {name}', f'both in {split_of_class[name]} and in {split}',
-                     kind='two splits', remedy='leave it in one of them')
+                     kind='two splits', remedy='leave a class in one split, since those of '
+                     'the three must differ')
       split_of_class[name] = split
 
 
@@ -311,3 +334,16 @@ def in_splits(classes: Mapping[str, list[File]], splits: Mapping[str, Iterable[s
           for split in SPLITS}
 
 
+
+
+def top_folders(files: ImageFiles, problems: Problems) -> dict[str, list[File]]:
+  """{class: files} of class folders: the first ones below the folders that all share."""
+  in_folders = [place for place in files.places if '/' in place[1]]
+  every = [place[1].split('/')[:-1] for place in in_folders]
+  shared = os.path.commonprefix(every)
+  problems.note([place[1] for place in files.places
+                 if len(place[1].split('/')) - 1 <= len(shared)],
+                'they are not in a class folder')
+  return dict(sorted_classes((folders[len(shared)], place)
+                             for folders, place in zip(every, in_folders)
+                             if len(folders) > len(shared)))

@@ -280,6 +280,7 @@ class Request:
     least_per_class: images that a class must keep where damaged ones are left out;
       None: the set has too few for that, and it is not offered.
     skip_damaged: leave damaged files out.
+    image_shape: [height, width, channels] of the result; None: that of the set's name.
   """
   name: str
   source: str
@@ -288,6 +289,7 @@ class Request:
   options: Mapping[str, Any]
   least_per_class: Optional[int] = None
   skip_damaged: bool = False
+  image_shape: Optional[tuple[int, int, int]] = None
 
   @property
   def complete_list(self) -> str:
@@ -336,7 +338,8 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
   if problems:
     outcome = decode_all(plan, decoder, lambda *_: None)
     _raise_if_unusable(request, plan, outcome, problems)
-  with image_set.ImageSetWriter(request.out, request.name, request.overwrite) as writer:
+  with image_set.ImageSetWriter(request.out, request.name, request.overwrite,
+                                request.image_shape) as writer:
     with contextlib.ExitStack() as stack:
       splits = {split: stack.enter_context(writer.split(split, plan.counts(split)))
                 for split in image_set.SPLITS}
@@ -400,7 +403,8 @@ def _print_summary(request: Request, outcome: Outcome, notes: Sequence[str],
     counts = [row['count'] for row in entry['classes']]
     print(f'  {split:5}  {len(counts):5} classes  {sum(counts):6} images')
   for mode, count in sorted(outcome.stored_modes.items()):
-    print(f'  {count} images were stored as {mode} and were converted to RGB.')
+    kind = 'grey' if request.image_shape and request.image_shape[2] == 1 else 'RGB'
+    print(f'  {count} images were stored as {mode} and were converted to {kind}.')
   for note in notes:
     print(f'  {note}.')
   with contextlib.suppress(OSError):   # of an earlier attempt
@@ -522,4 +526,6 @@ def what_is_there(names: Sequence[Sequence[str]]) -> str:
   if not every:
     return 'it holds no files'
   counts = ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(_KINDS_SHOWN))
-  return f'it holds {len(every)} files ({counts}), the first of them {every[0][:100]!r}'
+  packed = any(name.lower().endswith(archives.ARCHIVE_SUFFIXES) for name in every)
+  return (f'it holds {len(every)} files ({counts}), the first of them {every[0][:100]!r}'
+          + (', and archives in an archive are not opened' if packed else ''))

@@ -55,6 +55,7 @@ LAYOUT = preparation.Layout(train=64, val=16, test=20, images_per_class=600)
 # With --skip_damaged: 5-shot training takes 5 + 15 images of a class, so that
 # with 40 an episode is still one of many.
 LEAST_PER_CLASS = 40
+_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 _PICKLE_SUFFIXES = ('.pkl', '.pickle')
 # What pickles call the images, and the class of each.
 _IMAGES = ('image_data', 'data', 'images')
@@ -127,23 +128,12 @@ def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
   names = preparation.listed(sources, f'The source {source!r}')
   problems.note([name for each in sources for name in getattr(each, 'passed_over', ())],
                 'they are none of the classes of the set')
-  files = class_files.ImageFiles(sources, names)
+  files = class_files.ImageFiles(sources, names, _IMAGE_SUFFIXES)
   pickles = _pickles(sources, names)
   if pickles and (len(pickles) == len(image_set.SPLITS) or not files.places):
     return _plan_of_pickles(source, pickles)
-  rows = class_files.read_tables(sources, names, problems)
-  if rows and not files.places:
-    raise DataError(f'The source {source!r} has the CSV files, but no images: put the folder '
-                    'images/, or images.zip or images-*.zip, beside them; '
-                    f'{preparation.what_is_there(names)}.')
-  if rows:
-    classes = class_files.classes_of_tables(files, rows, problems)
-    form = 'CSV files and ' + ('an images folder' if len(sources) == 1 and isinstance(
-        sources[0], archives.FolderSource) else 'archives')
-  else:
-    classes = class_files.classes_of_folders(files, problems)
-    form = 'class folders'
-  if not any(classes.values()):
+  classes, form = class_files.classes_of(sources, names, files, problems)
+  if not form:
     classes = _in_published_split(source, files, names, problems)
     form = 'class folders without a split'
   class_files.check_disjoint(classes, problems)

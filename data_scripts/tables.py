@@ -10,8 +10,8 @@ from typing import NamedTuple, Optional
 
 from data_scripts import archives
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm',
-                  '.pgm')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.tif', '.tiff',
+                  '.webp', '.ppm', '.pgm', '.pbm')
 MOST_BYTES = 4 << 20   # mini-ImageNet's train.csv has 1.2 MB
 # By what the letters of a header's cells say; the first that is there counts.
 _FILE_COLUMNS = ('filename', 'imagefilename', 'imagename', 'imagefile', 'imgname', 'file',
