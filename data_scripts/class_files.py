@@ -89,6 +89,18 @@ class ImageFiles:
       names.pop()
     return names[-1] if names else ''
 
+  def split_and_class(self, place: File) -> tuple[str, str]:
+    """The innermost folder around classes that means a split, and the class; '' for none."""
+    folders = self.folders(place)
+    for level in range(len(folders) - 2, -1, -1):
+      if split_of(folders[level]):
+        if level < len(self._packed[place[0]]):   # the archive, of any folders in it
+          label = self.class_folder(place)
+          return folders[level], label if label != folders[level] else ''
+        inner = [name for name in folders[level + 1:] if name.lower() not in _IN_BETWEEN]
+        return folders[level], inner[0] if inner else ''
+    return '', ''
+
   def in_class_folder(self, label: str) -> list[File]:
     return self._by_folder.get(label.casefold(), [])
 
@@ -261,18 +273,16 @@ def classes_of_folders(files: ImageFiles, problems: Problems) -> Classes:
   names: dict[str, set[str]] = {split: set() for split in SPLITS}
   stray, seen = [], set()
   for place in files.places:
-    folders = files.folders(place)
-    level = next((level for level in range(len(folders) - 2, -1, -1)
-                  if split_of(folders[level])), None)
-    if level is None:
+    level, label = files.split_and_class(place)
+    if not label:
       stray.append(place[1])
       continue
-    split, label = split_of(folders[level]), folders[level + 1]
-    key = (label, *folders[level + 2:], place[1].rsplit('/', 1)[-1])
+    split = split_of(level)
+    key = (label, place[1].partition(f'{label}/')[2])
     if key in seen:
       problems.add(place[1], 'there twice', remedy='leave one of each')
     seen.add(key)
-    names[split].add(folders[level])
+    names[split].add(level)
     found[split].append((label, place))
   if any(found.values()):
     _check_one_name(names, problems)
