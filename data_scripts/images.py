@@ -86,7 +86,8 @@ def _check_form(image: Image.Image, size: Optional[tuple[int, int]],
   width, height = image.size
   if size not in (None, image.size):
     raise ImageError(f'{width} x {height} pixels, expected {size[0]} x {size[1]}')
-  if width * height > MAX_PIXELS:
+  # The decoder of WebP keeps copies.
+  if width * height > (MAX_PIXELS // 2 if image.format == 'WEBP' else MAX_PIXELS):
     raise ImageError(f'{width} x {height} pixels, more than any image of the set')
   if image.mode not in modes:
     raise ImageError(f'pixels of the kind {image.mode!r}, not 8-bit grey or colour')
@@ -167,7 +168,7 @@ def own_pixels(data: bytes, side: int, channels: int) -> tuple[np.ndarray, Optio
   try:
     turn = _TURNS.get(image.getexif().get(_ORIENTATION))
     stored = image.mode + (' turned by its Exif' if turn is not None else '')
-    image = _of_8_bits(image)
+    image = _of_8_bits(image, side) if image.mode.startswith('I') else image
     is_transparent = 'A' in image.mode or 'transparency' in image.info
     # Small first: no copies of the large one.
     image = image.convert('RGBA' if is_transparent else wanted)
@@ -184,11 +185,16 @@ def own_pixels(data: bytes, side: int, channels: int) -> tuple[np.ndarray, Optio
   return pixels, None if stored == wanted else stored
 
 
-def _of_8_bits(image: Image.Image) -> Image.Image:
-  """Pillow would cut 16 bits off at 255. Raises: ImageError: for more than 16 bits."""
-  if not image.mode.startswith('I'):
-    return image
-  pixels = np.asarray(image)
-  if pixels.min() < 0 or pixels.max() >= 1 << 16:
+def _of_8_bits(image: Image.Image, side: int) -> Image.Image:
+  """Grey of 16 bits, resized; Pillow would make 255 of all above it.
+
+  Raises:
+    ImageError: for more than 16 bits.
+  """
+  image = image.convert('I')
+  low, high = image.getextrema()
+  if low < 0 or high >= 1 << 16:
     raise ImageError('pixels of more than 16 bits, not grey or colour')
-  return Image.fromarray((pixels >> 8).astype(np.uint8))
+  if image.size != (side, side):
+    image = image.resize((side, side), Image.Resampling.LANCZOS)
+  return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))

@@ -175,6 +175,13 @@ def test_16_bits_become_8(form):
   np.testing.assert_allclose(pixels[:, :, 0], levels >> 8, atol=1)
 
 
+def test_16_bits_are_resized_as_8_are():
+  levels = np.random.RandomState(0).randint(0, 256, (20, 24)).astype(np.uint16)
+  pixels, _ = images.own_pixels(file_of(Image.fromarray(levels * 257), 'PNG'), 8, 1)
+  expected = Image.fromarray(levels.astype(np.uint8)).resize((8, 8), Image.Resampling.LANCZOS)
+  np.testing.assert_allclose(pixels[:, :, 0].astype(int), np.asarray(expected), atol=2)
+
+
 def test_more_than_16_bits_are_refused():
   levels = np.full((8, 8), 1 << 20, np.int32)
   with pytest.raises(images.ImageError, match='more than 16 bits'):

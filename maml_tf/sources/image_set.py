@@ -107,7 +107,7 @@ def load_split(data_dir: PathLike, name: str, split: str) -> ImageSplit:
   """
   if name not in (*IMAGE_SHAPES, OWN_IMAGES):
     raise DataError(f'The image set {name!r} is not known; known are '
-                    f'{", ".join(sorted((*IMAGE_SHAPES, OWN_IMAGES)))}.')
+                    f'{", ".join((*sorted(IMAGE_SHAPES), OWN_IMAGES))}.')
   if split not in SPLITS:
     raise DataError(f'The split {split!r} is not known; known are {", ".join(SPLITS)}.')
   folder = Path(data_dir)
