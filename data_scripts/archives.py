@@ -30,13 +30,13 @@ from typing import BinaryIO, ContextManager, Optional, Union
 from maml_tf.bounded import BoundedReads, TooLargeError
 from maml_tf.sources.image_set import DataError
 
-ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
+ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
 # What systems, disks and tools leave in a folder, in lower case, beside hidden files:
 # macOS, Windows, network disks (Synology, QNAP), file system checks, Python.
 _JUNK = {'__macosx', 'icon\r', 'icon\uf00d', 'network trash folder', 'temporary items',
          'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin', 'recycler', 'recycled',
-         'system volume information', '@eadir', '@recycle', '#recycle', '#snapshot',
-         'lost+found', 'found.000', '__pycache__'}
+         'system volume information', '@eadir', '@recycle', '@recently-snapshot', '#recycle',
+         '#snapshot', 'lost+found', 'found.000', '__pycache__'}
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
            OSError, NotImplementedError, RuntimeError, ValueError)
 # Of a message that names members of an archive, or folders.
@@ -493,7 +493,8 @@ def open_source(path: Union[str, Path], limits: Limits = Limits()) -> Source:
     raise DataError(f'There is no file or folder {str(path)!r}: check the path.')
   if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
     raise DataError(f'{str(path)!r} is neither a folder nor an archive '
-                    f'({", ".join(ARCHIVE_SUFFIXES)}): name one of these.')
+                    f'({", ".join(ARCHIVE_SUFFIXES)}): name one of these, or the folder that '
+                    'it is in, unpacked where it is packed otherwise.')
   kind = ZipSource if path.name.lower().endswith('.zip') else TarSource
   return kind(path, limits)
 

@@ -7,32 +7,40 @@ train/, val/ and test/, whatever these are called; class folders alone.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_scripts import archives, tables
-from data_scripts.preparation import Problems, sorted_classes, what_is_there
+from data_scripts.preparation import Problems, paths_of, sorted_classes, what_is_there
 from data_scripts.split_names import split_of
 from maml_tf.sources.image_set import SPLITS, DataError
 
-_TABLE_SUFFIXES = ('.csv', '.tsv')
+_TABLE_SUFFIXES = ('.csv', '.tsv', '.json')
+_OF_IMAGENET = re.compile(r'(n\d{8})(?:_\d+|\d{8})')
+_WNID = re.compile(r'n\d{8}')
 _IN_BETWEEN = ('images', 'image', 'img', 'imgs')   # CLASS/images/FILE
 
 File = tuple[int, str]                               # (source, name in it)
 Classes = dict[str, list[tuple[str, list[File]]]]    # as in `preparation.Plan`
 
 
-def sources_of(path: Path, known_classes: Collection[str] = ()) -> list[archives.Source]:
-  """What to read at a path: the archive, or the folder and those archives in it that hold
-  what it lacks.
+def sources_of(source: str, known_classes: Collection[str] = ()) -> list[archives.Source]:
+  """What to read: archives, and folders with those archives in them that hold what is
+  not there.
 
   Args:
-    path: of a folder or an archive.
+    source: a folder or an archive, or several, separated by commas.
     known_classes: where a folder has some of these, its others are passed over.
 
   Raises:
     DataError: see `archives.open_source`.
   """
+  return [each for path in paths_of(source)
+          for each in _sources_at(Path(path), known_classes)]
+
+
+def _sources_at(path: Path, known_classes: Collection[str]) -> list[archives.Source]:
   if not path.is_dir():
     return [archives.open_source(path)]
   source = archives.FolderSource(path, known=known_classes)
@@ -51,6 +59,12 @@ def stem(name: str) -> str:
   known = next((suffix for suffix in sorted(archives.ARCHIVE_SUFFIXES, key=len, reverse=True)
                 if base.lower().endswith(suffix)), None)
   return base[:-len(known)] if known else os.path.splitext(base)[0]
+
+
+def class_in_name(place: File) -> str:
+  """The class in the name of an image of ImageNet, its own or of the tables; else ''."""
+  match = _OF_IMAGENET.fullmatch(stem(place[1]))
+  return match.group(1) if match else ''
 
 
 class ImageFiles:
@@ -73,10 +87,11 @@ class ImageFiles:
     self._packed = [[] if isinstance(source, archives.FolderSource) else
                     [stem(str(source.path))] for source in sources]
     self._by_stem: dict[str, list[File]] = {}
-    self._by_folder: dict[str, list[File]] = {}
+    self._by_class: dict[str, list[File]] = {}
     for place in self.places:
       self._by_stem.setdefault(stem(place[1]).casefold(), []).append(place)
-      self._by_folder.setdefault(self.class_folder(place).casefold(), []).append(place)
+      for label in {self.class_folder(place), class_in_name(place)}:
+        self._by_class.setdefault(label.casefold(), []).append(place)
 
   def folders(self, place: File) -> list[str]:
     """The folders that a file is in, the outermost first."""
@@ -101,8 +116,9 @@ class ImageFiles:
         return folders[level], inner[0] if inner else ''
     return '', ''
 
-  def in_class_folder(self, label: str) -> list[File]:
-    return self._by_folder.get(label.casefold(), [])
+  def of_class(self, label: str) -> list[File]:
+    """Those that its folder, or their own names, say to be of a class."""
+    return self._by_class.get(label.casefold(), [])
 
   def of_row(self, file: str, label: str, labels: frozenset[str]) -> list[File]:
     """The files that a table's row can mean, in whatever case, folder and image format.
@@ -142,6 +158,8 @@ def read_tables(sources: Sequence[archives.Source], names: Sequence[Sequence[str
       split = split_of(stem(item.name))
       if item.problem:
         raise DataError(f'{item.name} in {str(source)!r} is {item.problem}: fetch it again.')
+      if item.name.lower().endswith('.json') and not tables.is_json_table(item.data):
+        continue
       if split in found and found[split][1] != item.data:
         raise DataError(f'There are two different tables of the split {split}, '
                         f'{found[split][0]} and {item.name} in {str(source)!r}: leave the '
@@ -165,11 +183,24 @@ def _parsed(found: Mapping[str, tuple[str, bytes]], problems: Problems
       unreadable.add(name, str(error), remedy='write it as a table with the columns '
                      'filename,label, or fetch it again')
     else:
+      rows[split] = _with_class_names(split, rows[split])
       for line, cells in incomplete:
         problems.add(f'{name} line {line}', f'{cells} is not "filename,label"',
                      kind='not a row')
   unreadable.raise_if_any('The tables of the images')
   return rows
+
+
+def _with_class_names(split: str, rows: list[tables.Row]) -> list[tables.Row]:
+  """Rows whose classes are numbered from 0 in every split: what they mean."""
+  if not all(row.label.isdigit() for row in rows):
+    return rows
+  named = []
+  for row in rows:
+    in_name = _WNID.search(row.file or '')
+    named.append(row._replace(label=in_name.group() if in_name else
+                              f'{split} {int(row.label):03}'))
+  return named
 
 
 def classes_of_tables(files: ImageFiles, rows: Mapping[str, Sequence[tables.Row]],
@@ -211,7 +242,7 @@ class _Assignment:
     """The files of one class, in their order."""
     named = [row for row in rows if row.file is not None]
     candidates = [self._files.of_row(row.file, label, self._labels) for row in named]
-    in_folder = self._files.in_class_folder(label)
+    in_folder = self._files.of_class(label)
     if not any(candidates) and in_folder:
       taken = self._of_other_names(split, label, named, in_folder)
       self._used.update(taken)
@@ -319,10 +350,10 @@ def classes_of(sources: Sequence[archives.Source], names: Sequence[Sequence[str]
 
 
 def classes_without_split(files: ImageFiles) -> dict[str, list[File]]:
-  """{class: files} of class folders; the innermost folder is the class."""
-  found = sorted_classes((files.class_folder(place), place) for place in files.places
-                         if files.class_folder(place))
-  return dict(found)
+  """{class: files}, by the names of ImageNet's images, else by the innermost folder."""
+  labels = ((class_in_name(place) or files.class_folder(place), place)
+            for place in files.places)
+  return dict(sorted_classes((label, place) for label, place in labels if label))
 
 
 def check_disjoint(classes: Classes, problems: Problems) -> None:

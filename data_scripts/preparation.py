@@ -482,8 +482,8 @@ def paths_of(source: str) -> list[str]:
   while parts:
     together = [os.path.expanduser(','.join(parts[:count]).strip())
                 for count in range(1, len(parts) + 1)]
-    length = next((count for count, each in enumerate(together, start=1)
-                   if each and os.path.exists(each)), 1)
+    length = max((count for count, each in enumerate(together, start=1)
+                  if each and os.path.exists(each)), default=1)
     paths += [together[length - 1]] if together[length - 1] else []
     parts = parts[length:]
   return paths

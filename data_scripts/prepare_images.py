@@ -116,7 +116,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
   Raises:
     DataError: for a source that cannot be listed, or is of no known form.
   """
-  sources = class_files.sources_of(Path(source))
+  sources = class_files.sources_of(source)
   names = preparation.listed(sources, f'The source {source!r}')
   problems.note([name for names_of_source in names for name in names_of_source
                  if name.lower().endswith(_OTHER_SUFFIXES)],

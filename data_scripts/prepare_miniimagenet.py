@@ -124,7 +124,7 @@ def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
   Raises:
     DataError: for a source that cannot be listed, or is of no known form.
   """
-  sources = class_files.sources_of(Path(source), published_split.ALL)
+  sources = class_files.sources_of(source, published_split.ALL)
   names = preparation.listed(sources, f'The source {source!r}')
   problems.note([name for each in sources for name in getattr(each, 'passed_over', ())],
                 'they are none of the classes of the set')

@@ -12,7 +12,8 @@ _SPLITS = {
 # Words beside it that change nothing: of the set, of the form.
 _BESIDE = {'mini', 'imagenet', 'image', 'images', 'img', 'imgs', 'net', 'meta', 'set', 'split',
            'phase', 'category', 'cache', 'data', 'class', 'classes', 'few', 'shot', 'fewshot',
-           'miniimagenet', 'ilsvrc', 'fs'}
+           'miniimagenet', 'ilsvrc', 'fs', 'label', 'labels', 'list', 'file', 'files',
+           'names', 'table', 'original', 'resized', 'raw'}
 _WORD = re.compile(r'[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+')
 _JOINED = re.compile(r'(meta|mini)(?=.)')
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from data_scripts import archives
+from maml_tf.bounded import parse_json
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.tif', '.tiff',
                   '.webp', '.ppm', '.pgm', '.pbm')
@@ -66,6 +67,8 @@ def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:
     instead = f'larger than {MOST_BYTES >> 20} MiB'
   if instead:
     raise TableError(instead)
+  if is_json_table(data):
+    return _rows_of_json(data), []
   try:
     lines = list(_lines(_text(data)))
   except (UnicodeError, csv.Error) as error:
@@ -82,6 +85,27 @@ def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:
     else:
       rows.append(Row(number, wanted[0] if file is not None else None, wanted[-1]))
   return rows, incomplete
+
+
+def is_json_table(data: bytes) -> bool:
+  """Whether it is of the form of base.json, val.json and novel.json in some projects."""
+  return data.lstrip()[:1] == b'{' and b'"image_names"' in data and b'"image_labels"' in data
+
+
+def _rows_of_json(data: bytes) -> list[Row]:
+  """{"label_names": [...], "image_names": [path], "image_labels": [index of a name]}."""
+  try:
+    content = parse_json(data)
+    files, labels, names = (content.get(key) for key in (
+        'image_names', 'image_labels', 'label_names'))
+    if len(files) != len(labels) or not all(isinstance(file, str) for file in files):
+      raise ValueError('it needs one label for each image')
+    if not isinstance(names, list):
+      names = list(map(str, range(1 + max(labels))))
+    return [Row(number, file, str(names[label]))
+            for number, (file, label) in enumerate(zip(files, labels), start=1)]
+  except (ValueError, TypeError, LookupError, AttributeError) as error:
+    raise TableError(f'not a list of images in JSON ({error})') from error
 
 
 def _text(data: bytes) -> str:

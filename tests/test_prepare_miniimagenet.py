@@ -252,6 +252,53 @@ def test_tables_may_name_classes_alone(with_images, tmp_path):
   assert hashes(tmp_path / 'out') == expected_hashes(with_images, tmp_path)
 
 
+@pytest.mark.parametrize('own_names', [False, True])
+def test_classes_are_also_known_by_the_names_of_the_files(with_images, tmp_path, monkeypatch,
+                                                          own_names):
+  """All images in one folder: with ImageNet's names beside tables, or without tables."""
+  labels = labels_of(with_images)
+  monkeypatch.setattr(published_split, 'CLASSES', labels)
+  expected = expected_hashes(with_images, tmp_path)
+  if own_names:
+    for path in (with_images / 'images').iterdir():
+      path.rename(path.with_name(f'{path.name[:9]}_{7 * int(path.stem[9:]) + 88}.JPEG'))
+  else:
+    for split in SPLITS:
+      (with_images / f'{split}.csv').unlink()
+  assert prepare(with_images, tmp_path / 'out') == 0
+  assert hashes(tmp_path / 'out') == expected
+
+
+def test_tables_with_numbered_classes_and_in_json(with_images, tmp_path):
+  expected, numbered = expected_hashes(with_images, tmp_path), tmp_path / 'numbered'
+  numbered.mkdir()
+  for split, labels in labels_of(with_images).items():
+    lines = [f'{name},{labels.index(label)}' for name, label in rows(with_images, split)]
+    (numbered / f'{split}.csv').write_text('\n'.join(['filename,label', *lines]))
+  (numbered / 'images').symlink_to(with_images / 'images')
+  assert prepare(numbered, tmp_path / 'of_numbers') == 0
+  assert hashes(tmp_path / 'of_numbers') == expected
+  every = sorted(sum(labels_of(with_images).values(), []))
+  for split, name in zip(SPLITS, ('base', 'val', 'novel')):
+    table = rows(with_images, split)
+    (with_images / f'{split}.csv').unlink()
+    (with_images / f'{name}.json').write_text(json.dumps({
+        'label_names': every, 'image_names': [f'/data/x/{name}' for name, _ in table],
+        'image_labels': [every.index(label) for _, label in table]}))
+  assert prepare(with_images, tmp_path / 'out') == 0
+  assert hashes(tmp_path / 'out') == expected
+
+
+def test_a_list_of_archives_is_read(zips, tmp_path, with_images):
+  for split in SPLITS:
+    with zipfile.ZipFile(tmp_path / f'{split}.zip', 'w') as archive:
+      archive.write(zips / f'{split}.csv', f'{split}.csv')
+  source = ', '.join(str(path) for split in SPLITS for path in (
+      zips / f'images-{split}.zip', tmp_path / f'{split}.zip'))
+  assert prepare(source, tmp_path / 'out') == 0
+  assert hashes(tmp_path / 'out') == expected_hashes(with_images, tmp_path)
+
+
 def with_names_of_imagenet(with_images, target):
   """The images as ImageNet names them: numbers that are not sorted as text."""
   for split in SPLITS:

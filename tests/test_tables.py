@@ -51,6 +51,11 @@ def test_a_table_may_name_classes_alone(text):
   assert read(text.encode()) == [(None, 'n01532829'), (None, 'n01558993')]
 
 
+def test_lists_in_json_are_read():
+  assert read(b'{"label_names": ["x", "y"], "image_names": ["/d/a.jpg", "b.jpg"],'
+              b' "image_labels": [1, 0]}') == [('/d/a.jpg', 'y'), ('b.jpg', 'x')]
+
+
 def test_rows_without_a_cell_are_given_with_their_line():
   rows, incomplete = tables.read(b'filename,label\n\na.jpg,x\nb.jpg\n,x\nc.jpg,y\n')
   assert [(row.line, row.file) for row in rows] == [(3, 'a.jpg'), (6, 'c.jpg')]
@@ -62,6 +67,10 @@ def test_rows_without_a_cell_are_given_with_their_line():
     (b'a,b\n1,2\n', r'its first line is "a,b", and the columns filename and label'),
     (b'filename,size\na.jpg,3\n', 'its first line is "filename,size"'),
     (b'a.jpg,b,c\n', 'which column has the classes cannot be told from "a.jpg,b,c"'),
+    (b'{"image_names": ["a.jpg"], "image_labels": []}', 'one label for each image'),
+    (b'{"image_names": [1], "image_labels": [0]}', 'one label for each image'),
+    (b'{"image_names": ["a"], "image_labels": [3], "label_names": ["x"]}', 'in JSON'),
+    (b'{"image_names": "image_labels"}', 'list of images in JSON'),
     (b'\xff\xfe\x00', 'not a text'), (b'PK\x03\x04\x00\x00', 'not a text'),
     (b'filename,label\n' + b'a' * 200_000 + b',b\n', 'field larger than field limit'),
     (b'filename,label\n' + b'a,b\n' * (1 << 20), 'larger than 4 MiB')])

@@ -143,6 +143,9 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
                     f'prepare them with {remedy}.')
   path = folder / MANIFEST
   if not path.is_file():
+    found = {entry.name for entry in folder.iterdir()} - _LEFT_BY_SYSTEMS
+    if found and not found & _PREPARED_FILES:   # the source itself, perhaps
+      remedy = f'`python data_scripts/prepare_{name}.py --source={folder} --out=data/{name}`'
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
                     f'{name} set: prepare it with {remedy}.')
   try:
@@ -150,6 +153,10 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise DataError(f'{str(path)!r} cannot be read as JSON ({error}): prepare the set again '
                     f'with {remedy} --overwrite.') from error
+  other = manifest.get('name') if isinstance(manifest, dict) else None
+  if other != name and other in (*IMAGE_SHAPES, OWN_IMAGES):
+    raise DataError(f'{str(path)!r} describes the set {other!r}, and {name!r} is expected: '
+                    f'give --datasource={other}, or the folder of {name} as --data_dir.')
   problem = _manifest_problem(manifest, name)
   if problem:
     raise DataError(f'{str(path)!r} {problem}: prepare the set again with {remedy}, into '
