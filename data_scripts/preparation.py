@@ -228,7 +228,8 @@ def check_counts(plan: Plan, layout: Layout, problems: Problems,
     classes = plan.classes[split]
     if len(classes) != expected:
       problems.add(f'split {split}', f'{len(classes)} classes, expected {expected}',
-                   remedy='complete the set')
+                   remedy='complete the set' if classes else
+                   f'name the folder of its classes {split}/, or complete the set')
     for name, files in classes:
       if len(files) != layout.images_per_class:
         is_small = len(files) < layout.images_per_class
@@ -470,6 +471,8 @@ def path(text: str) -> str:
   A shell does not replace it behind '=', so that a folder named '~' would be made.
   """
   expanded = os.path.expanduser(text)
+  if not text.strip():
+    raise argparse.ArgumentTypeError('a path is missing: name a folder or a file')
   if expanded.startswith('~'):
     raise argparse.ArgumentTypeError(f'there is no user {text.split("/")[0]!r}: for a folder '
                                      f'of that name give ./{text}')

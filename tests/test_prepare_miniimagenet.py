@@ -195,6 +195,14 @@ def test_two_folders_of_one_split_are_reported(with_images, tmp_path, capsys):
   assert 'split val: Validation and val both mean it' in message.splitlines()[1]
 
 
+def test_a_split_of_an_unusual_name_is_named_in_one_line(with_images, tmp_path, capsys):
+  folders = class_folders(with_images, tmp_path / 'folders')
+  (folders / 'val').rename(folders / 'holdout')
+  message = failure(capsys, folders, tmp_path / 'out')
+  assert 'name the folder of its classes val/' in message and 'holdout/n9' in message
+  assert len(message.splitlines()) == 3
+
+
 def test_images_outside_of_the_class_folders_are_mentioned(with_images, tmp_path, capsys):
   folders = class_folders(with_images, tmp_path / 'folders')
   for name in ('overview.jpg', 'train/montage.png'):

@@ -193,6 +193,9 @@ def test_home_is_the_shells_in_every_path(zips, tmp_path, monkeypatch, capsys):
   with pytest.raises(SystemExit):
     prepare(zips, '~nobody-of-this-name/out')
   assert "there is no user '~nobody-of-this-name'" in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    prepare(zips, '')
+  assert 'a path is missing' in capsys.readouterr().err
   assert prepare(zips, './~') == 0 and sorted(os.listdir(tmp_path)) == ['home', '~']
 
 
