@@ -17,6 +17,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -24,13 +25,18 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional, Union
+from typing import BinaryIO, ContextManager, Optional, Union
 
 from maml_tf.bounded import BoundedReads, TooLargeError
 from maml_tf.sources.image_set import DataError
 
-ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
-_JUNK = {'__MACOSX', '.DS_Store', 'Thumbs.db', 'desktop.ini'}
+ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
+# What systems, disks and tools leave in a folder, in lower case, beside hidden files:
+# macOS, Windows, network disks (Synology, QNAP), file system checks, Python.
+_JUNK = {'__macosx', 'icon\r', 'icon\uf00d', 'network trash folder', 'temporary items',
+         'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin', 'recycler', 'recycled',
+         'system volume information', '@eadir', '@recycle', '@recently-snapshot', '#recycle',
+         '#snapshot', 'lost+found', 'found.000', '__pycache__'}
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
            OSError, NotImplementedError, RuntimeError, ValueError)
 # Of a message that names members of an archive, or folders.
@@ -40,6 +46,7 @@ _DEEPEST_FOLDER = 32
 # What a tar archive may spend on the headers of one member: long names, attributes.
 _TAR_HEADER_BYTES = 1 << 20
 _TAR_BLOCK_BYTES = 512
+_IMAGENET_CLASS = re.compile(r'n\d{8}')
 _XZ_MEMORY_BYTES = 128 << 20    # `xz -9` needs 65 MiB
 
 
@@ -87,18 +94,23 @@ class FolderSource:
   Args:
     path: the folder.
     below: subfolders to restrict it to; empty: all of it.
+    known: where a folder holds some of these, it is one of class folders, and others that
+      are named as ImageNet's classes are passed over.
     limits: bounds on what is read.
 
   Attributes:
     links_out: 'name -> target' of the links that lead out of the folder, after
       `names`.
+    passed_over: the folders that are, because of `known`; after `names`.
   """
 
   def __init__(self, path: Union[str, Path], below: Sequence[str] = (),
-               limits: Limits = Limits()):
+               limits: Limits = Limits(), known: Collection[str] = ()):
     self.path = Path(path)
     self.links_out: list[str] = []
+    self.passed_over: list[str] = []
     self._below = tuple(below)
+    self._known = frozenset(known)
     self._limits = limits
     self._entries = 0
     self._home = ''
@@ -115,12 +127,12 @@ class FolderSource:
     """
     found: list[str] = []
     unreadable: list[str] = []
-    self._entries, self.links_out = 0, []
+    self._entries, self.links_out, self.passed_over = 0, [], []
     self._home = os.path.realpath(self.path)
     for below in self._below or ('',):
       self._walk(self.path / below, f'{below}/' if below else '', (), found, unreadable)
     if unreadable:
-      raise DataError(f'Of the folder {str(self.path)!r} {_shortened(unreadable)} cannot be '
+      raise DataError(f'Of the folder {str(self.path)!r} {shortened(unreadable)} cannot be '
                       'used: make these readable, or rename them.')
     return found
 
@@ -137,8 +149,13 @@ class FolderSource:
     except OSError as error:
       unreadable.append(f'{prefix or str(folder)!r} ({error.strerror})')
       return
+    has_known = any(entry.name in self._known for entry in entries)
     for entry in entries:
-      if entry.name in _JUNK or entry.name.startswith('.'):
+      if is_junk(entry.name):
+        continue
+      if (has_known and entry.name not in self._known
+          and _IMAGENET_CLASS.fullmatch(entry.name)):
+        self.passed_over.append(prefix + entry.name)
         continue
       self._count_one_more()
       if entry.is_symlink():
@@ -162,6 +179,15 @@ class FolderSource:
     target = os.path.realpath(entry.path)
     if os.path.commonpath([self._home, target]) != self._home:
       self.links_out.append(f'{name} -> {target}')
+
+  @contextlib.contextmanager
+  def opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    """One file of any size, to be read bit by bit, and its bytes."""
+    path = self.path / name
+    if not stat.S_ISREG(os.stat(path).st_mode):   # opening a pipe would wait for ever
+      raise DataError(f'{str(path)!r} is not a regular file: put the file itself there.')
+    with open(path, 'rb') as file:
+      yield file, os.fstat(file.fileno()).st_size
 
   def read(self, names: Collection[str]) -> Iterator[Item]:
     """The bytes of the files `names`, in sorted order."""
@@ -198,6 +224,15 @@ class _Archive:
     """
     raise NotImplementedError
 
+  def opened(self, name: str) -> ContextManager[tuple[BinaryIO, int]]:
+    """One file of any size, to be read bit by bit, and its bytes.
+
+    Raises:
+      DataError: as `names`, and where this kind of archive can only be read forwards.
+    """
+    raise DataError(f'{name} in {str(self.path)!r} can only be read unpacked: unpack the '
+                    'archive, and name the folder.')
+
   def read(self, names: Collection[str]) -> Iterator[Item]:
     """The bytes of the files `names`, in stored order. Raises: as `names`."""
     read_bytes = 0
@@ -216,6 +251,13 @@ class ZipSource(_Archive):
   def names(self) -> list[str]:
     with self._opened() as archive:
       return list(self._members(archive))
+
+  @contextlib.contextmanager
+  def opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    with self._opened() as archive:
+      info = self._members(archive)[name]
+      with archive.open(info) as file:
+        yield file, info.file_size
 
   def _items(self, wanted: set) -> Iterator[Item]:
     with self._opened() as archive:
@@ -451,7 +493,8 @@ def open_source(path: Union[str, Path], limits: Limits = Limits()) -> Source:
     raise DataError(f'There is no file or folder {str(path)!r}: check the path.')
   if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
     raise DataError(f'{str(path)!r} is neither a folder nor an archive '
-                    f'({", ".join(ARCHIVE_SUFFIXES)}): name one of these.')
+                    f'({", ".join(ARCHIVE_SUFFIXES)}): name one of these, or the folder that '
+                    'it is in, unpacked where it is packed otherwise.')
   kind = ZipSource if path.name.lower().endswith('.zip') else TarSource
   return kind(path, limits)
 
@@ -491,13 +534,15 @@ class _MemberCheck:
   def add(self, name: str, size: int, problem: Optional[str], member) -> None:
     """Raises DataError at once where a limit is exceeded, else collects."""
     self.count_one_more()
-    problem = problem or _name_problem(name)
+    is_left_out = is_junk(_normalised(name))
+    problem = _path_problem(name) or (
+        None if is_left_out else problem or _characters_problem(name))
     if problem:
       self._problems.append(f'{name[:100]!a} ({problem})')
       return
-    name = _normalised(name)
-    if _is_junk(name):
+    if is_left_out:
       return
+    name = _normalised(name)
     if name in self._found:
       self._problems.append(f'{name[:100]!a} (there twice)')
     self._found[name] = member
@@ -509,7 +554,7 @@ class _MemberCheck:
     if self._problems:
       raise DataError(
           f'{str(self._path)!r} has members that an honest archive of images does not have: '
-          f'{_shortened(self._problems)}; fetch it from its official place, or pack it '
+          f'{shortened(self._problems)}; fetch it from its official place, or pack it '
           'again.')
     return self._found
 
@@ -521,33 +566,39 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return False
 
 
-def _shortened(texts: Sequence[str]) -> str:
+def shortened(texts: Sequence[str]) -> str:
   """The first few of a list, and how many more there are."""
   more = len(texts) - _NAMES_SHOWN
   return ', '.join(texts[:_NAMES_SHOWN]) + (f' and {more} more' if more > 0 else '')
 
 
-def _name_problem(name: str) -> Optional[str]:
+def _path_problem(name: str) -> Optional[str]:
   if not _normalised(name):
     return 'no name'
-  if name.startswith('/') or (len(name) > 1 and name[1] == ':'):
+  if name.startswith(('/', '\\')) or (len(name) > 1 and name[1] == ':'):
     return 'an absolute path'
-  if '..' in name.split('/'):
+  if '..' in name.replace('\\', '/').split('/'):
     return "a path with '..'"
-  if '\\' in name or not name.isprintable():   # also: what is not UTF-8
-    return 'a path with a backslash or unprintable characters'
   if len(name) > _LONGEST_NAME:
     return f'a path of more than {_LONGEST_NAME} characters'
   return None
 
 
+def _characters_problem(name: str) -> Optional[str]:
+  # Also what is not UTF-8.
+  return None if name.isprintable() else 'a path with unprintable characters'
+
+
 def _normalised(name: str) -> str:
-  return '/'.join(part for part in name.split('/') if part not in ('', '.'))
+  # Some programs of Windows pack paths with its own separator.
+  return '/'.join(part for part in name.replace('\\', '/').split('/')
+                  if part not in ('', '.'))
 
 
-def _is_junk(name: str) -> bool:
-  parts = name.split('/')
-  return any(part in _JUNK for part in parts) or parts[-1].startswith('.')
+def is_junk(name: str) -> bool:
+  """Whether a path is, or is in, what systems leave behind, and no part of a data set."""
+  return any(part.lower() in _JUNK or (part.startswith('.') and part != '..')
+             for part in name.split('/'))
 
 
 def _bounded(name: str, file: BinaryIO, limit: int) -> Item:
@@ -560,7 +611,8 @@ def _bounded(name: str, file: BinaryIO, limit: int) -> Item:
 def _check_total(path: Path, total_bytes: int, limits: Limits) -> None:
   if total_bytes > limits.total_bytes:
     raise DataError(f'{str(path)!r} unpacks to more than {limits.total_bytes >> 20} MiB, far '
-                    'more than the data set has: fetch the archive again.')
+                    'more than the data set has: fetch the archive again, or unpack what '
+                    'belongs to the set and name the folder.')
 
 
 def _check_it_may_be_an_archive(path: Path) -> None:

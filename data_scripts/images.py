@@ -16,7 +16,16 @@ from data_scripts import archives
 
 # The largest image of ILSVRC 2012 has some 20 million pixels.
 MAX_PIXELS = 64_000_000
+OMNIGLOT_SIZE = (105, 105)
 _MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
+# Of anybody's own images, which are converted.
+OWN_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM')
+_OWN_MODES = (*_MODES, 'I;16', 'I;16B', 'I;16L', 'I;16N', 'I')
+_ORIENTATION = 0x0112   # of Exif: how a camera was held
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+          6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError,
            OverflowError, MemoryError, struct.error, zlib.error)
 
@@ -25,8 +34,8 @@ class ImageError(Exception):
   """A file that is not a whole image. The message is a phrase: what it is instead."""
 
 
-def decode(data: bytes, formats: Sequence[str],
-           size: Optional[tuple[int, int]] = None) -> Image.Image:
+def decode(data: bytes, formats: Sequence[str], size: Optional[tuple[int, int]] = None,
+           modes: Sequence[str] = _MODES) -> Image.Image:
   """The image in a file's bytes, completely decoded.
 
   Its header is judged before anything is decoded, so that no file takes more memory
@@ -36,6 +45,7 @@ def decode(data: bytes, formats: Sequence[str],
     data: the file.
     formats: the Pillow formats that are accepted: 'PNG', 'JPEG'.
     size: the only width and height that is accepted; None: any.
+    modes: the kinds of pixels that are accepted.
 
   Returns:
     The image, in the mode it is stored in. An orientation in the metadata is not
@@ -51,7 +61,7 @@ def decode(data: bytes, formats: Sequence[str],
     raise ImageError(instead)
   try:
     image = _opened(data, formats)
-    _check_form(image, size)
+    _check_form(image, size, modes)
     if image.format == 'PNG':
       image.verify()   # the checksums, which decoding passes over
       image = _opened(data, formats)
@@ -71,23 +81,28 @@ def _opened(data: bytes, formats: Sequence[str]) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=tuple(formats))
 
 
-def _check_form(image: Image.Image, size: Optional[tuple[int, int]]) -> None:
+def _check_form(image: Image.Image, size: Optional[tuple[int, int]],
+                modes: Sequence[str]) -> None:
   width, height = image.size
   if size not in (None, image.size):
     raise ImageError(f'{width} x {height} pixels, expected {size[0]} x {size[1]}')
-  if width * height > MAX_PIXELS:
+  # The decoder of WebP keeps copies.
+  if width * height > (MAX_PIXELS // 2 if image.format == 'WEBP' else MAX_PIXELS):
     raise ImageError(f'{width} x {height} pixels, more than any image of the set')
-  if image.mode not in _MODES:
+  if image.mode not in modes:
     raise ImageError(f'pixels of the kind {image.mode!r}, not 8-bit grey or colour')
 
 
-def omniglot_pixels(data: bytes, side: int, image_filter: str) -> np.ndarray:
+def omniglot_pixels(data: bytes, side: int, image_filter: str,
+                    size: tuple[int, int] = OMNIGLOT_SIZE) -> np.ndarray:
   """A drawing as the net sees it.
 
   Args:
-    data: the PNG file: 105 x 105, ink is black.
+    data: the PNG file, ink is black.
     side: height and width of the result in pixels.
     image_filter: 'nearest' or 'lanczos'.
+    size: the width and height that it must have. A drawing of the size of the result,
+      as the TF1 code keeps them, is taken as it is.
 
   Returns:
     uint8 `[side, side, 1]`, inverted: ink is 255.
@@ -98,10 +113,10 @@ def omniglot_pixels(data: bytes, side: int, image_filter: str) -> np.ndarray:
   Raises:
     ImageError: see `decode`; also for another size.
   """
-  image = decode(data, ('PNG',), size=(105, 105))
+  image = decode(data, ('PNG',), size=size)
   resample = {'nearest': Image.Resampling.NEAREST,
               'lanczos': Image.Resampling.LANCZOS}[image_filter]
-  grey = np.asarray(image.convert('L').resize((side, side), resample))
+  grey = np.asarray(image.convert('L').resize((side, side), resample))   # a copy at `side`
   return (255 - grey)[:, :, np.newaxis]
 
 
@@ -130,3 +145,56 @@ def miniimagenet_pixels(data: bytes, side: int) -> tuple[np.ndarray, Optional[st
   except _DAMAGE as error:
     raise ImageError(f'cannot be converted to RGB: {error}') from error
   return np.asarray(image), note
+
+
+def own_pixels(data: bytes, side: int, channels: int) -> tuple[np.ndarray, Optional[str]]:
+  """Anybody's image as the net sees it.
+
+  Args:
+    data: a file of one of `OWN_FORMATS`; of several pictures in it, the first.
+    side: height and width of the result in pixels.
+    channels: 3: RGB; 1: grey.
+
+  Returns:
+    uint8 `[side, side, channels]`, and how it was stored where that was something else.
+    16 bits become 8, what is transparent is put on white, and the image is turned as its
+    Exif says. It is resized with Lanczos, without regard to its proportions.
+
+  Raises:
+    ImageError: see `decode`.
+  """
+  image = decode(data, OWN_FORMATS, modes=_OWN_MODES)
+  wanted = 'RGB' if channels == 3 else 'L'
+  try:
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    stored = image.mode + (' turned by its Exif' if turn is not None else '')
+    image = _of_8_bits(image, side) if image.mode.startswith('I') else image
+    is_transparent = 'A' in image.mode or 'transparency' in image.info
+    # Small first: no copies of the large one.
+    image = image.convert('RGBA' if is_transparent else wanted)
+    if image.size != (side, side):
+      image = image.resize((side, side), Image.Resampling.LANCZOS)
+    if is_transparent:
+      paper = Image.new('RGBA', image.size, 'white')
+      image = Image.alpha_composite(paper, image).convert(wanted)
+    if turn is not None:
+      image = image.transpose(turn)
+  except _DAMAGE as error:
+    raise ImageError(f'cannot be converted to {wanted}: {error}') from error
+  pixels = np.asarray(image).reshape(side, side, channels)
+  return pixels, None if stored == wanted else stored
+
+
+def _of_8_bits(image: Image.Image, side: int) -> Image.Image:
+  """Grey of 16 bits, resized; Pillow would make 255 of all above it.
+
+  Raises:
+    ImageError: for more than 16 bits.
+  """
+  image = image.convert('I')
+  low, high = image.getextrema()
+  if low < 0 or high >= 1 << 16:
+    raise ImageError('pixels of more than 16 bits, not grey or colour')
+  if image.size != (side, side):
+    image = image.resize((side, side), Image.Resampling.LANCZOS)
+  return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))

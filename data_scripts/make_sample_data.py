@@ -55,7 +55,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser = preparation.argument_parser(__doc__)
   parser.add_argument('--datasource', choices=DATASOURCES, required=True)
-  parser.add_argument('--out', required=True, help='folder to write')
+  parser.add_argument('--out', type=preparation.path, required=True, help='folder to write')
   parser.add_argument('--form', choices=FORMS, default=FORMS[0],
                       help='default: %(default)s')
   parser.add_argument('--classes', type=_three_counts, default=(12, 6, 8),

@@ -20,6 +20,8 @@ import pickle
 import pickletools
 import re
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Union
@@ -31,7 +33,7 @@ from maml_tf.sources.image_set import DataError
 
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError,
            IndexError, KeyError, MemoryError, OverflowError, RecursionError, struct.error,
-           ImportError)
+           ImportError, zipfile.BadZipFile, zlib.error)
 _NUMBER_TYPE = re.compile(r'[<>|=]?[buif][1248]')
 _BYTE_ORDERS = ('<', '>', '|', '=')
 _PLAIN = (str, bytes, bytearray, int, float, bool, type(None))
@@ -74,21 +76,31 @@ def load(path: Union[str, Path]) -> Any:
     DataError: for a file that is no pickle, is damaged, or asks for anything else.
       Nothing that it names is imported or called.
   """
+  with archives.FolderSource(Path(path).parent).opened(Path(path).name) as (file, size):
+    return load_file(file, size, str(path))
+
+
+def load_file(file: BinaryIO, size: int, name: str) -> Any:
+  """As `load`, of an open file that can be sought in.
+
+  Args:
+    file: the pickle, at its start.
+    size: its bytes.
+    name: for messages.
+  """
   try:
-    with open(path, 'rb') as file:
-      instead = archives.what_it_is_instead(file.read(512))
-      if instead:
-        raise DataError(f'{str(path)!r} is {instead} and not a pickle: fetch it again.')
-      size = os.fstat(file.fileno()).st_size
-      if size > MOST_BYTES:
-        raise DataError(f'{str(path)!r} has {size >> 20} MiB, and no pickle of the data set '
-                        f'has more than {MOST_BYTES >> 20} MiB: fetch it again.')
-      file.seek(0)
-      _InstructionCheck(file, size).run()
-      file.seek(0)
-      return _plain(_RestrictedUnpickler(file, _Budget(size)).load(), 0, {})
+    instead = archives.what_it_is_instead(file.read(512))
+    if instead:
+      raise DataError(f'{name!r} is {instead} and not a pickle: fetch it again.')
+    if size > MOST_BYTES:
+      raise DataError(f'{name!r} has {size >> 20} MiB, and no pickle of the data set '
+                      f'has more than {MOST_BYTES >> 20} MiB: fetch it again.')
+    file.seek(0)
+    _InstructionCheck(file, size).run()
+    file.seek(0)
+    return _plain(_RestrictedUnpickler(file, _Budget(size)).load(), 0, {})
   except _DAMAGE as error:
-    raise DataError(f'{str(path)!r} is not a pickle of plain arrays, dicts and lists, or is '
+    raise DataError(f'{name!r} is not a pickle of plain arrays, dicts and lists, or is '
                     f'damaged ({error}): nothing in it was executed; fetch it again from a '
                     'source that you trust.') from error
 

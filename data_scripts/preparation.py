@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import os
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from data_scripts import images
+from data_scripts import archives, images
 from data_scripts.progress import ProgressBar
 from maml_tf.sources import image_set
 from maml_tf.sources.image_set import DataError
@@ -22,6 +24,11 @@ from maml_tf.sources.image_set import DataError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130   # 128 + SIGINT, as shells have it
 _PROBLEMS_SHOWN = 20
+_REMEDIES_SHOWN = 3
+_KINDS_SHOWN = 4
+# Times the images of a class that --skip_damaged takes.
+_MOST_EXTRA = 1.1
+REPAIR = 'repair these files, or fetch them again'
 
 # bytes of a file -> (image, a note on its stored form or None); raises ImageError.
 Decoder = Callable[[Any], tuple[np.ndarray, Optional[str]]]
@@ -41,49 +48,99 @@ class Layout:
 
 
 class Problems:
-  """Everything that is wrong with a source, so that the user hears of it at once."""
+  """Everything that is wrong with a source, so that the user hears of it at once.
+
+  Attributes:
+    notes: what was passed over, a sentence each: no problem, but to be known.
+  """
 
   def __init__(self):
-    self._found: list[str] = []
+    self._found: list[_Problem] = []
+    self.notes: list[str] = []
 
-  def add(self, what: str, reason: str) -> None:
-    # Names come from archives: nothing in them shall move the terminal's cursor.
-    self._found.append(''.join(
-        character if character.isprintable() else ascii(character)[1:-1]
-        for character in f'{what}: {reason}'))
+  def add(self, what: str, reason: str, kind: str = '', remedy: str = REPAIR,
+          is_count: bool = False) -> None:
+    """Adds one.
+
+    Args:
+      what: the file, row or class.
+      reason: what is wrong with it, as a phrase.
+      kind: the same for all that have one cause; '': the reason is.
+      remedy: what the user can do, as a phrase.
+      is_count: only the number of images is not the set's, and --skip_damaged takes
+        what is there.
+    """
+    self._found.append(_Problem(_printable(f'{what}: {reason}'), kind or reason, remedy,
+                                is_count))
+
+  def note(self, names: Sequence[str], why: str) -> None:
+    """Notes that files were left out, if there are any."""
+    if names:
+      self.notes.append(_printable(f'Left out, since {why}: {archives.shortened(names)}'))
 
   def __bool__(self) -> bool:
     return bool(self._found)
 
-  def raise_if_any(self, source: str, remedy: str,
-                   complete_list: Optional[str] = None) -> None:
+  def counts(self) -> list[str]:
+    """Those that --skip_damaged takes as they are."""
+    return [problem.text for problem in self._found if problem.is_count]
+
+  def without_counts(self) -> 'Problems':
+    """All others."""
+    others = Problems()
+    others._found = [problem for problem in self._found if not problem.is_count]
+    others.notes = self.notes
+    return others
+
+  def raise_if_any(self, source: str, complete_list: Optional[str] = None,
+                   offer: str = '') -> None:
     """Raises a DataError that names all problems.
+
+    Those of a rare kind come first: a cause has a few lines, and what follows from it
+    may have thousands.
 
     Args:
       source: what was examined, as a phrase.
-      remedy: what the user can do, as a phrase.
       complete_list: a file to write them into where they are more than fit on a
         screen; None, or where it cannot be written: they are all in the message.
+      offer: follows what the user can do.
     """
     if not self._found:
       return
-    count = len(self._found)
-    heading, shown = 'namely', self._found
-    if count > _PROBLEMS_SHOWN and complete_list and self._written(complete_list):
-      heading = f'the first {_PROBLEMS_SHOWN} of them below, all of them in {complete_list}'
-      shown = self._found[:_PROBLEMS_SHOWN]
-    lines = '\n'.join(f'  {problem}' for problem in shown)
+    kinds = Counter(problem.kind for problem in self._found)
+    found = sorted(self._found, key=lambda problem: kinds[problem.kind])
+    remedies = list(dict.fromkeys(problem.remedy for problem in found))[:_REMEDIES_SHOWN]
+    count = len(found)
+    heading, shown = '', [problem.text for problem in found]
+    if count > _PROBLEMS_SHOWN and complete_list and _written(complete_list, shown):
+      heading = f' (the first {_PROBLEMS_SHOWN} of them below, all of them in {complete_list})'
+      shown = shown[:_PROBLEMS_SHOWN]
+    lines = '\n'.join(f'  {line}' for line in (*shown, *self.notes))
     raise DataError(f'{source} cannot be used: {count} '
-                    f'{"problem was" if count == 1 else "problems were"} found '
-                    f'({heading}), and nothing was prepared: {remedy}.\n{lines}')
+                    f'{"problem was" if count == 1 else "problems were"} found{heading}, '
+                    f'and nothing was prepared: {"; ".join(remedies)}{offer}.\n{lines}')
 
-  def _written(self, path: str) -> bool:
-    try:
-      with open(path, 'w', encoding='utf-8') as file:
-        file.writelines(f'{problem}\n' for problem in self._found)
-      return True
-    except OSError:
-      return False
+
+class _Problem(NamedTuple):
+  text: str
+  kind: str
+  remedy: str
+  is_count: bool
+
+
+def _printable(text: str) -> str:
+  # Names come from archives: nothing in them shall move the terminal's cursor.
+  return ''.join(character if character.isprintable() else ascii(character)[1:-1]
+                 for character in text)
+
+
+def _written(path: str, lines: Sequence[str]) -> bool:
+  try:
+    with open(path, 'w', encoding='utf-8') as file:
+      file.writelines(f'{line}\n' for line in lines)
+    return True
+  except OSError:
+    return False
 
 
 @dataclass
@@ -145,8 +202,8 @@ def listed(sources: Sequence[Any], what: str) -> list[list[str]]:
     raise errors[0]
   problems = Problems()
   for error in errors:
-    problems.add('-', str(error))
-  problems.raise_if_any(what, 'see each of them')
+    problems.add('-', str(error), remedy='see each of them')
+  problems.raise_if_any(what)
   return names
 
 
@@ -157,16 +214,30 @@ def _report_links_out(source: Any) -> None:
           f'taken as part of the set; the first is {links[0]}')
 
 
-def check_counts(plan: Plan, layout: Layout, problems: Problems) -> None:
-  """Adds a problem for each count that is not the layout's."""
+def check_counts(plan: Plan, layout: Layout, problems: Problems,
+                 least: Optional[int] = None) -> None:
+  """Adds a problem for each count that is not the layout's.
+
+  Args:
+    plan: the files.
+    layout: the counts.
+    problems: receives them.
+    least: images of a class that --skip_damaged can be content with; None: no number.
+  """
   for split, expected in layout.classes.items():
     classes = plan.classes[split]
     if len(classes) != expected:
-      problems.add(f'split {split}', f'{len(classes)} classes, expected {expected}')
+      problems.add(f'split {split}', f'{len(classes)} classes, expected {expected}',
+                   remedy='complete the set' if classes else
+                   f'name the folder of its classes {split}/, or complete the set')
     for name, files in classes:
       if len(files) != layout.images_per_class:
+        is_small = len(files) < layout.images_per_class
         problems.add(f'class {name}', f'{len(files)} images, expected '
-                                      f'{layout.images_per_class}')
+                     f'{layout.images_per_class}', kind='too few' if is_small else 'too many',
+                     remedy='complete the set' if is_small else 'leave the images of the set',
+                     is_count=least is not None and
+                     least <= len(files) <= _MOST_EXTRA * layout.images_per_class)
 
 
 def decode_all(plan: Plan, decoder: Decoder,
@@ -210,6 +281,7 @@ class Request:
     least_per_class: images that a class must keep where damaged ones are left out;
       None: the set has too few for that, and it is not offered.
     skip_damaged: leave damaged files out.
+    image_shape: [height, width, channels] of the result; None: that of the set's name.
   """
   name: str
   source: str
@@ -218,6 +290,7 @@ class Request:
   options: Mapping[str, Any]
   least_per_class: Optional[int] = None
   skip_damaged: bool = False
+  image_shape: Optional[tuple[int, int, int]] = None
 
   @property
   def complete_list(self) -> str:
@@ -260,10 +333,14 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
     DataError: for any problem of the source, or of the target.
   """
   started = time.monotonic()
+  taken = problems.counts() if request.skip_damaged else []
+  if request.skip_damaged:
+    problems = problems.without_counts()
   if problems:
     outcome = decode_all(plan, decoder, lambda *_: None)
     _raise_if_unusable(request, plan, outcome, problems)
-  with image_set.ImageSetWriter(request.out, request.name, request.overwrite) as writer:
+  with image_set.ImageSetWriter(request.out, request.name, request.overwrite,
+                                request.image_shape) as writer:
     with contextlib.ExitStack() as stack:
       splits = {split: stack.enter_context(writer.split(split, plan.counts(split)))
                 for split in image_set.SPLITS}
@@ -271,9 +348,16 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
                            lambda split, index, image: splits[split].put(index, image))
       _raise_if_unusable(request, plan, outcome, problems)
     writer.finish({'options': dict(request.options), 'source_form': plan.form,
-                   'skipped_files': outcome.damaged_files(),
-                   'stored_modes': dict(sorted(outcome.stored_modes.items()))})
-  _print_summary(request, outcome, time.monotonic() - started)
+                   'skipped_files': outcome.damaged_files() + taken,
+                   'stored_modes': dict(sorted(outcome.stored_modes.items())),
+                   **({'notes': problems.notes} if problems.notes else {})})
+  _print_summary(request, outcome, [*problems.notes, *_counts_in_words(taken)],
+                 time.monotonic() - started)
+
+
+def _counts_in_words(taken: Sequence[str]) -> list[str]:
+  return [f'Taken although not complete ({image_set.MANIFEST} names all): '
+          f'{archives.shortened(taken)}'] if taken else []
 
 
 def _raise_if_unusable(request: Request, plan: Plan, outcome: Outcome,
@@ -284,18 +368,18 @@ def _raise_if_unusable(request: Request, plan: Plan, outcome: Outcome,
   episodes of a class would be the same few images again and again, or impossible.
   Without it, it is every damaged file, and --skip_damaged is offered where it helps.
   """
-  remedy = 'repair these files, or fetch them again'
+  offer = ''
   too_small = _too_small_classes(request, plan, outcome)
   if request.skip_damaged:
     for name, left in too_small:
       problems.add(f'class {name}', f'{left} undamaged images, at least '
                                     f'{request.least_per_class} are needed')
   else:
-    if request.least_per_class is not None and not problems and not too_small:
-      remedy += ', or leave them out with --skip_damaged'
+    if request.least_per_class is not None and not (problems.without_counts() or too_small):
+      offer = ', or leave them out with --skip_damaged'
     for text in outcome.damaged_files():
       problems.add(*text.split(': ', 1))
-  problems.raise_if_any(f'The source {request.source!r}', remedy, request.complete_list)
+  problems.raise_if_any(f'The source {request.source!r}', request.complete_list, offer)
 
 
 def _too_small_classes(request: Request, plan: Plan, outcome: Outcome
@@ -313,13 +397,17 @@ def _too_small_classes(request: Request, plan: Plan, outcome: Outcome
   return found
 
 
-def _print_summary(request: Request, outcome: Outcome, seconds: float) -> None:
+def _print_summary(request: Request, outcome: Outcome, notes: Sequence[str],
+                   seconds: float) -> None:
   print(f'Prepared {request.name} in {request.out} ({seconds:.1f} s):')
   for split, entry in image_set.read_manifest(request.out, request.name)['splits'].items():
     counts = [row['count'] for row in entry['classes']]
     print(f'  {split:5}  {len(counts):5} classes  {sum(counts):6} images')
   for mode, count in sorted(outcome.stored_modes.items()):
-    print(f'  {count} images were stored as {mode} and were converted to RGB.')
+    kind = 'grey' if request.image_shape and request.image_shape[2] == 1 else 'RGB'
+    print(f'  {count} images were stored as {mode} and were converted to {kind}.')
+  for note in notes:
+    print(f'  {note}.')
   with contextlib.suppress(OSError):   # of an earlier attempt
     os.unlink(request.complete_list)
   skipped = outcome.damaged_files()
@@ -330,7 +418,7 @@ def _print_summary(request: Request, outcome: Outcome, seconds: float) -> None:
 
 def _print_next(request: Request) -> None:
   is_default = request.out == default_out(request.name)
-  where = '' if is_default else f' --data_dir={request.out}'
+  where = '' if is_default else f' --data_dir={shlex.quote(request.out)}'
   print(f'Next: python main.py --datasource={request.name}{where}')
 
 
@@ -359,6 +447,8 @@ def exit_code_of(work: Callable[[], None]) -> int:
   Returns:
     0; 2 for what the user can put right; 130 after an interrupt.
   """
+  if hasattr(sys.stdout, 'reconfigure'):   # names of files need not be text
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     work()
   except DataError as error:
@@ -375,9 +465,31 @@ def exit_code_of(work: Callable[[], None]) -> int:
   return 0
 
 
+def path(text: str) -> str:
+  """An argparse type: a path, with '~' as the shell has it.
+
+  A shell does not replace it behind '=', so that a folder named '~' would be made.
+  """
+  expanded = os.path.expanduser(text)
+  if not text.strip():
+    raise argparse.ArgumentTypeError('a path is missing: name a folder or a file')
+  if expanded.startswith('~'):
+    raise argparse.ArgumentTypeError(f'there is no user {text.split("/")[0]!r}: for a folder '
+                                     f'of that name give ./{text}')
+  return expanded
+
+
 def paths_of(source: str) -> list[str]:
-  """The paths in a comma-separated list, '~' expanded by the shell or not at all."""
-  return [path for path in source.split(',') if path]
+  """The paths in a comma-separated list; a comma in the name of a file is one."""
+  parts, paths = source.split(','), []
+  while parts:
+    together = [os.path.expanduser(','.join(parts[:count]).strip())
+                for count in range(1, len(parts) + 1)]
+    length = max((count for count, each in enumerate(together, start=1)
+                  if each and os.path.exists(each)), default=1)
+    paths += [together[length - 1]] if together[length - 1] else []
+    parts = parts[length:]
+  return paths
 
 
 def sorted_classes(files: Iterable[tuple[str, tuple[int, str]]]
@@ -388,3 +500,35 @@ def sorted_classes(files: Iterable[tuple[str, tuple[int, str]]]
     classes.setdefault(name, []).append(file)
   return [(name, sorted(classes[name], key=lambda file: (file[1].rsplit('/', 1)[-1], file)))
           for name in sorted(classes)]
+
+
+def split_at_random(names: Sequence[str], train: int, val: int, seed: int
+                    ) -> dict[str, list[str]]:
+  """A random split of classes, the same on every machine.
+
+  The classes are ordered by a hash of seed and name and not by a random generator,
+  whose results may change with the version of Python or NumPy.
+
+  Args:
+    names: of all classes, in any order.
+    train, val: the number of classes of these splits; the last one takes the rest.
+    seed: 0 or more.
+
+  Returns:
+    {split: sorted class names}.
+  """
+  order = sorted(names, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
+  return {'train': sorted(order[:train]), 'val': sorted(order[train:train + val]),
+          'test': sorted(order[train + val:])}
+
+
+def what_is_there(names: Sequence[Sequence[str]]) -> str:
+  """The kinds of files that a source has, as a phrase, for one that cannot be used."""
+  every = [name for names_of_source in names for name in names_of_source]
+  kinds = Counter(os.path.splitext(name)[1].lower() or 'without a suffix' for name in every)
+  if not every:
+    return 'it holds no files'
+  counts = ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(_KINDS_SHOWN))
+  packed = any(name.lower().endswith(archives.ARCHIVE_SUFFIXES) for name in every)
+  return (f'it holds {len(every)} files ({counts}), the first of them {every[0][:100]!r}'
+          + (', and archives in an archive are not opened' if packed else ''))

@@ -4,8 +4,9 @@
   python data_scripts/prepare_omniglot.py --source=FOLDER_OR_ZIPS --out=data/omniglot
 
 --source is a folder with images_background.zip and images_evaluation.zip, or with
-the two extracted, or with the alphabets of both; or the two zips or folders,
-separated by a comma. --download fetches the zips from the authors' repository into
+the two extracted, or one of each, or with the alphabets of both, as the omniglot_resized
+of the TF1 code; or the two zips or folders, separated by a comma. The folder may be the
+authors' repository. --download fetches the zips from the authors' repository into
 --source (default: the folder OUT-download) and goes on from what is there.
 
 The images become 28 x 28 and are inverted (ink is 255). The characters are split at
@@ -16,9 +17,10 @@ which does not say which they were.
 from __future__ import annotations
 
 import argparse
-import hashlib
+import contextlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
@@ -26,7 +28,7 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, downloads, images, preparation  # noqa: E402
+from data_scripts import archives, class_files, downloads, images, preparation  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -35,11 +37,18 @@ LAYOUT = preparation.Layout(train=1100, val=100, test=423, images_per_class=20)
 PARTS = ('images_background', 'images_evaluation')
 DEFAULT_SEED = 1
 FILTERS = ('nearest', 'lanczos')
+DEFAULT_FILTER = FILTERS[0]
+SIDE = image_set.IMAGE_SHAPES[NAME][0]
 BASE_URL = 'https://raw.githubusercontent.com/brendenlake/omniglot/master/python'
 # {archive: MD5}, of the official archives.
 DOWNLOADS = {'images_background.zip': '68d2efa1b9178cc56df9314c21c6e718',
              'images_evaluation.zip': '6b91aef0f799c5bb55b94e3f2daec811'}
-_DRAWING = re.compile(r'(?:^|/)([^/]+/character\d{2,3})/[^/]+\.png$', re.IGNORECASE)
+_DRAWING = re.compile(r'(?:^|/)([^/]+)/character(\d{1,3})/[^/]+\.png$', re.IGNORECASE)
+# Browsers number what is fetched twice.
+_ARCHIVE_OF_PART = re.compile(rf'({"|".join(PARTS)})(?: ?\(\d+\)| copy)?', re.IGNORECASE)
+# Parts of images_background, which the authors offer beside it.
+_SMALL_SETS = re.compile(r'images_background_small\d')
+_SAMPLED = 5   # drawings that the size of all is seen from
 
 
 def main(argv: Optional[Sequence[str]] = None, layout: preparation.Layout = LAYOUT,
@@ -58,31 +67,11 @@ def main(argv: Optional[Sequence[str]] = None, layout: preparation.Layout = LAYO
   return preparation.exit_code_of(lambda: _prepare(arguments, layout, archive_md5s))
 
 
-def split_classes(names: Sequence[str], layout: preparation.Layout, seed: int
-                  ) -> dict[str, list[str]]:
-  """A random split of the classes, the same on every machine.
-
-  The classes are ordered by a hash of seed and name and not by a random generator,
-  whose results may change with the version of Python or NumPy.
-
-  Args:
-    names: of all classes, in any order.
-    layout: the number of classes of each split; the last one takes the rest.
-    seed: 0 or more.
-
-  Returns:
-    {split: sorted class names}.
-  """
-  order = sorted(names, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
-  first, second = layout.train, layout.train + layout.val
-  return {'train': sorted(order[:first]), 'val': sorted(order[first:second]),
-          'test': sorted(order[second:])}
-
-
 def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser = preparation.argument_parser(__doc__)
-  parser.add_argument('--source', help='folder, or comma-separated zips or folders')
-  parser.add_argument('--out', default=preparation.default_out(NAME),
+  parser.add_argument('--source', type=preparation.path,
+                      help='folder, or comma-separated zips or folders')
+  parser.add_argument('--out', type=preparation.path, default=preparation.default_out(NAME),
                       help='folder for the prepared set (default: %(default)s)')
   parser.add_argument('--download', action='store_true',
                       help='fetch the two zips first (about 15 MB)')
@@ -92,7 +81,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                       help='replace a prepared set in --out')
   parser.add_argument('--seed', type=preparation.not_negative, default=DEFAULT_SEED,
                       help='of the split (default: %(default)s)')
-  parser.add_argument('--image_filter', choices=FILTERS, default=FILTERS[0],
+  parser.add_argument('--image_filter', choices=FILTERS, default=DEFAULT_FILTER,
                       help="of the resizing; nearest (default) gives the TF1 code's "
                       'binary images, lanczos gives grey levels')
   arguments = parser.parse_args(argv)
@@ -114,13 +103,36 @@ def _prepare(arguments: argparse.Namespace, layout: preparation.Layout,
     downloads.fetch_all(arguments.base_url, archive_md5s, source)
   problems = preparation.Problems()
   plan = make_plan(source, layout, arguments.seed, problems)
-  preparation.prepare(request, plan, decoder(arguments.image_filter), problems)
+  size = drawing_size(plan)
+  if size != images.OMNIGLOT_SIZE and arguments.image_filter != DEFAULT_FILTER:
+    raise DataError(f'The drawings of {source!r} are {size[0]} x {size[1]} already, so that '
+                    f'--image_filter={arguments.image_filter} cannot make them: name the '
+                    f'original ones, or leave --image_filter at {DEFAULT_FILTER}.')
+  preparation.prepare(request, plan, decoder(arguments.image_filter, size), problems)
 
 
-def decoder(image_filter: str) -> preparation.Decoder:
+def decoder(image_filter: str, size: tuple[int, int] = images.OMNIGLOT_SIZE
+            ) -> preparation.Decoder:
   """Turns the bytes of a drawing into its image; `image_filter`: one of `FILTERS`."""
-  side = image_set.IMAGE_SHAPES[NAME][0]
-  return lambda data: (images.omniglot_pixels(data, side, image_filter), None)
+  return lambda data: (images.omniglot_pixels(data, SIDE, image_filter, size), None)
+
+
+def drawing_size(plan: preparation.Plan) -> tuple[int, int]:
+  """(width, height) that all drawings must have: that of most of a few of them.
+
+  The TF1 code's omniglot_resized has them in the size of the result, resized by nearest
+  neighbour as here.
+  """
+  sizes: Counter = Counter()
+  files = [file for classes in plan.classes.values() for _, files in classes
+           for file in files]
+  for index, source in enumerate(plan.sources):
+    names = [name for place, name in files if place == index]
+    for item in source.read(names[::max(1, len(names) // _SAMPLED)][:_SAMPLED]):
+      with contextlib.suppress(images.ImageError):   # decoding all of them will say why
+        sizes[images.decode(item.data or b'', ('PNG',)).size] += 1
+  small = (SIDE, SIDE)
+  return small if sizes[small] > sizes[images.OMNIGLOT_SIZE] else images.OMNIGLOT_SIZE
 
 
 def make_plan(source: str, layout: preparation.Layout, seed: int,
@@ -140,25 +152,38 @@ def make_plan(source: str, layout: preparation.Layout, seed: int,
   names = preparation.listed(sources, f'The source {source!r}')
   drawings = _drawings(names, problems)
   if not drawings:
-    raise DataError(f'The source {source!r} holds no drawings ALPHABET/characterNN/*.png: '
-                    'name the folder with images_background.zip and images_evaluation.zip, '
-                    'or with the two extracted.')
+    raise DataError(f'The source {source!r} holds no drawings ALPHABET/characterNN/*.png; '
+                    f'{preparation.what_is_there(names)}: name the folder with '
+                    'images_background.zip and images_evaluation.zip, or with the two '
+                    'extracted.')
   classes = dict(preparation.sorted_classes(drawings))
+  total = layout.train + layout.val + layout.test
+  _check_parts(source, names, len(classes), total)
   _check_numbering(classes, problems)
-  split = split_classes(list(classes), layout, seed)
+  split = preparation.split_at_random(list(classes), layout.train, layout.val, seed)
   plan = preparation.Plan(
       {part: [(name, classes[name]) for name in split[part]] for part in image_set.SPLITS},
       sources, form)
-  total = layout.train + layout.val + layout.test
   if len(classes) != total:   # the split of another number of classes says nothing
     problems.add('the set', f'{len(classes)} characters, expected {total}')
     for name, files in classes.items():
       if len(files) != layout.images_per_class:
         problems.add(f'class {name}', f'{len(files)} images, expected '
-                                      f'{layout.images_per_class}')
+                                      f'{layout.images_per_class}', kind='count')
   else:
     preparation.check_counts(plan, layout, problems)
   return plan
+
+
+def _check_parts(source: str, names: Sequence[Sequence[str]], found: int, total: int) -> None:
+  """Raises DataError where one of the two parts is not there at all."""
+  every = [f'/{name}' for names_of_source in names for name in names_of_source]
+  present = [part for part in PARTS if any(f'/{part}/' in name for name in every)]
+  if found < total and len(present) == 1:
+    missing, = set(PARTS) - set(present)
+    raise DataError(f'The source {source!r} holds {present[0]} alone ({found} of {total} '
+                    f'characters): add {missing}, packed or not, or fetch both with '
+                    '--download.')
 
 
 def _sources(source: str) -> tuple[list[archives.Source], str]:
@@ -172,37 +197,57 @@ def _sources(source: str) -> tuple[list[archives.Source], str]:
 
 
 def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
-  zips = [folder / f'{part}.zip' for part in PARTS]
-  if all(path.is_file() for path in zips):
-    return [archives.ZipSource(path) for path in zips], 'two zips'
-  extracted = [part for part in PARTS if (folder / part).is_dir()]
+  """Of each part the archive, else its folder, wherever below they are."""
+  packed: dict[str, str] = {}
+  names = archives.FolderSource(folder).names()
+  for name in sorted(names, key=len):
+    part = _ARCHIVE_OF_PART.fullmatch(class_files.stem(name))
+    if part and name.lower().endswith(archives.ARCHIVE_SUFFIXES):
+      packed.setdefault(part.group(1).lower(), name)
+  sources = [archives.open_source(folder / packed[part]) for part in PARTS if part in packed]
+  if len(sources) == len(PARTS):
+    return sources, 'two zips'
+  extracted = {name[:name.index(f'{part}/') + len(part)] for part in set(PARTS) - set(packed)
+               for name in names if f'/{part}/' in f'/{name}' and _DRAWING.search(name)}
+  if sources and extracted:
+    return [*sources, archives.FolderSource(folder, below=sorted(extracted))], 'one zip'
+  if sources:
+    part, = packed
+    other, = set(PARTS) - {part}
+    raise DataError(f'The folder {str(folder)!r} holds {packed[part]} alone, and Omniglot is '
+                    f'{" and ".join(PARTS)}, each packed or not: add {other}, or fetch both '
+                    'with --download.')
   if len(extracted) == len(PARTS):
-    return [archives.FolderSource(folder, below=PARTS)], 'two extracted folders'
-  found = [path.name for path in zips if path.is_file()] + extracted
-  if found:
-    raise DataError(f'The folder {str(folder)!r} holds {", ".join(found)} alone, and Omniglot '
-                    f'is {" and ".join(PARTS)}, both as zips or both extracted: add the '
-                    'other one, or fetch both with --download.')
-  return [archives.FolderSource(folder)], 'folder of alphabets'
+    return [archives.FolderSource(folder, below=sorted(extracted))], 'two extracted folders'
+  if any(map(_DRAWING.search, names)):
+    return [archives.FolderSource(folder)], 'folder of alphabets'
+  others = [name for name in names if name.lower().endswith(archives.ARCHIVE_SUFFIXES)]
+  return [archives.FolderSource(folder),
+          *(archives.open_source(folder / name) for name in others)], 'folder of archives'
 
 
 def _drawings(names: Sequence[Sequence[str]], problems: preparation.Problems
               ) -> list[tuple[str, tuple[int, str]]]:
   """(class, (source, name)) of each drawing."""
-  drawings, seen = [], set()
+  drawings, seen, stray, small = [], set(), [], []
   for source, names_of_source in enumerate(names):
     for name in names_of_source:
       match = _DRAWING.search(name)
       if not match:
-        if name.lower().endswith('.png'):
-          problems.add(name, 'not in a folder ALPHABET/characterNN')
+        stray += [name] if name.lower().endswith('.png') else []
         continue
-      key = (match.group(1), name.rsplit('/', 1)[-1])
+      if _SMALL_SETS.search(name):
+        small.append(name)
+        continue
+      character = f'{match.group(1)}/character{int(match.group(2)):02}'
+      key = (character, name.rsplit('/', 1)[-1])
       if key in seen:
-        problems.add('/'.join(key), 'there twice')
+        problems.add('/'.join(key), 'there twice', remedy='leave one of each')
         continue
       seen.add(key)
-      drawings.append((match.group(1), (source, name)))
+      drawings.append((character, (source, name)))
+  problems.note(stray, 'they are not in a folder ALPHABET/characterNN')
+  problems.note(small, 'they are in images_background as well')
   return drawings
 
 
@@ -214,7 +259,8 @@ def _check_numbering(classes: Mapping[str, object], problems: preparation.Proble
     numbers.setdefault(alphabet, set()).add(int(character[len('character'):]))
   for alphabet, present in sorted(numbers.items()):
     for number in sorted(set(range(1, max(present))) - present):
-      problems.add(f'{alphabet}/character{number:02}', 'missing')
+      problems.add(f'{alphabet}/character{number:02}', 'missing',
+                   remedy='complete the set, or fetch it with --download')
 
 
 if __name__ == '__main__':

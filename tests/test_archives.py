@@ -67,8 +67,16 @@ def test_the_kinds_of_source_are_alike(tmp_path, make, name):
   assert type(opened) is type(source) and contents(opened) == FILES
 
 
+JUNK = ['__MACOSX/a/._1.txt', 'a/.DS_Store', 'a/Thumbs.db', 'a/THUMBS.DB', 'Icon\r',
+        'a/Icon\r', 'a/.ipynb_checkpoints/1-checkpoint.txt', '.git/HEAD', '.git/a/logo.png',
+        'a/.AppleDouble/1.txt', '.Trash-0/files/1.txt', 'a/@eaDir/1.txt/SYNOFILE_THUMB_M.jpg',
+        '#recycle/1.txt', '@Recycle/1.txt', '$RECYCLE.BIN/1.txt', '$Recycle.Bin/S-1-5/1.txt',
+        'System Volume Information/x', 'lost+found/1.txt', 'Desktop.ini',
+        'a/__pycache__/1.pyc']
+
+
 def test_what_systems_leave_behind_is_passed_over(tmp_path):
-  junk = {'__MACOSX/a/._1.txt': b'', 'a/.DS_Store': b'', 'a/Thumbs.db': b''}
+  junk = {name: b'junk' for name in JUNK}
   for source in (make_zip(tmp_path / 'x.zip', {**FILES, **junk}),
                  make_tar(tmp_path / 'x.tar', {**FILES, **junk}),
                  make_folder(tmp_path / 'x', {**FILES, **junk})):
@@ -87,6 +95,47 @@ def test_unsafe_names_are_refused(tmp_path, make, file, name):
   source = make(tmp_path / file, {**FILES, name: b'bad'})
   with pytest.raises(DataError, match='honest archive.*path'):
     source.names()
+
+
+@pytest.mark.parametrize('name', ['__MACOSX/../../up', '/.git/HEAD', '.git/../../up', '..',
+                                  '.git\\..\\..\\up'])
+@pytest.mark.parametrize('make, file', [(make_zip, 'x.zip'), (make_tar, 'x.tar')])
+def test_unsafe_names_are_refused_in_junk_as_well(tmp_path, make, file, name):
+  with pytest.raises(DataError, match='honest archive.*path'):
+    make(tmp_path / file, {**FILES, name: b'bad'}).names()
+
+
+@pytest.mark.parametrize('make, file', [(make_zip, 'x.zip'), (make_tar, 'x.tar')])
+def test_separators_of_windows_are_taken_as_such(tmp_path, make, file):
+  source = make(tmp_path / file,
+                {name.replace('/', '\\'): data for name, data in FILES.items()})
+  assert sorted(source.names()) == sorted(FILES) and contents(source) == FILES
+  source = make(tmp_path / f'twice.{file}', {**FILES, 'a\\1.txt': b'another'})
+  with pytest.raises(DataError, match='there twice'):
+    source.names()
+
+
+def test_one_file_is_read_bit_by_bit(tmp_path):
+  for source in (make_zip(tmp_path / 'x.zip'), make_folder(tmp_path / 'x')):
+    with source.opened('a/3.txt') as (file, size):
+      assert size == 5000 and file.read(10) == b'x' * 10
+      file.seek(0)
+      assert file.read() == FILES['a/3.txt']
+  with pytest.raises(DataError, match='unpack the archive, and name the folder'):
+    make_tar(tmp_path / 'x.tar').opened('a/3.txt')
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(DataError, match='not a regular file'):
+    with FolderSource(tmp_path).opened('pipe'):
+      pass
+
+
+def test_other_class_folders_of_imagenet_are_passed_over(tmp_path):
+  make_folder(tmp_path / 'x', {f'train/{name}/1.txt': b'' for name in (
+      'n00000001', 'n00000002', 'n00000003', 'other')})
+  source = FolderSource(tmp_path / 'x', known=['n00000002', 'n00000009'])
+  assert source.names() == ['train/n00000002/1.txt', 'train/other/1.txt']
+  assert source.passed_over == ['train/n00000001', 'train/n00000003']
+  assert len(FolderSource(tmp_path / 'x', known=['n00000009']).names()) == 4
 
 
 @pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,

@@ -54,6 +54,7 @@ READERS = {
     '.zip': read_archive, '.tar': read_archive, '.gz': read_archive, '.xz': read_archive,
     '.png': lambda path: images.omniglot_pixels(path.read_bytes(), 28, 'nearest'),
     '.jpg': lambda path: images.miniimagenet_pixels(path.read_bytes(), 84),
+    '.own': lambda path: images.own_pixels(path.read_bytes(), 84, 3),
     '.pkl': npy_pickle.load,
     '.set': lambda path: image_set.load_split(path, 'omniglot', 'train'),
     '.json': lambda path: config.Config.from_json(path.read_text()),
@@ -118,15 +119,24 @@ def zip_of(files, method=zipfile.ZIP_DEFLATED) -> bytes:
 def image_file(width, height, form) -> bytes:
   """A small file whose header promises width x height pixels."""
   buffer = io.BytesIO()
-  Image.new('L', (1, 1)).save(buffer, form)
+  Image.new('L', (1, 1)).save(buffer, form, **({'lossless': True} if form == 'WEBP' else {}))
   data = bytearray(buffer.getvalue())
   if form == 'PNG':
     data[16:24] = struct.pack('>II', width, height)
     data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
+  elif form == 'WEBP':
+    place = data.index(b'VP8L') + 9
+    data[place:place + 4] = struct.pack('<I', (width - 1) | (height - 1) << 14)
   else:
     place = data.index(b'\xff\xc0') + 5
     data[place:place + 4] = struct.pack('>HH', height, width)
   return bytes(data)
+
+
+def large_tiff() -> bytes:
+  buffer = io.BytesIO()
+  Image.new('I', (8000, 8000)).save(buffer, 'TIFF', compression='tiff_adobe_deflate')
+  return buffer.getvalue()
 
 
 def npz_of(shape, size) -> bytes:
@@ -204,6 +214,10 @@ def hostile_files(folder) -> dict[str, str]:
   file('large.png', image_file(60_000, 1000, 'PNG'), '60000 x 1000 pixels, expected 105')
   file('huge.jpg', image_file(65_000, 65_000, 'JPEG'), 'more pixels than any image')
   file('large.jpg', image_file(9000, 9000, 'JPEG'), '9000 x 9000 pixels, more than any')
+  file('huge.own', image_file(65_000, 65_000, 'JPEG'), 'more pixels than any image')
+  file('large.own', image_file(9000, 9000, 'PNG'), '9000 x 9000 pixels, more than any')
+  file('webp.own', image_file(8000, 8000, 'WEBP'), '8000 x 8000 pixels, more than any')
+  file('as large as may be.own', large_tiff(), 'was read')
   for name, (content, message) in PICKLES.items():
     file(f'{name}.pkl', content, message)
   sparse(folder / 'size.pkl', b'\x80\x02', (2 << 30) + 1)
@@ -326,7 +340,8 @@ def test_a_large_class_dict_is_not_made_into_numbers(tmp_path):
     def __iter__(self):
       raise AssertionError('it goes through the indices')
   content['class_dict']['n1'] = content['class_dict']['n1'].view(Counted)
-  assert 'belong to no class' in prepare_miniimagenet._pickle_problem(content)
+  with pytest.raises(prepare_miniimagenet._FormError, match='belong to no class'):
+    prepare_miniimagenet._images_and_classes(content, 'train')
 
 
 def test_a_prepared_array_with_another_kind_of_header_is_refused(sample_data, tmp_path):

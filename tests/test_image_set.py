@@ -86,6 +86,27 @@ def test_unknown_names_list_the_known_ones(prepared):
     load_split(prepared, 'omniglot', 'validation')
 
 
+def test_advice_does_not_repeat_the_mistake(prepared, tmp_path):
+  with pytest.raises(DataError) as error:   # --overwrite would lose the other set
+    image_set.read_manifest(prepared, 'miniimagenet')
+  assert '--overwrite' not in str(error.value)
+  assert 'give --datasource=omniglot, or the folder of miniimagenet' in str(error.value)
+  (tmp_path / 'raw').mkdir()
+  (tmp_path / 'raw' / 'images_background.zip').write_bytes(b'')
+  with pytest.raises(DataError, match=f'--source={tmp_path}/raw --out=data/omniglot'):
+    image_set.read_manifest(tmp_path / 'raw', 'omniglot')
+
+
+def test_what_file_managers_leave_in_a_folder_is_no_data(prepared):
+  for name in ('.DS_Store', 'Thumbs.db', 'desktop.ini'):
+    (prepared / name).write_bytes(b'junk')
+  load_split(prepared, 'omniglot', 'train')
+  with pytest.raises(DataError, match='replace it with --overwrite'):
+    ImageSetWriter(prepared, 'omniglot').__enter__()
+  with ImageSetWriter(prepared, 'omniglot', overwrite=True):
+    pass
+
+
 def test_the_other_set_is_refused(prepared):
   with pytest.raises(DataError, match="describes the set 'omniglot', and 'miniimagenet'"):
     load_split(prepared, 'miniimagenet', 'train')

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts import make_sample_data, prepare_omniglot
+from data_scripts import make_sample_data, preparation, prepare_omniglot
 from data_scripts.preparation import Layout
 from maml_tf.sources.image_set import SPLITS, DataError, load_split
 
@@ -57,6 +57,10 @@ def failure(capsys, source, out, *flags, **options) -> str:
 
 def whole_set(out):
   return {split: load_split(out, 'omniglot', split) for split in SPLITS}
+
+
+def hashes(out):
+  return [loaded.sha256 for loaded in whole_set(out).values()]
 
 
 def drawings(folder):
@@ -102,6 +106,139 @@ def test_all_forms_of_the_source_give_the_same_set(zips, extracted, tmp_path):
   assert len(hashes) == 1
 
 
+def expected_hashes(zips, tmp_path):
+  assert prepare(zips, tmp_path / 'expected') == 0
+  return hashes(tmp_path / 'expected')
+
+
+def one_packed(zips, extracted, target):
+  shutil.copytree(extracted / PARTS[0], target / PARTS[0])
+  shutil.copy(zips / f'{PARTS[1]}.zip', target)
+
+
+def repository(zips, extracted, target):
+  shutil.copytree(zips, target / 'python')
+  (target / 'README.md').write_text('text')
+  with zipfile.ZipFile(target / 'python' / 'images_background_small1.zip', 'w') as archive:
+    archive.writestr('images_background_small1/x.png', b'not read')
+  with zipfile.ZipFile(target / 'python' / 'strokes_background.zip', 'w') as archive:
+    archive.writestr('strokes_background/x.txt', b'not read')
+
+
+def fetched_twice(zips, extracted, target):
+  target.mkdir()
+  shutil.copy(zips / f'{PARTS[0]}.zip', target / f'{PARTS[0]} (1).zip')
+  shutil.copy(zips / f'{PARTS[1]}.zip', target / f'{PARTS[1].upper()}.ZIP')
+
+
+def short_numbers(zips, extracted, target):
+  shutil.copytree(extracted, target)
+  for folder in target.glob('*/*/character0*'):
+    folder.rename(folder.with_name(folder.name.replace('character0', 'Character')))
+
+
+def in_one_more_folder(zips, extracted, target):
+  for part in PARTS:
+    shutil.copytree(extracted / part, target / 'omniglot-py' / part / part)
+
+
+def one_zip_in_a_folder(zips, extracted, target):
+  target.mkdir()
+  shutil.make_archive(str(target / 'omniglot'), 'zip', extracted)
+
+
+def with_small_set(zips, extracted, target):
+  shutil.copytree(extracted, target)
+  shutil.copytree(extracted / PARTS[0], target / 'images_background_small1')
+
+
+def resized(zips, extracted, target):
+  """The TF1 code's omniglot_resized."""
+  for file in drawings(extracted):
+    path = target.joinpath(*file.relative_to(extracted).parts[1:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(file) as image:
+      image.resize((28, 28), resample=Image.Resampling.LANCZOS).save(path)
+
+
+@pytest.mark.parametrize('make', [one_packed, repository, fetched_twice, short_numbers,
+                                  in_one_more_folder, one_zip_in_a_folder, with_small_set,
+                                  resized])
+def test_other_shapes_of_a_whole_source_give_the_same_set(zips, extracted, tmp_path, make):
+  make(zips, extracted, tmp_path / 'made')
+  assert prepare(tmp_path / 'made', tmp_path / 'out') == 0
+  assert hashes(tmp_path / 'out') == expected_hashes(zips, tmp_path)
+
+
+def test_lists_of_paths_with_blanks_commas_and_home(zips, tmp_path, monkeypatch):
+  shutil.copytree(zips, tmp_path / 'a,b')
+  first, second = (tmp_path / 'a,b' / f'{part}.zip' for part in PARTS)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  for number, source in enumerate((f'{first}, {second}', f'{first},{second}',
+                                   '~/a,b', f'~/a,b/{PARTS[0]}.zip,~/a,b/{PARTS[1]}.zip')):
+    assert prepare(source, tmp_path / f'out{number}') == 0
+    assert hashes(tmp_path / f'out{number}') == hashes(tmp_path / 'out0')
+
+
+def test_home_is_the_shells_in_every_path(zips, tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  monkeypatch.chdir(tmp_path)
+  assert prepare(zips, '~/out it') == 0
+  assert f"--data_dir='{tmp_path}/home/out it'" in capsys.readouterr().out   # to be pasted
+  whole_set(tmp_path / 'home' / 'out it')
+  assert make_sample_data.main(['--datasource=omniglot', '--out=~/sample', '--classes=2,2,2',
+                                '--images_per_class=2']) == 0
+  whole_set(tmp_path / 'home' / 'sample')
+  assert os.listdir(tmp_path) == ['home']
+  with pytest.raises(SystemExit):
+    prepare(zips, '~nobody-of-this-name/out')
+  assert "there is no user '~nobody-of-this-name'" in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    prepare(zips, '')
+  assert 'a path is missing' in capsys.readouterr().err
+  assert prepare(zips, './~') == 0 and sorted(os.listdir(tmp_path)) == ['home', '~']
+
+
+@pytest.mark.parametrize('name', ['[ab]', 'a\\b', '*?{}', os.fsdecode(b'caf\xe9'), 'a\nb',
+                                  "it's"])
+def test_any_name_of_a_folder_will_do(zips, tmp_path, name):
+  shutil.copytree(zips, tmp_path / name)
+  done = subprocess.run(
+      [sys.executable, '-c', RUN.format(layout=LAYOUT), f'--source={tmp_path / name}',
+       f'--out={tmp_path / name}.out'], cwd=REPOSITORY, capture_output=True, check=False)
+  assert done.returncode == 0, done.stderr
+  whole_set(f'{tmp_path / name}.out')
+
+
+RUN = '''
+import sys
+from data_scripts import prepare_omniglot
+from data_scripts.preparation import Layout
+sys.exit(prepare_omniglot.main(sys.argv[1:], {layout!r}))
+'''
+
+
+def test_small_drawings_have_no_other_filter(zips, extracted, tmp_path, capsys):
+  resized(zips, extracted, tmp_path / 'small')
+  message = failure(capsys, tmp_path / 'small', tmp_path / 'out', '--image_filter=lanczos')
+  assert '28 x 28 already' in message and 'leave --image_filter at nearest' in message
+  file = drawings(tmp_path / 'small')[7]
+  Image.new('1', (105, 105)).save(file)
+  message = failure(capsys, tmp_path / 'small', tmp_path / 'out')
+  assert '1 problem was' in message and '105 x 105 pixels, expected 28 x 28' in message
+
+
+def test_what_is_missing_or_packed_too_deep_is_named(zips, extracted, tmp_path, capsys):
+  shutil.rmtree(extracted / PARTS[1])
+  for source in (extracted, zips / f'{PARTS[0]}.zip'):
+    message = failure(capsys, source, tmp_path / 'out')
+    assert f'holds {PARTS[0]} alone' in message and f'add {PARTS[1]}, packed or not' in message
+    assert len(message.splitlines()) == 1
+  shutil.make_archive(str(tmp_path / 'omniglot-master'), 'zip', zips)
+  message = failure(capsys, tmp_path / 'omniglot-master.zip', tmp_path / 'out')
+  assert '2 .zip' in message and 'archives in an archive are not opened' in message
+
+
 def test_lanczos_gives_grey_levels_and_is_recorded(zips, tmp_path):
   assert prepare(zips, tmp_path / 'out', '--image_filter=lanczos') == 0
   assert len(np.unique(load_split(tmp_path / 'out', 'omniglot', 'train').images)) > 10
@@ -113,12 +250,11 @@ def test_lanczos_gives_grey_levels_and_is_recorded(zips, tmp_path):
 
 def test_the_split_is_random_fixed_and_follows_the_seed():
   names = [f'A/character{number:02}' for number in range(100)]
-  layout = Layout(60, 10, 30, 20)
-  split = prepare_omniglot.split_classes(names, layout, 1)
-  assert split == prepare_omniglot.split_classes(names[::-1], layout, 1)
+  split = preparation.split_at_random(names, 60, 10, 1)
+  assert split == preparation.split_at_random(names[::-1], 60, 10, 1)
   assert sorted(sum(split.values(), [])) == names
-  assert {part: len(classes) for part, classes in split.items()} == layout.classes
-  assert split != prepare_omniglot.split_classes(names, layout, 2)
+  assert [len(split[part]) for part in SPLITS] == [60, 10, 30]
+  assert split != preparation.split_at_random(names, 60, 10, 2)
   # These are promised: a prepared set is the same on every machine, for ever.
   assert split['val'] == PROMISED_VALIDATION_CLASSES
 
@@ -239,9 +375,14 @@ def test_a_drawing_that_is_there_twice_is_reported(extracted, tmp_path, capsys):
   assert 'there twice' in failure(capsys, extracted, tmp_path / 'out')
 
 
-def test_a_drawing_outside_of_a_character_is_reported(extracted, tmp_path, capsys):
+def test_a_drawing_outside_of_a_character_is_mentioned(zips, extracted, tmp_path, capsys):
   shutil.copy(drawings(extracted)[0], extracted / PARTS[0] / 'stray.png')
-  assert 'stray.png: not in a folder' in failure(capsys, extracted, tmp_path / 'out')
+  assert prepare(extracted, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  assert f'not in a folder ALPHABET/characterNN: {PARTS[0]}/stray.png' in printed
+  assert 'stray.png' in (tmp_path / 'out' / 'manifest.json').read_text()
+  assert prepare(zips, tmp_path / 'other') == 0
+  assert hashes(tmp_path / 'out') == hashes(tmp_path / 'other')
 
 
 def test_archives_that_are_none_are_reported_together(tmp_path, capsys):

@@ -42,8 +42,13 @@ MANIFEST = 'manifest.json'
 SPLITS = ('train', 'val', 'test')
 # {name of the set: shape of an image [height, width, channels]}.
 IMAGE_SHAPES = {'omniglot': (28, 28, 1), 'miniimagenet': (84, 84, 3)}
+# The name of anybody's own set, whose shape its manifest gives.
+OWN_IMAGES = 'images'
+LARGEST_SIDE = 1024   # of such a set's images
 
 _PREPARED_FILES = {MANIFEST} | {f'{split}.npy' for split in SPLITS}
+# File managers write these into every folder that is looked at.
+_LEFT_BY_SYSTEMS = {'.DS_Store', 'Thumbs.db', 'desktop.ini', 'Icon\r'}
 _CHUNK_BYTES = 1 << 20
 # Room to leave on the disk beyond the images themselves: the manifest, the log.
 _SPARE_BYTES = 16 << 20
@@ -56,7 +61,7 @@ class ImageSplit:
   """The images of one split of one set.
 
   Attributes:
-    name: of the set, a key of `IMAGE_SHAPES`.
+    name: of the set, a key of `IMAGE_SHAPES` or `OWN_IMAGES`.
     split: 'train', 'val' or 'test'.
     images: uint8 `[images, height, width, channels]`, memory-mapped and read-only.
       0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
@@ -87,16 +92,16 @@ def load_split(data_dir: PathLike, name: str, split: str) -> ImageSplit:
 
   Args:
     data_dir: the prepared folder.
-    name: the set it must hold, a key of `IMAGE_SHAPES`.
+    name: the set it must hold, a key of `IMAGE_SHAPES` or `OWN_IMAGES`.
     split: 'train', 'val' or 'test'.
 
   Raises:
     DataError: where the folder, the manifest or the split's file is missing,
       damaged, of another set or version, or does not fit its SHA-256.
   """
-  if name not in IMAGE_SHAPES:
+  if name not in (*IMAGE_SHAPES, OWN_IMAGES):
     raise DataError(f'The image set {name!r} is not known; known are '
-                    f'{", ".join(sorted(IMAGE_SHAPES))}.')
+                    f'{", ".join((*sorted(IMAGE_SHAPES), OWN_IMAGES))}.')
   if split not in SPLITS:
     raise DataError(f'The split {split!r} is not known; known are {", ".join(SPLITS)}.')
   folder = Path(data_dir)
@@ -104,7 +109,7 @@ def load_split(data_dir: PathLike, name: str, split: str) -> ImageSplit:
   entry = manifest['splits'][split]
   class_counts = np.array([row['count'] for row in entry['classes']], dtype=np.int64)
   images = _open_images(folder, name, split, entry['sha256'],
-                        (int(class_counts.sum()), *IMAGE_SHAPES[name]))
+                        (int(class_counts.sum()), *manifest['image_shape']))
   return ImageSplit(name=name, split=split, images=images,
                     class_names=tuple(row['name'] for row in entry['classes']),
                     class_counts=class_counts, sha256=entry['sha256'])
@@ -115,7 +120,7 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
 
   Args:
     data_dir: the prepared folder.
-    name: the set it must hold, a key of `IMAGE_SHAPES`.
+    name: the set it must hold, a key of `IMAGE_SHAPES` or `OWN_IMAGES`.
 
   Returns:
     {'format', 'version', 'name', 'image_shape', 'splits': {split: {'file',
@@ -132,6 +137,9 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
                     f'prepare them with {remedy}.')
   path = folder / MANIFEST
   if not path.is_file():
+    found = {entry.name for entry in folder.iterdir()} - _LEFT_BY_SYSTEMS
+    if found and not found & _PREPARED_FILES:   # the source itself, perhaps
+      remedy = f'`python data_scripts/prepare_{name}.py --source={folder} --out=data/{name}`'
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
                     f'{name} set: prepare it with {remedy}.')
   try:
@@ -139,6 +147,10 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise DataError(f'{str(path)!r} cannot be read as JSON ({error}): prepare the set again '
                     f'with {remedy} --overwrite.') from error
+  other = manifest.get('name') if isinstance(manifest, dict) else None
+  if other != name and other in (*IMAGE_SHAPES, OWN_IMAGES):
+    raise DataError(f'{str(path)!r} describes the set {other!r}, and {name!r} is expected: '
+                    f'give --datasource={other}, or the folder of {name} as --data_dir.')
   problem = _manifest_problem(manifest, name)
   if problem:
     raise DataError(f'{str(path)!r} {problem}: prepare the set again with {remedy}, into '
@@ -160,9 +172,12 @@ def _manifest_problem(manifest: Any, name: str) -> Optional[str]:
             f'reads version {VERSION}')
   if manifest.get('name') != name:
     return f'describes the set {manifest.get("name")!r}, and {name!r} is expected'
-  if manifest.get('image_shape') != list(IMAGE_SHAPES[name]):
+  if name in IMAGE_SHAPES and manifest.get('image_shape') != list(IMAGE_SHAPES[name]):
     return (f'gives images the shape {manifest.get("image_shape")!r}, and {name} has '
             f'{list(IMAGE_SHAPES[name])}')
+  if not _is_image_shape(manifest.get('image_shape')):
+    return (f'gives images the shape {manifest.get("image_shape")!r}, and it must be [height, '
+            f'width, channels] of at most {LARGEST_SIDE}, with 1 or 3 channels')
   if not isinstance(manifest.get('preparation'), dict):
     return "lacks the object 'preparation'"
   splits = manifest.get('splits')
@@ -176,6 +191,11 @@ def _manifest_problem(manifest: Any, name: str) -> Optional[str]:
   if len(set(names)) < len(names):
     return 'has a class that stands in more than one split'
   return None
+
+
+def _is_image_shape(shape: Any) -> bool:
+  return (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int for n in shape)
+          and all(0 < side <= LARGEST_SIDE for side in shape[:2]) and shape[2] in (1, 3))
 
 
 def _split_problem(entry: Any, split: str) -> Optional[str]:
@@ -260,7 +280,7 @@ def completed_preparation(data_dir: PathLike, name: str) -> Optional[dict[str, A
   Args:
     data_dir: the folder that may hold a prepared set. All of it is checked,
       hashes included.
-    name: a key of `IMAGE_SHAPES`.
+    name: a key of `IMAGE_SHAPES`, or `OWN_IMAGES`.
   """
   try:
     for split in SPLITS:
@@ -285,19 +305,22 @@ class ImageSetWriter:
 
   Args:
     out_dir: the target folder. Its parents are made.
-    name: a key of `IMAGE_SHAPES`.
+    name: a key of `IMAGE_SHAPES`, or `OWN_IMAGES`.
     overwrite: replace a prepared set in the target, whole or damaged. A folder
       that holds anything else is never replaced.
+    image_shape: [height, width, channels]; None: that of the set's name.
 
   Raises:
     DataError: at entry, where the target cannot be written or another run is
       preparing it.
   """
 
-  def __init__(self, out_dir: PathLike, name: str, overwrite: bool = False):
+  def __init__(self, out_dir: PathLike, name: str, overwrite: bool = False,
+               image_shape: Optional[tuple[int, ...]] = None):
     # A target that is a link stays one: what it points to is replaced.
     self._target = Path(os.path.realpath(out_dir))
     self._name = name
+    self._image_shape = image_shape or IMAGE_SHAPES[name]
     self._overwrite = overwrite
     self._staging = self._target.parent / f'.{self._target.name}.preparing'
     self._replaced = self._target.parent / f'.{self._target.name}.replaced'
@@ -336,8 +359,7 @@ class ImageSetWriter:
     Raises:
       DataError: where the disk has no room for the split.
     """
-    return SplitWriter(self._staging, split, classes, IMAGE_SHAPES[self._name],
-                       self._splits)
+    return SplitWriter(self._staging, split, classes, self._image_shape, self._splits)
 
   def finish(self, preparation: Mapping[str, Any]) -> None:
     """Writes the manifest, checks the whole set, and puts it in place.
@@ -349,7 +371,7 @@ class ImageSetWriter:
       DataError: where a split is missing or the target cannot be replaced.
     """
     manifest = {'format': FORMAT, 'version': VERSION, 'name': self._name,
-                'image_shape': list(IMAGE_SHAPES[self._name]),
+                'image_shape': list(self._image_shape),
                 'splits': {split: self._splits.get(split) for split in SPLITS},
                 'preparation': dict(preparation)}
     with open(self._staging / MANIFEST, 'w', encoding='utf-8') as file:
@@ -368,12 +390,12 @@ class ImageSetWriter:
       raise DataError(f'{str(self._target)!r} is a file, and a folder is needed: choose '
                       'another --out.')
     found = {entry.name for entry in self._target.iterdir()}
-    foreign = sorted(found - _PREPARED_FILES)
+    foreign = sorted(found - _PREPARED_FILES - _LEFT_BY_SYSTEMS)
     if foreign:
       raise DataError(f'The folder {str(self._target)!r} holds other things than a prepared '
                       f'image set ({", ".join(foreign[:3])}), so it is not replaced: choose '
                       'another --out.')
-    if found and not self._overwrite:
+    if found - _LEFT_BY_SYSTEMS and not self._overwrite:
       raise DataError(f'The folder {str(self._target)!r} already holds a prepared set or '
                       'parts of one: choose another --out, or replace it with --overwrite.')
 

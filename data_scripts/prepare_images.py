@@ -1,0 +1,163 @@
+"""Prepares images of your own: class folders become a set to train on.
+
+  python data_scripts/prepare_images.py --source=FOLDER --out=data/images --size=84
+
+--source is a folder, or a zip or tar archive, with
+
+  train/, val/ and test/ (or validation, novel, ...), with one folder for each class;
+  or class folders alone, which are divided at random, by --shares and --seed;
+  or train.csv, val.csv and test.csv (columns filename,label) and the images.
+
+The classes of the three splits must differ: tasks are made of classes that training has
+not seen. An image may be JPEG, PNG, WebP, BMP, GIF, TIFF or PPM, of any size, grey, with
+a palette, in CMYK, of 16 bits, or transparent (it is put on white); it is turned as its
+Exif says, and resized with Lanczos to a square, without regard to its proportions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+if not __package__:   # run as a file: the folder above is where the packages are
+  sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data_scripts import archives, class_files, images, preparation  # noqa: E402
+from maml_tf.sources import image_set  # noqa: E402
+from maml_tf.sources.image_set import DataError  # noqa: E402
+
+NAME = image_set.OWN_IMAGES
+DEFAULT_SIZE = 84
+DEFAULT_SHARES = (64, 16, 20)   # mini-ImageNet's
+DEFAULT_SEED = 1
+# Images that Pillow does not read by itself, as telephones and cameras make them.
+_OTHER_SUFFIXES = ('.heic', '.heif', '.avif', '.jp2', '.jxl', '.dng', '.cr2', '.nef', '.arw',
+                   '.psd', '.svg')
+LEAST_PER_CLASS = 2     # one to learn from, one to ask for
+LEAST_CLASSES = 2       # of a split: a task of one class is none
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+  """The script. Args: argv, None: those of the process. Returns: the exit code."""
+  arguments = _arguments(argv)
+  return preparation.exit_code_of(lambda: _prepare(arguments))
+
+
+def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+  parser = preparation.argument_parser(__doc__)
+  parser.add_argument('--source', type=preparation.path, required=True,
+                      help='folder or archive; see above for what it may hold')
+  parser.add_argument('--out', type=preparation.path, default=preparation.default_out(NAME),
+                      help='folder for the prepared set (default: %(default)s)')
+  parser.add_argument('--size', type=_size, default=DEFAULT_SIZE,
+                      help='height and width in pixels (default: %(default)s)')
+  parser.add_argument('--channels', type=int, choices=(1, 3), default=3,
+                      help='3: colour (default); 1: grey')
+  parser.add_argument('--shares', type=_shares, default=DEFAULT_SHARES,
+                      metavar='TRAIN,VAL,TEST', help='of the classes, where the source does '
+                      'not divide them (default: 64,16,20)')
+  parser.add_argument('--seed', type=preparation.not_negative, default=DEFAULT_SEED,
+                      help='of that division (default: %(default)s)')
+  parser.add_argument('--overwrite', action='store_true',
+                      help='replace a prepared set in --out')
+  parser.add_argument('--skip_damaged', action='store_true',
+                      help='leave damaged images out instead of stopping; a class must keep '
+                      f'{LEAST_PER_CLASS}')
+  return parser.parse_args(argv)
+
+
+def _size(text: str) -> int:
+  value = int(text)
+  if not 1 <= value <= image_set.LARGEST_SIDE:
+    raise argparse.ArgumentTypeError(f'{value} is not allowed: it must be 1 to '
+                                     f'{image_set.LARGEST_SIDE}')
+  return value
+
+
+def _shares(text: str) -> tuple[int, ...]:
+  shares = tuple(int(part) for part in text.split(','))
+  if len(shares) != 3 or min(shares) < 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not allowed: give three numbers as in '
+                                     '64,16,20')
+  return shares
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+  request = preparation.Request(
+      name=NAME, source=arguments.source, out=arguments.out, overwrite=arguments.overwrite,
+      options={'size': arguments.size, 'channels': arguments.channels,
+               'image_filter': 'lanczos', 'shares': list(arguments.shares),
+               'seed': arguments.seed, 'skip_damaged': arguments.skip_damaged},
+      least_per_class=LEAST_PER_CLASS, skip_damaged=arguments.skip_damaged,
+      image_shape=(arguments.size, arguments.size, arguments.channels))
+  if preparation.is_done_already(request):
+    return
+  problems = preparation.Problems()
+  plan = make_plan(arguments.source, arguments.shares, arguments.seed, problems)
+  _check_enough(plan, problems)
+  preparation.prepare(
+      request, plan,
+      lambda data: images.own_pixels(data, arguments.size, arguments.channels), problems)
+
+
+def make_plan(source: str, shares: Sequence[int], seed: int,
+              problems: preparation.Problems) -> preparation.Plan:
+  """Finds the form of a source, and the place of each of its images.
+
+  Args:
+    source: a folder or an archive.
+    shares: of train, val and test, where the source does not divide the classes.
+    seed: of that division.
+    problems: receives what is wrong with single files and rows.
+
+  Raises:
+    DataError: for a source that cannot be listed, or is of no known form.
+  """
+  sources = class_files.sources_of(source)
+  names = preparation.listed(sources, f'The source {source!r}')
+  problems.note([name for names_of_source in names for name in names_of_source
+                 if name.lower().endswith(_OTHER_SUFFIXES)],
+                'such files are not read (save them as JPEG or PNG)')
+  files = class_files.ImageFiles(sources, names)
+  classes, form = class_files.classes_of(sources, names, files, problems)
+  if not form:
+    folders = class_files.top_folders(files, problems)
+    if len(folders) < LEAST_CLASSES * len(image_set.SPLITS):
+      raise DataError(
+          f'The source {source!r} has {len(folders)} class folders with images '
+          f'({archives.shortened(list(folders)) or preparation.what_is_there(names)}), and '
+          f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
+          'each class, and put its images there.')
+    classes = class_files.in_splits(folders, _divided(list(folders), shares, seed))
+    form = 'class folders, divided at random'
+  class_files.check_disjoint(classes, problems)
+  return preparation.Plan(classes, sources, form)
+
+
+def _divided(names: Sequence[str], shares: Sequence[int], seed: int) -> dict[str, list[str]]:
+  """{split: class names}, each of them with `LEAST_CLASSES` at least."""
+  total = len(names)
+  val, test = (max(LEAST_CLASSES, round(total * share / sum(shares))) for share in shares[1:])
+  train = max(LEAST_CLASSES, total - val - test)
+  return preparation.split_at_random(names, train, min(val, total - train - LEAST_CLASSES),
+                                     seed)
+
+
+def _check_enough(plan: preparation.Plan, problems: preparation.Problems) -> None:
+  for split in image_set.SPLITS:
+    classes = plan.counts(split)
+    if len(classes) < LEAST_CLASSES:
+      problems.add(f'split {split}', f'{len(classes)} classes, at least {LEAST_CLASSES} are '
+                   'needed', remedy='move classes of another split there, or give class '
+                   'folders without splits, which are divided at random')
+    for name, count in classes:
+      if count < LEAST_PER_CLASS:
+        problems.add(f'class {name}', f'{count} images, at least {LEAST_PER_CLASS} are needed',
+                     remedy='add images, or take the class away')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

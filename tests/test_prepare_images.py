@@ -1,0 +1,297 @@
+"""Preparing anybody's own images: forms of the source, kinds of pixels, what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from data_scripts import images, prepare_images
+from maml_tf.sources.image_set import SPLITS, DataError, load_split, read_manifest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COUNTS = {'train': 4, 'val': 2, 'test': 2}
+
+
+def picture(seed, size=(20, 16), mode='RGB'):
+  pixels = np.random.RandomState(seed).randint(0, 256, (*size[::-1], 3)).astype(np.uint8)
+  return Image.fromarray(pixels).resize(size).convert(mode)
+
+
+def saved(path, image, **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  image.save(path, **options)
+
+
+def class_folders(root, per_class=3, names=SPLITS):
+  """Class folders below folders of the splits; without `names`, alone."""
+  seed = 0
+  for split, name in zip(SPLITS, names or ('',) * 3):
+    for number in range(COUNTS[split]):
+      for index in range(per_class):
+        seed += 1
+        saved(root / name / f'{split} {number}' / f'{index}.png', picture(seed))
+  return root
+
+
+def prepare(source, out, *flags) -> int:
+  return prepare_images.main([f'--source={source}', f'--out={out}', '--size=8', *flags])
+
+
+def failure(capsys, source, out, *flags) -> str:
+  assert prepare(source, out, *flags) == 2
+  assert not out.exists()
+  return capsys.readouterr().err
+
+
+def whole_set(out):
+  return {split: load_split(out, 'images', split) for split in SPLITS}
+
+
+def classes_of(out):
+  return {split: list(loaded.class_names) for split, loaded in whole_set(out).items()}
+
+
+EXPECTED = {split: [f'{split} {number}' for number in range(count)]
+            for split, count in COUNTS.items()}
+
+
+def test_the_images_are_those_of_the_files(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own')
+  assert prepare(source, tmp_path / 'out') == 0
+  assert 'Next: python main.py --datasource=images' in capsys.readouterr().out
+  for split, loaded in whole_set(tmp_path / 'out').items():
+    assert list(loaded.class_names) == EXPECTED[split]
+    assert loaded.images.shape == (3 * COUNTS[split], 8, 8, 3)
+    with Image.open(source / split / EXPECTED[split][0] / '1.png') as image:
+      np.testing.assert_array_equal(
+          loaded.images[1], np.asarray(image.resize((8, 8), Image.Resampling.LANCZOS)))
+
+
+@pytest.mark.parametrize('names', [('Training', 'VALID', 'testing'), ('base', 'val', 'novel'),
+                                   ('meta-train', 'meta_val', 'metatest')])
+def test_splits_may_have_their_usual_names(tmp_path, names):
+  class_folders(tmp_path / 'own', names=names)
+  assert prepare(tmp_path / 'own', tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == EXPECTED
+
+
+def test_class_folders_alone_are_divided_and_it_is_written_down(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own' / 'photos', names=None)
+  saved(tmp_path / 'own' / 'cover.png', picture(0))
+  assert prepare(tmp_path / 'own', tmp_path / 'out', '--shares=2,1,1', '--seed=3') == 0
+  found = classes_of(tmp_path / 'out')
+  assert sorted(sum(found.values(), [])) == sorted(sum(EXPECTED.values(), []))
+  assert [len(found[split]) for split in SPLITS] == [4, 2, 2]
+  preparation = read_manifest(tmp_path / 'out', 'images')['preparation']
+  assert preparation['options']['seed'] == 3 and preparation['options']['shares'] == [2, 1, 1]
+  assert preparation['source_form'] == 'class folders, divided at random'
+  assert 'not in a class folder: cover.png' in capsys.readouterr().out
+  assert prepare(source, tmp_path / 'same', '--shares=2,1,1', '--seed=3') == 0
+  assert classes_of(tmp_path / 'same') == found
+  assert prepare(source, tmp_path / 'other', '--shares=2,1,1', '--seed=4') == 0
+  assert classes_of(tmp_path / 'other') != found
+
+
+def test_every_split_has_classes_enough(tmp_path):
+  for total in range(6, 30):
+    divided = prepare_images._divided([f'{n}' for n in range(total)], (98, 1, 1), 0)
+    assert min(map(len, divided.values())) >= 2
+    assert sum(map(len, divided.values())) == total
+
+
+def test_tables_name_files_in_class_folders(tmp_path):
+  """Files of the same name in each class, as cameras number them."""
+  source = class_folders(tmp_path / 'own', names=None)
+  for split, labels in EXPECTED.items():
+    lines = [f'{label}/{index}.png;{label}' for label in labels for index in range(3)]
+    (source / f'{split}.csv').write_text('\n'.join(['Image;Class', *lines]))
+  assert prepare(source, tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == EXPECTED
+  (source / 'train 0' / '1.png').unlink()   # that of another class is not taken for it
+  assert prepare(source, tmp_path / 'less', '--skip_damaged') == 0
+  train = load_split(tmp_path / 'less', 'images', 'train')
+  assert train.class_counts.tolist() == [2, 3, 3, 3]
+
+
+def test_a_zip_is_as_the_folder(tmp_path):
+  source = class_folders(tmp_path / 'own', names=None)
+  with zipfile.ZipFile(tmp_path / 'own.zip', 'w') as archive:
+    for path in sorted(source.rglob('*.png')):
+      archive.write(path, f'top/{path.relative_to(source)}')
+  for name in ('own', 'own.zip'):
+    assert prepare(tmp_path / name, tmp_path / f'out {name}') == 0
+  assert [whole_set(tmp_path / 'out own')[split].sha256 for split in SPLITS] == [
+      whole_set(tmp_path / 'out own.zip')[split].sha256 for split in SPLITS]
+
+
+def file_of(image, form, **options) -> bytes:
+  buffer = io.BytesIO()
+  image.save(buffer, form, **options)
+  return buffer.getvalue()
+
+
+@pytest.mark.parametrize('mode, form, note', [
+    ('RGB', 'PNG', None), ('RGB', 'BMP', None), ('RGB', 'TIFF', None), ('RGB', 'PPM', None),
+    ('L', 'PNG', 'L'), ('1', 'PNG', '1'), ('P', 'PNG', 'P'), ('P', 'GIF', 'P'),
+    ('CMYK', 'TIFF', 'CMYK'), ('CMYK', 'JPEG', 'CMYK'), ('RGBA', 'PNG', 'RGBA'),
+    ('LA', 'PNG', 'LA')])
+def test_all_kinds_of_pixels_become_colour(mode, form, note):
+  original = picture(1, (8, 8)).convert(mode)
+  options = {'quality': 100} if form == 'JPEG' else {}
+  pixels, stored = images.own_pixels(file_of(original, form, **options), 8, 3)
+  assert stored == note
+  np.testing.assert_allclose(pixels.astype(int), np.asarray(original.convert('RGB')),
+                             atol=40 if form == 'JPEG' else 0)
+
+
+def test_webp_is_read():
+  original = picture(1, (8, 8))
+  pixels, stored = images.own_pixels(file_of(original, 'WEBP', lossless=True), 8, 3)
+  assert stored is None
+  np.testing.assert_array_equal(pixels, np.asarray(original))
+
+
+def test_grey_is_one_channel():
+  pixels, stored = images.own_pixels(file_of(picture(1, (8, 8)), 'PNG'), 8, 1)
+  assert pixels.shape == (8, 8, 1) and stored == 'RGB'
+  np.testing.assert_array_equal(pixels[:, :, 0], np.asarray(picture(1, (8, 8)).convert('L')))
+
+
+@pytest.mark.parametrize('form', ['PNG', 'TIFF', 'PPM'])
+def test_16_bits_become_8(form):
+  """Pillow itself makes 255 of all that is above 255."""
+  levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
+  pixels, stored = images.own_pixels(file_of(Image.fromarray(levels), form), 8, 3)
+  assert stored.startswith('I')
+  np.testing.assert_allclose(pixels[:, :, 0], levels >> 8, atol=1)
+
+
+def test_16_bits_are_resized_as_8_are():
+  levels = np.random.RandomState(0).randint(0, 256, (20, 24)).astype(np.uint16)
+  pixels, _ = images.own_pixels(file_of(Image.fromarray(levels * 257), 'PNG'), 8, 1)
+  expected = Image.fromarray(levels.astype(np.uint8)).resize((8, 8), Image.Resampling.LANCZOS)
+  np.testing.assert_allclose(pixels[:, :, 0].astype(int), np.asarray(expected), atol=2)
+
+
+def test_more_than_16_bits_are_refused():
+  levels = np.full((8, 8), 1 << 20, np.int32)
+  with pytest.raises(images.ImageError, match='more than 16 bits'):
+    images.own_pixels(file_of(Image.fromarray(levels), 'TIFF'), 8, 3)
+  with pytest.raises(images.ImageError, match="kind 'F'"):
+    images.own_pixels(file_of(Image.new('F', (8, 8)), 'TIFF'), 8, 3)
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P'])
+def test_what_is_transparent_is_white(mode):
+  image = Image.new('RGBA', (8, 8), (255, 0, 0, 0)).convert('RGBA')
+  image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+  if mode == 'P':   # as in a GIF: one colour of the palette is none
+    image = Image.new('P', (8, 8), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.paste(0, (0, 0, 4, 8))
+    data = file_of(image, 'PNG', transparency=1)
+  else:
+    data = file_of(image.convert(mode), 'PNG')
+  pixels, _ = images.own_pixels(data, 8, 3)
+  assert not pixels[:, :4].any() and (pixels[:, 4:] == 255).all()
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_an_image_is_turned_as_its_exif_says(orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  data = file_of(picture(1, (24, 12)), 'JPEG', exif=exif, quality=95)
+  pixels, stored = images.own_pixels(data, 8, 3)
+  with Image.open(io.BytesIO(data)) as image:
+    expected = ImageOps.exif_transpose(image).resize((8, 8), Image.Resampling.LANCZOS)
+  np.testing.assert_allclose(pixels.astype(int), np.asarray(expected).astype(int), atol=2)
+  assert stored == (None if orientation == 1 else 'RGB turned by its Exif')
+
+
+def test_everything_that_is_wrong_is_reported_together(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own')
+  (source / 'train' / 'train 0' / '0.png').write_bytes(b'')
+  (source / 'train' / 'train 1' / '0.png').write_bytes(b'<html>')
+  for index in (1, 2):
+    (source / 'val' / 'val 0' / f'{index}.png').unlink()
+  (source / 'test' / 'test 0').rename(source / 'train' / 'val 1')
+  message = failure(capsys, source, tmp_path / 'out')
+  for expected in ('0.png: an empty file', '0.png: a web page',
+                   'class val 0: 1 images, at least 2 are needed',
+                   'class val 1: both in train and in val', 'split test: 1 classes, at least'):
+    assert expected in message
+
+
+def test_damaged_images_are_left_out_if_asked(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own')
+  (source / 'train' / 'train 0' / '0.png').write_bytes(b'')
+  assert 'leave them out with --skip_damaged' in failure(capsys, source, tmp_path / 'out')
+  assert prepare(source, tmp_path / 'out', '--skip_damaged') == 0
+  assert load_split(tmp_path / 'out', 'images', 'train').class_counts.tolist() == [2, 3, 3, 3]
+  (source / 'train' / 'train 0' / '1.png').write_bytes(b'')
+  assert '1 undamaged images' in failure(capsys, source, tmp_path / 'less', '--skip_damaged')
+
+
+def test_formats_that_are_not_read_are_named(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own')
+  (source / 'train' / 'train 0' / 'IMG_1.HEIC').write_bytes(b'heic')
+  assert prepare(source, tmp_path / 'out') == 0
+  assert 'save them as JPEG or PNG): train/train 0/IMG_1.HEIC' in capsys.readouterr().out
+
+
+def test_too_few_classes_are_refused(tmp_path, capsys):
+  for number in range(3):
+    saved(tmp_path / 'own' / f'thing {number}' / '1.png', picture(number))
+  message = failure(capsys, tmp_path / 'own', tmp_path / 'out')
+  assert '3 class folders with images (thing 0, thing 1, thing 2)' in message
+  (tmp_path / 'empty').mkdir()
+  assert 'it holds no files' in failure(capsys, tmp_path / 'empty', tmp_path / 'out')
+
+
+def test_a_second_run_finds_it_done_or_other_options(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own')
+  assert prepare(source, tmp_path / 'out') == 0
+  assert prepare(source, tmp_path / 'out') == 0
+  assert 'already complete' in capsys.readouterr().out
+  assert prepare(source, tmp_path / 'out', '--channels=1') == 2
+  assert '--overwrite' in capsys.readouterr().err
+  assert prepare(source, tmp_path / 'out', '--channels=1', '--overwrite') == 0
+  assert load_split(tmp_path / 'out', 'images', 'val').images.shape[1:] == (8, 8, 1)
+
+
+@pytest.mark.parametrize('shape', [[8, 8], [8, 8, 2], [0, 8, 3], [8, 8.0, 3], [8, 1 << 20, 3],
+                                   'x', None])
+def test_a_manifest_with_another_shape_is_refused(tmp_path, shape):
+  assert prepare(class_folders(tmp_path / 'own'), tmp_path / 'out') == 0
+  manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_text())
+  manifest['image_shape'] = shape
+  (tmp_path / 'out' / 'manifest.json').write_text(json.dumps(manifest))
+  with pytest.raises(DataError, match='the shape .* must be .height'):
+    load_split(tmp_path / 'out', 'images', 'train')
+
+
+def test_wrong_flags_exit_with_2(capsys):
+  for flags in ([], ['--source=x', '--size=0'], ['--source=x', '--size=5000'],
+                ['--source=x', '--channels=2'], ['--source=x', '--shares=1,2'],
+                ['--source=x', '--shares=1,0,2']):
+    with pytest.raises(SystemExit) as error:
+      prepare_images.main(flags)
+    assert error.value.code == 2
+
+
+def test_the_script_runs_by_itself(tmp_path):
+  source = class_folders(tmp_path / os.fsdecode(b'caf\xe9 [1]'))   # printed, too
+  done = subprocess.run(
+      [sys.executable, 'data_scripts/prepare_images.py', f'--source={source}', '--size=8',
+       f'--out={source}.out'], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert classes_of(f'{source}.out') == EXPECTED
