@@ -299,10 +299,13 @@ def _number_behind(start: str, text: str) -> int:
 
 
 def classes_of_folders(files: ImageFiles, problems: Problems) -> Classes:
-  """The classes below folders whose names mean the splits; {split: []} where none does."""
+  """The classes below folders whose names mean the splits.
+
+  {split: []} where none does, or one alone, which then means something else.
+  """
   found: dict[str, list[tuple[str, File]]] = {split: [] for split in SPLITS}
   names: dict[str, set[str]] = {split: set() for split in SPLITS}
-  stray, seen = [], set()
+  stray, twice, seen = [], [], set()
   for place in files.places:
     level, label = files.split_and_class(place)
     if not label:
@@ -310,14 +313,16 @@ def classes_of_folders(files: ImageFiles, problems: Problems) -> Classes:
       continue
     split = split_of(level)
     key = (label, place[1].partition(f'{label}/')[2])
-    if key in seen:
-      problems.add(place[1], 'there twice', remedy='leave one of each')
+    twice += [place[1]] if key in seen else []
     seen.add(key)
     names[split].add(level)
     found[split].append((label, place))
-  if any(found.values()):
-    _check_one_name(names, problems)
-    problems.note(stray, 'they are not in train/CLASS, val/CLASS or test/CLASS')
+  if sum(map(bool, found.values())) < 2:
+    return {split: [] for split in SPLITS}
+  _check_one_name(names, problems)
+  problems.note(stray, 'they are not in train/CLASS, val/CLASS or test/CLASS')
+  for name in twice:
+    problems.add(name, 'there twice', remedy='leave one of each')
   return {split: sorted_classes(found[split]) for split in SPLITS}
 
 

@@ -101,6 +101,14 @@ def test_class_folders_alone_are_divided_and_it_is_written_down(tmp_path, capsys
   assert classes_of(tmp_path / 'other') != found
 
 
+@pytest.mark.parametrize('name', ['train', 'evaluation', 'base'])
+def test_a_folder_that_alone_means_a_split_means_none(tmp_path, name):
+  source = class_folders(tmp_path / 'own' / name, names=None)
+  assert prepare(tmp_path / 'own', tmp_path / 'out') == 0
+  assert prepare(source, tmp_path / 'expected') == 0
+  assert classes_of(tmp_path / 'out') == classes_of(tmp_path / 'expected')
+
+
 def test_every_split_has_classes_enough(tmp_path):
   for total in range(6, 30):
     divided = prepare_images._divided([f'{n}' for n in range(total)], (98, 1, 1), 0)
