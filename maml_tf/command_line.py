@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from typing import Iterator
 
 REFUSED = 2
 
@@ -15,3 +17,17 @@ class OneSentenceParser(argparse.ArgumentParser):
     module = self.prog.rpartition(' ')[2]
     print(f'{module}: {message.rstrip(".")}; --help shows the usage.', file=sys.stderr)
     raise SystemExit(REFUSED)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+  """TensorFlow logs errors alone meanwhile. Where many functions are traced on purpose, one
+  for each file, it takes that for a mistake."""
+  import tensorflow as tf
+  logger = tf.get_logger()
+  before = logger.level
+  logger.setLevel('ERROR')
+  try:
+    yield
+  finally:
+    logger.setLevel(before)

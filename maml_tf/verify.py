@@ -22,7 +22,7 @@ import sys
 from typing import List, Mapping, Optional, Sequence
 
 import flags
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 from maml_tf.verification import records, report, studies
@@ -130,7 +130,7 @@ def _study_command(options: argparse.Namespace) -> str:
 
 
 def _in_tensorflow(action) -> int:
-  set_environment()
+  load_tensorflow()
   from maml_tf import application
   return application.exit_code('maml_tf.verify', action)
 
@@ -153,6 +153,10 @@ def _check(options: argparse.Namespace) -> None:
   if options.anew and not (options.row and options.train):
     raise ConfigError('--anew is for --row=NAME --train: it starts at iteration 0 what would '
                       'be gone on with.')
+  writes = options.train or options.test or options.study is not None or options.report
+  if writes and options.results == records.RESULTS != records.IN_REPOSITORY:
+    raise ConfigError('--results=FOLDER is needed, outside of the repository: it says where '
+                      'results go, and nothing is written into an installed package.')
   if options.iterations is not None and options.iterations < 1:
     raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
                       'more.')
