@@ -2,18 +2,18 @@
 
 import sys
 
-import flags
-from maml_tf.before_tensorflow import set_environment
+try:
+  from maml_tf import __main__ as command
+except ModuleNotFoundError as error:   # of a package that is not this project's
+  from maml_tf.before_tensorflow import without
+  from maml_tf.command_line import REFUSED
+  print(f'main.py: {without(error)}', file=sys.stderr)
+  sys.exit(REFUSED)
 
 
 def main(argv) -> int:
-  """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused,
-  130 interrupted outside of training, or by a second Ctrl-C."""
-  config = flags.main_config(argv)
-  # TensorFlow is loaded once the flags are known to be right.
-  set_environment()
-  from maml_tf import application
-  return application.run(config)
+  """The exit code, see `maml_tf.__main__`."""
+  return command.main(argv, 'main.py')
 
 
 if __name__ == '__main__':

@@ -30,11 +30,12 @@ flag_names = definitions.names
 help_text = definitions.help_text
 
 
-def main_config(argv: Sequence[str]) -> Config:
+def main_config(argv: Sequence[str], program: str = 'main.py') -> Config:
   """The configuration of a command line; for help or a mistake it ends the program.
 
   Args:
     argv: the command line, `argv[0]` being the program.
+    program: under whose name a mistake is reported.
 
   Raises:
     SystemExit: with code 0 after --help; with code 2 for a command line that
@@ -46,7 +47,7 @@ def main_config(argv: Sequence[str]) -> Config:
   try:
     return parse(argv)
   except ConfigError as error:
-    print(f'main.py: {_in_one_line(str(error))}', file=sys.stderr)
+    print(f'{program}: {_in_one_line(str(error))}', file=sys.stderr)
     sys.exit(2)
 
 
@@ -136,7 +137,7 @@ def _flagfile_text(path: str) -> str:
   if not path:
     raise ConfigError('--flagfile lacks a value: it must name a file with flags.')
   try:
-    with open(os.path.expanduser(path), 'rb') as file:
+    with open(_place_of(path), 'rb') as file:
       content = file.read(_LARGEST_FLAGFILE + 1)
     if len(content) > _LARGEST_FLAGFILE:
       raise ConfigError(f'--flagfile={path} is larger than 64 KiB: it must be a file with '
@@ -151,6 +152,15 @@ def _flagfile_text(path: str) -> str:
     reason = getattr(error, 'strerror', None) or str(error)
     raise ConfigError(f'--flagfile={path} cannot be read ({reason}): '
                       f'{_nearest_experiment(path)}') from None
+
+
+def _place_of(path: str) -> str:
+  """Where a flagfile is. One of this folder is found from everywhere, as flags/NAME.flags."""
+  folder, name = os.path.split(os.path.expanduser(path))
+  own = Path(__file__).parent / name
+  if folder == own.parent.name and not os.path.exists(path) and own.is_file():
+    return str(own)
+  return os.path.expanduser(path)
 
 
 def _nearest_experiment(path: str) -> str:

@@ -21,6 +21,7 @@ from maml_tf.meta_learner import MetaLearner
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoints import (
   experiment_folder,
+  goes_on,
   iteration_of,
   restore_for_test,
   training_folder,
@@ -30,9 +31,10 @@ from maml_tf.verification import weights
 from maml_tf.verification.rows import paper_values
 
 
-def run(config: Config) -> int:
-  """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr."""
-  return exit_code('main.py', lambda: _run(config))
+def run(config: Config, program: str = 'main.py') -> int:
+  """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr,
+  under the name `program`."""
+  return exit_code(program, lambda: _run(config))
 
 
 def _run(config: Config) -> None:
@@ -41,7 +43,7 @@ def _run(config: Config) -> None:
   model = experiment.build_model(config)
   print(describe(model))
   if config.run.train:
-    if _names_parameters(config):
+    if _names_parameters(config) and not goes_on(config):
       print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
       return

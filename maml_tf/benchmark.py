@@ -32,10 +32,11 @@ from typing import Dict, Optional, Sequence
 import numpy as np
 
 import flags
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import OneSentenceParser
 from maml_tf.config import Config
 
-set_environment()
+load_tensorflow()
 
 import tensorflow as tf  # noqa: E402
 
@@ -51,15 +52,15 @@ MATRIX_PRODUCTS = 12
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = argparse.ArgumentParser(
-      prog='maml_tf.benchmark', description=__doc__,
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.benchmark', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--steps', type=int, default=30)
   parser.add_argument('--profile')
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 2:
-    parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more.')
-  config = flags.main_config([argv[0], *rest])
+    parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more')
+  config = flags.main_config([argv[0], *rest], 'maml_tf.benchmark')
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   figures = measure(config, options.steps, options.profile)
   for name, value in figures.items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from typing import Callable
+from typing import Callable, Iterator, Optional
 
 from maml_tf.errors import UserError
 
@@ -12,12 +13,11 @@ DONE, FAILED, REFUSED = 0, 1, 2
 INTERRUPTED = 130   # what a shell makes of Ctrl-C
 
 
-def exit_code(program: str, action: Callable[[], None]) -> int:
-  """The exit code of a command that does `action`; what stops it is one sentence on
-  stderr under the name `program`."""
+def exit_code(program: str, action: Callable[[], Optional[int]]) -> int:
+  """The exit code of a command that does `action`, 0 or what it returns; what stops it is
+  one sentence on stderr under the name `program`."""
   try:
-    action()
-    return DONE
+    return action() or DONE
   except UserError as error:
     print(f'{program}: {text_of(error)}', file=sys.stderr)
     return error.exit_code
@@ -40,3 +40,17 @@ class OneSentenceParser(argparse.ArgumentParser):
     module = self.prog.rpartition(' ')[2]
     print(f'{module}: {message.rstrip(".")}; --help shows the usage.', file=sys.stderr)
     raise SystemExit(REFUSED)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+  """TensorFlow logs errors alone meanwhile. Where many functions are traced on purpose, one
+  for each file, it takes that for a mistake."""
+  import tensorflow as tf
+  logger = tf.get_logger()
+  before = logger.level
+  logger.setLevel('ERROR')
+  try:
+    yield
+  finally:
+    logger.setLevel(before)

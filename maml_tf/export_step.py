@@ -24,11 +24,11 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 import flags
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, from_values
 
-set_environment()
+load_tensorflow()
 
 import tensorflow as tf  # noqa: E402
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 1:
     parser.error(f'--steps={options.steps} is not allowed: it must be 1 or more')
-  config = flags.main_config(['main.py', *rest])
+  config = flags.main_config(['main.py', *rest], 'maml_tf.export_step')
 
   def action():
     with reported(options.out):

@@ -21,7 +21,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import flags
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
 from maml_tf.files import reported, whole_file
@@ -32,8 +32,8 @@ def main(argv: Optional[List[str]] = None) -> int:
   options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
   config = flags.main_config(
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
-       f'--num_test_tasks={max(options.tasks)}'])
-  set_environment()
+       f'--num_test_tasks={max(options.tasks)}'], 'maml_tf.matrix')
+  load_tensorflow()
   return exit_code('maml_tf.matrix', functools.partial(
       run, config, options.tasks, options.query_sizes, options.updates))
 

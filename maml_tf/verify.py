@@ -22,7 +22,7 @@ import sys
 from typing import List, Mapping, Optional, Sequence
 
 import flags
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
 from maml_tf.verification import records, report, studies
@@ -43,7 +43,7 @@ def _do(options: argparse.Namespace, rows: Sequence[Row]) -> None:
   elif options.study is not None:
     _study(options)
   elif options.report:
-    set_environment()
+    load_tensorflow()
     _report(rows, options.results)
   else:
     print(report.listing(rows, options.results))
@@ -88,7 +88,7 @@ def _report(rows: Sequence[Row], results: str) -> None:
 
 def _train_or_test(row: Row, options: argparse.Namespace) -> None:
   config = row_config(row, options.seed, options.logdir, options.data_dir)
-  set_environment()
+  load_tensorflow()
   from maml_tf import devices, experiment
   from maml_tf.verification import runs
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
@@ -107,7 +107,7 @@ def _study(options: argparse.Namespace) -> None:
   datasource = options.datasource or studies.DEFAULT_DATASOURCE
   settings = studies.configs(study, datasource, options.iterations, options.seed,
                              options.logdir, **data_dir)
-  set_environment()
+  load_tensorflow()
   from maml_tf import devices, experiment
   side_by_side = all(experiment.side_by_side(config) for _, config in settings)
   print(f'Device: {devices.set_up(side_by_side)}')
@@ -141,6 +141,10 @@ def _check(options: argparse.Namespace) -> None:
   if options.anew and not (options.row and options.train):
     raise ConfigError('--anew is for --row=NAME --train: it starts at iteration 0 what would '
                       'be gone on with.')
+  writes = options.train or options.test or options.study is not None or options.report
+  if writes and options.results == records.RESULTS != records.IN_REPOSITORY:
+    raise ConfigError('--results=FOLDER is needed, outside of the repository: it says where '
+                      'results go, and nothing is written into an installed package.')
   if options.iterations is not None and options.iterations < 1:
     raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
                       'more.')

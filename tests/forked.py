@@ -82,8 +82,6 @@ class Fork:
 
 def _serve() -> None:
   import maml_tf.application  # noqa: F401
-  from maml_tf.training.optional_addons import tensorflow_addons
-  tensorflow_addons()
   importlib.import_module('faults')
   for line in sys.stdin:
     command = json.loads(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,9 +20,6 @@ from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.meta_learner import named_means
 from maml_tf.training import callbacks, optional_addons, trainer
 from maml_tf.training.checkpoints import prepare_folder
-
-needs_addons = pytest.mark.skipif(optional_addons.tensorflow_addons() is None,
-                                  reason='TensorFlow Addons needs Keras 2')
 
 
 @given(st.integers(1, 50), st.integers(0, 200), st.integers(0, 200))
@@ -87,6 +85,21 @@ def test_an_error_gives_the_handlers_back():
     with callbacks.Signals():
       raise ZeroDivisionError
   assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_signals_are_left_alone():
+  """Python gives them to the main thread alone; notebooks and servers train in others."""
+  before = {each: signal.getsignal(each) for each in callbacks.Signals.SIGNALS}
+  entered = []
+
+  def enter():
+    with callbacks.Signals() as signals:
+      entered.append(signals.received)
+  thread = threading.Thread(target=enter)
+  thread.start()
+  thread.join()
+  assert entered == [None]
+  assert {each: signal.getsignal(each) for each in before} == before
 
 
 def test_a_signal_before_the_first_step_stops_after_it(small_config, monkeypatch):
@@ -252,48 +265,43 @@ def test_validation_comes_at_multiples_of_its_interval(small_config):
   assert recorded.offers == [(25, -3.0), (80, -2.0), (101, -5.0)]
 
 
-# The progress bar.
+# The progress bar: the same under both Keras.
 
-def fit(config, count, bar):
+def fit(config, first, count, *more):
+  bar = callbacks.ProgressBar(first)
   model = experiment.build_model(config)
   model.compile('sgd', steps_per_execution=100)
-  model.fit(experiment.training_generator(config).dataset(0, count), verbose=0,
-            callbacks=[bar], shuffle=False)
+  model.fit(experiment.training_generator(config).dataset(first, count), verbose=0,
+            callbacks=[bar, *more], shuffle=False)
+  bar.close()
 
 
-@needs_addons
-def test_the_bar_counts_every_step(small_config, capsys):
-  bar = callbacks.progress_bar()
-  fit(small_config(), 250, bar)
-  assert bar.num_samples_seen == bar.steps_so_far == 250
-  err = capsys.readouterr().err
-  assert '250/250' in err and 'loss: ' in err
+def test_the_bar_counts_every_iteration_of_the_run(small_config, capsys):
+  fit(small_config(), 300, 250)
+  output = capsys.readouterr()
+  assert '300/550' in output.err and '550/550' in output.err and 'loss=' in output.err
+  assert output.out == ''
 
 
-@needs_addons
 def test_the_bar_of_a_run_that_was_stopped_is_not_complete(small_config, capsys):
   class Stop(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
       self.model.stop_training = True
-  config = small_config()
-  model = experiment.build_model(config)
-  model.compile('sgd', steps_per_execution=100)
-  model.fit(experiment.training_generator(config).dataset(0, 250), verbose=0,
-            callbacks=[callbacks.progress_bar(), Stop()], shuffle=False)
+  fit(small_config(), 0, 250, Stop())
   err = capsys.readouterr().err
   assert '100/250' in err and '250/250' not in err
 
 
-def test_without_addons_keras_s_bar_is_used_and_said_to_be_once(
-    small_config, monkeypatch, capsys):
-  monkeypatch.setattr(callbacks, 'tensorflow_addons', lambda: None)
-  callbacks._say_once.cache_clear()
+def test_a_bar_that_was_never_shown_is_closed():
+  callbacks.ProgressBar(0).close()
+
+
+def test_training_shows_one_bar_a_phase(small_config, capsys):
   config = small_config(pretrain_iterations=3, metatrain_iterations=3, log=False)
   trainer.train(config, experiment.build_model(config), prepare_folder(config))
   output = capsys.readouterr()
-  assert output.err.count('TensorFlow Addons is not installed') == 1
-  assert output.err.count("Keras's own progress bar is used") == 1
-  assert '3/3' in output.out and 'loss: ' in output.out
+  assert output.out == ''   # Keras's own bar would be there
+  assert '3/3' in output.err and '6/6' in output.err
 
 
 def test_addons_that_cannot_be_imported_are_none(monkeypatch):

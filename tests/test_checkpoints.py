@@ -107,6 +107,60 @@ def test_the_best_score_is_remembered_after_a_resume(kept):
   assert names(folder / 'best') == ['model-30']
 
 
+@pytest.fixture
+def best_of(kept):
+  """A function that makes a run of best score 0.5 on some tasks; its checkpoints as the next
+  start finds them."""
+  saved, variable, folder = kept
+
+  def make(tasks):
+    saved.score_on(lambda: tasks, pytest.fail)
+    saved.offer_best(10, 0.5)
+    saved.save(11)
+    again = Checkpoints(str(folder), value=variable)
+    assert again.restore_latest() == 11
+    return again, folder
+  return make
+
+
+def test_a_score_of_the_same_tasks_is_compared(best_of):
+  again, _ = best_of('600 tasks')
+  again.score_on(lambda: '600 tasks', pytest.fail)
+  assert not again.offer_best(20, 0.4)
+  assert again.offer_best(30, 0.6)
+
+
+@pytest.mark.parametrize('before, said', [
+    ('600 tasks', 'is of other validation tasks'),
+    ('', 'does not say of which tasks it is')])   # one of an earlier version
+def test_a_score_of_other_tasks_is_not_compared(before, said, best_of, capsys):
+  """0.4 is above the 0.3 that the best one has on the new tasks."""
+  again, folder = best_of(before)
+  scored = []
+  again.score_on(lambda: '3 tasks', lambda path: scored.append(path) or 0.3)
+  assert scored == [str(folder / 'best' / 'model-10')]
+  assert capsys.readouterr().out == (
+      f'The best checkpoint so far (iteration 10) is scored again: its score {said}.\n')
+  assert not again.offer_best(20, 0.2)
+  assert again.offer_best(20, 0.4)
+  again.save(20)
+  third = Checkpoints(str(folder), value=tf.Variable(0.0))
+  third.restore_latest()
+  third.score_on(lambda: '3 tasks', pytest.fail)
+
+
+def test_a_best_one_that_cannot_be_read_has_no_score_on_other_tasks(best_of, capsys):
+  again, folder = best_of('600 tasks')
+  DAMAGES['short data'](str(folder / 'best' / 'model-10'))
+  again.score_on(lambda: '3 tasks', pytest.fail)
+  assert 'the next validation is the best one so far' in capsys.readouterr().out
+  assert again.offer_best(20, 0.1)
+
+
+def test_where_nothing_was_scored_yet_the_tasks_are_not_even_looked_at(kept):
+  kept[0].score_on(pytest.fail, pytest.fail)
+
+
 def test_there_is_nothing_to_restore_in_a_new_folder(kept):
   saved, variable, _ = kept
   assert saved.restore_latest() == 0
@@ -150,6 +204,20 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kept, objects):
   with pytest.raises(CheckpointError, match='model-1 does not fit') as error:
     Checkpoints(str(folder), **objects).restore_latest()
   assert '\n' not in str(error.value)
+
+
+def test_what_an_earlier_version_saved_beside_is_read_and_not_saved_again(tmp_path):
+  tf.train.CheckpointManager(
+      tf.train.Checkpoint(best_score=tf.Variable(0.5, dtype=tf.float64),
+                          value=tf.Variable(7.0), more=tf.Variable(8.0)),
+      str(tmp_path), max_to_keep=10, checkpoint_name='model').save(checkpoint_number=5)
+  value, more = tf.Variable(0.0), tf.Variable(0.0)
+  saved = Checkpoints(str(tmp_path), lambda: dict(more=more), value=value)
+  assert saved.restore_latest() == 5
+  assert (float(value.numpy()), float(more.numpy())) == (7.0, 8.0)
+  saved.save(6)
+  again = Checkpoints(str(tmp_path), pytest.fail, value=value)
+  assert again.restore_latest() == 6
 
 
 # Damage.
@@ -514,6 +582,39 @@ def test_without_resume_the_earlier_run_is_moved_aside(small_config, capsys):
     assert sorted(os.listdir(aside)) == ['config.json', 'model-3.index']
     assert (aside / 'model-3.index').read_text() == f'run {number}'
     assert f'moved to {aside}' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('left', [
+    'model-3.index', 'best/model-3.index', 'model-3.index.damaged', 'history.csv',
+    'test_ubs5_stepsize0.01.json'])
+def test_a_run_without_a_configuration_is_moved_aside_too(left, small_config, capsys):
+  """Its checkpoints, curve and results would be taken for those of the new run."""
+  config = small_config(resume=False)
+  folder = Path(checkpoints.experiment_folder(config))
+  (folder / left).parent.mkdir(parents=True)
+  (folder / left).write_text('of the earlier run')
+  checkpoints.prepare_folder(config)
+  assert os.listdir(folder) == ['config.json']
+  assert (Path(f'{folder}.previous1') / left).read_text() == 'of the earlier run'
+  assert 'The earlier run was moved to' in capsys.readouterr().out
+
+
+def test_an_empty_folder_is_no_run(small_config):
+  config = small_config(resume=False)
+  os.makedirs(checkpoints.experiment_folder(config))
+  folder = checkpoints.prepare_folder(config)
+  assert os.listdir(config.run.logdir) == [os.path.basename(folder)]
+
+
+def test_whether_a_run_is_gone_on_with(small_config):
+  config = small_config()
+  folder = Path(checkpoints.prepare_folder(config))
+  assert not checkpoints.goes_on(config)
+  Checkpoints(str(folder), value=tf.Variable(0.0)).offer_best(3, 1.0)
+  assert not checkpoints.goes_on(config)   # training begins at 0
+  (folder / 'model-3.index').touch()
+  assert checkpoints.goes_on(config)
+  assert not checkpoints.goes_on(small_config(resume=False))
 
 
 def test_with_resume_nothing_is_moved(small_config):

@@ -253,6 +253,20 @@ def test_main_starts_training_from_a_tf1_checkpoint(legacy_sinusoid, small_confi
     np.testing.assert_array_equal(value, values[name])
 
 
+def test_a_run_that_goes_on_does_not_read_what_it_began_with(
+    legacy_sinusoid, small_config, tmp_path, capsys):
+  config = small_config(legacy_checkpoint=legacy_sinusoid[0], metatrain_iterations=0)
+  assert application.run(config) == application.DONE
+  assert 'Parameters of a new run: from' in capsys.readouterr().out
+  shutil.move(tmp_path / 'tf1', tmp_path / 'moved')
+  config = small_config(legacy_checkpoint=legacy_sinusoid[0], metatrain_iterations=20)
+  assert application.run(config) == application.DONE
+  assert 'Parameters of a new run' not in capsys.readouterr().out
+  # Nor is the run that begins anew allowed without it.
+  config = small_config(legacy_checkpoint=legacy_sinusoid[0], resume=False)
+  assert application.run(config) == application.REFUSED
+
+
 def test_a_run_from_scratch_is_not_continued_from_a_tf1_checkpoint(
     legacy_sinusoid, small_config, capsys):
   assert application.run(small_config(metatrain_iterations=0)) == command_line.DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 import pickle
 import zipfile
@@ -10,6 +11,7 @@ import zipfile
 import legacy_reference
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from maml_tf.legacy import compare, comparison, golden, moments_effect
 
@@ -326,6 +328,13 @@ def test_a_wrong_command_line(arguments, capsys):
   assert code == compare.UNUSABLE and error.count('\n') == 1
 
 
+def test_the_log_of_the_process_is_as_loud_as_before(small, capsys):
+  level = tf.get_logger().level
+  assert level < logging.ERROR
+  run(capsys, small)
+  assert tf.get_logger().level == level
+
+
 def test_tasks_at_once_must_divide(small, capsys):
   path = legacy_reference.golden_file(pathlib.Path(small).parent / 'three.npz',
                                       {'norm': 'None'}, tasks=3)
@@ -365,7 +374,9 @@ def test_effect_of_tensorflows_moments(tmp_path, capsys):
   effect = moments_effect.effect(golden.read(path))
   assert effect.meta_gradient_exact < 1e-12 and effect.pretrain_gradient < 1e-12
   assert effect.meta_gradient > 0.01
+  level = tf.get_logger().level
   assert moments_effect.main([path, without]) == moments_effect.DONE
+  assert tf.get_logger().level == level
   out = capsys.readouterr().out
   assert 'norm.npz' in out and 'no norm' in out
   assert moments_effect.main([str(tmp_path / 'missing.npz')]) == moments_effect.UNUSABLE

@@ -128,7 +128,8 @@ def test_jax_runs_what_was_exported(exported, capsys):
 def test_the_command_refuses_in_one_sentence(capsys, tmp_path):
   code = export_step.main(['x', f'--out={tmp_path}', '--datasource=sinusoid'])
   output = capsys.readouterr()
-  assert code == 2 and output.err.startswith('export_step: --datasource=sinusoid has no')
+  assert code == 2
+  assert output.err.startswith('maml_tf.export_step: --datasource=sinusoid has no')
   with pytest.raises(SystemExit):
     export_step.main(['x', f'--out={tmp_path}', '--steps=0'])
   assert '--steps=0' in capsys.readouterr().err

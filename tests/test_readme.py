@@ -10,9 +10,13 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 
 def test_ci_runs_the_test_command_of_the_readme_word_for_word():
+  """But in an environment of its own: a developer's stays as it is."""
   commands = [line for line in _code_lines() if line.endswith('-m pytest -n 2')]
   assert len(commands) == 1
-  assert f'\n{commands[0]} || failed=1\n' in (ROOT / '.ci/run').read_text(encoding='utf-8')
+  command = commands[0].replace('.venv', '.venv-ci')
+  ci = (ROOT / '.ci/run').read_text(encoding='utf-8')
+  assert f'\n{command} || failed=1\n' in ci
+  assert not re.search(r'\.venv(?!-ci)[/ ]', re.sub(r'^#.*$', '', ci, flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize('path', sorted(set(re.findall(

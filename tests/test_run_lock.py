@@ -8,11 +8,11 @@ import time
 
 import pytest
 
+from maml_tf import locks
 from maml_tf.config import ConfigError
-from maml_tf.training import run_lock as module
-from maml_tf.training.run_lock import run_lock
+from maml_tf.training.run_lock import UNLOCKED, run_lock
 
-pytestmark = pytest.mark.skipif(module.fcntl is None, reason='this system has no file locks')
+pytestmark = pytest.mark.skipif(locks.fcntl is None, reason='this system has no file locks')
 
 
 def test_a_second_one_is_refused_while_the_first_holds_it(tmp_path):
@@ -69,14 +69,14 @@ def test_a_killed_process_holds_nothing(tmp_path, forks):
 def test_a_file_that_the_last_holder_removed_just_now_is_not_locked(tmp_path, monkeypatch):
   """Between `open` and `flock`: a third process would make a new one, and lock that."""
   path = str(tmp_path / 'run.lock')
-  original, removed = module.fcntl.flock, []
+  original, removed = locks.fcntl.flock, []
 
   def flock(number, operation):
     if not removed:
       removed.append(True)
       os.remove(path)
     original(number, operation)
-  monkeypatch.setattr(module.fcntl, 'flock', flock)
+  monkeypatch.setattr(locks.fcntl, 'flock', flock)
   with run_lock(str(tmp_path / 'run')):
     assert os.path.exists(path)
     with pytest.raises(ConfigError):
@@ -84,18 +84,30 @@ def test_a_file_that_the_last_holder_removed_just_now_is_not_locked(tmp_path, mo
         pytest.fail('two hold it')
 
 
-@pytest.mark.parametrize('how', ['no fcntl', 'no locks on this file system'])
-def test_without_locks_it_says_so_and_goes_on(how, tmp_path, monkeypatch, capsys):
+def test_without_locks_it_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
   def refuse(number, operation):
     raise OSError(errno.ENOLCK, 'No locks available')
-  if how == 'no fcntl':
-    monkeypatch.setattr(module, 'fcntl', None)
-  else:
-    monkeypatch.setattr(module.fcntl, 'flock', refuse)
+  monkeypatch.setattr(locks.fcntl, 'flock', refuse)
   with run_lock(str(tmp_path / 'run')):
     pass
-  assert capsys.readouterr().err == module.UNLOCKED + '\n'
+  assert capsys.readouterr().err == UNLOCKED + '\n'
   assert os.listdir(tmp_path) == []
+
+
+def test_windows_has_the_lock_of_a_library(tmp_path, monkeypatch):
+  """Which is used here in the way it is used there."""
+  pytest.importorskip('filelock')
+  monkeypatch.setattr(locks, 'fcntl', None)
+  folder = str(tmp_path / 'run')
+  for _ in range(2):
+    with run_lock(folder):
+      with pytest.raises(ConfigError, match=f'is training in {folder}: '):
+        with run_lock(folder):
+          pytest.fail('two hold it')
+  with pytest.raises(ZeroDivisionError), run_lock(folder):
+    raise ZeroDivisionError
+  with run_lock(folder):
+    pass
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

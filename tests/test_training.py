@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -19,7 +20,12 @@ from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
 from maml_tf.training import callbacks, optimizers, trainer
 from maml_tf.training.callbacks import NotFiniteError
-from maml_tf.training.checkpoints import Checkpoints, prepare_folder, restore_for_test
+from maml_tf.training.checkpoints import (
+  Checkpoints,
+  iteration_of,
+  prepare_folder,
+  restore_for_test,
+)
 from maml_tf.training.optional_addons import tensorflow_addons
 
 needs_addons = pytest.mark.skipif(tensorflow_addons() is None,
@@ -134,6 +140,78 @@ def test_the_checkpoint_holds_parameters_both_optimizers_and_the_best_score(smal
   assert steps == {'pretrain_optimizer': 100, 'meta_optimizer': 200}
   scores = [value for key, value in values.items() if key.startswith('best_score')]
   assert len(scores) == 1 and -np.inf < scores[0] < 0
+
+
+def test_a_run_without_pre_training_saves_one_optimizer(small_config):
+  config = small_config(metatrain_iterations=20)
+  result, model, _ = start(config)
+  values = checkpoint_values(result.checkpoint)
+  parameters = sum(array.size for array in model.meta_parameters.arrays().values())
+  floats = sum(value.size for value in map(np.asarray, values.values())
+               if value.dtype == np.float32)
+  assert 3 * parameters <= floats < 3 * parameters + 5   # and step sizes of the optimizer
+  assert {key.partition('/')[0] for key in values} == {
+      'parameters', 'meta_optimizer', 'best_score', 'best_tasks'}
+
+
+def test_a_run_of_an_earlier_version_is_gone_on_with(small_config, tmp_path):
+  """Its checkpoints have the optimizer of a pre-training, too, and no fingerprint."""
+  values = dict(validation_interval=100, log=False)
+  whole, _, _ = start(small_config(metatrain_iterations=300, logdir=str(tmp_path / 'whole'),
+                                   **values))
+  half, model, folder = start(small_config(metatrain_iterations=200, **values))
+  config = small_config(metatrain_iterations=300, **values)
+  pretraining = trainer.compile_model(config, experiment.build_pretraining(config, model))
+  reader = tf.train.load_checkpoint(half.checkpoint)
+  best = tf.Variable(reader.get_tensor('best_score/.ATTRIBUTES/VARIABLE_VALUE'))
+  earlier = tf.train.Checkpoint(
+      best_score=best, parameters=model.meta_parameters, meta_optimizer=model.optimizer,
+      pretrain_optimizer=pretraining.optimizer)
+  earlier.save_counter.assign(0)
+  earlier.write(half.checkpoint)
+  result, _, _ = start(config)
+  assert_same_checkpoints(result.checkpoint, whole.checkpoint)
+
+
+@pytest.mark.parametrize('changed', [
+    dict(num_validation_tasks=6), dict(test_query_size=3), dict(test_num_updates=4)])
+def test_what_a_score_depends_on_tells_it_from_others(changed, small_config):
+  given = dict(method='reptile', test_num_updates=5)   # whose validation is like its test
+  tasks = [trainer._validation(config, experiment.build_model(config))[1]() for config in (
+      small_config(**given), small_config(**given), small_config(**{**given, **changed}))]
+  assert tasks[0] == tasks[1] != tasks[2]
+
+
+def test_a_best_score_of_other_validation_tasks_is_measured_again(
+    small_config, tmp_path, capsys):
+  values = dict(validation_interval=50, log=False)
+  _, _, folder = start(small_config(metatrain_iterations=100, **values))
+  best = os.path.join(folder, 'best')
+  shutil.copytree(best, tmp_path / 'best')
+  capsys.readouterr()
+  config = small_config(metatrain_iterations=150, num_validation_tasks=6, **values)
+  result, model, _ = start(config)
+  assert 'is scored again: its score is of other validation' in capsys.readouterr().out
+  assert int(model.optimizer.iterations.numpy()) == 150
+  evaluator, _ = trainer._validation(config, model)
+  earlier, last = (trainer._score_of(model, evaluator, path) for path in (
+      tf.train.latest_checkpoint(str(tmp_path / 'best')), result.checkpoint))
+  scores = [tf.train.load_checkpoint(path).get_tensor('best_score/.ATTRIBUTES/VARIABLE_VALUE')
+            for path in (result.checkpoint, str(tmp_path / 'best'))]
+  assert scores[0] == max(earlier, last) and scores[1] != earlier
+  assert (iteration_of(tf.train.latest_checkpoint(best)) == 150) == (last > earlier)
+
+
+def test_scoring_a_checkpoint_leaves_the_parameters(small_config):
+  config = small_config(metatrain_iterations=20, log=False)
+  result, trained, _ = start(config)
+  model = experiment.build_model(config)
+  before = model.meta_parameters.arrays()
+  evaluator, _ = trainer._validation(config, model)
+  trained_score = trainer.score(trainer._validation(config, trained)[0]())
+  assert trainer._score_of(model, evaluator, result.checkpoint) == trained_score
+  np.testing.assert_equal(model.meta_parameters.arrays(), before)
+  assert trainer.score(evaluator()) != trained_score
 
 
 def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_start(

@@ -15,8 +15,8 @@ import math
 import sys
 from typing import List, Optional
 
-from maml_tf.before_tensorflow import set_environment
-from maml_tf.command_line import REFUSED, OneSentenceParser
+from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
 from maml_tf.config import DTYPES, XLA_CHOICES
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
@@ -27,12 +27,13 @@ PASSED, FAILED, UNUSABLE = 0, 1, REFUSED
 def main(argv: Optional[List[str]] = None) -> int:
   """The exit code: 0 all passed, 1 one did not, 2 one could not be used."""
   options = _parser().parse_args(argv)
-  set_environment()
-  import tensorflow as tf
+  load_tensorflow()
+  with quiet_tensorflow():   # every file needs functions of its own
+    return _compare_files(options)
 
+
+def _compare_files(options: argparse.Namespace) -> int:
   from maml_tf.legacy import comparison
-  # Every file needs functions of its own, which TensorFlow takes for a mistake.
-  tf.get_logger().setLevel('ERROR')
   tolerance = (comparison.TOLERANCES[options.dtype] if options.tolerance is None
                else options.tolerance)
   summaries, codes = [], []

@@ -19,7 +19,7 @@ import sys
 from typing import List, Optional
 
 import flags
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
 
@@ -28,8 +28,8 @@ def main(argv: Optional[List[str]] = None) -> int:
   """The exit code: 0 done, 1 the checkpoint cannot be written, 2 refused."""
   options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
   # Nothing is trained here, so --test_iter is allowed.
-  config = flags.main_config(['main.py', '--train=False', *rest])
-  set_environment()
+  config = flags.main_config(['main.py', '--train=False', *rest], 'maml_tf.legacy.convert')
+  load_tensorflow()
 
   def action():
     write = to_legacy if options.to_legacy else from_legacy
@@ -68,12 +68,9 @@ def from_legacy(config: Config, out: str) -> str:
   if os.path.exists(folder) and os.listdir(folder):
     raise checkpoints.CheckpointError(f'{folder} is there already: choose another --out.')
   # All that training saves, so that it can go on from here.
-  pretraining = trainer.compile_model(config, experiment.build_pretraining(config, model))
-  trainer.compile_model(config, model)
+  _, saved = trainer.compile_phases(config, model)
   with checkpoints.training_folder(config):
-    written = checkpoints.Checkpoints(
-        folder, parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
-        meta_optimizer=model.optimizer)
+    written = checkpoints.Checkpoints(folder, **saved)
     return written.save(checkpoint.iteration_of(source) or 0)
 
 

@@ -13,16 +13,17 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError
 
-DONE, UNUSABLE = 0, 2
+DONE, UNUSABLE = 0, REFUSED
 
 
 class Effect(NamedTuple):
@@ -66,19 +67,22 @@ def effect(golden: Golden) -> Optional[Effect]:
 
 def main(argv: Optional[List[str]] = None) -> int:
   """Prints the table; the exit code."""
-  parser = argparse.ArgumentParser(
+  parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.moments_effect', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
   options = parser.parse_args(argv)
-  set_environment()
-  import tensorflow as tf
-  tf.get_logger().setLevel('ERROR')
+  load_tensorflow()
+  with quiet_tensorflow():   # every file needs functions of its own
+    return _print_table(options.files)
+
+
+def _print_table(paths: Sequence[str]) -> int:
   code = DONE
   print('Relative errors (float64):')
   print(f'{"golden file":<50} {"meta-gradient":>15} {"with nn.moments":>16} '
         f'{"largest element":>16} {"first order":>12}')
-  for path in options.files:
+  for path in paths:
     try:
       found = effect(golden_files.read(path))
     except UserError as error:

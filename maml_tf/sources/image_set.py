@@ -17,6 +17,7 @@ Nothing here needs TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,11 +31,7 @@ import numpy as np
 
 from maml_tf.bounded import read_json
 from maml_tf.errors import DataError
-
-try:
-  import fcntl
-except ImportError:   # Windows has no flock: two preparations at once are not noticed
-  fcntl = None
+from maml_tf.locks import HeldError, locked
 
 FORMAT = 'maml_tf image set'
 VERSION = 1
@@ -295,7 +292,7 @@ class ImageSetWriter:
 
   Everything is written into a staging folder beside the target and renamed into
   place by `finish`. An interrupted run leaves at most a staging folder, which
-  the next run empties; its folder lock tells a dead run from a living one.
+  the next run empties; a lock beside it tells a dead run from a living one.
 
       with ImageSetWriter('data/omniglot', 'omniglot') as writer:
         for split, classes in ...:          # classes: [(name, number of images)]
@@ -324,14 +321,18 @@ class ImageSetWriter:
     self._overwrite = overwrite
     self._staging = self._target.parent / f'.{self._target.name}.preparing'
     self._replaced = self._target.parent / f'.{self._target.name}.replaced'
-    self._lock: Optional[int] = None
-    self._in_place = False
+    self._lock = contextlib.ExitStack()
     self._splits: dict[str, dict[str, Any]] = {}
 
   def __enter__(self) -> 'ImageSetWriter':
     self._target.parent.mkdir(parents=True, exist_ok=True)
-    self._lock = _locked_folder(self._staging, self._target)
     try:
+      self._lock.enter_context(locked(f'{self._staging}.lock'))
+    except HeldError as holder:
+      raise DataError(f'Another run ({holder}) is preparing {str(self._target)!r} at this '
+                      'moment: wait until it ends, or choose another --out.') from holder
+    try:
+      self._staging.mkdir(exist_ok=True)
       self._recover_interrupted_replacement()
       self._check_target()
       for leftover in self._staging.iterdir():
@@ -342,12 +343,8 @@ class ImageSetWriter:
     return self
 
   def __exit__(self, *_) -> None:
-    # Once in place, a staging folder of that name belongs to another run.
-    if not self._in_place:
-      shutil.rmtree(self._staging, ignore_errors=True)
-    if self._lock is not None:
-      os.close(self._lock)
-      self._lock = None
+    shutil.rmtree(self._staging, ignore_errors=True)
+    self._lock.close()
 
   def split(self, split: str, classes: Sequence[tuple[str, int]]) -> 'SplitWriter':
     """The writer of one split, to be used as a context manager.
@@ -413,7 +410,6 @@ class ImageSetWriter:
       os.replace(self._target, self._replaced)
     try:
       os.replace(self._staging, self._target)
-      self._in_place = True
     except BaseException:
       self._recover_interrupted_replacement()
       raise
@@ -502,26 +498,3 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
 def _flush_to_disk(file) -> None:
   file.flush()
   os.fsync(file.fileno())
-
-
-def _locked_folder(folder: Path, target: Path) -> Optional[int]:
-  """Makes `folder` and locks it for this process; returns the open lock.
-
-  Raises:
-    DataError: where another process holds the lock.
-  """
-  folder.mkdir(exist_ok=True)
-  if fcntl is None:
-    return None
-  lock = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # The run that held the lock may have renamed or removed the folder meanwhile.
-    is_current = os.path.samestat(os.fstat(lock), os.stat(folder))
-  except (BlockingIOError, FileNotFoundError):
-    is_current = False
-  if not is_current:
-    os.close(lock)
-    raise DataError(f'Another run is preparing {str(target)!r} at this moment: wait until '
-                    'it ends, or choose another --out.')
-  return lock

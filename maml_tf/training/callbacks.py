@@ -8,13 +8,14 @@ a last execution of fewer steps as a full one.
 from __future__ import annotations
 
 import contextlib
-import functools
 import signal
 import sys
+import threading
 from typing import Callable, Dict, Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from maml_tf.data_generator import DataGenerator
 from maml_tf.errors import NotFiniteError, WriteError
@@ -23,7 +24,6 @@ from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
 from maml_tf.training.checkpoint_files import first_line
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.history import History
-from maml_tf.training.optional_addons import tensorflow_addons
 
 # The TF1 code's intervals, in iterations.
 SUMMARY_INTERVAL = 100
@@ -105,6 +105,9 @@ def _circumstances(model: MetaLearner) -> str:
 class Signals:
   """Notes Ctrl-C and SIGTERM while it is entered. A second one ends the run at once.
 
+  Python gives signals to the main thread alone: elsewhere, as in notebooks and servers that
+  train in a thread of their own, it notes nothing, and leaves them to whoever has them.
+
   Attributes:
     received: the signal; None where there was none.
   """
@@ -116,8 +119,9 @@ class Signals:
     self._handlers = {}
 
   def __enter__(self) -> 'Signals':
-    for number in self.SIGNALS:
-      self._handlers[number] = signal.signal(number, self._receive)
+    if threading.current_thread() is threading.main_thread():
+      for number in self.SIGNALS:
+        self._handlers[number] = signal.signal(number, self._receive)
     return self
 
   def __exit__(self, *_) -> None:
@@ -307,46 +311,27 @@ def _summary_metadata(plugin: str):
       plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin))
 
 
-def progress_bar() -> Optional[tf.keras.callbacks.Callback]:
-  """TensorFlow Addons' tqdm bar, or None where Keras's own has to do."""
-  addons = tensorflow_addons()
-  if addons is None:
-    _say_once('TensorFlow Addons is not installed, or does not fit this TensorFlow: '
-              "Keras's own progress bar is used instead.")
-    return None
+class ProgressBar(IterationCallback):
+  """tqdm's bar of the run's iterations on stderr, with the mean loss of this `fit`."""
 
-  class IterationProgressBar(addons.callbacks.TQDMProgressBar):
-    """Counts every step of an execution of several."""
+  def __init__(self, first_iteration: int):
+    super().__init__(first_iteration)
+    self._bar: Optional[tqdm] = None
 
-    def __init__(self):
-      super().__init__(show_overall_progress=False,
-                       update_per_second=10 if sys.stderr.isatty() else 1)
-      self._shown = 0
+  def on_train_begin(self, logs=None):
+    self._bar = tqdm(
+        initial=self._first_iteration, total=self._first_iteration + self.params['steps'],
+        unit='it', mininterval=0.1 if sys.stderr.isatty() else 1.0, file=sys.stderr)
 
-    def on_epoch_begin(self, epoch, logs=None):
-      self._shown = 0
-      super().on_epoch_begin(epoch, logs)
+  def after_iterations(self, before, now, logs):
+    self._bar.set_postfix({name: float(value) for name, value in logs.items()},
+                          refresh=False)
+    self._bar.update(now - before)
 
-    def on_batch_end(self, batch, logs=None):
-      while self._shown < min(batch + 1, self.total_steps):
-        self._shown += 1
-        super().on_batch_end(batch, logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-      self.total_steps = self._shown   # a run that was stopped is not shown as complete
-      super().on_epoch_end(epoch, logs)
-
-    def close(self):
-      """Leaves the bar as it is, also after an error; nothing is printed later."""
-      if self.epoch_progress_tqdm is not None:
-        self.epoch_progress_tqdm.close()
-
-  return IterationProgressBar()
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-  print(message, file=sys.stderr)
+  def close(self) -> None:
+    """Leaves the bar as it is, also after an error; nothing is printed later."""
+    if self._bar is not None:
+      self._bar.close()
 
 
 def describe(model: MetaLearner) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import tensorflow as tf
 
@@ -26,6 +26,8 @@ BEST_FOLDER = 'best'
 KEPT = 10
 
 # What may change between two starts of the same run without changing what it computes.
+# `pretrained` and `legacy_checkpoint` may not: what a run began with is a part of what it
+# is, and its value is repeated (the file is read by a run that begins, and by no other).
 MAY_DIFFER = frozenset([
     'data_dir', 'metatrain_iterations', 'tasks_at_once', 'recompute_inner_steps',
     'validation_interval',
@@ -43,17 +45,23 @@ class Checkpoints:
   """The checkpoints of one experiment: the last ten, and apart from them the best.
 
   Each holds everything that training depends on: parameters, the optimizers'
-  state, the best validation score so far. The iteration is in the file's name.
-  What a killed process has left unfinished is removed.
+  state, the best validation score so far, and of which tasks that is. The iteration is in
+  the file's name. What a killed process has left unfinished is removed.
 
   Args:
     folder: the experiment's folder.
+    earlier: gives what checkpoints of earlier versions hold beside `objects`, by name; is
+      called for such a checkpoint alone.
     **objects: what is saved, by name.
   """
 
-  def __init__(self, folder: str, **objects):
+  def __init__(self, folder: str, earlier: Callable[[], Dict[str, Any]] = dict, **objects):
     self.best_score = tf.Variable(float('-inf'), dtype=tf.float64, trainable=False)
-    self._checkpoint = tf.train.Checkpoint(best_score=self.best_score, **objects)
+    self.best_tasks = tf.Variable('', trainable=False)
+    self._tasks: Callable[[], str] = str
+    self._earlier = earlier
+    self._objects = dict(best_score=self.best_score, best_tasks=self.best_tasks, **objects)
+    self._checkpoint = tf.train.Checkpoint(**self._objects)
     # `restore` expects it in the file; this makes it.
     self._checkpoint.save_counter.assign(0)
     self._latest = CheckpointFiles(folder, KEPT)
@@ -85,8 +93,37 @@ class Checkpoints:
     if not score > float(self.best_score.numpy()):
       return False
     self.best_score.assign(score)
+    self.best_tasks.assign(self._tasks())
     self._best.write(self._checkpoint, iteration)
     return True
+
+  def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
+    """What is offered from here on is scored on these validation tasks.
+
+    Where the best score so far is of other ones, or it is not known of which, the best
+    checkpoint is scored again. Where that cannot be read there is no best one any more.
+
+    Args:
+      tasks: gives what tells these tasks from others.
+      score: of the checkpoint of a path, on these tasks.
+    """
+    self._tasks = tasks
+    if self.best_score.numpy() == float('-inf'):
+      return
+    before = self.best_tasks.numpy().decode()
+    if before == tasks():
+      return
+    which = 'is of other validation tasks' if before else 'does not say of which tasks it is'
+    self.best_tasks.assign(tasks())
+    path = self._best.last_written
+    if path is None or damage(path) is not None:
+      self.best_score.assign(float('-inf'))
+      print(f'The best score so far {which}, and its checkpoint is missing or is damaged: '
+            'the next validation is the best one so far.')
+      return
+    print(f'The best checkpoint so far (iteration {iteration_of(path)}) is scored again: its '
+          f'score {which}.', flush=True)
+    self.best_score.assign(score(path))
 
   def restore_latest(self) -> int:
     """The iteration of the newest checkpoint that can be read, restored; 0 where there
@@ -103,12 +140,24 @@ class Checkpoints:
       _require_none(self._latest)
       return 0
     try:
-      self._checkpoint.restore(path).assert_consumed()
+      self._fitting(path).restore(path).assert_consumed()
     except UNREADABLE as error:
       raise CheckpointError(f'The checkpoint {path} does not fit this net and optimizer: '
                             f'{first_line(error)}') from error
     self._latest.set_aside(damaged)
     return iteration_of(path)
+
+  def _fitting(self, path: str) -> tf.train.Checkpoint:
+    """Of the objects that are restored from a checkpoint. One of an earlier version may hold
+    others beside them, and does not say of which tasks its best score is."""
+    held = {name.partition('/')[0]
+            for name in tf.train.load_checkpoint(path).get_variable_to_shape_map()}
+    objects = dict(self._objects)
+    if 'best_tasks' not in held:
+      del objects['best_tasks']
+    if held - {*objects, 'save_counter', '_CHECKPOINTABLE_OBJECT_GRAPH'}:
+      objects.update((name, value) for name, value in self._earlier().items() if name in held)
+    return tf.train.Checkpoint(**objects)
 
 
 def _require_none(files: CheckpointFiles) -> None:
@@ -156,7 +205,7 @@ def prepare_folder(config: Config) -> str:
   """The experiment's folder, with the configuration written into it.
 
   With `resume` a folder of the same run is gone on with. Without it a folder that
-  holds a run is moved aside, never deleted.
+  holds anything is moved aside, never deleted.
 
   Raises:
     ConfigError: when the folder holds a run of another configuration, or cannot be
@@ -173,14 +222,24 @@ def prepare_folder(config: Config) -> str:
 
 def _prepare(folder: str, config: Config) -> None:
   path = os.path.join(folder, CONFIG_FILE)
-  if not config.run.resume and os.path.exists(path):
-    _move_aside(folder)
+  if not config.run.resume:
+    # Not only where there is a configuration: checkpoints without one are a run, too, and
+    # results or a learning curve would be taken for those of the new run.
+    if os.path.isdir(folder) and os.listdir(folder):
+      _move_aside(folder)
   elif has_checkpoints(folder):
     stored = stored_config(folder)
     if stored is not None:
       require_same_run(folder, stored, config)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
+
+
+def goes_on(config: Config) -> bool:
+  """Whether training would go on from a checkpoint, or be refused since it cannot be read;
+  otherwise it begins with new parameters."""
+  files = CheckpointFiles(experiment_folder(config), KEPT)
+  return config.run.resume and bool(files.paths or files.listed)
 
 
 def has_checkpoints(folder: str) -> bool:

@@ -1,7 +1,7 @@
 """TensorFlow Addons, where it can be had.
 
-Its last release needs Keras 2. With a newer TensorFlow it is not installed, and
-what it supplies has a fallback or is refused, in one place each.
+Its last release needs Keras 2. With a newer TensorFlow it is not installed, and its
+optimizers, which are all that is taken of it, are refused.
 """
 
 from __future__ import annotations

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from typing import NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
-from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.files import reported, write_whole
 from maml_tf.meta_learner import MetaLearner, named_means
 from maml_tf.training import callbacks as run_callbacks
@@ -50,13 +51,8 @@ def train(config: Config, model: MetaLearner, folder: str,
     WriteError: on a full disk; the last good checkpoint is kept.
     ConfigError: when it is of a later iteration than the last one asked for.
   """
-  pretraining = compile_model(config, experiment.build_pretraining(config, model))
-  compile_model(config, model)
-  saved = dict(parameters=model.meta_parameters, pretrain_optimizer=pretraining.optimizer,
-               meta_optimizer=model.optimizer)
-  if pretraining.meta_parameters is not model.meta_parameters:
-    saved.update(pretrain_parameters=pretraining.meta_parameters)
-  checkpoints = Checkpoints(folder, **saved)
+  pretraining, saved = compile_phases(config, model)
+  checkpoints = Checkpoints(folder, lambda: _saved_of_pretraining(config, model)[1], **saved)
   iteration = checkpoints.restore_latest() if config.run.resume else 0
   if iteration > config.total_iterations:
     raise ConfigError(
@@ -69,10 +65,12 @@ def train(config: Config, model: MetaLearner, folder: str,
   generator = experiment.training_generator(config)
   discard_events_after(folder, iteration)
   writer = _summary_writer(config, folder)
-  evaluator = _validation(config, model)
+  evaluator, tasks = _validation(config, model)
   if writer is not None and config.baseline.trains_on_tasks and iteration == 0:
     _write_sample_tasks(config, writer, generator, folder)
   last = config.total_iterations if until is None else min(until, config.total_iterations)
+  if iteration < last:
+    checkpoints.score_on(tasks, functools.partial(_score_of, model, evaluator))
   phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
   with run_callbacks.Signals() as signals:
     for phase, last_iteration in phases:
@@ -107,15 +105,12 @@ def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
         autograph=False)
     callbacks.insert(1, run_callbacks.TrainingSummaries(iteration, writer, generator,
                                                         measure))
-  bar = run_callbacks.progress_bar()
-  if bar is not None:
-    callbacks.insert(0, bar)
+  bar = run_callbacks.ProgressBar(iteration)
   try:
     model.fit(generator.dataset(iteration, last_iteration - iteration),
-              callbacks=callbacks, verbose=0 if bar is not None else 1, shuffle=False)
+              callbacks=[bar, *callbacks], verbose=0, shuffle=False)
   finally:
-    if bar is not None:
-      bar.close()
+    bar.close()
   return stop.iteration
 
 
@@ -142,19 +137,60 @@ def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
   return model
 
 
+def compile_phases(config: Config, model: MetaLearner
+                   ) -> Tuple[Optional[MetaLearner], Dict[str, Any]]:
+  """Compiles `model`, and what trains its parameters before, where the run has that.
+
+  Returns:
+    (the pre-training phase or None, {name: what a checkpoint holds}).
+  """
+  pretraining, saved = None, {}
+  if config.training.pretrain_iterations:
+    pretraining, saved = _saved_of_pretraining(config, model)
+  compile_model(config, model)
+  return pretraining, dict(parameters=model.meta_parameters,
+                           meta_optimizer=model.optimizer, **saved)
+
+
+def _saved_of_pretraining(config: Config, model: MetaLearner
+                          ) -> Tuple[MetaLearner, Dict[str, Any]]:
+  """(The pre-training phase, {name: what a checkpoint holds of it})."""
+  pretraining = compile_model(config, experiment.build_pretraining(config, model))
+  saved = dict(pretrain_optimizer=pretraining.optimizer)
+  if pretraining.meta_parameters is not model.meta_parameters:
+    saved.update(pretrain_parameters=pretraining.meta_parameters)
+  return pretraining, saved
+
+
 def _decay_iterations(config: Config) -> int:
   if config.training.meta_lr_schedule == 'constant':
     return 0
   return max(1, config.training.metatrain_iterations)
 
 
-def _validation(config: Config, model: MetaLearner) -> Evaluator:
+def _validation(config: Config, model: MetaLearner
+                ) -> Tuple[Evaluator, Callable[[], str]]:
+  """(What scores the parameters, and what tells its tasks from others)."""
   # A classifier may be tested with other shots than its checkpoint is chosen by.
   config = config.with_trained_shots()
   num_tasks = config.training.num_validation_tasks
-  return Evaluator(experiment.build_validated(config, model),
-                   experiment.evaluation_generator(config, 'val', num_tasks),
-                   num_tasks, config.validation_num_updates)
+  num_updates = config.validation_num_updates
+  generator = experiment.evaluation_generator(config, 'val', num_tasks)
+  evaluator = Evaluator(experiment.build_validated(config, model), generator, num_tasks,
+                        num_updates)
+  return evaluator, functools.cache(
+      lambda: f'{generator.fingerprint(num_tasks)}, {num_updates} updates')
+
+
+def _score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:
+  """Of the checkpoint `path`; `model`, which `evaluator` evaluates, stays as it is."""
+  current = model.meta_parameters.arrays()
+  try:
+    status = tf.train.Checkpoint(parameters=model.meta_parameters).restore(path)
+    status.expect_partial().assert_existing_objects_matched()
+    return score(evaluator())
+  finally:
+    model.meta_parameters.assign(current)
 
 
 def _summary_writer(config: Config, folder: str):

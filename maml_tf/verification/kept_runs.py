@@ -26,27 +26,41 @@ from maml_tf.training.history import HISTORY_FILE
 from maml_tf.training.run_lock import run_lock
 
 _ASIDE = '.unfinished'
+_BEFORE = '.replaced'
 
 
 def keep(folder: str, kept: str) -> None:
-  """Copies the run in `folder`, whole or not at all; what was kept before goes.
+  """Copies the run in `folder`, whole or not at all; what was kept before goes after that.
 
   Raises:
     OSError: where that is not possible.
   """
-  aside = kept + _ASIDE
+  recover(kept)
+  aside, before = kept + _ASIDE, kept + _BEFORE
   shutil.rmtree(aside, ignore_errors=True)
   _copy(folder, aside)
   config = stored_config(folder)
   if config is not None:
     write_whole(os.path.join(aside, CONFIG_FILE), _anywhere(config).to_json())
-  shutil.rmtree(kept, ignore_errors=True)
+  if os.path.isdir(kept):   # a folder with files in it cannot be replaced
+    os.replace(kept, before)
   os.replace(aside, kept)
+  shutil.rmtree(before, ignore_errors=True)
+
+
+def recover(kept: str) -> None:
+  """Puts back what a process was replacing when it was killed."""
+  before = kept + _BEFORE
+  if os.path.isdir(kept):
+    shutil.rmtree(before, ignore_errors=True)
+  elif os.path.isdir(before):
+    os.replace(before, kept)
 
 
 def forget(kept: str) -> None:
   """Removes what was kept: a complete row has nothing to go on with."""
-  shutil.rmtree(kept, ignore_errors=True)
+  for path in (kept + _BEFORE, kept + _ASIDE, kept):
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def go_on_with(kept: str, folder: str, config: Config) -> Optional[int]:

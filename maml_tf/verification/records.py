@@ -18,7 +18,11 @@ from maml_tf.files import write_whole
 from maml_tf.measures import Measure
 from maml_tf.verification.rows import REPOSITORY, Row
 
-RESULTS = os.path.join(REPOSITORY, 'results')
+# Those of the repository; where the project was installed, what the package has of them:
+# records and weights.
+IN_REPOSITORY = os.path.join(REPOSITORY, 'results')
+RESULTS = IN_REPOSITORY if os.path.isdir(IN_REPOSITORY) else os.path.join(
+    REPOSITORY, 'maml_tf', 'results')
 KEPT_RUN = '.run'   # the folder of a partial result that has its run, see `kept_runs`
 
 

@@ -74,6 +74,7 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
 
 def _go_on_with_what_was_kept(row: Row, config: Config, results: str) -> None:
   kept = records.file_of(row, config.task.seed, records.KEPT_RUN, results)
+  kept_runs.recover(kept)
   record = records.read(row, config.task.seed, results)
   if record is not None and os.path.isdir(kept):
     written_by = record.fields['versions']['tensorflow']

@@ -1,0 +1,27 @@
+"""Trains and tests MAML: the commands `maml-tf` and `python -m maml_tf`, which are what
+`main.py` is in the repository."""
+
+import sys
+from typing import Optional, Sequence
+
+import flags
+from maml_tf.before_tensorflow import load_tensorflow
+
+
+def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
+  """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused,
+  130 interrupted outside of training, or by a second Ctrl-C.
+
+  Args:
+    argv: the command line with the program; None: that of the process.
+    program: under whose name a problem is reported.
+  """
+  config = flags.main_config(sys.argv if argv is None else argv, program)
+  # TensorFlow is loaded once the flags are known to be right.
+  load_tensorflow()
+  from maml_tf import application
+  return application.run(config, program)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
