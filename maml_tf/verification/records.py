@@ -58,6 +58,15 @@ class Record:
     return self.trained >= self.planned
 
   @property
+  def ended_early(self) -> bool:
+    """Whether the rule of `early_end` ended the training before its plan did."""
+    return 'ended_early' in self.fields and not self.is_complete
+
+  @property
+  def is_finished(self) -> bool:
+    return self.is_complete or self.ended_early
+
+  @property
   def measure(self) -> str:
     return self.fields['measure']
 

@@ -38,7 +38,7 @@ def listing(rows: Sequence[Row], results: str = records.RESULTS) -> str:
   for row in rows:
     state = standing(row, records.read_all(row, results))
     lines.append([row.name, row.place, _updates(row), _paper(row), _here(row, state),
-                  state.verdict, _iterations(state), _seeds(state), _duration(state),
+                  state.text, _iterations(state), _seeds(state), _duration(state),
                   _each(state, lambda record: short_commit(record.fields['commit'])),
                   _each(state, lambda record: machine_text(record.fields['machine']))])
   widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -202,7 +202,7 @@ def _table_of_rows(states) -> List[str]:
            *_header(['row', 'in the paper', 'updates', 'paper', 'here', 'verdict',
                      'iterations', 'seeds'])]
   for row, _, state in states:
-    verdict = state.verdict
+    verdict = state.text
     others = [(update, judged(row, state, update)) for update in sorted(row.paper)
               if update != row.headline]
     differing = [f'after {update}: {word}' for update, word in others
