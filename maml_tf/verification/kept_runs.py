@@ -32,8 +32,9 @@ from maml_tf.verification.spans import TRAINED_BY_FILE
 
 _ASIDE = '.unfinished'
 _BEFORE = '.before'
-_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'   # TensorFlow's, without which nothing is restored
-_PARAMETERS = 'parameters/'               # as `trainer` names what a test depends on
+# What a test reads: the parameters, as `trainer` names them, and what TensorFlow restores
+# nothing without.
+_OF_A_TEST = ('parameters/', 'save_counter/', '_CHECKPOINTABLE_OBJECT_GRAPH')
 
 
 def keep(folder: str, kept: str) -> None:
@@ -142,7 +143,7 @@ def _write_parameters(checkpoint: str, path: str) -> None:
   """A checkpoint of what a test depends on: without the optimizers' state."""
   reader = tf.train.load_checkpoint(checkpoint)
   names = sorted(name for name in reader.get_variable_to_shape_map()
-                 if name == _GRAPH or name.startswith(_PARAMETERS))
+                 if name.startswith(_OF_A_TEST))
   os.makedirs(os.path.dirname(path))
   tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
                     tensors=[reader.get_tensor(name) for name in names])

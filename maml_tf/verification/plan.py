@@ -91,6 +91,8 @@ def _parsed(cells: Dict, path: str) -> Dict:
             'seeds': [int(seed) for seed in cells['seeds'].split()]}
   except (TypeError, ValueError, AttributeError):   # a cell is missing, or no number
     line = None
+  if None in cells:   # too many of them
+    line = None
   if line is None or line['iterations'] < 1 or not line['seeds'] or min(line['seeds']) < 0:
     raise ConfigError(f'The plan {path} has the line {list(cells.values())}: it must be '
                       'like 1,omniglot_5way_1shot,60000,0 1 2.')

@@ -38,7 +38,8 @@ def listing(rows: Sequence[Row], results: str = records.RESULTS) -> str:
   for row in rows:
     state = standing(row, records.read_all(row, results))
     lines.append([row.name, row.place, _updates(row), _paper(row), _here(row, state),
-                  state.text, _iterations(state), _seeds(state), _duration(state),
+                  state.text, _iterations(row, state, results), _seeds(state),
+                  _duration(state),
                   _each(state, lambda record: short_commit(record.fields['commit'])),
                   _each(state, lambda record: machine_text(record.fields['machine']))])
   widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -81,8 +82,8 @@ def readme(rows: Sequence[Row], results: str = records.RESULTS) -> str:
       '# Results', '',
       'Written by `python -m maml_tf.verify --report` from the files in this folder; no '
       'number is typed in, but for those of the paper.', '',
-      *_table_of_rows(states), '', *_meanings(), '', *_table_of_runs(states, results), '',
-      *_figures(rows, results), *_curves(states, results), *_studies(results)]
+      *_table_of_rows(states, results), '', *_meanings(), '',
+      *_table_of_runs(states, results), '', *_figures(rows, results), *_curves(states, results), *_studies(results)]
   return '\n'.join(parts).rstrip() + '\n'
 
 
@@ -165,8 +166,14 @@ def _here(row: Row, state: Standing) -> str:
                     for update in _shown_updates(row))
 
 
-def _iterations(state: Standing) -> str:
-  return _each(state, lambda record: f'{record.trained:,} of {record.planned:,}')
+def _iterations(row: Row, state: Standing, results: str) -> str:
+  """Those of the records, and those of a run that has got further and waits for its test."""
+  tested = _each(state, lambda record: f'{record.trained:,} of {record.planned:,}')
+  kept = max((records.kept_iteration(row, seed, results)
+              for seed in records.seeds(row, records.KEPT_RUN, results)), default=0)
+  if kept <= max((record.trained for record in state.records), default=0):
+    return tested
+  return f'{tested}; {kept:,} kept'
 
 
 def _seeds(state: Standing) -> str:
@@ -195,7 +202,7 @@ def _each(state: Standing, text: Callable[[Record], str]) -> str:
 
 # --- parts of README.md
 
-def _table_of_rows(states) -> List[str]:
+def _table_of_rows(states, results: str) -> List[str]:
   lines = ['## The rows of the paper', '',
            'Accuracies in %, errors as mean squared error, with 95% intervals; after 1 / 5 '
            '/ 10 updates where the paper has three values (the last one is judged).', '',
@@ -210,7 +217,8 @@ def _table_of_rows(states) -> List[str]:
     if differing:
       verdict += f' ({"; ".join(differing)})'
     lines.append(_line([f'{row.label} (`{row.name}`)', row.place, _updates(row), _paper(row),
-                        _here(row, state), verdict, _iterations(state), _seeds(state)]))
+                        _here(row, state), verdict, _iterations(row, state, results),
+                        _seeds(state)]))
   return lines
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -150,7 +149,8 @@ class _Turns:
             if job not in self._failed and not is_finished(job, self._settings.results)]
 
   def _share(self, job: Job) -> float:
-    return kept_iteration(job, self._settings.results) / job.iterations
+    kept = records.kept_iteration(job.row, job.seed, self._settings.results)
+    return kept / job.iterations
 
   def _take(self, job: Job, seconds: float) -> bool:
     """One turn; whether the run can have another one."""
@@ -188,10 +188,9 @@ class _Turns:
   def _start(self, job: Job) -> subprocess.Popen:
     settings = self._settings
     datasource = job.row.identity['datasource']
-    data_dir = (os.path.abspath(os.path.join(settings.data_dir, datasource))
-                if job.row.is_classification else None)
     task = turn_process.task_of(
-        job, os.path.abspath(os.path.join(settings.logdir, datasource)), data_dir,
+        job, os.path.abspath(os.path.join(settings.logdir, datasource)),
+        os.path.abspath(os.path.join(settings.data_dir, datasource)),
         os.path.abspath(settings.results),
         os.path.join(self._folder, f'{job.row.name}.seed{job.seed}'), settings.cores,
         settings.seconds_between_lines)
@@ -235,14 +234,6 @@ def is_finished(job: Job, results: str) -> bool:
   early."""
   record = records.read(job.row, job.seed, results)
   return record is not None and (record.is_finished or record.trained >= job.iterations)
-
-
-def kept_iteration(job: Job, results: str) -> int:
-  """The iteration that the results have a run of; 0 where there is none."""
-  kept = records.file_of(job.row, job.seed, records.KEPT_RUN, results)
-  names = os.listdir(kept) if os.path.isdir(kept) else []
-  found = (re.fullmatch(r'model-(\d+)\.index', name) for name in names)
-  return max((int(match.group(1)) for match in found if match), default=0)
 
 
 def _minutes(seconds: float) -> str:
