@@ -359,6 +359,29 @@ def test_a_command_that_is_killed_and_stopped_goes_on_and_edits_do_not_reach_it(
   assert kept.exists()   # the row's flagfile plans more
 
 
+def test_a_line_a_minute_and_a_signal_that_came_early(tmp_path, capsys, monkeypatch):
+  from maml_tf.verification import turn
+  from maml_tf.verify import row_config
+  stopped, received = [], []
+  config = row_config(tiny(tmp_path, '--metatrain_iterations=10000'))
+  watch = turn.Watch('tiny', config, str(tmp_path), 10000, lambda: bool(stopped))
+  monkeypatch.setattr(time, 'strftime', lambda _: '17:05')
+  for second, iteration in ((0, 100), (30, 200), (61, 710), (100, 800), (122, 1320)):
+    monkeypatch.setattr(time, 'monotonic', lambda second=second: 1000.0 + second)
+    watch(iteration - 1, iteration)
+  assert capsys.readouterr().out.splitlines() == [
+      '17:05 tiny: 710 of 10,000, 10 iterations/s, validation not yet, 0.3 h to go',
+      '17:05 tiny: 1,320 of 10,000, 10 iterations/s, validation not yet, 0.2 h to go']
+  before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+  try:
+    watch(1320, 1321)
+    stopped.append(True)
+    watch(1321, 1322)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert received == [True]
+
+
 def test_a_run_ends_early_by_the_rule_and_is_tested_once(tmp_path, capsys):
   from maml_tf.verification import turn
   from maml_tf.verify import row_config
@@ -396,5 +419,6 @@ def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):
          'tensorflow': '2.15.1'}]))
     scheduled = dataclasses.replace(config, training=dataclasses.replace(
         config.training, meta_lr_schedule=schedule))
-    due[schedule] = turn.Watch('tiny', scheduled, str(folder), 400, 60.0).ends_early(400)
+    watch = turn.Watch('tiny', scheduled, str(folder), 400, lambda: False)
+    due[schedule] = watch.ends_early(400)
   assert due == {'constant': True, 'linear': False}

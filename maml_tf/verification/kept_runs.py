@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from typing import Optional
+from typing import List, Optional, Sequence
 
 import tensorflow as tf
 
@@ -110,13 +110,16 @@ def _copy_back(kept: str, folder: str, latest: str) -> None:
   """The last checkpoint comes last: a folder with one has everything else, too."""
   _copy_texts(kept, folder)
   best = CheckpointFiles(os.path.join(kept, BEST_FOLDER), 1)
-  path = best.last_written
-  if path is None and [os.path.basename(name) for name in best.listed] == [
-      os.path.basename(latest)]:
+  path = best.last_written if best.paths else None
+  if path is None and _names(best.listed) == _names([latest]):
     path = latest
   if path is not None:
     CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).take(path)
   CheckpointFiles(folder, KEPT).take(latest)
+
+
+def _names(paths: Sequence[str]) -> List[str]:
+  return [os.path.basename(path) for path in paths]
 
 
 def _copy_texts(source: str, target: str) -> None:

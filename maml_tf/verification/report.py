@@ -83,7 +83,8 @@ def readme(rows: Sequence[Row], results: str = records.RESULTS) -> str:
       'Written by `python -m maml_tf.verify --report` from the files in this folder; no '
       'number is typed in, but for those of the paper.', '',
       *_table_of_rows(states, results), '', *_meanings(), '',
-      *_table_of_runs(states, results), '', *_figures(rows, results), *_curves(states, results), *_studies(results)]
+      *_table_of_runs(states, results), '', *_figures(rows, results),
+      *_curves(states, results), *_studies(results)]
   return '\n'.join(parts).rstrip() + '\n'
 
 

@@ -19,8 +19,6 @@ from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.verification import early_end, runs, spans
 from maml_tf.verification.plan import Job
 
-Print = Callable[[str], None]
-
 
 def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
          seconds_between_lines: float = 60.0) -> None:
@@ -40,7 +38,7 @@ def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
   runs.go_on_with_what_was_kept(job.row, watched, results, further=True)
   folder = experiment_folder(watched)
   goal = min(job.iterations, config.total_iterations)
-  watch = Watch(job.name, watched, folder, goal, seconds_between_lines)
+  watch = Watch(job.name, watched, folder, goal, is_stopped, seconds_between_lines)
   reached = runs.done(folder)
   if not watch.ends_early(reached) and not is_stopped():
     reached = runs.train(watched, goal, watch).iteration
@@ -69,18 +67,17 @@ class Watch:
     config: of the run.
     folder: of the experiment.
     goal: the iteration up to which it is trained.
-    seconds_between_lines: see above.
-    show: where a line goes.
+    is_stopped, seconds_between_lines: see `take`.
   """
 
   def __init__(self, name: str, config: Config, folder: str, goal: int,
-               seconds_between_lines: float, show: Optional[Print] = None):
+               is_stopped: Callable[[], bool], seconds_between_lines: float = 60.0):
     self._name = name
     self._config = config
     self._folder = folder
     self._goal = goal
+    self._is_stopped = is_stopped
     self._between = seconds_between_lines
-    self._show = show or (lambda line: print(line, flush=True))
     # Set at the first steps, which tracing makes slow.
     self._started: Optional[float] = None
     self._first = 0
@@ -94,9 +91,10 @@ class Watch:
       self._next_line = moment + self._between
     elif moment >= self._next_line:
       self._next_line = moment + self._between
-      self._show(self._line(now, (now - self._first) / (moment - self._started)))
+      print(self._line(now, (now - self._first) / (moment - self._started)), flush=True)
     interval = self._config.training.validation_interval
-    if passed(interval, before, now) and self.ends_early(now):
+    # A signal may have come before the training looked for it.
+    if self._is_stopped() or (passed(interval, before, now) and self.ends_early(now)):
       signal.raise_signal(signal.SIGTERM)   # the training saves, and ends
 
   def ends_early(self, iteration: int) -> bool:
