@@ -125,6 +125,21 @@ def test_iterations_that_were_kept_without_a_test_are_shown(results):
   assert '| partial | 70 of 100; 1,080 kept | 0 |' in report.readme(TABLE, results)
 
 
+def test_the_learning_curve_of_a_kept_run_is_drawn(results):
+  for name in ('sinusoid_5shot', 'missing'):
+    kept = Path(results) / name / 'seed0.run'
+    kept.mkdir(parents=True)
+    (kept / 'model-80.index').touch()
+    (kept / 'history.csv').write_text(
+        'iteration,iterations,seconds,executions,loss,accuracy\n80,80,1.5,80,3.0,\n')
+  for row in (SINUSOID, MISSING):   # one has a record of 70 iterations, one has none
+    [line] = report._histories(row, results)[0]
+    assert line['iteration'] == 80
+  assert '### Missing' in report.readme(TABLE, results)
+  (Path(results) / 'sinusoid_5shot' / 'seed0.run' / 'model-80.index').unlink()
+  assert [line['iteration'] for line in report._histories(SINUSOID, results)[0]] == [50, 100]
+
+
 def test_a_row_that_was_reproduced_early_says_after_how_many_iterations(make_record):
   folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)), trained=30,
                        ended_early={})

@@ -102,9 +102,20 @@ def job(row, priority=1, iterations=100, seed=0):
   return Job(row, seed, iterations, priority)
 
 
-def send_later(*seconds, number=signal.SIGTERM):
-  for delay in seconds:
-    threading.Timer(delay, signal.raise_signal, [number]).start()
+def send_in_the_first_turn(folder, *numbers):
+  def send():
+    wait_until((folder / 'turns.jsonl').exists)
+    for number in numbers:
+      signal.raise_signal(number)
+      time.sleep(0.5)
+  threading.Thread(target=send).start()
+
+
+def wait_until(condition, what=str):
+  deadline = time.monotonic() + LONGEST
+  while not condition():
+    assert time.monotonic() < deadline, what()
+    time.sleep(0.05)
 
 
 def test_the_turns_are_those_of_the_plan(train, capsys):
@@ -151,12 +162,12 @@ def test_the_time_is_over(train, capsys):
   started = time.monotonic()
   code, order = train([job(A)], {'a': ['train']}, hours=0.0001)
   assert code == 0 and order == ['a'] and time.monotonic() - started < 10
-  assert '1 runs of the plan are not finished; the next one is a.' in capsys.readouterr().out
+  assert 'Not finished: 1 of 1 runs of the plan.' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_turn_keep_its_run(number, train, folder, capsys):
-  send_later(0.5, number=number)
+  send_in_the_first_turn(folder, number)
   code, order = train([job(A), job(B)], {'a': ['train'], 'b': ['train']}, turn=10)
   assert code == 0 and order == ['a']
   assert f'{number.name}: the run is saved and kept' in capsys.readouterr().out
@@ -167,8 +178,8 @@ def test_a_signal_lets_the_turn_keep_its_run(number, train, folder, capsys):
   assert code == 0 and order == ['a', 'a']
 
 
-def test_a_second_signal_ends_it_at_once(train, capsys):
-  send_later(0.5, 1.0)
+def test_a_second_signal_ends_it_at_once(train, folder, capsys):
+  send_in_the_first_turn(folder, signal.SIGTERM, signal.SIGTERM)
   code, _ = train([job(A)], {'a': ['hang']}, turn=10)
   assert code == 130 and 'Ended at once' in capsys.readouterr().out
 
@@ -289,17 +300,11 @@ def repository(tmp_path):
   folder = tmp_path / 'repository'
   for name in ('maml_tf', 'flags'):
     shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
+  (folder / '.gitignore').write_text('__pycache__/\n')
   for command in (['init', '-q'], ['add', '.'], ['commit', '-q', '-m', 'first']):
     subprocess.run(['git', '-c', 'user.name=n', '-c', 'user.email=e', *command], cwd=folder,
                    check=True)
   return folder
-
-
-def wait_until(condition, what=''):
-  deadline = time.monotonic() + LONGEST
-  while not condition():
-    assert time.monotonic() < deadline, what()
-    time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def _is_top(repository: str) -> bool:
 
 def _is_whole(path: str, commit: str) -> bool:
   return (os.path.isdir(path) and _is_top(path) and git(path, 'rev-parse', 'HEAD') == commit
-          and git(path, 'status', '--porcelain') == '')
+          and git(path, 'status', '--porcelain', '--untracked-files=no') == '')
 
 
 def _add(repository: str, path: str, commit: str) -> None:

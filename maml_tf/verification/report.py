@@ -316,10 +316,19 @@ def _line(cells: Sequence[str]) -> str:
 # --- data of the plots
 
 def _histories(row: Row, results: str) -> Dict[int, List[history.Line]]:
-  """{seed: lines} of the seeds that have a record."""
-  return {record.seed: history.read(records.file_of(row, record.seed, '.history.csv',
-                                                    results))
-          for record in records.read_all(row, results)}
+  """{seed: lines} of the seeds that have a record or a kept run."""
+  trained = {record.seed: record.trained for record in records.read_all(row, results)}
+  seeds = sorted({*trained, *records.seeds(row, records.KEPT_RUN, results)})
+  return {seed: history.read(_history_file(row, seed, trained.get(seed, 0), results))
+          for seed in seeds}
+
+
+def _history_file(row: Row, seed: int, trained: int, results: str) -> str:
+  """Of the run, as far as it is known: a kept one may have got further than the record."""
+  if records.kept_iteration(row, seed, results) > trained:
+    kept = records.file_of(row, seed, records.KEPT_RUN, results)
+    return os.path.join(kept, history.HISTORY_FILE)
+  return records.file_of(row, seed, '.history.csv', results)
 
 
 def _learning_curves(row: Row, results: str) -> Optional[bytes]:

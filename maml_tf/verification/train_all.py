@@ -70,11 +70,11 @@ def run(jobs: Sequence[Job], settings: Settings) -> int:
     ConfigError: where another such command trains, or git makes no worktree.
   """
   folder = os.path.abspath(os.path.join(settings.logdir, FOLDER))
-  with Stop() as stop, run_lock(folder), clone.fixed_commit(
-      folder, settings.repository) as source:
-    print(source.describe(), flush=True)
+  with Stop() as stop:
     try:
-      return _Turns(jobs, settings, source, folder, stop).take_all()
+      with run_lock(folder), clone.fixed_commit(folder, settings.repository) as source:
+        print(source.describe(), flush=True)
+        return _Turns(jobs, settings, source, folder, stop).take_all()
     except KeyboardInterrupt:
       print('Ended at once: the same command goes on from the last checkpoints.', flush=True)
       return INTERRUPTED
@@ -206,8 +206,8 @@ class _Turns:
     if not left and not self._failed:
       print('All runs of the plan are finished.', flush=True)
     elif left:
-      print(f'{len(left)} runs of the plan are not finished; the next one is '
-            f'{left[0].name}. The same command goes on from there.', flush=True)
+      print(f'Not finished: {len(left)} of {len(self._jobs)} runs of the plan. The same '
+            'command goes on from there.', flush=True)
 
 
 def next_job(jobs: Sequence[Job], turns: Mapping[str, int], share: Callable[[Job], float]
