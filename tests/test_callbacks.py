@@ -16,7 +16,7 @@ from PIL import Image
 
 from maml_tf import devices, experiment
 from maml_tf.meta_learner import named_means
-from maml_tf.training import callbacks, optional_addons, trainer
+from maml_tf.training import callbacks, history, optional_addons, trainer
 from maml_tf.training.checkpoints import prepare_folder
 
 needs_addons = pytest.mark.skipif(optional_addons.tensorflow_addons() is None,
@@ -291,6 +291,25 @@ def test_without_addons_keras_s_bar_is_used_and_said_to_be_once(
   assert output.err.count('TensorFlow Addons is not installed') == 1
   assert output.err.count("Keras's own progress bar is used") == 1
   assert '3/3' in output.out and 'loss: ' in output.out
+
+
+def test_a_watch_is_told_of_each_execution_in_place_of_a_bar(small_config, capsys):
+  config = small_config(pretrain_iterations=2, metatrain_iterations=4, validation_interval=2,
+                        log=False, xla='off')
+  folder = prepare_folder(config)
+  told = []
+
+  def watch(before, now):
+    # What the steps leave in the folder is there, and a signal ends the run here.
+    told.append((before, now, [line['iteration'] for line in
+                               history.read(f'{folder}/{history.HISTORY_FILE}')]))
+    if now == 4:
+      signal.raise_signal(signal.SIGTERM)
+  result = trainer.train(config, experiment.build_model(config), folder, watch=watch)
+  assert told == [(0, 2, [2]), (2, 4, [2, 4])]
+  assert (result.iteration, result.interrupted_by) == (4, 'SIGTERM')
+  output = capsys.readouterr()
+  assert output.out == '' and output.err == '\nSIGTERM: stopping after this step\n'
 
 
 def test_addons_that_cannot_be_imported_are_none(monkeypatch):

@@ -290,6 +290,19 @@ def test_the_run_that_got_further_is_gone_on_with(tmp_path):
   assert kept_runs.go_on_with(str(kept), str(folder), config, further=True) is None
 
 
+def test_a_run_that_got_further_stays_until_another_is_as_far(row, tmp_path, capsys):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder, results = Path(experiment_folder(config)), str(tmp_path / 'results')
+  kept = records.file_of(row, 0, records.KEPT_RUN, results)
+  checkpoints_of(tmp_path / 'other', latest=20)
+  kept_runs.keep(str(tmp_path / 'other'), kept)
+  for iteration, there in ((10, 20), (20, 20), (30, 30)):
+    checkpoints_of(folder, latest=iteration)
+    runs.keep_row(row, config, results)
+    assert records.kept_iteration(row, 0, results) == there
+    assert ('Not kept yet: ' in capsys.readouterr().out) == (iteration < there)
+
+
 def test_what_is_recorded(call, row, tmp_path):
   assert call(f'--row={row.name}', '--train', '--seed=4')[0] == 0
   fields = record_of(tmp_path, row, 4).fields

@@ -114,13 +114,13 @@ def go_on_with_what_was_kept(row: Row, config: Config, results: str,
   known = [span.tensorflow for span in spans.read(kept) if span.tensorflow]
   if record is not None and os.path.isdir(kept):
     known = known or [record.fields['versions']['tensorflow']]
-  if known:
-    written_by = known[-1]
-    if _has_keras_3(written_by) != _has_keras_3(tf.__version__):
-      print(f'Starting at iteration 0: {kept} was written by TensorFlow {written_by}, the '
+  folder = experiment_folder(config)
+  if known and _has_keras_3(known[-1]) != _has_keras_3(tf.__version__):
+    if not done(folder):
+      print(f'Starting at iteration 0: {kept} was written by TensorFlow {known[-1]}, the '
             f'state of whose optimizers TensorFlow {tf.__version__} cannot read.')
-      return
-  iteration = kept_runs.go_on_with(kept, experiment_folder(config), config, further)
+    return
+  iteration = kept_runs.go_on_with(kept, folder, config, further)
   if iteration is not None:
     print(f'Going on from iteration {iteration}, which {kept} has kept (--anew starts at 0)')
 
@@ -134,12 +134,21 @@ def _has_keras_3(tensorflow: str) -> bool:
 def keep_row(row: Row, config: Config, results: str = records.RESULTS) -> None:
   """Keeps the run of a row without testing it.
 
+  One that got further, which could not be gone on with (it has other flags, or is of another
+  Keras), stays until this one is as far.
+
   Raises:
     WriteError: where that is not possible.
   """
-  kept = records.file_of(row, config.task.seed, records.KEPT_RUN, results)
+  seed, folder = config.task.seed, experiment_folder(config)
+  kept = records.file_of(row, seed, records.KEPT_RUN, results)
+  further = records.kept_iteration(row, seed, results)
+  if further > done(folder):
+    print(f'Not kept yet: {kept} has another run, of {further} iterations. This one is in '
+          f'{folder}.', flush=True)
+    return
   with reported(kept):
-    kept_runs.keep(experiment_folder(config), kept)
+    kept_runs.keep(folder, kept)
   print(f'Kept: {kept}, without a look at the test tasks', flush=True)
 
 
