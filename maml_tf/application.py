@@ -26,7 +26,7 @@ from maml_tf.training.checkpoints import (
   restore_for_test,
   training_folder,
 )
-from maml_tf.training.trainer import TrainingResult, train
+from maml_tf.training.trainer import TrainingResult, Watch, train
 from maml_tf.verification import weights
 from maml_tf.verification.rows import paper_values
 
@@ -50,12 +50,12 @@ def _run(config: Config) -> None:
   test(config, model, experiment_folder(config))
 
 
-def train_or_resume(config: Config, model: MetaLearner,
-                    until: Optional[int] = None) -> TrainingResult:
+def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None,
+                    watch: Optional[Watch] = None) -> TrainingResult:
   """Training in the experiment's folder; says what happens. See `trainer.train`."""
   with training_folder(config) as folder:
     print(f'Experiment folder: {folder}', flush=True)
-    result = train(config, model, folder, until)
+    result = train(config, model, folder, until, watch)
   if result.interrupted_by is not None:
     print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
           f'{config.total_iterations}; saved as {result.checkpoint}. The same command '

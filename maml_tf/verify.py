@@ -5,6 +5,9 @@
   python -m maml_tf.verify --row=NAME --test    tests what has been trained of it so far
   python -m maml_tf.verify --report             writes README.md and plots of the results
   python -m maml_tf.verify --study=NAME         trains and tests the runs of a study
+  python -m maml_tf.verify --train-all [--hours=2.5] [--rows=a,b] [--cores=1]
+                                                trains the rows of the plan one after the
+                                                other, as long as there is time
 
 A row is trained as its flagfile says, in the folder where `main.py` with that flagfile
 trains it. Ctrl-C or SIGTERM saves and stops; the same command goes on from there. The
@@ -12,12 +15,22 @@ result goes into results/ROW/: seedS.json, the weights seedS.npz, the learning c
 seedS.history.csv, and while it is partial seedS.run/, from which another machine goes on.
 The test tasks are for one look: a complete row that was tested is tested again with --again
 only. Exits 2, with one sentence, for what cannot be done.
+
+--train-all takes the runs of maml_tf/verification/plan.csv, those of the smallest priority
+first, in turns of --turn minutes, from a git worktree of the commit that is checked out:
+edits do not reach it. It goes on from the folder of runs or from seedS.run/, validates on 600
+tasks, and prints a line a minute. Ctrl-C or SIGTERM, and the end of a turn, save the run and
+keep it in seedS.run/ without a look at the test tasks; also after it was killed, the same
+command goes on. A run is tested when it has all its iterations, or when it is ended early: no
+better score on 600 validation tasks during the last third of its iterations, and at least a
+quarter of the plan done (maml_tf/verification/early_end.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import math
 import sys
 from typing import List, Mapping, Optional, Sequence
 
@@ -25,9 +38,11 @@ import flags
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
-from maml_tf.verification import records, report, studies
+from maml_tf.task_groups import available_cores
+from maml_tf.verification import plan, records, report, studies, train_all
 from maml_tf.verification.rows import ROWS, Row, row_named
 
+DEFAULT_TURN = train_all.Settings.turn
 
 def main(argv: Optional[List[str]] = None, rows: Sequence[Row] = ROWS) -> int:
   """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused."""
@@ -36,17 +51,20 @@ def main(argv: Optional[List[str]] = None, rows: Sequence[Row] = ROWS) -> int:
   return exit_code('maml_tf.verify', functools.partial(_do, options, rows))
 
 
-def _do(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+def _do(options: argparse.Namespace, rows: Sequence[Row]) -> Optional[int]:
   _check(options)
   if options.row is not None:
     _train_or_test(row_named(options.row, tuple(rows)), options)
   elif options.study is not None:
     _study(options)
+  elif options.train_all:
+    return _train_all(rows, options)
   elif options.report:
     load_tensorflow()
     _report(rows, options.results)
   else:
     print(report.listing(rows, options.results))
+  return None
 
 
 def row_config(row: Row, seed: int = 0, logdir: Optional[str] = None,
@@ -101,6 +119,14 @@ def _train_or_test(row: Row, options: argparse.Namespace) -> None:
     print(report.listing([row], options.results))
 
 
+def _train_all(rows: Sequence[Row], options: argparse.Namespace) -> int:
+  return train_all.run(
+      plan.read(rows, options.rows, options.plan),
+      train_all.Settings(options.logdir or 'logs', options.data_dir or 'data',
+                         options.results, options.hours, options.turn or DEFAULT_TURN,
+                         options.cores or 0))
+
+
 def _study(options: argparse.Namespace) -> None:
   study = studies.study_named(options.study)
   data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
@@ -125,9 +151,11 @@ def _study_command(options: argparse.Namespace) -> str:
 
 def _check(options: argparse.Namespace) -> None:
   """Refuses options that do not go together."""
-  named = [name for name in ('row', 'study', 'report') if getattr(options, name)]
+  named = [name for name in ('row', 'study', 'report', 'train-all')
+           if getattr(options, name.replace('-', '_'))]
   if len(named) > 1:
     raise ConfigError(f'--{named[0]} does not fit --{named[1]}: give one of them.')
+  _check_train_all(options)
   if options.row is not None and options.train == options.test:
     raise ConfigError(f'--row={options.row} needs one of --train and --test.')
   if options.row is None and (options.train or options.test):
@@ -153,6 +181,27 @@ def _check(options: argparse.Namespace) -> None:
                       'with --train or --study.')
 
 
+def _check_train_all(options: argparse.Namespace) -> None:
+  own = {name: getattr(options, name) for name in ('rows', 'hours', 'turn', 'cores')}
+  if not options.train_all:
+    for name, value in own.items():
+      if value is not None:
+        raise ConfigError(f'--{name}={value} is for --train-all, which trains the rows of '
+                          'the plan: add it, or leave this out.')
+    return
+  if options.train or options.test or options.iterations is not None or options.seed:
+    raise ConfigError('--train-all takes rows, iterations and seeds from the plan: leave '
+                      '--train, --test, --iterations and --seed out.')
+  if options.hours is not None and not 0 < options.hours < math.inf:
+    raise ConfigError(f'--hours={options.hours} is not allowed: it must be above 0, 2.5 for '
+                      'two hours and a half.')
+  if options.turn is not None and not 1 <= options.turn < math.inf:
+    raise ConfigError(f'--turn={options.turn} is not allowed: it must be 1 minute or more.')
+  if options.cores is not None and not 1 <= options.cores <= available_cores():
+    raise ConfigError(f'--cores={options.cores} is not allowed: it must be from 1 to the '
+                      f'{available_cores()} that this process may use.')
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.verify', description=__doc__,
@@ -164,6 +213,17 @@ def _parser() -> argparse.ArgumentParser:
                       help='test what has been trained of the row')
   parser.add_argument('--study', metavar='NAME',
                       help=', '.join(study.name for study in studies.STUDIES))
+  parser.add_argument('--train-all', action='store_true',
+                      help='train the rows of the plan, and go on with them')
+  parser.add_argument('--rows', metavar='A,B', help='of the plan; default all')
+  parser.add_argument('--hours', type=float, metavar='H',
+                      help='to train; default until the plan is done')
+  parser.add_argument('--turn', type=float, metavar='MINUTES',
+                      help=f'of a turn, after which the run is kept; default {DEFAULT_TURN:g}')
+  parser.add_argument('--cores', type=int, metavar='N',
+                      help='that the training may use; default all')
+  parser.add_argument('--plan', metavar='FILE', default=plan.PLAN,
+                      help='default maml_tf/verification/plan.csv')
   parser.add_argument('--report', action='store_true',
                       help='write README.md and the plots of the results')
   parser.add_argument('--seed', type=int, default=0, help='of the run; default 0')
@@ -177,9 +237,11 @@ def _parser() -> argparse.ArgumentParser:
                            'one in the folder of runs is moved aside')
   parser.add_argument('--datasource', help='of a study; default omniglot')
   parser.add_argument('--logdir', metavar='FOLDER',
-                      help='of the runs; default logs/DATASOURCE, for studies logs/studies')
+                      help='of the runs; default logs/DATASOURCE, for studies logs/studies; '
+                           'with --train-all logs, where DATASOURCE is a folder in it')
   parser.add_argument('--data_dir', metavar='FOLDER',
-                      help='with the prepared data; default data/DATASOURCE')
+                      help='with the prepared data; default data/DATASOURCE; with '
+                           '--train-all data, where DATASOURCE is a folder in it')
   parser.add_argument('--results', metavar='FOLDER', default=records.RESULTS,
                       help='of the result files; default results of the repository')
   return parser

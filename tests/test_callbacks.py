@@ -18,7 +18,7 @@ from PIL import Image
 from maml_tf import devices, experiment
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.meta_learner import named_means
-from maml_tf.training import callbacks, optional_addons, trainer
+from maml_tf.training import callbacks, history, optional_addons, trainer
 from maml_tf.training.checkpoints import prepare_folder
 
 
@@ -302,6 +302,25 @@ def test_training_shows_one_bar_a_phase(small_config, capsys):
   output = capsys.readouterr()
   assert output.out == ''   # Keras's own bar would be there
   assert '3/3' in output.err and '6/6' in output.err
+
+
+def test_a_watch_is_told_of_each_execution_in_place_of_a_bar(small_config, capsys):
+  config = small_config(pretrain_iterations=2, metatrain_iterations=4, validation_interval=2,
+                        log=False, xla='off')
+  folder = prepare_folder(config)
+  told = []
+
+  def watch(before, now):
+    # What the steps leave in the folder is there, and a signal ends the run here.
+    told.append((before, now, [line['iteration'] for line in
+                               history.read(f'{folder}/{history.HISTORY_FILE}')]))
+    if now == 4:
+      signal.raise_signal(signal.SIGTERM)
+  result = trainer.train(config, experiment.build_model(config), folder, watch=watch)
+  assert told == [(0, 2, [2]), (2, 4, [2, 4])]
+  assert (result.iteration, result.interrupted_by) == (4, 'SIGTERM')
+  output = capsys.readouterr()
+  assert output.out == '' and output.err == '\nSIGTERM: stopping after this step\n'
 
 
 def test_addons_that_cannot_be_imported_are_none(monkeypatch):

@@ -18,7 +18,12 @@ import flags
 from maml_tf import application, verify
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoint_files import CheckpointFiles
-from maml_tf.training.checkpoints import BEST_FOLDER, experiment_folder
+from maml_tf.training.checkpoints import (
+  BEST_FOLDER,
+  Checkpoints,
+  experiment_folder,
+  restore_for_test,
+)
 from maml_tf.verification import kept_runs, provenance, records, runs
 from maml_tf.verification.rows import Row
 
@@ -105,7 +110,7 @@ def test_another_machine_goes_on_with_a_partial_run(call, row, tmp_path):
   kept = tmp_path / 'results' / row.name / 'seed0.run'
   assert sorted(path.name for path in kept.iterdir()) == [
       'best', 'checkpoint', 'config.json', 'history.csv', 'model-200.data-00000-of-00001',
-      'model-200.index']
+      'model-200.index', 'trained_by.json']
   assert str(tmp_path) not in (kept / 'config.json').read_text()
   shutil.copytree(tmp_path / 'results', tmp_path / 'another' / 'results')
   assert call(*train)[0] == 0
@@ -125,6 +130,8 @@ def test_another_machine_goes_on_with_a_partial_run(call, row, tmp_path):
       tmp_path / 'results', tmp_path / 'another' / 'results')]
   assert records_[0]['updates'] == records_[1]['updates']
   assert records_[1]['training']['iterations'] == 300 and records_[1]['times_tested'] == 2
+  assert records_[0]['training']['by_commit'] == records_[1]['training']['by_commit'] == [
+      [provenance.commit(), 0, 300]]
 
 
 def test_a_kept_run_is_left_alone_where_it_does_not_fit(call, row, tmp_path):
@@ -166,7 +173,7 @@ def test_a_kept_run_of_another_keras_is_left_alone(written_by, read_by, fits, ro
   kept = records.file_of(row, 0, records.KEPT_RUN, results)
   CheckpointFiles(kept, 1).write(tf.train.Checkpoint(value=tf.Variable(1.0)), 100)
   monkeypatch.setattr(tf, '__version__', read_by)
-  runs._go_on_with_what_was_kept(row, config, results)
+  runs.go_on_with_what_was_kept(row, config, results)
   assert (tf.train.latest_checkpoint(experiment_folder(config)) is not None) == fits
   shown = 'Going on from iteration 100' if fits else f'was written by TensorFlow {written_by}'
   assert shown in capsys.readouterr().out
@@ -188,6 +195,112 @@ def test_a_start_that_was_killed_while_it_took_a_kept_run_takes_it_again(tmp_pat
     assert tf.train.latest_checkpoint(str(folder / subfolder)).endswith(f'model-{iteration}')
   assert kept_runs.go_on_with(str(tmp_path / 'nothing'), str(tmp_path / 'new'),
                               config) is None
+
+
+def holding(values):
+  module = tf.Module()
+  module.values = tf.Variable(values)
+  return module
+
+
+def checkpoints_of(folder, **iterations):
+  """A run with a best and a last checkpoint, as training names what is in them."""
+  for subfolder, iteration in iterations.items():
+    saved = Checkpoints(str(folder), parameters=holding([float(iteration)] * 3),
+                        meta_optimizer=holding([0.0] * 1000))
+    if subfolder == 'best':
+      assert saved.offer_best(iteration, 0.5)
+    else:
+      saved.save(iteration)
+
+
+def best_weights(folder):
+  """As a test reads them."""
+  parameters = holding([0.0] * 3)
+  restore_for_test(str(folder), flags.parse(['main.py', '--test_checkpoint=best']),
+                   parameters=parameters)
+  return list(parameters.values.numpy())
+
+
+@pytest.mark.parametrize('best', [10, 20])
+def test_a_kept_run_has_nothing_twice_and_of_the_best_checkpoint_the_parameters(
+    best, tmp_path):
+  folder, kept, other = (tmp_path / name for name in ('run', 'kept', 'other'))
+  checkpoints_of(folder, best=best, latest=20)
+  kept_runs.keep(str(folder), str(kept))
+  assert sorted(path.name for path in kept.rglob('*.index')) == sorted(
+      {f'model-{best}.index', 'model-20.index'})
+  data = [path for path in (kept / BEST_FOLDER).glob('*.data*')]
+  assert sum(path.stat().st_size for path in data) < 2000   # 4,000 bytes are moments
+  assert kept_runs.go_on_with(str(kept), str(other), flags.parse(['main.py'])) == 20
+  assert best_weights(other) == [best] * 3
+  assert tf.train.load_checkpoint(tf.train.latest_checkpoint(str(other))).get_tensor(
+      'meta_optimizer/values/.ATTRIBUTES/VARIABLE_VALUE').shape == (1000,)
+  # What was kept can be kept again.
+  kept_runs.keep(str(other), str(kept))
+  assert kept_runs.go_on_with(str(kept), str(tmp_path / 'third'),
+                              flags.parse(['main.py'])) == 20
+  assert best_weights(tmp_path / 'third') == [best] * 3
+
+
+def test_a_kept_run_is_not_lost_by_a_kill_between_the_old_one_and_the_new(tmp_path,
+                                                                          monkeypatch):
+  folder, kept = tmp_path / 'run', tmp_path / 'kept'
+  checkpoints_of(folder, best=10, latest=20)
+  kept_runs.keep(str(folder), str(kept))
+  checkpoints_of(folder, latest=30)
+  replace = os.replace
+
+  class Killed(BaseException):
+    pass
+
+  def killed(source, target):
+    if target == str(kept):
+      raise Killed
+    replace(source, target)
+  with monkeypatch.context() as patched:
+    patched.setattr(os, 'replace', killed)
+    with pytest.raises(Killed):
+      kept_runs.keep(str(folder), str(kept))
+  assert not kept.exists()
+  config = flags.parse(['main.py'])
+  assert kept_runs.go_on_with(str(kept), str(tmp_path / 'other'), config) == 20
+  kept_runs.keep(str(folder), str(kept))
+  assert kept_runs.go_on_with(str(kept), str(tmp_path / 'third'), config) == 30
+  assert not [path.name for path in tmp_path.iterdir() if path.name.startswith('kept.')]
+
+
+def test_the_run_that_got_further_is_gone_on_with(tmp_path):
+  """Where that is asked for: what another machine has kept is not thrown away."""
+  folder, kept = tmp_path / 'run', tmp_path / 'kept'
+  checkpoints_of(folder, best=10, latest=20)
+  kept_runs.keep(str(folder), str(kept))
+  config = flags.parse(['main.py'])
+  shutil.rmtree(folder)
+  checkpoints_of(folder, best=5, latest=10)
+  assert kept_runs.go_on_with(str(kept), str(folder), config) is None
+  other = flags.parse(['main.py', '--meta_lr=0.5'])
+  kept_config = (kept / 'config.json')
+  kept_config.write_text(other.to_json())
+  assert kept_runs.go_on_with(str(kept), str(folder), config, further=True) is None
+  kept_config.unlink()
+  assert kept_runs.go_on_with(str(kept), str(folder), config, further=True) == 20
+  assert tf.train.latest_checkpoint(str(folder)).endswith('model-20')
+  assert best_weights(folder) == [10.0] * 3
+  assert kept_runs.go_on_with(str(kept), str(folder), config, further=True) is None
+
+
+def test_a_run_that_got_further_stays_until_another_is_as_far(row, tmp_path, capsys):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder, results = Path(experiment_folder(config)), str(tmp_path / 'results')
+  kept = records.file_of(row, 0, records.KEPT_RUN, results)
+  checkpoints_of(tmp_path / 'other', latest=20)
+  kept_runs.keep(str(tmp_path / 'other'), kept)
+  for iteration, there in ((10, 20), (20, 20), (30, 30)):
+    checkpoints_of(folder, latest=iteration)
+    runs.keep_row(row, config, results)
+    assert records.kept_iteration(row, 0, results) == there
+    assert ('Not kept yet: ' in capsys.readouterr().out) == (iteration < there)
 
 
 def test_what_is_recorded(call, row, tmp_path):
@@ -310,7 +423,23 @@ def test_the_list_is_made_without_tensorflow():
     (['--study=shots', '--datasource=mnist'], '--datasource=mnist'),
     (['--study=shots', '--iterations=-3'], '--iterations=-3'),
     (['--row=sinusoid_5shot', '--test', '--anew'], '--anew'),
-    (['--again'], '--again'), (['--bogus'], '--bogus')])
+    (['--again'], '--again'), (['--bogus'], '--bogus'),
+    (['--train-all', '--rows=nowhere'], "'nowhere' is unknown"),
+    (['--train-all', '--rows='], '--rows= is not allowed'),
+    (['--train-all', '--plan=nowhere.csv'], 'nowhere.csv cannot be read'),
+    (['--train-all', '--hours=0'], '--hours=0.0 is not allowed'),
+    (['--train-all', '--hours=nan'], '--hours=nan is not allowed'),
+    (['--train-all', '--hours=inf'], '--hours=inf is not allowed'),
+    (['--train-all', '--hours=x'], "invalid float value: 'x'"),
+    (['--train-all', '--turn=0.5'], '--turn=0.5 is not allowed'),
+    (['--train-all', '--cores=0'], '--cores=0 is not allowed: it must be from 1 to'),
+    (['--train-all', '--cores=10000'], '--cores=10000 is not allowed'),
+    (['--train-all', '--seed=1'], '--train-all takes rows, iterations and seeds from'),
+    (['--train-all', '--train'], '--train-all takes'),
+    (['--train-all', '--row=sinusoid_5shot'], 'does not fit --train-all'),
+    (['--hours=2'], '--hours=2.0 is for --train-all'),
+    (['--row=sinusoid_5shot', '--train', '--cores=1'], '--cores=1 is for --train-all'),
+    (['--rows=sinusoid_5shot'], '--rows=sinusoid_5shot is for --train-all')])
 def test_mistakes_are_one_sentence(arguments, shown, call):
   code, out, err = call(*arguments)
   assert code == 2 and out == ''

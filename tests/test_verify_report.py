@@ -112,6 +112,43 @@ def test_a_kept_run_is_named(results):
       report.readme(TABLE, results))
 
 
+def test_iterations_that_were_kept_without_a_test_are_shown(results):
+  for name, iteration in (('sinusoid_5shot', 70), ('missing', 20)):
+    kept = Path(results) / name / 'seed0.run'
+    kept.mkdir(parents=True)
+    (kept / f'model-{iteration}.index').touch()
+  lines = report.listing(TABLE, results)
+  assert cells_of(lines, 'sinusoid_5shot')[6] == '70 of 100'   # that is what was tested
+  assert cells_of(lines, 'missing')[4:7] == ['-', 'not run', '-; 20 kept']
+  (Path(results) / 'sinusoid_5shot' / 'seed0.run' / 'model-1080.index').touch()
+  assert cells_of(report.listing(TABLE, results), 'sinusoid_5shot')[6] == (
+      '70 of 100; 1,080 kept')
+  assert '| partial | 70 of 100; 1,080 kept | 0 |' in report.readme(TABLE, results)
+
+
+def test_the_learning_curve_of_a_kept_run_is_drawn(results):
+  for name in ('sinusoid_5shot', 'missing'):
+    kept = Path(results) / name / 'seed0.run'
+    kept.mkdir(parents=True)
+    (kept / 'model-80.index').touch()
+    (kept / 'history.csv').write_text(
+        'iteration,iterations,seconds,executions,loss,accuracy\n80,80,1.5,80,3.0,\n')
+  for row in (SINUSOID, MISSING):   # one has a record of 70 iterations, one has none
+    [line] = report._histories(row, results)[0]
+    assert line['iteration'] == 80
+  assert '### Missing' in report.readme(TABLE, results)
+  (Path(results) / 'sinusoid_5shot' / 'seed0.run' / 'model-80.index').unlink()
+  assert [line['iteration'] for line in report._histories(SINUSOID, results)[0]] == [50, 100]
+
+
+def test_a_row_that_was_reproduced_early_says_after_how_many_iterations(make_record):
+  folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)), trained=30,
+                       ended_early={})
+  text = report.readme(TABLE, folder)
+  assert ('| reproduced early (30 of 100) (after 0: below, ended early) | 30 of 100 | 0 |'
+          in text)
+
+
 def test_a_verdict_that_differs_for_another_number_of_updates_is_said(make_record):
   folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)))
   assert '| reproduced (after 0: below (worse)) |' in report.readme(TABLE, folder)

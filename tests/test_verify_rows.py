@@ -99,7 +99,9 @@ def test_better_and_worse_are_exchanged_for_errors(mean, ci95):
 
 
 def test_each_verdict_is_explained():
-  assert set(verdicts.MEANINGS) == {REPRODUCED, ABOVE, BELOW, NOT_RUN, PARTIAL, MEASURED}
+  assert set(verdicts.MEANINGS) == {
+      REPRODUCED, ABOVE, BELOW, NOT_RUN, PARTIAL, MEASURED, verdicts.REPRODUCED_EARLY,
+      verdicts.ABOVE_EARLY, verdicts.BELOW_EARLY, verdicts.MEASURED_EARLY}
 
 
 def test_one_seed_has_its_own_interval(make_record):

@@ -146,6 +146,22 @@ class StopOnSignal(IterationCallback):
       self.model.stop_training = True
 
 
+class Watched(IterationCallback):
+  """Tells a function of each execution of steps, in place of a progress bar.
+
+  Args:
+    first_iteration: see `IterationCallback`.
+    watch: called with the iterations that were complete before, and that are now.
+  """
+
+  def __init__(self, first_iteration: int, watch: Callable[[int, int], None]):
+    super().__init__(first_iteration)
+    self._watch = watch
+
+  def after_iterations(self, before, now, logs):
+    self._watch(before, now)
+
+
 class SaveCheckpoints(IterationCallback):
   """Every `SAVE_INTERVAL` iterations.
 

@@ -35,8 +35,13 @@ class TrainingResult(NamedTuple):
   interrupted_by: Optional[str]
 
 
-def train(config: Config, model: MetaLearner, folder: str,
-          until: Optional[int] = None) -> TrainingResult:
+# Called with the iterations that were complete before an execution of steps, and that are
+# after it, when what these have to leave in the folder is there.
+Watch = Callable[[int, int], None]
+
+
+def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] = None,
+          watch: Optional[Watch] = None) -> TrainingResult:
   """Trains up to `config.total_iterations`, and saves.
 
   Args:
@@ -44,6 +49,7 @@ def train(config: Config, model: MetaLearner, folder: str,
     model: its parameters are trained; not compiled yet.
     folder: for checkpoints and summaries.
     until: an earlier iteration to stop at; None: none. The run can go on from there.
+    watch: told of the progress, in place of a progress bar; None: there is a bar.
 
   Raises:
     NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
@@ -77,7 +83,7 @@ def train(config: Config, model: MetaLearner, folder: str,
       while iteration < last_iteration and signals.received is None:
         iteration = _fit(config, phase, generator, evaluator, checkpoints, history, writer,
                          signals, iteration,
-                         _end_of_fit(config, iteration, last_iteration))
+                         _end_of_fit(config, iteration, last_iteration), watch)
     history.close(iteration)
     run_callbacks.require_finite(model, iteration)
     if writer is not None:
@@ -89,7 +95,8 @@ def train(config: Config, model: MetaLearner, folder: str,
 
 def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
          evaluator: Evaluator, checkpoints: Checkpoints, history: History, writer,
-         signals: run_callbacks.Signals, iteration: int, last_iteration: int) -> int:
+         signals: run_callbacks.Signals, iteration: int, last_iteration: int,
+         watch: Optional[Watch]) -> int:
   """Trains `model` from `iteration` to `last_iteration`; where it got."""
   stop = run_callbacks.StopOnSignal(iteration, signals)
   interval = config.training.validation_interval
@@ -97,7 +104,10 @@ def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
   callbacks = [
       run_callbacks.StopWhenNotFinite(iteration), validation,
       run_callbacks.RecordHistory(iteration, history, interval, validation),
-      run_callbacks.SaveCheckpoints(iteration, checkpoints, writer), stop]
+      run_callbacks.SaveCheckpoints(iteration, checkpoints, writer)]
+  if watch is not None:
+    callbacks.append(run_callbacks.Watched(iteration, watch))
+  callbacks.append(stop)
   if writer is not None:
     measure = tf.function(
         lambda episodes: named_means(
@@ -105,12 +115,14 @@ def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
         autograph=False)
     callbacks.insert(1, run_callbacks.TrainingSummaries(iteration, writer, generator,
                                                         measure))
-  bar = run_callbacks.ProgressBar(iteration)
+  bar = run_callbacks.ProgressBar(iteration) if watch is None else None
   try:
     model.fit(generator.dataset(iteration, last_iteration - iteration),
-              callbacks=[bar, *callbacks], verbose=0, shuffle=False)
+              callbacks=callbacks if bar is None else [bar, *callbacks], verbose=0,
+              shuffle=False)
   finally:
-    bar.close()
+    if bar is not None:
+      bar.close()
   return stop.iteration
 
 

@@ -1,8 +1,10 @@
-"""What a partial result keeps of its run, so that another machine can go on with it.
+"""What is kept of an unfinished run in the results, so that another machine can go on.
 
 RESULTS/ROW/seedS.run/ has of an experiment's folder what training depends on: the last
-checkpoint, the best one, the learning curve and the configuration. Where the experiment's
-folder has no checkpoint of its own, the run goes on from there.
+checkpoint, the parameters of the best one, the learning curve, the configuration, and which
+commit trained what. Nothing is there twice: where the last checkpoint is the best one,
+`best/` has its name alone. Where the experiment's folder has no checkpoint of its own, the
+run goes on from there.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from typing import Optional
+from typing import List, Optional, Sequence
+
+import tensorflow as tf
 
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
-from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_files import STATE_FILE, CheckpointFiles, iteration_of
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
   CONFIG_FILE,
@@ -24,9 +28,13 @@ from maml_tf.training.checkpoints import (
 )
 from maml_tf.training.history import HISTORY_FILE
 from maml_tf.training.run_lock import run_lock
+from maml_tf.verification.spans import TRAINED_BY_FILE
 
 _ASIDE = '.unfinished'
 _BEFORE = '.replaced'
+# What a test reads: the parameters, as `trainer` names them, and what TensorFlow restores
+# nothing without.
+_OF_A_TEST = ('parameters/', 'save_counter/', '_CHECKPOINTABLE_OBJECT_GRAPH')
 
 
 def keep(folder: str, kept: str) -> None:
@@ -36,34 +44,29 @@ def keep(folder: str, kept: str) -> None:
     OSError: where that is not possible.
   """
   recover(kept)
-  aside, before = kept + _ASIDE, kept + _BEFORE
+  aside = kept + _ASIDE
   shutil.rmtree(aside, ignore_errors=True)
-  _copy(folder, aside)
+  _copy_texts(folder, aside)
   config = stored_config(folder)
   if config is not None:
     write_whole(os.path.join(aside, CONFIG_FILE), _anywhere(config).to_json())
-  if os.path.isdir(kept):   # a folder with files in it cannot be replaced
-    os.replace(kept, before)
-  os.replace(aside, kept)
-  shutil.rmtree(before, ignore_errors=True)
-
-
-def recover(kept: str) -> None:
-  """Puts back what a process was replacing when it was killed."""
-  before = kept + _BEFORE
-  if os.path.isdir(kept):
-    shutil.rmtree(before, ignore_errors=True)
-  elif os.path.isdir(before):
-    os.replace(before, kept)
+  latest = CheckpointFiles(folder, KEPT).last_written
+  best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+  if best is not None:
+    _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
+  if latest is not None:
+    CheckpointFiles(aside, KEPT).take(latest)
+  _put_in_place(aside, kept)
 
 
 def forget(kept: str) -> None:
-  """Removes what was kept: a complete row has nothing to go on with."""
+  """Removes what was kept: a finished row has nothing to go on with."""
   for path in (kept + _BEFORE, kept + _ASIDE, kept):
     shutil.rmtree(path, ignore_errors=True)
 
 
-def go_on_with(kept: str, folder: str, config: Config) -> Optional[int]:
+def go_on_with(kept: str, folder: str, config: Config, further: bool = False
+               ) -> Optional[int]:
   """Puts a kept run into an experiment's folder that has no checkpoint of its own.
 
   A kept run of another configuration is left alone, and a line says so.
@@ -72,6 +75,7 @@ def go_on_with(kept: str, folder: str, config: Config) -> Optional[int]:
     kept: the folder of `keep`; need not exist.
     folder: of the experiment; need not exist.
     config: of the run that is about to start.
+    further: also where the folder has checkpoints, but the kept run has got further.
 
   Returns:
     The iteration to go on from; None where there is nothing to go on with, or the
@@ -80,35 +84,87 @@ def go_on_with(kept: str, folder: str, config: Config) -> Optional[int]:
   Raises:
     ConfigError: where the folder cannot be written, or another process trains in it.
   """
+  recover(kept)
   latest = CheckpointFiles(kept, KEPT).last_written
   if latest is None:
     return None
   with run_lock(folder):
-    if CheckpointFiles(folder, KEPT).last_written is not None:
+    own = CheckpointFiles(folder, KEPT).last_written
+    if own is not None and not (further and iteration_of(own) < iteration_of(latest)):
       return None
     differences = differences_of_run(stored_config(kept) or config, config)
     if differences:
-      print(f'Starting at iteration 0: {kept} has a run of another configuration '
-            f'({differences}).')
+      if own is None:
+        print(f'Starting at iteration 0: {kept} has a run of another configuration '
+              f'({differences}).')
       return None
     try:
-      _copy(kept, folder)
+      _copy_back(kept, folder, latest)
     except OSError as error:
       raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
                         '--logdir.') from error
   return iteration_of(latest)
 
 
-def _copy(source: str, target: str) -> None:
+def _copy_back(kept: str, folder: str, latest: str) -> None:
   """The last checkpoint comes last: a folder with one has everything else, too."""
+  _copy_texts(kept, folder)
+  best = CheckpointFiles(os.path.join(kept, BEST_FOLDER), 1)
+  path = best.last_written if best.paths else None
+  if path is None and _names(best.listed) == _names([latest]):
+    path = latest
+  if path is not None:
+    CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).take(path)
+  CheckpointFiles(folder, KEPT).take(latest)
+
+
+def _names(paths: Sequence[str]) -> List[str]:
+  return [os.path.basename(path) for path in paths]
+
+
+def _copy_texts(source: str, target: str) -> None:
   os.makedirs(target, exist_ok=True)
-  history = os.path.join(source, HISTORY_FILE)
-  if os.path.exists(history):
-    shutil.copyfile(history, os.path.join(target, HISTORY_FILE))
-  for subfolder, number in ((BEST_FOLDER, 1), ('', KEPT)):
-    path = CheckpointFiles(os.path.join(source, subfolder), number).last_written
-    if path is not None:
-      CheckpointFiles(os.path.join(target, subfolder), number).take(path)
+  for name in (HISTORY_FILE, TRAINED_BY_FILE):
+    if os.path.exists(os.path.join(source, name)):
+      shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
+
+
+def _keep_best(best: str, target: str, latest: Optional[str]) -> None:
+  name = os.path.basename(best)
+  if latest is not None and os.path.basename(latest) == name:
+    os.makedirs(target)
+    write_whole(os.path.join(target, STATE_FILE), f'model_checkpoint_path: "{name}"\n'
+                                                  f'all_model_checkpoint_paths: "{name}"\n')
+    return
+  parameters = f'{target}{_ASIDE}'
+  _write_parameters(best, os.path.join(parameters, name))
+  CheckpointFiles(target, 1).take(os.path.join(parameters, name))
+  shutil.rmtree(parameters)
+
+
+def _write_parameters(checkpoint: str, path: str) -> None:
+  """A checkpoint of what a test depends on: without the optimizers' state."""
+  reader = tf.train.load_checkpoint(checkpoint)
+  names = sorted(name for name in reader.get_variable_to_shape_map()
+                 if name.startswith(_OF_A_TEST))
+  os.makedirs(os.path.dirname(path))
+  tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
+                    tensors=[reader.get_tensor(name) for name in names])
+
+
+def _put_in_place(aside: str, kept: str) -> None:
+  """A process that is killed in here leaves what `recover` takes."""
+  if os.path.exists(kept):
+    os.replace(kept, kept + _BEFORE)
+  os.replace(aside, kept)
+  shutil.rmtree(kept + _BEFORE, ignore_errors=True)
+
+
+def recover(kept: str) -> None:
+  """Puts back what a process was replacing when it was killed."""
+  if os.path.exists(kept + _BEFORE) and not os.path.exists(kept):
+    os.replace(kept + _BEFORE, kept)
+  shutil.rmtree(kept + _BEFORE, ignore_errors=True)
 
 
 def _anywhere(config: Config) -> Config:

@@ -125,7 +125,8 @@ def _labelled(method: str, of_seeds: Sequence[Record]) -> str:
   record = of_seeds[0]
   if record.is_complete:
     return method if len(of_seeds) == 1 else f'{method} ({len(of_seeds)} seeds)'
-  return f'{method} (partial: {record.trained:,} of {record.planned:,} iterations)'
+  how = 'ended early' if record.ended_early else 'partial'
+  return f'{method} ({how}: {record.trained:,} of {record.planned:,} iterations)'
 
 
 def study(result: Dict[str, Any]) -> bytes:

@@ -31,10 +31,10 @@ def machine_text(fields: Dict[str, Any]) -> str:
 def commit(folder: str = REPOSITORY) -> str:
   """The commit that is checked out, with '+changes' where files other than results
   differ from it; 'unknown' without git or outside of a repository."""
-  head = _git(folder, 'rev-parse', 'HEAD')
+  head = git(folder, 'rev-parse', 'HEAD')
   if not head:
     return UNKNOWN
-  changes = _git(folder, 'status', '--porcelain', '--', '.', ':(exclude)results')
+  changes = git(folder, 'status', '--porcelain', '--', '.', ':(exclude)results')
   return head if changes == '' else f'{head}+changes'
 
 
@@ -43,7 +43,8 @@ def today() -> str:
   return datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d')
 
 
-def _git(folder: str, *arguments: str) -> Optional[str]:
+def git(folder: str, *arguments: str) -> Optional[str]:
+  """What `git` prints in that folder; None where it fails, or is not installed."""
   try:
     done = subprocess.run(['git', *arguments], cwd=folder, capture_output=True, text=True,
                           timeout=60, check=False)

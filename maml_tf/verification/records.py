@@ -1,7 +1,8 @@
 """Result files: one JSON per row and seed, with its weights and history beside it.
 
-RESULTS/ROW/seedS.json, seedS.npz, seedS.history.csv, of a partial result seedS.run/. They
-are all that the report is made of. No TensorFlow here.
+RESULTS/ROW/seedS.json, seedS.npz, seedS.history.csv, and of a run that is not finished, with
+a partial result or without any, seedS.run/. They are all that the report is made of. No
+TensorFlow here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from maml_tf.verification.rows import REPOSITORY, Row
 IN_REPOSITORY = os.path.join(REPOSITORY, 'results')
 RESULTS = IN_REPOSITORY if os.path.isdir(IN_REPOSITORY) else os.path.join(
     REPOSITORY, 'maml_tf', 'results')
-KEPT_RUN = '.run'   # the folder of a partial result that has its run, see `kept_runs`
+KEPT_RUN = '.run'   # the folder that has the run itself, see `kept_runs`
 
 
 class Measured(NamedTuple):
@@ -62,6 +63,15 @@ class Record:
   @property
   def is_complete(self) -> bool:
     return self.trained >= self.planned
+
+  @property
+  def ended_early(self) -> bool:
+    """Whether the rule of `early_end` ended the training before its plan did."""
+    return 'ended_early' in self.fields and not self.is_complete
+
+  @property
+  def is_finished(self) -> bool:
+    return self.is_complete or self.ended_early
 
   @property
   def measure(self) -> Measure:
@@ -140,6 +150,14 @@ def seeds(row: Row, suffix: str, results: str = RESULTS) -> Tuple[int, ...]:
   pattern = os.path.join(glob.escape(folder_of(row, results)), f'seed*{suffix}')
   names = (os.path.basename(path)[:-len(suffix)] for path in glob.glob(pattern))
   return tuple(sorted(int(name[4:]) for name in names if re.fullmatch(r'seed\d+', name)))
+
+
+def kept_iteration(row: Row, seed: int, results: str = RESULTS) -> int:
+  """The iteration from which the row's kept run can be gone on with; 0 without one."""
+  kept = file_of(row, seed, KEPT_RUN, results)
+  names = os.listdir(kept) if os.path.isdir(kept) else []
+  found = (re.fullmatch(r'model-(\d+)\.index', name) for name in names)
+  return max((int(match.group(1)) for match in found if match), default=0)
 
 
 def write(row: Row, fields: Dict[str, Any], results: str = RESULTS) -> str:

@@ -40,7 +40,8 @@ def listing(rows: Sequence[Row], results: str = records.RESULTS) -> str:
   for row in rows:
     state = standing(row, records.read_all(row, results))
     lines.append([row.name, row.place, _updates(row), _paper(row), _here(row, state),
-                  state.verdict, _iterations(state), _seeds(state), _duration(state),
+                  state.text, _iterations(row, state, results), _seeds(state),
+                  _duration(state),
                   _each(state, lambda record: short_commit(record.fields['commit'])),
                   _each(state, lambda record: machine_text(record.fields['machine']))])
   widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -83,8 +84,9 @@ def readme(rows: Sequence[Row], results: str = records.RESULTS) -> str:
       '# Results', '',
       'Written by `python -m maml_tf.verify --report` from the files in this folder; no '
       'number is typed in, but for those of the paper.', '',
-      *_table_of_rows(states), '', *_meanings(), '', *_table_of_runs(states, results), '',
-      *_figures(rows, results), *_curves(states, results), *_studies(results)]
+      *_table_of_rows(states, results), '', *_meanings(), '',
+      *_table_of_runs(states, results), '', *_figures(rows, results),
+      *_curves(states, results), *_studies(results)]
   return '\n'.join(parts).rstrip() + '\n'
 
 
@@ -167,8 +169,14 @@ def _here(row: Row, state: Standing) -> str:
                     for update in _shown_updates(row))
 
 
-def _iterations(state: Standing) -> str:
-  return _each(state, lambda record: f'{record.trained:,} of {record.planned:,}')
+def _iterations(row: Row, state: Standing, results: str) -> str:
+  """Those of the records, and those of a run that has got further and waits for its test."""
+  tested = _each(state, lambda record: f'{record.trained:,} of {record.planned:,}')
+  kept = max((records.kept_iteration(row, seed, results)
+              for seed in records.seeds(row, records.KEPT_RUN, results)), default=0)
+  if kept <= max((record.trained for record in state.records), default=0):
+    return tested
+  return f'{tested}; {kept:,} kept'
 
 
 def _seeds(state: Standing) -> str:
@@ -197,14 +205,14 @@ def _each(state: Standing, text: Callable[[Record], str]) -> str:
 
 # --- parts of README.md
 
-def _table_of_rows(states) -> List[str]:
+def _table_of_rows(states, results: str) -> List[str]:
   lines = ['## The rows of the paper', '',
            'Accuracies in %, errors as mean squared error, with 95% intervals; after 1 / 5 '
            '/ 10 updates where the paper has three values (the last one is judged).', '',
            *_header(['row', 'in the paper', 'updates', 'paper', 'here', 'verdict',
                      'iterations', 'seeds'])]
   for row, _, state in states:
-    verdict = state.verdict
+    verdict = state.text
     others = [(update, judged(row, state, update)) for update in sorted(row.paper)
               if update != row.headline]
     differing = [f'after {update}: {word}' for update, word in others
@@ -212,7 +220,8 @@ def _table_of_rows(states) -> List[str]:
     if differing:
       verdict += f' ({"; ".join(differing)})'
     lines.append(_line([f'{row.label} (`{row.name}`)', row.place, _updates(row), _paper(row),
-                        _here(row, state), verdict, _iterations(state), _seeds(state)]))
+                        _here(row, state), verdict, _iterations(row, state, results),
+                        _seeds(state)]))
   return lines
 
 
@@ -309,10 +318,19 @@ def _line(cells: Sequence[str]) -> str:
 # --- data of the plots
 
 def _histories(row: Row, results: str) -> Dict[int, List[history.Line]]:
-  """{seed: lines} of the seeds that have a record."""
-  return {record.seed: history.read(records.file_of(row, record.seed, '.history.csv',
-                                                    results))
-          for record in records.read_all(row, results)}
+  """{seed: lines} of the seeds that have a record or a kept run."""
+  trained = {record.seed: record.trained for record in records.read_all(row, results)}
+  seeds = sorted({*trained, *records.seeds(row, records.KEPT_RUN, results)})
+  return {seed: history.read(_history_file(row, seed, trained.get(seed, 0), results))
+          for seed in seeds}
+
+
+def _history_file(row: Row, seed: int, trained: int, results: str) -> str:
+  """Of the run, as far as it is known: a kept one may have got further than the record."""
+  if records.kept_iteration(row, seed, results) > trained:
+    kept = records.file_of(row, seed, records.KEPT_RUN, results)
+    return os.path.join(kept, history.HISTORY_FILE)
+  return records.file_of(row, seed, '.history.csv', results)
 
 
 def _learning_curves(row: Row, results: str) -> Optional[bytes]:

@@ -20,17 +20,21 @@ from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.training import history
+from maml_tf.training.checkpoint_files import CheckpointFiles, damage, iteration_of
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
+  KEPT,
   CheckpointError,
   experiment_folder,
-  iteration_of,
   require_same_run,
   stored_config,
+  training_folder,
 )
-from maml_tf.verification import kept_runs, provenance, records, weights
+from maml_tf.training.trainer import TrainingResult, Watch
+from maml_tf.verification import early_end, kept_runs, provenance, records, spans, weights
 from maml_tf.verification.records import Record
 from maml_tf.verification.rows import Row
+from maml_tf.verification.spans import Span
 
 # Test episodes whose values are kept one by one, to check the weights by.
 FIRST_EPISODES = 5
@@ -62,27 +66,61 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
   goal = planned if until is None else min(until, planned)
   _require_news(row, config, goal, results, again)
   if anew:
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False))
+    _move_aside(config)
   else:
-    _go_on_with_what_was_kept(row, config, results)
-  model = experiment.build_model(config)
-  training = application.train_or_resume(config, model, goal)
-  if training.interrupted_by is not None:
+    go_on_with_what_was_kept(row, config, results)
+  if train(config, goal).interrupted_by is not None:
     return None
   return test_row(row, config, results, again)
 
 
-def _go_on_with_what_was_kept(row: Row, config: Config, results: str) -> None:
+def train(config: Config, until: int, watch: Optional[Watch] = None) -> TrainingResult:
+  """Trains up to an iteration; the experiment's folder then says which commit did."""
+  folder = experiment_folder(config)
+  spans.begin(folder, Span(provenance.commit(), done(folder), None,
+                           config.training.num_validation_tasks, tf.__version__))
+  model = experiment.build_model(config)
+  training = application.train_or_resume(config, model, until, watch)
+  spans.end(folder, training.iteration)
+  return training
+
+
+def done(folder: str) -> int:
+  """The iteration that training in a folder goes on from."""
+  for path in reversed(CheckpointFiles(folder, KEPT).paths):
+    if damage(path) is None:
+      return iteration_of(path)
+  return 0
+
+
+def _move_aside(config: Config) -> None:
+  """So that nothing is there to go on with."""
+  with training_folder(dataclasses.replace(
+      config, run=dataclasses.replace(config.run, resume=False))):
+    pass
+
+
+def go_on_with_what_was_kept(row: Row, config: Config, results: str,
+                             further: bool = False) -> None:
+  """Puts the kept run into the experiment's folder, where that has none.
+
+  Args:
+    row, config, results: see `train_row`.
+    further: see `kept_runs.go_on_with`.
+  """
   kept = records.file_of(row, config.task.seed, records.KEPT_RUN, results)
   kept_runs.recover(kept)
   record = records.read(row, config.task.seed, results)
+  known = [span.tensorflow for span in spans.read(kept) if span.tensorflow]
   if record is not None and os.path.isdir(kept):
-    written_by = record.fields['versions']['tensorflow']
-    if _has_keras_3(written_by) != _has_keras_3(tf.__version__):
-      print(f'Starting at iteration 0: {kept} was written by TensorFlow {written_by}, the '
+    known = known or [record.fields['versions']['tensorflow']]
+  folder = experiment_folder(config)
+  if known and _has_keras_3(known[-1]) != _has_keras_3(tf.__version__):
+    if not done(folder):
+      print(f'Starting at iteration 0: {kept} was written by TensorFlow {known[-1]}, the '
             f'state of whose optimizers TensorFlow {tf.__version__} cannot read.')
-      return
-  iteration = kept_runs.go_on_with(kept, experiment_folder(config), config)
+    return
+  iteration = kept_runs.go_on_with(kept, folder, config, further)
   if iteration is not None:
     print(f'Going on from iteration {iteration}, which {kept} has kept (--anew starts at 0)')
 
@@ -93,11 +131,36 @@ def _has_keras_3(tensorflow: str) -> bool:
   return (int(major), int(minor)) >= (2, 16)
 
 
+def keep_row(row: Row, config: Config, results: str = records.RESULTS) -> None:
+  """Keeps the run of a row without testing it.
+
+  One that got further, which could not be gone on with (it has other flags, or is of another
+  Keras), stays until this one is as far.
+
+  Raises:
+    WriteError: where that is not possible.
+  """
+  seed, folder = config.task.seed, experiment_folder(config)
+  kept = records.file_of(row, seed, records.KEPT_RUN, results)
+  further = records.kept_iteration(row, seed, results)
+  if further > done(folder):
+    print(f'Not kept yet: {kept} has another run, of {further} iterations. This one is in '
+          f'{folder}.', flush=True)
+    return
+  with reported(kept):
+    kept_runs.keep(folder, kept)
+  print(f'Kept: {kept}, without a look at the test tasks', flush=True)
+
+
 def test_row(row: Row, config: Config, results: str = records.RESULTS,
-             again: bool = False) -> Record:
+             again: bool = False, ended_early: bool = False) -> Record:
   """Tests what has been trained of a row so far, and writes its record.
 
-  Args, raises: see `train_row`; also
+  Args:
+    ended_early: the training was ended by the rule of `early_end`; the record says so.
+    row, config, results, again: see `train_row`.
+
+  Raises: see `train_row`; also
     CheckpointError: where nothing has been trained.
   """
   folder = experiment_folder(config)
@@ -111,7 +174,7 @@ def test_row(row: Row, config: Config, results: str = records.RESULTS,
   _require_news(row, config, trained, results, again)
   model = experiment.build_model(config)
   test = application.test(config, model, folder)
-  return _keep(row, config, test, model, trained, folder, results)
+  return _keep(row, config, test, model, trained, folder, results, ended_early)
 
 
 def _require_news(row: Row, config: Config, trained: int, results: str, again: bool) -> None:
@@ -151,13 +214,20 @@ def _require_same_training(config: Config, folder: str) -> None:
 
 
 def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, trained: int,
-          folder: str, results: str) -> Record:
+          folder: str, results: str, ended_early: bool) -> Record:
   """Writes weights, history and record."""
   seed = config.task.seed
   previous = records.read(row, seed, results)
   content = weights.to_bytes(model.state())
   lines = history.read(os.path.join(folder, history.HISTORY_FILE))
   fields = as_record(row, test, model, trained, lines)
+  trained_by = spans.read(folder)
+  fields['training'].update(
+      by_commit=spans.by('commit', trained_by, trained),
+      validation_tasks=spans.by('validation_tasks', trained_by, trained))
+  if ended_early:
+    fields['ended_early'] = {'rule': early_end.RULE,
+                             'validation_tasks': early_end.VALIDATION_TASKS}
   stem = os.path.join(folder, results_files.file_stem(config))
   # What `main.py` tested in this folder counts, too.
   fields['times_tested'] = max(results_files.read_times_tested(stem + '.json'),
@@ -173,7 +243,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
   path = records.write(row, fields, results)
   kept = records.file_of(row, seed, records.KEPT_RUN, results)
   record = records.read_file(path)
-  if record.is_complete:
+  if record.is_finished:
     kept_runs.forget(kept)
   else:
     with reported(kept):

@@ -6,6 +6,7 @@ import math
 from typing import List, NamedTuple, Optional, Sequence
 
 from maml_tf.measures import Measure
+from maml_tf.verification.early_end import RULE
 from maml_tf.verification.records import Measured, Record
 from maml_tf.verification.rows import Row, numbers
 
@@ -15,6 +16,14 @@ BELOW = 'below (worse)'
 NOT_RUN = 'not run'
 PARTIAL = 'partial'
 MEASURED = 'measured'
+# Of runs that the rule of `early_end` ended.
+REPRODUCED_EARLY = 'reproduced early'
+ABOVE_EARLY = 'above, ended early'
+BELOW_EARLY = 'below, ended early'
+MEASURED_EARLY = 'measured, ended early'
+
+_EARLY = {REPRODUCED: REPRODUCED_EARLY, ABOVE: ABOVE_EARLY, BELOW: BELOW_EARLY,
+          MEASURED: MEASURED_EARLY}
 
 MEANINGS = {
     REPRODUCED: "all iterations were trained, and the paper's interval and the one measured "
@@ -26,6 +35,12 @@ MEANINGS = {
            'larger error',
     MEASURED: 'all iterations were trained, and the paper gives no number to compare with (a '
               'curve of a figure, an empty cell, or no such row)',
+    REPRODUCED_EARLY: f'the intervals meet as above, but the run was ended early, by a rule '
+                      f'that sees validation tasks only: {RULE}',
+    ABOVE_EARLY: 'the result is better than the paper\'s, and the run was ended early',
+    BELOW_EARLY: 'the result is worse, and the run was ended early: whether all iterations '
+                 'would have reached the paper\'s is not known',
+    MEASURED_EARLY: 'the paper gives no number to compare with, and the run was ended early',
     PARTIAL: 'fewer iterations were trained than the flagfile plans; the number is given, '
              'and not judged',
     NOT_RUN: 'there is no result file',
@@ -37,11 +52,19 @@ class Standing(NamedTuple):
 
   Attributes:
     verdict: one of `MEANINGS`.
-    records: those that count: all complete ones, or else the partial one that has
-      trained longest; empty where there is none.
+    records: those that count: all complete ones, or else all that ended early, or else
+      the partial one that has trained longest; empty where there is none.
   """
   verdict: str
   records: List[Record]
+
+  @property
+  def text(self) -> str:
+    """The verdict; of a row that was reproduced early with the iterations that it took."""
+    if self.verdict != REPRODUCED_EARLY:
+      return self.verdict
+    longest = max(self.records, key=lambda record: record.trained)
+    return f'{self.verdict} ({longest.trained:,} of {longest.planned:,})'
 
 
 def standing(row: Row, records: Sequence[Record]) -> Standing:
@@ -49,20 +72,22 @@ def standing(row: Row, records: Sequence[Record]) -> Standing:
   counted = counting(records)
   if not counted:
     return Standing(NOT_RUN, [])
-  if not counted[0].is_complete:
+  if not counted[0].is_finished:
     return Standing(PARTIAL, counted)
-  paper = row.paper.get(row.headline)
-  if paper is None:
-    return Standing(MEASURED, counted)
-  return Standing(verdict(paper, combined(counted, row.headline), counted[0].measure),
-                  counted)
+  word = MEASURED
+  if row.headline in row.paper:
+    word = verdict(row.paper[row.headline], combined(counted, row.headline),
+                   counted[0].measure)
+  return Standing(_EARLY[word] if counted[0].ended_early else word, counted)
 
 
 def counting(records: Sequence[Record]) -> List[Record]:
-  """All complete records, or else the partial one that has trained longest, if any."""
+  """All complete records, or else all that ended early, or else the partial one that has
+  trained longest, if any."""
   complete = [record for record in records if record.is_complete]
-  if complete or not records:
-    return complete
+  early = [record for record in records if record.ended_early]
+  if complete or early or not records:
+    return complete or early
   return [max(records, key=lambda record: record.trained)]
 
 
@@ -102,5 +127,6 @@ def judged(row: Row, state: Standing, updates: int) -> Optional[str]:
   """The verdict after another number of updates for which the paper has a value."""
   if not state.records or state.verdict == PARTIAL or updates not in row.paper:
     return None
-  return verdict(row.paper[updates], combined(state.records, updates),
+  word = verdict(row.paper[updates], combined(state.records, updates),
                  state.records[0].measure)
+  return _EARLY[word] if state.records[0].ended_early else word

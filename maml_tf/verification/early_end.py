@@ -1,0 +1,78 @@
+"""When a run may end before its plan does. No TensorFlow here.
+
+The rule, written down before any run was ended by it: after N iterations a run ends early if
+
+  1. N is at least a quarter of the iterations that its flagfile plans,
+  2. it was validated on 600 tasks (or more) at least since iteration N / 3, and
+  3. no validation after iteration 2 N / 3 has a better score than the best of those
+     between the start of 2. and 2 N / 3: the last third brought nothing,
+
+at the first validation for which that holds. It sees validation tasks only. A run whose
+outer step size falls to zero over its plan (`meta_lr_schedule`) does not end early: its last
+iterations are what the others lead up to.
+
+The checkpoint that is tested is the best one, so what is tested is older than 2 N / 3.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Optional, Sequence
+
+from maml_tf.measures import Measure
+from maml_tf.training.history import Line
+
+VALIDATION_TASKS = 600
+RULE = (f'no better score on {VALIDATION_TASKS} validation tasks during the last third of the '
+        'iterations, and at least a quarter of the plan done')
+
+
+def is_due(lines: Sequence[Line], planned: int, validated_since: Optional[int],
+           measure: Measure) -> bool:
+  """Whether the run ends at its last validation.
+
+  Args:
+    lines: of its history.
+    planned: iterations that its flagfile plans.
+    validated_since: the iteration since which every validation was made on
+      `VALIDATION_TASKS` tasks or more; None: the last one was not.
+    measure: what tasks are judged by.
+  """
+  scores = {int(line['iteration']): value for line in lines
+            if (value := score(line, measure)) is not None}
+  last = max(scores, default=0)
+  if 4 * last < planned or validated_since is None or 3 * validated_since > last:
+    return False
+  before = [value for iteration, value in scores.items()
+            if validated_since < iteration and 3 * iteration <= 2 * last]
+  during = [value for iteration, value in scores.items() if 3 * iteration > 2 * last]
+  return bool(before) and not max(during) > max(before)
+
+
+def score(line: Line, measure: Measure) -> Optional[float]:
+  """What the checkpoint is chosen by: that of the measure after the last update; None for
+  a line without validation, or whose score is not a finite number."""
+  value = _after_the_last_update(line, measure)
+  return measure.score(value) if value is not None and math.isfinite(value) else None
+
+
+def score_text(lines: Sequence[Line], measure: Measure) -> str:
+  """The last value and the best one: '93.20 % (best 94.05 % at 11,000)'."""
+  scored = [line for line in lines if score(line, measure) is not None]
+  if not scored:
+    return 'not yet'
+  best = max(scored, key=lambda line: score(line, measure))
+  return (f'{_shown(scored[-1], measure)} (best {_shown(best, measure)} at '
+          f'{int(best["iteration"]):,})')
+
+
+def _shown(line: Line, measure: Measure) -> str:
+  return f'{measure.text(_after_the_last_update(line, measure))} {measure.unit}'.rstrip()
+
+
+def _after_the_last_update(line: Line, measure: Measure) -> Optional[float]:
+  values = {int(name.rpartition('_')[2]): value for name, value in line.items()
+            if re.fullmatch(f'val_{re.escape(measure.name)}_[0-9]+', name)
+            and value is not None}
+  return values[max(values)] if values else None
