@@ -18,6 +18,8 @@ from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.paper import weights
+from maml_tf.paper.rows import paper_values
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoints import (
   experiment_folder,
@@ -27,8 +29,6 @@ from maml_tf.training.checkpoints import (
   training_folder,
 )
 from maml_tf.training.trainer import TrainingResult, Watch, train
-from maml_tf.verification import weights
-from maml_tf.verification.rows import paper_values
 
 
 def run(config: Config, program: str = 'main.py') -> int:

@@ -34,13 +34,14 @@ import math
 import sys
 from typing import List, Mapping, Optional, Sequence
 
-import flags
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
-from maml_tf.config import Config, ConfigError
+from maml_tf.config import ConfigError
+from maml_tf.paper import records
+from maml_tf.paper.rows import ROWS, Row, row_named
 from maml_tf.task_groups import available_cores
-from maml_tf.verification import plan, records, report, studies, train_all
-from maml_tf.verification.rows import ROWS, Row, row_named
+from maml_tf.verification import plan, report, studies, train_all
+from maml_tf.verification.row_config import row_config
 
 DEFAULT_TURN = train_all.Settings.turn
 
@@ -67,24 +68,11 @@ def _do(options: argparse.Namespace, rows: Sequence[Row]) -> Optional[int]:
   return None
 
 
-def row_config(row: Row, seed: int = 0, logdir: Optional[str] = None,
-               data_dir: Optional[str] = None) -> Config:
-  """The configuration of a row's flagfile, with a seed and folders.
-
-  Raises:
-    ConfigError: for a flagfile that cannot be read, or a wrong value.
-  """
-  arguments = [f'--flagfile={row.flagfile_path}', f'--seed={seed}']
-  arguments += [f'--logdir={logdir}'] if logdir is not None else []
-  arguments += [f'--data_dir={data_dir}'] if data_dir is not None else []
-  return flags.parse(['main.py', *arguments])
-
-
 def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]]) -> bytes:
   """Figure 2 from weights, {K: {method: path}}: the bytes of a PNG file."""
   from maml_tf import experiment
+  from maml_tf.paper import weights
   from maml_tf.reports.fitted_curves import figure_2_png
-  from maml_tf.verification import weights
   panels = {}
   for shots, methods in weight_files.items():
     for method, path in methods.items():

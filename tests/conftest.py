@@ -285,7 +285,7 @@ def make_record(tmp_path):
   `values`: (mean, ci95) of the query set after 0, 1, ... updates, from 0 to 1 for
   accuracies.
   """
-  from maml_tf.verification import records
+  from maml_tf.paper import records
 
   def make(row, seed=0, values=((0.2, 0.01), (0.9, 0.02)), trained=100, planned=100,
            **given):

@@ -20,8 +20,8 @@ from maml_tf.evaluation import protocol, results_files
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.meta_learner import TaskResults
+from maml_tf.paper.rows import paper_values
 from maml_tf.training.checkpoints import Checkpoints, prepare_folder
-from maml_tf.verification.rows import paper_values
 
 # Statistics.
 

@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).parent.parent
 # From the bottom to the top. A module imports from its own layer and from those below;
 # what is not listed belongs to the layer of its folder.
 LAYERS = (
-    ('errors', 'measures', 'bounded', 'files', 'before_tensorflow', 'command_line'),
+    ('errors', 'measures', 'bounded', 'files', 'before_tensorflow', 'command_line',
+     'locks'),
     ('episodes', 'task_groups', 'devices', 'custom_gradients', 'learners', 'objectives',
      'inner_optimizers', 'inner_loop', 'in_groups', 'meta_parameters', 'outer_step',
      'meta_learner', 'meta_learners'),
@@ -23,9 +24,9 @@ LAYERS = (
     ('reports',),
     ('problems',),
     ('config',),
-    ('experiment', 'pure_step'),
+    ('experiment',),
     ('evaluation',),
-    ('training',),
+    ('training', 'pure_step'),
     ('paper',),
     ('legacy',),
     ('application',),

@@ -14,8 +14,8 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from maml_tf.verification import records
-from maml_tf.verification.rows import ROWS
+from maml_tf.paper import records
+from maml_tf.paper.rows import ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 tomllib = pytest.importorskip('tomllib', reason='Python 3.11 has it')

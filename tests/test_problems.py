@@ -16,12 +16,12 @@ from maml_tf.episodes import Episodes
 from maml_tf.learners import FullyConnected
 from maml_tf.measures import LOSS, Measure
 from maml_tf.objectives import Objective
+from maml_tf.paper import records
+from maml_tf.paper.rows import Row
 from maml_tf.problems import Problem
 from maml_tf.sources.source import BLOCK, Draws, EpisodeSource
 from maml_tf.training import history
 from maml_tf.training.checkpoints import experiment_folder
-from maml_tf.verification import records
-from maml_tf.verification.rows import Row
 
 # Larger is better, and it is never above 0: as a return is.
 CLOSENESS = Measure('closeness', 'closeness', larger_is_better=True, unit='cm', scale=10,

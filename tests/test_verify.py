@@ -16,6 +16,8 @@ import tensorflow as tf
 
 import flags
 from maml_tf import application, verify
+from maml_tf.paper import records
+from maml_tf.paper.rows import Row
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
@@ -24,8 +26,7 @@ from maml_tf.training.checkpoints import (
   experiment_folder,
   restore_for_test,
 )
-from maml_tf.verification import kept_runs, provenance, records, runs
-from maml_tf.verification.rows import Row
+from maml_tf.verification import kept_runs, provenance, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = """--datasource=sinusoid

@@ -6,8 +6,9 @@ import pytest
 
 from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, LOSS
-from maml_tf.verification import early_end, plan, records, verdicts
-from maml_tf.verification.rows import ROWS, Row
+from maml_tf.paper import records
+from maml_tf.paper.rows import ROWS, Row
+from maml_tf.verification import early_end, plan, verdicts
 from maml_tf.verification.verdicts import (
   ABOVE_EARLY,
   BELOW_EARLY,

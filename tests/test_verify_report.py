@@ -15,8 +15,9 @@ from PIL import Image
 
 from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
-from maml_tf.verification import plots, records, report
-from maml_tf.verification.rows import ROWS, Row
+from maml_tf.paper import records
+from maml_tf.paper.rows import ROWS, Row
+from maml_tf.verification import plots, report
 
 IMAGES = Row('images', 'table 1', 'Images, MAML', {'datasource': 'omniglot'},
              {1: '90.0 +- 1.0'}, 1)

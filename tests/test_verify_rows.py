@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import flags
 from maml_tf import measures
 from maml_tf.config import ConfigError
-from maml_tf.verification import records, verdicts
-from maml_tf.verification.records import Measured
-from maml_tf.verification.rows import ROWS, Row, numbers, paper_values, row_named
+from maml_tf.paper import records
+from maml_tf.paper.records import Measured
+from maml_tf.paper.rows import ROWS, Row, numbers, paper_values, row_named
+from maml_tf.verification import verdicts
 from maml_tf.verification.verdicts import (
   ABOVE,
   BELOW,

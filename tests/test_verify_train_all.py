@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 
 from maml_tf.config import ConfigError
+from maml_tf.paper import records
+from maml_tf.paper.rows import Row
 from maml_tf.task_groups import available_cores
 from maml_tf.training.run_lock import run_lock
-from maml_tf.verification import records, train_all, turn_process
+from maml_tf.verification import train_all, turn_process
 from maml_tf.verification.plan import Job
-from maml_tf.verification.rows import Row
 from maml_tf.verification.train_all import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -293,7 +294,7 @@ COMMAND = """
 import sys
 from maml_tf.verification import train_all
 from maml_tf.verification.plan import Job
-from maml_tf.verification.rows import Row
+from maml_tf.paper.rows import Row
 row = Row('tiny', 'table 2', 'Tiny', {'datasource': 'sinusoid'}, {1: '3.0', 2: '2.0'}, 2,
           'FLAGFILE')
 sys.exit(train_all.run([Job(row, 0, int(sys.argv[1]), 1)], train_all.Settings(

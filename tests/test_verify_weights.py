@@ -15,11 +15,11 @@ from maml_tf import application, command_line, experiment, verify
 from maml_tf.config import ConfigError
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.measures import ACCURACY
+from maml_tf.paper import records, weights
+from maml_tf.paper.rows import ROWS
 from maml_tf.sources.image_set import DataError
 from maml_tf.training import trainer
 from maml_tf.training.checkpoints import CheckpointError, experiment_folder
-from maml_tf.verification import records, weights
-from maml_tf.verification.rows import ROWS
 
 COMMITTED = [(row, seed) for row in ROWS for seed in records.seeds(row, '.npz')]
 RECORDED = [(row, seed) for row in ROWS for seed in records.seeds(row, '.json')]

@@ -9,8 +9,8 @@ import subprocess
 from typing import Iterator, List, NamedTuple, Optional
 
 from maml_tf.config import ConfigError
+from maml_tf.paper.rows import REPOSITORY
 from maml_tf.verification.provenance import git
-from maml_tf.verification.rows import REPOSITORY
 
 
 class Source(NamedTuple):

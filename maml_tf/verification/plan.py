@@ -10,7 +10,7 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from maml_tf.config import ConfigError
-from maml_tf.verification.rows import Row, row_named
+from maml_tf.paper.rows import Row, row_named
 
 PLAN = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'plan.csv')
 COLUMNS = ('priority', 'row', 'iterations', 'seeds')

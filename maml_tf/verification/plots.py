@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from maml_tf import measures
 from maml_tf.measures import LOSS, Measure
+from maml_tf.paper.records import Record
 from maml_tf.training.history import Line
-from maml_tf.verification.records import Record
 from maml_tf.verification.verdicts import combined
 
 COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0'}

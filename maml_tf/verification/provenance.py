@@ -8,7 +8,7 @@ import platform
 import subprocess
 from typing import Any, Dict, Optional
 
-from maml_tf.verification.rows import REPOSITORY
+from maml_tf.paper.rows import REPOSITORY
 
 UNKNOWN = 'unknown'
 

@@ -10,11 +10,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from maml_tf import measures
 from maml_tf.config import ConfigError
 from maml_tf.measures import Measure
+from maml_tf.paper import records
+from maml_tf.paper.records import Measured, Record
+from maml_tf.paper.rows import Row
 from maml_tf.training import history
-from maml_tf.verification import plots, records, studies
+from maml_tf.verification import plots, studies
 from maml_tf.verification.provenance import machine_text
-from maml_tf.verification.records import Measured, Record
-from maml_tf.verification.rows import Row
 from maml_tf.verification.verdicts import MEANINGS, Standing, combined, judged, standing
 
 README = 'README.md'

@@ -19,6 +19,9 @@ from maml_tf.evaluation import results_files
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.paper import records, weights
+from maml_tf.paper.records import Record
+from maml_tf.paper.rows import Row
 from maml_tf.training import history
 from maml_tf.training.checkpoint_files import CheckpointFiles, damage, iteration_of
 from maml_tf.training.checkpoints import (
@@ -31,9 +34,7 @@ from maml_tf.training.checkpoints import (
   training_folder,
 )
 from maml_tf.training.trainer import TrainingResult, Watch
-from maml_tf.verification import early_end, kept_runs, provenance, records, spans, weights
-from maml_tf.verification.records import Record
-from maml_tf.verification.rows import Row
+from maml_tf.verification import early_end, kept_runs, provenance, spans
 from maml_tf.verification.spans import Span
 
 # Test episodes whose values are kept one by one, to check the weights by.

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf.config import Config, ConfigError, resolve
+from maml_tf.paper import records
+from maml_tf.paper.rows import named
 from maml_tf.training import history
-from maml_tf.verification import provenance, records
-from maml_tf.verification.rows import named
+from maml_tf.verification import provenance
 
 if TYPE_CHECKING:
   from maml_tf.evaluation.results_files import ProtocolRun

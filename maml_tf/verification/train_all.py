@@ -19,11 +19,12 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+from maml_tf.paper import records
+from maml_tf.paper.rows import REPOSITORY
 from maml_tf.training.run_lock import run_lock
-from maml_tf.verification import clone, records, turn_process
+from maml_tf.verification import clone, turn_process
 from maml_tf.verification.clone import Source
 from maml_tf.verification.plan import Job
-from maml_tf.verification.rows import REPOSITORY
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 FOLDER = 'train_all'   # in the folder of runs: the worktree, and locks

@@ -17,10 +17,12 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping
 
 from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import exit_code
 from maml_tf.config import ConfigError
+from maml_tf.locks import HeldError
+from maml_tf.paper.rows import Row
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.plan import Job
-from maml_tf.verification.rows import Row
 
 _THREADS = ('OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS')
 
@@ -32,8 +34,7 @@ def main(argv: List[str]) -> int:
   stop = Stop()
   pin(task['cores'])
   load_tensorflow()
-  from maml_tf import application
-  return application.exit_code('maml_tf.verify', lambda: _take(task, stop))
+  return exit_code('maml_tf.verify', lambda: _take(task, stop))
 
 
 def task_of(job: Job, logdir: str, data_dir: str, results: str, lock: str, cores: int,
@@ -49,7 +50,7 @@ def task_of(job: Job, logdir: str, data_dir: str, results: str, lock: str, cores
 def _take(task: Mapping[str, Any], stop: 'Stop') -> None:
   from maml_tf import devices, experiment
   from maml_tf.verification import turn
-  from maml_tf.verify import row_config
+  from maml_tf.verification.row_config import row_config
   job = _job(task)
   config = row_config(job.row, job.seed, task['logdir'], task['data_dir'])
   devices.set_up(experiment.side_by_side(config))
@@ -132,7 +133,7 @@ def _lock_when_free(path: str, stop: Stop, sleep: Callable[[float], None] = time
         stack.enter_context(run_lock(path))
         break
       except ConfigError as error:
-        if stop.received or not isinstance(error.__cause__, BlockingIOError):
+        if stop.received or not isinstance(error.__cause__, HeldError):
           raise
         if not said:
           print('Waiting for the turn before, which saves its run.', flush=True)

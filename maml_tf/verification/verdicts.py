@@ -6,9 +6,9 @@ import math
 from typing import List, NamedTuple, Optional, Sequence
 
 from maml_tf.measures import Measure
+from maml_tf.paper.records import Measured, Record
+from maml_tf.paper.rows import Row, numbers
 from maml_tf.verification.early_end import RULE
-from maml_tf.verification.records import Measured, Record
-from maml_tf.verification.rows import Row, numbers
 
 REPRODUCED = 'reproduced'
 ABOVE = 'above (better)'

@@ -11,15 +11,16 @@ import io
 import os
 import re
 import zipfile
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from maml_tf.config import ConfigError
-from maml_tf.meta_learner import MetaLearner
-from maml_tf.training.checkpoints import CheckpointError
-from maml_tf.verification import records
-from maml_tf.verification.rows import row_named
+from maml_tf.errors import CheckpointError, ConfigError
+from maml_tf.paper import records
+from maml_tf.paper.rows import row_named
+
+if TYPE_CHECKING:
+  from maml_tf.meta_learner import MetaLearner
 
 # The largest net of the paper has 0.5 MB; anything far above is something else.
 _LARGEST_FILE = 2**28
@@ -42,7 +43,7 @@ def sha256(path: str) -> str:
     return hashlib.sha256(file.read()).hexdigest()
 
 
-def load(path: str, model: MetaLearner) -> None:
+def load(path: str, model: 'MetaLearner') -> None:
   """Gives `model` the weights of a file.
 
   Raises:

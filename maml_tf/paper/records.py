@@ -17,7 +17,7 @@ from maml_tf import measures
 from maml_tf.config import ConfigError
 from maml_tf.files import write_whole
 from maml_tf.measures import Measure
-from maml_tf.verification.rows import REPOSITORY, Row
+from maml_tf.paper.rows import REPOSITORY, Row
 
 # Those of the repository; where the project was installed, what the package has of them:
 # records and weights.
