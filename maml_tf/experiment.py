@@ -185,7 +185,7 @@ def use_xla(config: Config) -> bool:
   """Whether the step is compiled by XLA.
 
   'auto' means where that is faster: on a GPU, and for sinusoids, whose step is many
-  small operations. Measured on CPUs in the README's section on speed.
+  small operations. Measured on CPUs in docs/speed.md.
   """
   if config.training.xla == 'auto':
     return not config.is_classification or bool(tf.config.list_physical_devices('GPU'))

@@ -3,7 +3,8 @@
   python -m maml_tf.verify                      lists the rows and their verdicts
   python -m maml_tf.verify --row=NAME --train   trains and tests a row, or goes on with it
   python -m maml_tf.verify --row=NAME --test    tests what has been trained of it so far
-  python -m maml_tf.verify --report             writes README.md and plots of the results
+  python -m maml_tf.verify --report             writes README.md, plots of the results, and
+                                                the table of the repository's README.md
   python -m maml_tf.verify --study=NAME         trains and tests the runs of a study
 
 A row is trained as its flagfile says, in the folder where `main.py` with that flagfile
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from typing import List, Mapping, Optional, Sequence
 
@@ -26,7 +28,7 @@ from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import Config, ConfigError
 from maml_tf.verification import records, report, studies
-from maml_tf.verification.rows import ROWS, Row, row_named
+from maml_tf.verification.rows import REPOSITORY, ROWS, Row, row_named
 
 DONE = 0
 
@@ -84,6 +86,10 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
 
 def _report(rows: Sequence[Row], results: str) -> None:
   for path in report.write_report(rows, functools.partial(figure_2, rows), results):
+    print(f'Written: {path}')
+  if results == records.RESULTS:
+    path = os.path.join(REPOSITORY, 'README.md')
+    report.write_front_page(path, rows)
     print(f'Written: {path}')
 
 
