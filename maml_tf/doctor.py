@@ -87,13 +87,15 @@ def meta_step() -> Dict[str, float]:
       {name: tf.constant(value) for name, value in sinusoids().items()})
   model = MAML(FullyConnected(1, (4,), 1, norm='None'), MeanSquaredError(), step_size=0.05,
                num_updates=2, dtype='float64')
-  model.meta_parameters.assign({
-      name: numbers(np.shape(value)) for name, value in model.meta_parameters.arrays().items()})
+  model.meta_parameters.assign({name: numbers(np.shape(value))
+                                for name, value in model.meta_parameters.arrays().items()})
   model.compile(tf.keras.optimizers.SGD(OUTER_STEP_SIZE), jit_compile=False)
   loss, _, gradients = model.meta_gradient(episodes)
   model.fit(tf.data.Dataset.from_tensors(episodes), verbose=0)
-  return {'loss': float(loss), 'gradient norm': float(tf.linalg.global_norm(
-      list(gradients.values()))), 'loss after the step': float(model.meta_gradient(episodes)[0])}
+  norm = tf.linalg.global_norm(list(gradients.values()))
+  after, *_ = model.meta_gradient(episodes)
+  return {'loss': float(loss), 'gradient norm': float(norm),
+          'loss after the step': float(after)}
 
 
 def sinusoids():

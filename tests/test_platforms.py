@@ -14,8 +14,9 @@ SPEC.loader.exec_module(platforms)
 # What uv 0.13.9 says.
 ONE = ("error: No solution found when resolving dependencies\n  cause: Because "
        "tensorflow-addons{python_full_version < '3.12'}==0.23.0 has no wheels with a matching "
-       'platform tag (e.g., `win_amd64`) and you require tensorflow-addons{python_full_version '
-       "< '3.12'}==0.23.0, we can conclude that your requirements are unsatisfiable.\n")
+       'platform tag (e.g., `win_amd64`) and you require '
+       "tensorflow-addons{python_full_version < '3.12'}==0.23.0, we can conclude that "
+       'your requirements are unsatisfiable.\n')
 NOTHING = 'error: Request failed after 3 retries\n  cause: dns error\n'
 
 
