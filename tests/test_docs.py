@@ -205,3 +205,16 @@ def test_the_flags_page_leaves_the_flags_to_the_help():
   hooks = (ROOT / '.ci/docs_hooks.py').read_text(encoding='utf-8')
   mark = re.search(r"HELP_MARK = '(.*)'", hooks)[1]
   assert text.count(mark) == 1 and 'flags.help_text()' in hooks
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+  """Where the extra `docs` is installed; `strict` in mkdocs.yml makes warnings errors."""
+  pytest.importorskip('mkdocs')
+  done = subprocess.run(
+      [sys.executable, '-m', 'mkdocs', 'build', '--quiet', f'--site-dir={tmp_path / "site"}'],
+      cwd=ROOT, capture_output=True, text=True, check=False,
+      env={**os.environ, 'NO_MKDOCS_2_WARNING': '1', 'PYTHONDONTWRITEBYTECODE': '1'})
+  assert done.returncode == 0, done.stderr
+  page = (tmp_path / 'site/flags/index.html').read_text(encoding='utf-8')
+  assert all(f'--{name}=' in page or f'--[no]{name}' in page for name in flags.flag_names())
+  assert (tmp_path / 'site/results/figure_2.png').is_file()
