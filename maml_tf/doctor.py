@@ -91,7 +91,7 @@ def meta_step() -> Dict[str, float]:
                                 for name, value in model.meta_parameters.arrays().items()})
   model.compile(tf.keras.optimizers.SGD(OUTER_STEP_SIZE), jit_compile=False)
   loss, _, gradients = model.meta_gradient(episodes)
-  model.fit(tf.data.Dataset.from_tensors(episodes), verbose=0)
+  model.fit(tf.data.Dataset.from_tensors(episodes), shuffle=False, verbose=0)
   norm = tf.linalg.global_norm(list(gradients.values()))
   after, *_ = model.meta_gradient(episodes)
   return {'loss': float(loss), 'gradient norm': float(norm),

@@ -76,6 +76,8 @@ PYTHON = [block for block in BLOCKS if block.is_run and block.language == 'pytho
 SHELL = [block for block in BLOCKS if block.is_run and block.language == 'sh']
 
 
+# Keras 3 warns that it does not shuffle a dataset, which a page need not say.
+@pytest.mark.filterwarnings('ignore:`shuffle=True` was passed')
 @pytest.mark.parametrize('block', PYTHON, ids=names(PYTHON))
 def test_python(block, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

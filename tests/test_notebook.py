@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Keras 3 warns that it does not shuffle a dataset, which a notebook need not say.
+pytestmark = pytest.mark.filterwarnings('ignore:`shuffle=True` was passed')
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / 'notebooks/sinusoids.ipynb'
 
