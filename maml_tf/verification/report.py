@@ -15,12 +15,9 @@ from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.records import Measured, Record
 from maml_tf.verification.rows import Row
 from maml_tf.verification.verdicts import (
-  ABOVE,
-  BELOW,
   MEANINGS,
   NOT_RUN,
   PARTIAL,
-  REPRODUCED,
   Standing,
   combined,
   judged,
@@ -34,7 +31,7 @@ FIGURE_2, FIGURE_3 = 'figure_2.png', 'figure_3.png'
 # Between these two lines of the repository's README is `front_page_table`.
 BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
 END = '<!-- end -->'
-_JUDGED = (REPRODUCED, ABOVE, BELOW)
+_BEST_FIRST = ('reproduced', 'above', 'below')   # how the verdicts begin
 _NOT_JUDGED = {PARTIAL: 'Trained for a part of their length so far, and not to be compared',
                NOT_RUN: 'Not trained so far'}
 
@@ -109,15 +106,15 @@ def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str
   """The table of the repository's README: the rows that were trained to the end and have
   a number in a paper, the reproduced ones first; then the names of the others."""
   states = [(row, standing(row, records.read_all(row, results))) for row in rows if row.paper]
-  judged_ = sorted(((row, state) for row, state in states if state.verdict in _JUDGED),
-                   key=lambda pair: _JUDGED.index(pair[1].verdict))
+  compared = [(row, state) for row, state in states if state.verdict not in _NOT_JUDGED]
   lines = _header(['row', 'paper', 'here', 'verdict'])
   lines += [_line([row.label, _paper(row), _here(row, state), state.verdict])
-            for row, state in judged_]
-  for word in (PARTIAL, NOT_RUN):
+            for word in _BEST_FIRST for row, state in compared
+            if state.verdict.startswith(word)]
+  for word, sentence in _NOT_JUDGED.items():
     labels = [row.label for row, state in states if state.verdict == word]
     if labels:
-      lines += ['', f'{_NOT_JUDGED[word]}: {"; ".join(labels)}.']
+      lines += ['', f'{sentence}: {"; ".join(labels)}.']
   return '\n'.join(lines)
 
 
