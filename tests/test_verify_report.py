@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from maml_tf import verify
 from maml_tf.config import ConfigError
 from maml_tf.verification import plots, records, report
 from maml_tf.verification.rows import ROWS, Row
@@ -173,6 +174,18 @@ def test_the_front_page_keeps_what_is_around_the_table(tmp_path):
   with pytest.raises(ConfigError, match='put them back'):
     report.write_front_page(str(path), TABLE, str(tmp_path))
   assert path.read_text() == '# No marks'
+
+
+def test_the_report_of_the_repositorys_own_results_writes_its_front_page(
+    results, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(verify, 'REPOSITORY', str(tmp_path))
+  page = tmp_path / 'README.md'
+  page.write_text(f'{report.BEGIN}\n{report.END}\n')
+  verify._report(TABLE, results)
+  assert '| row |' not in page.read_text()   # those are not the repository's own
+  monkeypatch.setattr(records, 'RESULTS', results)
+  verify._report(TABLE, results)
+  assert '| row |' in page.read_text() and f'Written: {page}' in capsys.readouterr().out
 
 
 def test_the_committed_report_is_that_of_the_committed_files():
