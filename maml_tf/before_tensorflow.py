@@ -19,7 +19,7 @@ def set_environment() -> None:
   - Of oneDNN's kernels, which are in every TensorFlow for x86, TensorFlow takes its own
     choice: only on processors with AVX512-VNNI or later. They are faster without, too:
     nearly twice as fast with AVX2 on mini-ImageNet, and the same within a machine's noise
-    on Omniglot (the README's section on speed has the times).
+    on Omniglot (docs/speed.md has the times).
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   if platform.machine() in _X86:

@@ -3,7 +3,7 @@
 Two ways to use several cores. Either all of them work on one operation of one group of
 tasks; small operations then wait for one another. Or each operation has one thread, and
 each core works on a group of its own, small enough for its cache ("side by side"); this is
-faster where there are enough tasks. The README's section on speed has the times.
+faster where there are enough tasks. docs/speed.md has the times.
 """
 
 from __future__ import annotations

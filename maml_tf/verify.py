@@ -3,7 +3,8 @@
   python -m maml_tf.verify                      lists the rows and their verdicts
   python -m maml_tf.verify --row=NAME --train   trains and tests a row, or goes on with it
   python -m maml_tf.verify --row=NAME --test    tests what has been trained of it so far
-  python -m maml_tf.verify --report             writes README.md and plots of the results
+  python -m maml_tf.verify --report             writes README.md, plots of the results, and
+                                                the table of the repository's README.md
   python -m maml_tf.verify --study=NAME         trains and tests the runs of a study
   python -m maml_tf.verify --train-all [--hours=2.5] [--rows=a,b] [--cores=1]
                                                 trains the rows of the plan one after the
@@ -31,6 +32,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import os
 import sys
 from typing import List, Mapping, Optional, Sequence
 
@@ -38,7 +40,7 @@ from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import ConfigError
 from maml_tf.paper import records
-from maml_tf.paper.rows import ROWS, Row, row_named
+from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
 from maml_tf.task_groups import available_cores
 from maml_tf.verification import plan, report, studies, train_all
 from maml_tf.verification.row_config import row_config
@@ -89,6 +91,10 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
 
 def _report(rows: Sequence[Row], results: str) -> None:
   for path in report.write_report(rows, functools.partial(figure_2, rows), results):
+    print(f'Written: {path}')
+  if results == records.RESULTS:
+    path = os.path.join(REPOSITORY, 'README.md')
+    report.write_front_page(path, rows)
     print(f'Written: {path}')
 
 

@@ -1,4 +1,4 @@
-"""The README's commands are the ones that are run."""
+"""The README: short, its commands are the ones that are run, its table is that of verify."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
+PAGES = {path.name: path.read_text(encoding='utf-8')
+         for path in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]}
+ALL = '\n'.join(PAGES.values())
+
+
+def test_it_has_two_screens():
+  assert len(README.splitlines()) <= 150
 
 
 def test_ci_runs_the_test_command_of_the_readme_word_for_word():
@@ -19,15 +26,27 @@ def test_ci_runs_the_test_command_of_the_readme_word_for_word():
   assert not re.search(r'\.venv(?!-ci)[/ ]', re.sub(r'^#.*$', '', ci, flags=re.MULTILINE))
 
 
+def test_its_table_is_what_verify_writes(tmp_path):
+  from maml_tf.paper.rows import ROWS
+
+  from maml_tf.verification import report
+  path = tmp_path / 'README.md'
+  path.write_text(README, encoding='utf-8')
+  report.write_front_page(str(path), ROWS)
+  assert path.read_text(encoding='utf-8') == README, (
+      'the table of README.md differs from what `python -m maml_tf.verify --report` writes')
+
+
 @pytest.mark.parametrize('path', sorted(set(re.findall(
-    r'(?:flags/(?!NAME)\w+\.flags|(?:data_scripts|maml_tf|tests)/[\w/]+\.py)', README))))
-def test_files_that_the_readme_names_exist(path):
+    r'(?:flags/(?!NAME)\w+\.flags|(?:data_scripts|maml_tf|tests|notebooks|\.ci)/[\w/]+\.\w+)',
+    ALL))))
+def test_files_that_the_pages_name_exist(path):
   assert (ROOT / path).is_file()
 
 
-def test_the_readme_names_every_flagfile():
+def test_the_pages_name_every_flagfile():
   for flagfile in (ROOT / 'flags').glob('*.flags'):
-    assert f'flags/{flagfile.name}' in README
+    assert f'flags/{flagfile.name}' in ALL
 
 
 def test_the_pins_of_the_newest_tensorflow_are_those_of_python_3_12():

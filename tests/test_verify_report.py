@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from maml_tf import verify
 from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.paper import records
@@ -182,6 +183,48 @@ def test_without_results_there_is_a_table_and_nothing_else(tmp_path):
   [path] = report.write_report(TABLE, None, str(tmp_path))
   text = Path(path).read_text()
   assert text.count('| not run |') == len(TABLE) and '.png' not in text
+
+
+def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_record):
+  for row, values in ((IMAGES, ((0.2, 0.01), (0.5, 0.01))),
+                      (SINUSOID, ((0.5, 0.01), (0.36, 0.05)))):
+    folder = make_record(row, values=values)
+  make_record(ORACLE, values=((0.1, 0.01), (0.1, 0.01)))
+  partial = Row('partial', 'table 1', 'Partial', {'datasource': 'omniglot'},
+                {1: '90.0 +- 1.0'}, 1)
+  make_record(partial, trained=10)
+  assert report.front_page_table((*TABLE, partial), folder).splitlines() == [
+      '| row | paper | here | verdict |', '|---|---|---|---|',
+      '| Sinusoid, MAML | 0.50 / 0.35 | 0.500 +- 0.010 / 0.360 +- 0.050 | reproduced |',
+      '| Images, MAML | 90.0 +- 1.0 | 50.00 +- 1.00 | below (worse) |', '',
+      'Trained for a part of their length so far, and not to be compared: Partial.', '',
+      'Not trained so far: Missing.']
+
+
+def test_the_front_page_keeps_what_is_around_the_table(tmp_path):
+  path = tmp_path / 'README.md'
+  path.write_text(f'# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nrest\n')
+  for _ in range(2):
+    report.write_front_page(str(path), TABLE, str(tmp_path))
+    text = path.read_text()
+    assert text.startswith(f'# Title\n\n{report.BEGIN}\n\n| row |') and 'old' not in text
+    assert text.endswith(f'Missing.\n\n{report.END}\n\nrest\n')
+  path.write_text('# No marks')
+  with pytest.raises(ConfigError, match='put them back'):
+    report.write_front_page(str(path), TABLE, str(tmp_path))
+  assert path.read_text() == '# No marks'
+
+
+def test_the_report_of_the_repositorys_own_results_writes_its_front_page(
+    results, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(verify, 'REPOSITORY', str(tmp_path))
+  page = tmp_path / 'README.md'
+  page.write_text(f'{report.BEGIN}\n{report.END}\n')
+  verify._report(TABLE, results)
+  assert '| row |' not in page.read_text()   # those are not the repository's own
+  monkeypatch.setattr(records, 'RESULTS', results)
+  verify._report(TABLE, results)
+  assert '| row |' in page.read_text() and f'Written: {page}' in capsys.readouterr().out
 
 
 def test_the_committed_report_is_that_of_the_committed_files():

@@ -40,7 +40,7 @@ class Problem(abc.ABC):
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
     xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
-      the README's section on speed.
+      docs/speed.md.
   """
 
   name: str

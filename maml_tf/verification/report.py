@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf import measures
 from maml_tf.config import ConfigError
+from maml_tf.files import reported, write_whole
 from maml_tf.measures import Measure
 from maml_tf.paper import records
 from maml_tf.paper.records import Measured, Record
@@ -16,11 +17,26 @@ from maml_tf.paper.rows import Row
 from maml_tf.training import history
 from maml_tf.verification import plots, studies
 from maml_tf.verification.provenance import machine_text
-from maml_tf.verification.verdicts import MEANINGS, Standing, combined, judged, standing
+from maml_tf.verification.verdicts import (
+  MEANINGS,
+  NOT_RUN,
+  PARTIAL,
+  Standing,
+  combined,
+  judged,
+  standing,
+)
 
 README = 'README.md'
 CURVES = 'learning_curves.png'
 FIGURE_2, FIGURE_3 = 'figure_2.png', 'figure_3.png'
+
+# Between these two lines of the repository's README is `front_page_table`.
+BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
+END = '<!-- end -->'
+_BEST_FIRST = ('reproduced', 'above', 'below')   # how the verdicts begin
+_NOT_JUDGED = {PARTIAL: 'Trained for a part of their length so far, and not to be compared',
+               NOT_RUN: 'Not trained so far'}
 
 # {K: {method: row}} of figures 2 and 3.
 FIGURE_ROWS = {
@@ -89,6 +105,40 @@ def readme(rows: Sequence[Row], results: str = records.RESULTS) -> str:
       *_table_of_runs(states, results), '', *_figures(rows, results),
       *_curves(states, results), *_studies(results)]
   return '\n'.join(parts).rstrip() + '\n'
+
+
+def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str:
+  """The table of the repository's README: the rows that were trained to the end and have
+  a number in a paper, the reproduced ones first; then the names of the others."""
+  states = [(row, standing(row, records.read_all(row, results))) for row in rows if row.paper]
+  compared = [(row, state) for row, state in states if state.verdict not in _NOT_JUDGED]
+  lines = _header(['row', 'paper', 'here', 'verdict'])
+  lines += [_line([row.label, _paper(row), _here(row, state), state.verdict])
+            for word in _BEST_FIRST for row, state in compared
+            if state.verdict.startswith(word)]
+  for word, sentence in _NOT_JUDGED.items():
+    labels = [row.label for row, state in states if state.verdict == word]
+    if labels:
+      lines += ['', f'{sentence}: {"; ".join(labels)}.']
+  return '\n'.join(lines)
+
+
+def write_front_page(path: str, rows: Sequence[Row], results: str = records.RESULTS) -> None:
+  """Puts `front_page_table` between the two marks of the README at `path`.
+
+  Raises:
+    ConfigError: where it lacks the marks.
+  """
+  with open(path, encoding='utf-8') as file:
+    text = file.read()
+  before, begin, rest = text.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not end:
+    raise ConfigError(f'{path} lacks one of the lines {BEGIN!r} and {END!r}, between which '
+                      'the table of rows belongs: put them back.')
+  table = front_page_table(rows, results)
+  with reported(path):
+    write_whole(path, f'{before}{begin}\n\n{table}\n\n{end}{after}')
 
 
 def figure_2_weights(rows: Sequence[Row], results: str) -> Dict[int, Dict[str, str]]:

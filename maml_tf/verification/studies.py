@@ -23,7 +23,7 @@ from maml_tf.verification import provenance
 if TYPE_CHECKING:
   from maml_tf.evaluation.results_files import ProtocolRun
 
-# Iterations of each run. From the step times on 2 CPU cores (README, Speed: sinusoid
+# Iterations of each run. From the step times on 2 CPU cores (docs/speed.md: sinusoid
 # 0.9 ms, Omniglot 0.11 s, mini-ImageNet 0.9 s): about 20 seconds, 4 minutes and 7
 # minutes a run of the paper's settings, without validation.
 DEFAULT_ITERATIONS = {'sinusoid': 15000, 'omniglot': 2000, 'miniimagenet': 500}
