@@ -31,7 +31,7 @@ from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.spans import TRAINED_BY_FILE
 
 _ASIDE = '.unfinished'
-_BEFORE = '.before'
+_BEFORE = '.replaced'
 # What a test reads: the parameters, as `trainer` names them, and what TensorFlow restores
 # nothing without.
 _OF_A_TEST = ('parameters/', 'save_counter/', '_CHECKPOINTABLE_OBJECT_GRAPH')
@@ -43,8 +43,8 @@ def keep(folder: str, kept: str) -> None:
   Raises:
     OSError: where that is not possible.
   """
-  _recover(kept)
-  aside = kept + _ASIDE
+  recover(kept)
+  aside, before = kept + _ASIDE, kept + _BEFORE
   shutil.rmtree(aside, ignore_errors=True)
   _copy_texts(folder, aside)
   config = stored_config(folder)
@@ -56,7 +56,19 @@ def keep(folder: str, kept: str) -> None:
     _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
   if latest is not None:
     CheckpointFiles(aside, KEPT).take(latest)
-  _put_in_place(aside, kept)
+  if os.path.isdir(kept):   # a folder with files in it cannot be replaced
+    os.replace(kept, before)
+  os.replace(aside, kept)
+  shutil.rmtree(before, ignore_errors=True)
+
+
+def recover(kept: str) -> None:
+  """Puts back what a process was replacing when it was killed."""
+  before = kept + _BEFORE
+  if os.path.isdir(kept):
+    shutil.rmtree(before, ignore_errors=True)
+  elif os.path.isdir(before):
+    os.replace(before, kept)
 
 
 def forget(kept: str) -> None:
@@ -84,7 +96,7 @@ def go_on_with(kept: str, folder: str, config: Config, further: bool = False
   Raises:
     ConfigError: where the folder cannot be written, or another process trains in it.
   """
-  _recover(kept)
+  recover(kept)
   latest = CheckpointFiles(kept, KEPT).last_written
   if latest is None:
     return None
@@ -150,20 +162,6 @@ def _write_parameters(checkpoint: str, path: str) -> None:
   os.makedirs(os.path.dirname(path))
   tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
                     tensors=[reader.get_tensor(name) for name in names])
-
-
-def _put_in_place(aside: str, kept: str) -> None:
-  """A process that is killed in here leaves what `_recover` takes."""
-  if os.path.exists(kept):
-    os.replace(kept, kept + _BEFORE)
-  os.replace(aside, kept)
-  shutil.rmtree(kept + _BEFORE, ignore_errors=True)
-
-
-def _recover(kept: str) -> None:
-  if os.path.exists(kept + _BEFORE) and not os.path.exists(kept):
-    os.replace(kept + _BEFORE, kept)
-  shutil.rmtree(kept + _BEFORE, ignore_errors=True)
 
 
 def _anywhere(config: Config) -> Config:

@@ -110,6 +110,7 @@ def go_on_with_what_was_kept(row: Row, config: Config, results: str,
     further: see `kept_runs.go_on_with`.
   """
   kept = records.file_of(row, config.task.seed, records.KEPT_RUN, results)
+  kept_runs.recover(kept)
   record = records.read(row, config.task.seed, results)
   known = [span.tensorflow for span in spans.read(kept) if span.tensorflow]
   if record is not None and os.path.isdir(kept):

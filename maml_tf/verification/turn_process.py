@@ -132,13 +132,19 @@ def _lock_when_free(path: str, stop: Stop, sleep: Callable[[float], None] = time
         stack.enter_context(run_lock(path))
         break
       except ConfigError as error:
-        if stop.received or not isinstance(error.__cause__, BlockingIOError):
+        if stop.received or _cannot_be_written(error):
           raise
         if not said:
           print('Waiting for the turn before, which saves its run.', flush=True)
           said = True
         sleep(1.0)
     yield
+
+
+def _cannot_be_written(error: ConfigError) -> bool:
+  """Whether that is why there is no lock, and not another process."""
+  cause = error.__cause__
+  return isinstance(cause, OSError) and not isinstance(cause, BlockingIOError)
 
 
 if __name__ == '__main__':
