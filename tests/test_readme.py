@@ -28,7 +28,6 @@ def test_ci_runs_the_test_command_of_the_readme_word_for_word():
 
 def test_its_table_is_what_verify_writes(tmp_path):
   from maml_tf.paper.rows import ROWS
-
   from maml_tf.verification import report
   path = tmp_path / 'README.md'
   path.write_text(README, encoding='utf-8')

@@ -38,13 +38,13 @@ _OF_A_TEST = ('parameters/', 'save_counter/', '_CHECKPOINTABLE_OBJECT_GRAPH')
 
 
 def keep(folder: str, kept: str) -> None:
-  """Copies the run in `folder`, whole or not at all; what was kept before goes after that.
+  """Copies the run in `folder`, whole or not at all; what was kept before goes.
 
   Raises:
     OSError: where that is not possible.
   """
   recover(kept)
-  aside = kept + _ASIDE
+  aside, before = kept + _ASIDE, kept + _BEFORE
   shutil.rmtree(aside, ignore_errors=True)
   _copy_texts(folder, aside)
   config = stored_config(folder)
@@ -56,7 +56,19 @@ def keep(folder: str, kept: str) -> None:
     _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
   if latest is not None:
     CheckpointFiles(aside, KEPT).take(latest)
-  _put_in_place(aside, kept)
+  if os.path.isdir(kept):   # a folder with files in it cannot be replaced
+    os.replace(kept, before)
+  os.replace(aside, kept)
+  shutil.rmtree(before, ignore_errors=True)
+
+
+def recover(kept: str) -> None:
+  """Puts back what a process was replacing when it was killed."""
+  before = kept + _BEFORE
+  if os.path.isdir(kept):
+    shutil.rmtree(before, ignore_errors=True)
+  elif os.path.isdir(before):
+    os.replace(before, kept)
 
 
 def forget(kept: str) -> None:
@@ -150,21 +162,6 @@ def _write_parameters(checkpoint: str, path: str) -> None:
   os.makedirs(os.path.dirname(path))
   tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
                     tensors=[reader.get_tensor(name) for name in names])
-
-
-def _put_in_place(aside: str, kept: str) -> None:
-  """A process that is killed in here leaves what `recover` takes."""
-  if os.path.exists(kept):
-    os.replace(kept, kept + _BEFORE)
-  os.replace(aside, kept)
-  shutil.rmtree(kept + _BEFORE, ignore_errors=True)
-
-
-def recover(kept: str) -> None:
-  """Puts back what a process was replacing when it was killed."""
-  if os.path.exists(kept + _BEFORE) and not os.path.exists(kept):
-    os.replace(kept + _BEFORE, kept)
-  shutil.rmtree(kept + _BEFORE, ignore_errors=True)
 
 
 def _anywhere(config: Config) -> Config:
