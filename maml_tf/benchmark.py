@@ -13,7 +13,7 @@ JSON:
     meta-batch, beyond what it takes to get one that is there (in training, executions
     of many steps get theirs within the graph).
   seconds_to_first_step: from the start of the process to the end of its first step.
-  gflop_per_step: counted from the shapes, see `gflop_per_step`.
+  gflop_per_step: counted by TensorFlow's profiler, see `gflop_per_step`.
   sgemm_gflops: a 2048 x 2048 float32 product in the same process (one for each core at
     the same time where an operation has one thread), the mean of before and after.
   efficiency: gflop_per_step / step_ms_median / sgemm_gflops.
@@ -43,6 +43,7 @@ import tensorflow as tf  # noqa: E402
 from maml_tf import devices, experiment  # noqa: E402
 from maml_tf.data_generator import DataGenerator  # noqa: E402
 from maml_tf.errors import DataError  # noqa: E402
+from maml_tf.flops import flop_per_example  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
 from maml_tf.training import trainer  # noqa: E402
 
@@ -121,7 +122,8 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
                                 classes * task.train_query_size)
   if passes is None:
     return None
-  return config.training.meta_batch_size * passes * model.learner.flop_per_example / 1e9
+  each = flop_per_example(model.learner, config.problem.input_shape(config))
+  return config.training.meta_batch_size * passes * each / 1e9
 
 
 def sgemm_gflops() -> float:

@@ -72,6 +72,7 @@ class Baseline:
         tasks_at_once=config.training.tasks_at_once,
         recompute_inner_steps=config.training.recompute_inner_steps,
         cores=None if problem.use_xla(config) else devices.cores_for_tasks(),
+        device_memory=devices.gpu_memory(),
         **config.method_arguments(method.own_arguments))
 
   def pretraining(self, config: 'Config', model: 'MetaLearner') -> 'MetaLearner':

@@ -142,11 +142,5 @@ def _lock_when_free(path: str, stop: Stop, sleep: Callable[[float], None] = time
     yield
 
 
-def _cannot_be_written(error: ConfigError) -> bool:
-  """Whether that is why there is no lock, and not another process."""
-  cause = error.__cause__
-  return isinstance(cause, OSError) and not isinstance(cause, BlockingIOError)
-
-
 if __name__ == '__main__':
   sys.exit(main(sys.argv))
