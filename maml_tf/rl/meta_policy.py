@@ -105,16 +105,20 @@ class MetaPolicy:
     return points
 
   def objective(self, parameters: np.ndarray, batches: Sequence[Batch],
-                hessian_batches: Optional[Sequence[Batch]] = None) -> 'OuterObjective':
+                hessian_batches: Optional[Sequence[Batch]] = None,
+                points: Optional[List[np.ndarray]] = None) -> 'OuterObjective':
     """The outer objective of what policies adapted from `parameters` sampled.
 
     Args:
       parameters: theta, `[P]`.
       batches: of the K inner steps, and of the outer objective.
       hessian_batches: what products with the Hessian are taken of; None: all of it.
+      points: their path, if it is known already.
     """
-    return OuterObjective(self, np.asarray(parameters, np.float64), batches,
-                          batches if hessian_batches is None else hessian_batches)
+    parameters = np.asarray(parameters, np.float64)
+    return OuterObjective(self, parameters, batches,
+                          batches if hessian_batches is None else hessian_batches,
+                          self.path(parameters, batches) if points is None else points)
 
   def transposed(self, points: Sequence[np.ndarray], batches: Sequence[Batch],
                  vectors: np.ndarray) -> np.ndarray:
@@ -243,13 +247,14 @@ class OuterObjective:
   """
 
   def __init__(self, meta_policy: MetaPolicy, parameters: np.ndarray,
-               batches: Sequence[Batch], hessian_batches: Sequence[Batch]):
+               batches: Sequence[Batch], hessian_batches: Sequence[Batch],
+               points: List[np.ndarray]):
     self._meta_policy = meta_policy
     self._parameters = parameters
     self._batches = batches
     self._hessian_batches = hessian_batches
     self._tasks = len(batches[0].weights)
-    self.points = meta_policy.path(parameters, batches)
+    self.points = points
     self._old = meta_policy.outputs(self.points[-1], batches[-1])
 
   def losses(self, parameters: np.ndarray) -> Losses:
