@@ -23,5 +23,5 @@ def environment_named(name: str, threads: int = 1) -> Environment:
     raise ValueError(f'environment must be one of {", ".join(NAMES)}. Received: {name!r}.')
   if name == 'point_navigation':
     return PointNavigation()
-  from maml_tf.rl import locomotion
-  return locomotion.environment_named(name, threads)
+  from maml_tf.rl.locomotion import Locomotion
+  return Locomotion(name, threads)
