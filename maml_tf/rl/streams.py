@@ -14,4 +14,5 @@ TRAINING_TASKS, TRAINING, EVALUATION, CHECKS = range(4)
 
 def stream(seed: int, *key: int) -> np.random.Generator:
   """The generator of `key`, such as (TRAINING, iteration, phase, task, rollout)."""
-  return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *key))))
+  # As the sequence's entropy itself, (1,) and (1, 0) would be the same key.
+  return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
