@@ -261,13 +261,13 @@ def test_products_with_the_hessian_can_see_other_samples():
   assert not np.allclose(objective.hessian_product(vector), whole.hessian_product(vector))
 
 
-def test_shapes_that_change_do_not_compile_again_and_again():
+def test_shapes_that_change_do_not_compile_again():
   meta_policy, theta, _ = make()
   for seed in range(6):
     batches, _ = random_batches(meta_policy.policy, tasks=2 + seed % 2, steps=5 + seed,
                                 seed=seed)
     meta_policy.objective(theta, batches).hessian_product(theta)
-  assert meta_policy._fisher_product.experimental_get_tracing_count() <= 3
+  assert meta_policy._fisher_product.experimental_get_tracing_count() == 1
 
 
 def test_an_inner_loss_that_is_not_there_is_named():

@@ -115,9 +115,18 @@ def fitted_baseline(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def standardised(raw: np.ndarray, valid: np.ndarray) -> np.ndarray:
-  """Minus the mean, by the deviation, over each task's valid steps; 0 elsewhere."""
+  """Minus the mean, by the deviation, over each task's valid steps; 0 elsewhere.
+
+  Raises:
+    Diverged: when there is no finite deviation.
+  """
   result = np.zeros_like(raw)
   for values, mask, target in zip(raw, valid, result):
     chosen = values[mask]
-    target[mask] = (chosen - chosen.mean()) / (chosen.std() + SMALLEST_STD)
+    with np.errstate(over='ignore', invalid='ignore'):
+      mean, std = chosen.mean(), chosen.std()
+    if not np.isfinite(std):
+      raise Diverged('The advantages have no finite deviation. The largest is '
+                     f'{np.abs(chosen).max():.3g}: scale the rewards.')
+    target[mask] = (chosen - mean) / (std + SMALLEST_STD)
   return result

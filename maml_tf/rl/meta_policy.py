@@ -63,12 +63,7 @@ class MetaPolicy:
     self.dtype = dtype
     self._ratio = inner_loss == 'ratio'
     self._mask = policy.adapted_mask()
-    self._inner_gradient = _compiled(self._inner_gradient_of)
-    self._jacobian_product = _compiled(self._hessian_product_of)
-    self._outputs = _compiled(self._outputs_of)
-    self._losses = _compiled(self._losses_of)
-    self._gradient = _compiled(self._gradient_of)
-    self._fisher_product = _compiled(self._fisher_product_of)
+    self._compile()
 
   def inner_gradient(self, points: np.ndarray, batch: Batch
                      ) -> Tuple[np.ndarray, np.ndarray]:
@@ -184,6 +179,28 @@ class MetaPolicy:
       return value
     return tf.constant(value, None if value.dtype.kind == 'i' else self.dtype)
 
+  def _compile(self) -> None:
+    """One graph each, for any number of tasks and samples.
+
+    One that TensorFlow makes for the shapes that it meets rounds differently, and a run
+    that goes on would meet others first.
+    """
+    vectors = tf.TensorSpec([None, self.policy.num_parameters], self.dtype)
+    samples = tf.TensorSpec([None, None], self.dtype)
+    batch = Batch(tf.TensorSpec([None, None, self.policy.observation_size], self.dtype),
+                  self.policy.action_spec(self.dtype), samples, samples)
+    old = self.policy.output_specs(self.dtype)
+    weights = tf.TensorSpec([2], self.dtype)
+
+    def compiled(function, *signature):
+      return tf.function(function, input_signature=signature, autograph=False)
+    self._inner_gradient = compiled(self._inner_gradient_of, vectors, batch)
+    self._jacobian_product = compiled(self._hessian_product_of, vectors, batch, vectors)
+    self._outputs = compiled(self._outputs_of, vectors, batch)
+    self._losses = compiled(self._losses_of, vectors, batch, old)
+    self._gradient = compiled(self._gradient_of, vectors, batch, old, weights)
+    self._fisher_product = compiled(self._fisher_product_of, vectors, batch, vectors)
+
   # What is compiled. `points` are `[tasks, P]`; everything returned has a leading axis of
   # tasks. No copy of the parameters is shared, so that the gradient of a sum over tasks is
   # each task's own.
@@ -296,11 +313,6 @@ class OuterObjective:
     vectors = self._meta_policy.output_gradient(
         points[-1], self._batches[-1], self._old, surrogate, kl)
     return self._meta_policy.transposed(points, self._batches, vectors).sum(axis=0)
-
-
-def _compiled(function: Callable) -> Callable:
-  # Numbers of tasks and samples change from iteration to iteration: one trace for all.
-  return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def _joined(values: Sequence[tf.Tensor]) -> np.ndarray:

@@ -124,6 +124,14 @@ class Policy(Learner):
     return ()
 
   @abc.abstractmethod
+  def output_specs(self, dtype: str) -> Tuple[tf.TensorSpec, ...]:
+    """Of the outputs, for any number of tasks and samples."""
+
+  @abc.abstractmethod
+  def action_spec(self, dtype: str) -> tf.TensorSpec:
+    """Of actions, `[tasks, samples, ...]`."""
+
+  @abc.abstractmethod
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size=None) -> Outputs:
     """What describes the distributions of the actions.
@@ -197,6 +205,13 @@ class GaussianPolicy(Policy):
   def _further_specs(self, num_outputs: int) -> Sequence[ParameterSpec]:
     return (ParameterSpec(LOG_STD, (num_outputs,), zeros),)
 
+  def output_specs(self, dtype: str) -> Tuple[tf.TensorSpec, ...]:
+    return (tf.TensorSpec([None, None, self._action_size], dtype),
+            tf.TensorSpec([None, 1, self._action_size], dtype))
+
+  def action_spec(self, dtype: str) -> tf.TensorSpec:
+    return tf.TensorSpec([None, None, self._action_size], dtype)
+
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size=None) -> Outputs:
     log_std = tf.maximum(parameters[LOG_STD], SMALLEST_LOG_STD)
@@ -243,6 +258,17 @@ class GaussianPolicy(Policy):
 class CategoricalPolicy(Policy):
   """Discrete actions: the net's outputs are the logits, `[tasks, samples, actions]`."""
 
+  def __init__(self, observation_size: int, num_actions: int,
+               hidden_sizes: Sequence[int] = (100, 100), context_size: int = 0):
+    super().__init__(observation_size, num_actions, hidden_sizes, context_size)
+    self._num_actions = num_actions
+
+  def output_specs(self, dtype: str) -> Tuple[tf.TensorSpec, ...]:
+    return (tf.TensorSpec([None, None, self._num_actions], dtype),)
+
+  def action_spec(self, dtype: str) -> tf.TensorSpec:
+    return tf.TensorSpec([None, None], tf.int32)
+
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size=None) -> Outputs:
     return (self.head(parameters, self.features(parameters, inputs)),)
@@ -250,7 +276,7 @@ class CategoricalPolicy(Policy):
   def log_likelihood(self, outputs: Outputs, actions: tf.Tensor) -> tf.Tensor:
     logarithms = tf.nn.log_softmax(outputs[0])
     return tf.reduce_sum(
-        tf.one_hot(actions, outputs[0].shape[-1], dtype=logarithms.dtype) * logarithms, -1)
+        tf.one_hot(actions, self._num_actions, dtype=logarithms.dtype) * logarithms, -1)
 
   def kl(self, old: Outputs, new: Outputs) -> tf.Tensor:
     before, after = tf.nn.log_softmax(old[0]), tf.nn.log_softmax(new[0])

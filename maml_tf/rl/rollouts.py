@@ -205,15 +205,11 @@ class Sampler:
             'or let it end the episode before that.')
 
   def _check_lengths(self, found: Trajectories) -> None:
-    """Episodes of a single step: there is nothing to learn from where all are so."""
-    if self._environment.horizon == 1:
-      return
-    at_once = (found.lengths <= 1).all(axis=1)
-    if at_once.any():
+    """Episodes of a single step, all of them: there is nothing to learn from."""
+    if self._environment.horizon > 1 and found.lengths.max() <= 1:
       raise EnvironmentFault(
-          f'In {self._environment.name} every episode of task {np.flatnonzero(at_once)[0]} '
-          'ended with its first step. An episode has to go on for at least two steps in '
-          'some rollout of each task.')
+          f'Every episode of {self._environment.name} ended with its first step, of all '
+          f'{len(found.lengths)} tasks. Look at where episodes start, and at what ends one.')
 
 
 def _article(what: str) -> str:
