@@ -41,6 +41,7 @@ class _Animal(abc.ABC):
     control_cost: factor of the squared actions.
     alive: is added to a reward for the direction; for a velocity, `alive_velocity`.
     fastest: of the velocities that are asked for.
+    ends: whether an episode can end before the horizon.
   """
   model_file: str
   sizes: Tuple[int, int, int, int]
@@ -50,6 +51,7 @@ class _Animal(abc.ABC):
   alive: float
   alive_velocity: float
   fastest: float
+  ends: bool
 
   @abc.abstractmethod
   def changed(self, mujoco, model) -> np.ndarray:
@@ -80,6 +82,7 @@ class _HalfCheetah(_Animal):
   control_cost = 0.05
   alive, alive_velocity = 0.0, 0.0
   fastest = 2.0
+  ends = False
 
   def changed(self, mujoco, model) -> np.ndarray:
     # What the XML says as settotalmass, which newer versions complain of on stderr.
@@ -105,6 +108,7 @@ class _Ant(_Animal):
   control_cost = 0.005
   alive, alive_velocity = 0.05, 1.05
   fastest = 3.0
+  ends = True
   contact_factor = 0.0005
   lowest, highest = 0.2, 1.0
   margin = 0.01           # of a contact
@@ -273,7 +277,7 @@ class _Animals(Simulation):
   def _lost(self, index: int) -> Tuple[float, bool]:
     """A state that is not finite ends an ant's episode, and earns nothing. A cheetah's
     never ends, so there it is an error."""
-    if not isinstance(self._environment.animal, _Ant):
+    if not self._environment.animal.ends:
       raise EnvironmentFault(f'The state of {self._environment.name} is not finite any more: '
                              'its physics has broken down.')
     return 0.0, True
