@@ -67,3 +67,20 @@ def random_batches(policy, tasks=3, phases=2, rollouts=4, steps=6, seed=0, discr
 def generic_parameters(policy, seed=0):
   """`[P]` of which nothing is 0."""
   return np.random.RandomState(seed).normal(scale=0.4, size=policy.num_parameters)
+
+
+def golden_arrays():
+  """The inputs of a golden file of MAML-TRPO, small: two phases of two tasks."""
+  from maml_tf.rl.policy import GaussianPolicy
+  policy = GaussianPolicy(2, 1, (3, 3))
+  _, phases = random_batches(policy, tasks=2, rollouts=3, steps=5)
+  arrays = dict(
+      obs_dim=2, act_dim=1, tasks=2, rollouts=3, horizon=5, inner_steps=1, alpha=0.1,
+      gamma=0.9, gae_lambda=1.0, delta=0.01, first_order=False, cg_iters=3, cg_damping=1e-5,
+      cg_tol=1e-10, backtrack_ratio=0.8, max_backtracks=4, min_log_std=np.log(1e-6),
+      hidden=[3, 3], theta=generic_parameters(policy), theta_b=generic_parameters(policy, 1),
+      hvp_vector=generic_parameters(policy, 2))
+  for index, phase in enumerate(phases):
+    for name, value in zip(('observations', 'actions', 'rewards', 'lengths'), phase):
+      arrays[f'{name}_{index}'] = value
+  return {name: np.asarray(value) for name, value in arrays.items()}

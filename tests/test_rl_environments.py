@@ -10,6 +10,7 @@ import pytest
 
 from maml_tf.rl import catalogue
 from maml_tf.rl.errors import MissingLibrary
+from maml_tf.rl.goal_in_observation import GoalInObservation
 from maml_tf.rl.point_navigation import PointNavigation
 from maml_tf.rl.streams import stream
 
@@ -105,3 +106,24 @@ def test_importing_all_of_it_imports_neither_gymnasium_nor_mujoco():
   done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
                         check=True, timeout=120)
   assert done.stdout.strip() == '[]'
+
+
+def test_an_oracle_sees_the_task_behind_the_observation():
+  oracle = GoalInObservation(PointNavigation())
+  assert oracle.observation_size == 4 and oracle.horizon == 100
+  goals = oracle.draw_tasks(2, stream(0))
+  simulation, plain = oracle.start(goals, [None] * 2), started(goals)
+  actions = np.ones((2, 2))
+  for received, expected in zip(simulation.step(actions, running(2)),
+                                plain.step(actions, running(2))):
+    np.testing.assert_array_equal(received, expected)
+  np.testing.assert_array_equal(simulation.observations,
+                                np.concatenate([plain.observations, goals], axis=1))
+
+
+def test_an_oracle_of_tasks_that_are_no_numbers_is_refused():
+  class Named(PointNavigation):
+    def test_tasks(self, count, seed):
+      return [{'goal': 1}] * count
+  with pytest.raises(ValueError, match='tasks that are vectors of numbers'):
+    GoalInObservation(Named())

@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from maml_tf.learners import task_ops
 from maml_tf.learners.base import (
-    HEAD, Learner, ParameterSpec, Parameters, glorot_uniform, zeros)
+    Learner, ParameterSpec, Parameters, glorot_uniform, zeros)
 from maml_tf.rl.environments import Actions, ContinuousActions, DiscreteActions
 from maml_tf.rl.errors import Diverged
 
+OUTPUT = 'output'
 LOG_STD = 'log_std'
 CONTEXT = 'context'
 SMALLEST_LOG_STD = math.log(1e-6)
@@ -43,7 +44,7 @@ class Policy(Learner):
   def __init__(self, observation_size: int, num_outputs: int,
                hidden_sizes: Sequence[int] = (100, 100), context_size: int = 0):
     self.observation_size = observation_size
-    self._layers = (*(f'hidden{i + 1}' for i in range(len(hidden_sizes))), HEAD)
+    self._layers = (*(f'hidden{i + 1}' for i in range(len(hidden_sizes))), OUTPUT)
     sizes = (observation_size + context_size, *hidden_sizes, num_outputs)
     specs = []
     for scope, fan_in, fan_out in zip(self._layers, sizes, sizes[1:]):
@@ -66,6 +67,7 @@ class Policy(Learner):
 
   @property
   def flop_per_example(self) -> int:
+    """Of one forward pass: 2 for each multiply-add."""
     return sum(2 * math.prod(spec.shape) for spec in self._specs
                if spec.name.endswith('kernel'))
 
@@ -90,8 +92,8 @@ class Policy(Learner):
     return {spec.name: tf.reshape(part, [-1, *spec.shape])
             for spec, part in zip(self._specs, parts)}
 
-  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size=None) -> tf.Tensor:
+  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
+    """What the output layer sees, `[tasks, samples, features]`."""
     features = inputs
     if CONTEXT in parameters:
       context = parameters[CONTEXT][:, tf.newaxis]
@@ -101,6 +103,11 @@ class Policy(Learner):
       # Not `task_ops.relu`: forward differentiation does not see through it.
       features = tf.nn.relu(task_ops.linear(features, parameters, scope))
     return features
+
+  def _raw_outputs(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor
+                   ) -> tf.Tensor:
+    """The net's outputs, `[tasks, samples, outputs]`."""
+    return task_ops.linear(self.features(parameters, inputs), parameters, OUTPUT)
 
   def _net(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
            ) -> np.ndarray:
@@ -113,7 +120,7 @@ class Policy(Learner):
     for scope in self._layers:
       features = (features @ parameters[f'{scope}/kernel']
                   + parameters[f'{scope}/bias'][:, np.newaxis])
-      if scope != HEAD:
+      if scope != OUTPUT:
         features = np.maximum(features, 0)
     return features
 
@@ -132,14 +139,12 @@ class Policy(Learner):
     """Of actions, `[tasks, samples, ...]`."""
 
   @abc.abstractmethod
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size=None) -> Outputs:
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> Outputs:
     """What describes the distributions of the actions.
 
     Args:
       parameters: {name: `[tasks, *shape]`}.
       inputs: observations `[tasks, samples, size]`.
-      statistics_size: has no meaning here.
     """
 
   @abc.abstractmethod
@@ -195,12 +200,19 @@ class GaussianPolicy(Policy):
   log sigma is the same in every state, starts from 0, is at least log 1e-6, and is
   adapted like the rest. The outputs are the mean `[tasks, samples, actions]` and
   log sigma `[tasks, 1, actions]`.
+
+  Args:
+    observation_size, hidden_sizes, context_size: see `Policy`.
+    action_size: numbers in an action.
+    smallest_log_std: the bound.
   """
 
   def __init__(self, observation_size: int, action_size: int,
-               hidden_sizes: Sequence[int] = (100, 100), context_size: int = 0):
+               hidden_sizes: Sequence[int] = (100, 100), context_size: int = 0,
+               smallest_log_std: float = SMALLEST_LOG_STD):
     super().__init__(observation_size, action_size, hidden_sizes, context_size)
     self._action_size = action_size
+    self._smallest_log_std = smallest_log_std
 
   def _further_specs(self, num_outputs: int) -> Sequence[ParameterSpec]:
     return (ParameterSpec(LOG_STD, (num_outputs,), zeros),)
@@ -212,11 +224,9 @@ class GaussianPolicy(Policy):
   def action_spec(self, dtype: str) -> tf.TensorSpec:
     return tf.TensorSpec([None, None, self._action_size], dtype)
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size=None) -> Outputs:
-    log_std = tf.maximum(parameters[LOG_STD], SMALLEST_LOG_STD)
-    return (self.head(parameters, self.features(parameters, inputs)),
-            log_std[:, tf.newaxis])
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> Outputs:
+    log_std = tf.maximum(parameters[LOG_STD], self._smallest_log_std)
+    return self._raw_outputs(parameters, inputs), log_std[:, tf.newaxis]
 
   def log_likelihood(self, outputs: Outputs, actions: tf.Tensor) -> tf.Tensor:
     mean, log_std = outputs
@@ -243,15 +253,15 @@ class GaussianPolicy(Policy):
 
   def act(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray,
           noise: np.ndarray) -> np.ndarray:
-    std = np.exp(np.maximum(parameters[LOG_STD], SMALLEST_LOG_STD))[:, np.newaxis]
+    std = np.exp(np.maximum(parameters[LOG_STD], self._smallest_log_std))[:, np.newaxis]
     return self._net(parameters, observations) + std * noise.astype(std.dtype)
 
   def check(self, vectors: np.ndarray, what: str) -> None:
     super().check(vectors, what)
     log_std = self.split(vectors)[LOG_STD]
-    if (log_std <= SMALLEST_LOG_STD).any():
+    if (log_std <= self._smallest_log_std).any():
       raise Diverged(f'The deviation of the actions of the policy {what} has collapsed '
-                     'to 1e-6: it explores nothing any more. Choose a smaller inner step '
+                     f'to {math.exp(self._smallest_log_std):.0e}: it explores nothing any more. Choose a smaller inner step '
                      'size (update_lr), or fewer iterations.')
 
 
@@ -269,9 +279,8 @@ class CategoricalPolicy(Policy):
   def action_spec(self, dtype: str) -> tf.TensorSpec:
     return tf.TensorSpec([None, None], tf.int32)
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size=None) -> Outputs:
-    return (self.head(parameters, self.features(parameters, inputs)),)
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> Outputs:
+    return (self._raw_outputs(parameters, inputs),)
 
   def log_likelihood(self, outputs: Outputs, actions: tf.Tensor) -> tf.Tensor:
     logarithms = tf.nn.log_softmax(outputs[0])
