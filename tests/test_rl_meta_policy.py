@@ -17,7 +17,7 @@ STEP = 1e-7       # a unit that switches within a larger one makes the gradient 
 KINDS = ('gaussian', 'categorical', 'context')
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def meta_policy_of(kind, **options):
   """Compiled once for all tests."""
   policy = {'gaussian': lambda: GaussianPolicy(3, 2, (5, 4)),

@@ -9,8 +9,7 @@ from rl_problems import generic_parameters
 
 from maml_tf.rl.environments import ContinuousActions, DiscreteActions
 from maml_tf.rl.errors import Diverged
-from maml_tf.rl.policy import (
-    CONTEXT, LOG_STD, CategoricalPolicy, GaussianPolicy, policy_for)
+from maml_tf.rl.policy import CONTEXT, LOG_STD, CategoricalPolicy, GaussianPolicy, policy_for
 from maml_tf.rl.streams import stream
 
 TASKS, SAMPLES = 2, 5

@@ -12,8 +12,9 @@ GRADIENT = np.array([0.3, -0.1, 0.2])
 HESSIAN = np.diag([2.0, 1.0, 4.0])
 
 
-def step(losses, region=TrustRegion(), gradient=GRADIENT, before=0.0):
-  return region.step(THETA, before, gradient, lambda vector: HESSIAN @ vector, losses)
+def step(losses, region=None, gradient=GRADIENT):
+  region = TrustRegion() if region is None else region
+  return region.step(THETA, 0.0, gradient, lambda vector: HESSIAN @ vector, losses)
 
 
 def quadratic(parameters):

@@ -39,7 +39,7 @@ def halved(step_size: float, updates: int) -> Tuple[float, ...]:
 
 
 def task_returns(learning: Learning, parameters: np.ndarray,
-                 protocol: Protocol = Protocol()) -> np.ndarray:
+                 protocol: Protocol) -> np.ndarray:
   """The return of each task before the first update and after each one.
 
   Args:

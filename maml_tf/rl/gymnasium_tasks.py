@@ -15,7 +15,12 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import numpy as np
 
 from maml_tf.rl.environments import (
-    Actions, ContinuousActions, DiscreteActions, Environment, Simulation)
+  Actions,
+  ContinuousActions,
+  DiscreteActions,
+  Environment,
+  Simulation,
+)
 from maml_tf.rl.errors import EnvironmentFault, MissingLibrary
 from maml_tf.rl.streams import CHECKS, stream
 

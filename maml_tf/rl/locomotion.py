@@ -295,7 +295,7 @@ def _forces(data) -> np.ndarray:
   return np.clip(data.cfrc_ext, -1, 1)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _loaded(animal: type) -> _Physics:
   """The model of an animal, changed and checked."""
   gymnasium, mujoco = _libraries()

@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.learners import task_ops
-from maml_tf.learners.base import (
-    Learner, ParameterSpec, Parameters, glorot_uniform, zeros)
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec, glorot_uniform, zeros
 from maml_tf.rl.environments import Actions, ContinuousActions, DiscreteActions
 from maml_tf.rl.errors import Diverged
 
@@ -260,9 +259,10 @@ class GaussianPolicy(Policy):
     super().check(vectors, what)
     log_std = self.split(vectors)[LOG_STD]
     if (log_std <= self._smallest_log_std).any():
+      smallest = math.exp(self._smallest_log_std)
       raise Diverged(f'The deviation of the actions of the policy {what} has collapsed '
-                     f'to {math.exp(self._smallest_log_std):.0e}: it explores nothing any more. Choose a smaller inner step '
-                     'size (update_lr), or fewer iterations.')
+                     f'to {smallest:.0e}: it explores nothing any more. Choose a smaller '
+                     'inner step size (update_lr), or fewer iterations.')
 
 
 class CategoricalPolicy(Policy):

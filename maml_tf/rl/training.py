@@ -164,8 +164,8 @@ class Training:
       parameters, too.
   """
 
-  def __init__(self, environment: Environment, policy: Policy,
-               settings: Settings = Settings(), seed: int = 0):
+  def __init__(self, environment: Environment, policy: Policy, settings: Settings,
+               seed: int = 0):
     self.learning = Learning(environment, policy, settings, seed)
     self.parameters = policy.flat(policy.initial_values(seed, settings.dtype)).astype(
         np.float64)

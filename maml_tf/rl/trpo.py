@@ -113,13 +113,14 @@ def conjugate_gradient(product: Product, target: np.ndarray, iterations: int,
   direction = target.copy()
   squared = residual @ residual
   done = 0
-  for done in range(1, iterations + 1):
+  while done < iterations:
     image = product(direction)
     length = squared / (direction @ image)
     found = found + length * direction
     residual = residual - length * image
     previous, squared = squared, residual @ residual
     direction = residual + squared / previous * direction
+    done += 1
     if squared < tolerance:
       break
   return Solution(found, done, float(squared))
