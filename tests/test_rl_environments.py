@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from maml_tf.rl import catalogue
+from maml_tf.rl import animals, catalogue
 from maml_tf.rl.errors import MissingLibrary
 from maml_tf.rl.goal_in_observation import GoalInObservation
 from maml_tf.rl.point_navigation import PointNavigation
@@ -91,8 +91,7 @@ def test_without_gymnasium_and_mujoco_the_point_works_and_a_cheetah_is_one_sente
     monkeypatch):
   for name in ('gymnasium', 'mujoco'):
     monkeypatch.setitem(sys.modules, name, None)
-  from maml_tf.rl import locomotion
-  locomotion._loaded.cache_clear()
+  animals.loaded.cache_clear()
   catalogue.environment_named('point_navigation')
   with pytest.raises(MissingLibrary, match='gymnasium is not installed: pip install'):
     catalogue.environment_named('cheetah_direction')

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from maml_tf.rl import locomotion
+from maml_tf.rl import animals, locomotion
 from maml_tf.rl.errors import EnvironmentFault, MissingLibrary
 from maml_tf.rl.streams import stream
 
@@ -24,7 +24,7 @@ ANTS, CHEETAHS = NAMES[2:], NAMES[:2]
 def _loaded_anew():
   """Whatever other tests have left behind."""
   yield
-  locomotion._loaded.cache_clear()
+  animals.loaded.cache_clear()
 
 
 def randoms(count, first=0):
@@ -225,13 +225,13 @@ def test_an_ant_that_lies_down_or_jumps_has_ended():
 
 
 def test_a_model_of_another_version_is_one_sentence(monkeypatch):
-  monkeypatch.setattr(locomotion._Ant, 'margin', 0.02)
+  monkeypatch.setattr(animals.Ant, 'margin', 0.02)
   with pytest.raises(MissingLibrary, match='contacts with a margin of .* instead of 0.02'):
     locomotion.Locomotion('ant_direction')
-  monkeypatch.setattr(locomotion._HalfCheetah, 'sizes', (9, 9, 6, 9))
+  monkeypatch.setattr(animals.HalfCheetah, 'sizes', (9, 9, 6, 9))
   with pytest.raises(MissingLibrary, match='half_cheetah.xml of sizes'):
     locomotion.Locomotion('cheetah_direction')
   monkeypatch.undo()
-  monkeypatch.setattr(locomotion._Ant, 'mass', 1.0)
+  monkeypatch.setattr(animals.Ant, 'mass', 1.0)
   with pytest.raises(MissingLibrary, match='a mass of 0.91.* instead of 1.0'):
     locomotion.Locomotion('ant_direction')

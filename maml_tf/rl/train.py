@@ -1,7 +1,7 @@
 """Trains and tests one of the paper's problems of control.
 
   python -m maml_tf.rl.train --environment=point_navigation --folder=FOLDER
-      [--iterations=100] [--seed=0] [--step_size=0.5] [--hessian_every=1] [--threads=1]
+      [--iterations=100] [--seed=0] [--step_size=0.1] [--hessian_every=1] [--threads=1]
 
 What a run keeps is FOLDER/state.npz, after every iteration, and FOLDER/history.csv. The
 same command goes on from there, to the last bit as if it had never stopped, and at the end
