@@ -1,0 +1,27 @@
+"""The paper's environments by name."""
+
+from __future__ import annotations
+
+from maml_tf.rl.environments import Environment
+from maml_tf.rl.point_navigation import PointNavigation
+
+NAMES = ('point_navigation', 'cheetah_direction', 'cheetah_velocity', 'ant_direction',
+         'ant_velocity')
+
+
+def environment_named(name: str, threads: int = 1) -> Environment:
+  """An environment of the paper.
+
+  Args:
+    name: one of `NAMES`.
+    threads: that simulate side by side, where there is MuJoCo to simulate.
+
+  Raises:
+    MissingLibrary: when gymnasium or MuJoCo is needed and not there.
+  """
+  if name not in NAMES:
+    raise ValueError(f'environment must be one of {", ".join(NAMES)}. Received: {name!r}.')
+  if name == 'point_navigation':
+    return PointNavigation()
+  from maml_tf.rl.locomotion import Locomotion
+  return Locomotion(name, threads)

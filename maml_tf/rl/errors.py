@@ -1,0 +1,19 @@
+"""What ends an iteration of reinforcement learning; each is one sentence for the user."""
+
+from __future__ import annotations
+
+
+class ReinforcementError(RuntimeError):
+  """Something that training cannot go on with. The parameters are as before."""
+
+
+class EnvironmentFault(ReinforcementError):
+  """An environment that does not do what it has to."""
+
+
+class Diverged(ReinforcementError):
+  """Parameters, losses or deviations that are of no use any more."""
+
+
+class MissingLibrary(ReinforcementError):
+  """An environment needs a library that is not installed, or not in this version."""

@@ -1,0 +1,218 @@
+"""Golden files of MAML-TRPO beside what training computes from the same trajectories.
+
+A file has trajectories of every phase, theta, and float64 values of everything between
+them and the parameters after the outer step. Nothing here is a second implementation: the
+values come from `advantages`, `meta_policy` and `trpo`, by the calls of `training`.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from maml_tf.rl.advantages import Advantages, advantages
+from maml_tf.rl.meta_policy import MetaPolicy
+from maml_tf.rl.policy import GaussianPolicy
+from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.trpo import Step, TrustRegion
+
+# Conjugate gradients amplify round-off.
+TOLERANCE, THROUGH_CG = 1e-8, 1e-6
+_THROUGH_CG = ('cg_direction', 'cg_residual', 'step_size', 'tried_surrogate', 'tried_kl',
+               'surrogate_after', 'kl_after', 'theta_final')
+# Zero in exact arithmetic: the error is absolute. The surrogate is a mean of centred
+# advantages before the step, and the divergence one of equals.
+_ZERO = ('surrogate', 'surrogate_per_task', 'kl', 'kl_grad_max')
+_COUNTS = ('cg_iterations', 'accepted_backtracks')
+_SCALARS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps', 'alpha',
+            'gamma', 'gae_lambda', 'delta', 'first_order', 'cg_iters', 'cg_damping', 'cg_tol',
+            'backtrack_ratio', 'max_backtracks', 'min_log_std')
+_PHASES = ('returns', 'baseline_coeffs', 'values', 'advantages_raw', 'advantages')
+
+
+class UnusableFile(ValueError):
+  """A golden file that cannot be used; what is wrong with it."""
+
+
+class Quantity(NamedTuple):
+  """One line of a comparison.
+
+  Attributes:
+    name: of the array, without its phase.
+    arrays: how many were compared.
+    error: the largest; relative to the largest absolute value of its array, or where
+      `absolute` is True, the largest absolute difference.
+    tolerance: which error passes.
+    absolute: see `error`.
+  """
+  name: str
+  arrays: int
+  error: float
+  tolerance: float
+  absolute: bool = False
+
+  @property
+  def passed(self) -> bool:
+    return self.error <= self.tolerance   # False for NaN
+
+
+def is_golden(names) -> bool:
+  """Whether a file that has arrays of these names is one of MAML-TRPO."""
+  return {'theta', 'gae_lambda', 'lengths_0'} <= set(names)
+
+
+def compare(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
+            tasks_at_once: int = 5) -> Tuple[Quantity, ...]:
+  """Computes everything that a file has, and compares.
+
+  Args:
+    arrays: {name: array}, those of the file.
+    dtype: of the computation. In float32 only what comes before the Hessian says
+      anything, since directions of float32 differ for good reasons.
+    tasks_at_once: tasks whose activations are in memory together.
+
+  Raises:
+    UnusableFile: when the file is not of this form.
+  """
+  received = computed(arrays, dtype, tasks_at_once)
+  groups: Dict[str, List[float]] = {}
+  for name, value in received.items():
+    if name in arrays:
+      group = name.rpartition('_')[0] if name.rpartition('_')[2].isdigit() else name
+      groups.setdefault(group, []).append(_error(group, name, value, arrays))
+  return tuple(
+      Quantity(name, len(errors), max(errors, key=lambda error: (error != error, error)),
+               _tolerance(name), name in (*_ZERO, *_COUNTS))
+      for name, errors in groups.items())
+
+
+def computed(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
+             tasks_at_once: int = 5) -> Dict[str, np.ndarray]:
+  """{name: value} of everything that follows from a file's trajectories.
+
+  Raises:
+    UnusableFile: when the file is not of this form.
+  """
+  scalars = _checked(arrays)
+  phases = [Trajectories(*(arrays[f'{name}_{phase}'] for name in
+                           ('observations', 'actions', 'rewards', 'lengths')))
+            for phase in range(scalars['inner_steps'] + 1)]
+  judged = [advantages(phase.observations, phase.rewards, phase.lengths,
+                       discount=scalars['gamma'], gae_lambda=scalars['gae_lambda'])
+            for phase in phases]
+  batches = [packed(phase, found.standardised, dtype)
+             for phase, found in zip(phases, judged)]
+  meta_policy = MetaPolicy(
+      GaussianPolicy(scalars['obs_dim'], scalars['act_dim'],
+                     [int(size) for size in arrays['hidden']],
+                     smallest_log_std=scalars['min_log_std']),
+      step_size=scalars['alpha'], first_order=scalars['first_order'],
+      tasks_at_once=tasks_at_once, dtype=dtype)
+  return {**_judged(judged), **_adapted(meta_policy, arrays, batches),
+          **_old(meta_policy, arrays, batches, phases[-1]),
+          **_outer(meta_policy, arrays, batches, scalars)}
+
+
+def _judged(judged: List[Advantages]) -> Dict[str, np.ndarray]:
+  return {f'{name}_{phase}': value for phase, found in enumerate(judged)
+          for name, value in zip(_PHASES, found)}
+
+
+def _adapted(meta_policy, arrays, batches) -> Dict[str, np.ndarray]:
+  points = meta_policy.path(arrays['theta'], batches)
+  losses, gradients = [], []
+  for point, batch in zip(points, batches[:-1]):
+    loss, gradient = meta_policy.inner_gradient(point, batch)
+    losses.append(loss)
+    gradients.append(gradient)
+  return {'inner_loss': np.stack(losses), 'inner_grad': np.stack(gradients),
+          'adapted': np.stack(points[1:])}
+
+
+def _old(meta_policy, arrays, batches, phase) -> Dict[str, np.ndarray]:
+  points = meta_policy.path(arrays['theta'], batches)
+  mean, log_std = meta_policy.outputs(points[-1], batches[-1])
+  unpacked = np.zeros(phase.actions.shape)
+  for task, valid in enumerate(phase.valid):
+    unpacked[task][valid] = mean[task, :np.count_nonzero(valid)]
+  return {'old_mean': unpacked, 'old_log_std': log_std[:, 0]}
+
+
+def _outer(meta_policy, arrays, batches, scalars) -> Dict[str, np.ndarray]:
+  theta, other = arrays['theta'], arrays['theta_b']
+  objective = meta_policy.objective(theta, batches)
+
+  def losses(parameters):
+    found = objective.losses(parameters)
+    return found.surrogate, found.kl
+  here, there = objective.losses(theta), objective.losses(other)
+  gradient = objective.gradient(theta)
+  region = TrustRegion(*(scalars[name] for name in (
+      'delta', 'cg_iters', 'cg_damping', 'cg_tol', 'backtrack_ratio', 'max_backtracks')))
+  step = region.step(theta, here.surrogate, gradient, objective.hessian_product, losses)
+  return {
+      'surrogate_per_task': here.surrogates, 'surrogate': here.surrogate, 'kl': here.kl,
+      'meta_grad': gradient,
+      'kl_grad_max': np.abs(objective.kl_gradient(theta)).max(),
+      'hvp': objective.hessian_product(arrays['hvp_vector']),
+      'surrogate_b': there.surrogate, 'surrogate_b_per_task': there.surrogates,
+      'kl_b': there.kl, 'meta_grad_b': objective.gradient(other),
+      'kl_grad_b': objective.kl_gradient(other), **_step(step)}
+
+
+def _step(step: Step) -> Dict[str, np.ndarray]:
+  last = (step.tried_losses[-1:] or (np.nan,))[0], (step.tried_kls[-1:] or (np.nan,))[0]
+  return {
+      'cg_direction': step.solution.direction, 'cg_iterations': step.solution.iterations,
+      'cg_residual': step.solution.residual, 'step_size': step.step_size,
+      'tried_surrogate': np.array(step.tried_losses), 'tried_kl': np.array(step.tried_kls),
+      'accepted_backtracks': step.accepted, 'surrogate_after': last[0],
+      'kl_after': last[1], 'theta_final': step.parameters}
+
+
+def _checked(arrays: Mapping[str, np.ndarray]) -> Dict[str, object]:
+  """{name: number} of the scalars, of the types that the code takes."""
+  missing = [name for name in (*_SCALARS, 'hidden', 'theta', 'theta_b', 'hvp_vector')
+             if name not in arrays]
+  if missing:
+    raise UnusableFile(f'it lacks {", ".join(missing)}')
+  scalars = {name: arrays[name].item() for name in _SCALARS if arrays[name].size == 1}
+  if len(scalars) < len(_SCALARS):
+    raise UnusableFile(f'{sorted(set(_SCALARS) - set(scalars))} must be single numbers')
+  shape = tuple(scalars[name] for name in ('tasks', 'rollouts', 'horizon'))
+  for phase in range(scalars['inner_steps'] + 1):
+    for name, rest in (('observations', (scalars['obs_dim'],)),
+                       ('actions', (scalars['act_dim'],)), ('rewards', ()), ('lengths', None)):
+      wanted = shape[:2] if rest is None else (*shape, *rest)
+      array = arrays.get(f'{name}_{phase}')
+      if array is None or array.shape != wanted:
+        raise UnusableFile(f'{name}_{phase} must have the shape {list(wanted)}, and '
+                           f'{"is missing" if array is None else list(array.shape)}')
+  return scalars
+
+
+def _error(group: str, name: str, received, arrays: Mapping[str, np.ndarray]) -> float:
+  expected = np.asarray(arrays[name], np.float64)
+  received = np.asarray(received, np.float64)
+  if received.shape != expected.shape:   # another number of candidates
+    return np.inf
+  difference = float(np.max(np.abs(received - expected), initial=0.0))
+  scale = _scale(group, expected, arrays)
+  return difference / scale if scale else difference
+
+
+def _scale(group: str, expected: np.ndarray, arrays: Mapping[str, np.ndarray]
+           ) -> Optional[float]:
+  """What an error is relative to; None: to nothing."""
+  if group in (*_ZERO, *_COUNTS):
+    return None
+  # A mean of positive and negative values, which may cancel.
+  source = arrays.get('surrogate_b_per_task') if group == 'surrogate_b' else expected
+  return float(np.max(np.abs(source), initial=0.0)) or None
+
+
+def _tolerance(name: str) -> float:
+  if name in _COUNTS:
+    return 0.0
+  return THROUGH_CG if name in _THROUGH_CG else TOLERANCE

@@ -1,0 +1,256 @@
+"""One's own environment: a `gymnasium.Env` with `sample_tasks(n)` and `set_task(task)`.
+
+The convention of RLlib's meta environments and of Meta-World. A task is whatever the
+environment takes it to be. Example:
+
+  environment = GymnasiumTasks(lambda: MyEnv(), horizon=100)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random as standard_random
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from maml_tf.rl.environments import (
+  Actions,
+  ContinuousActions,
+  DiscreteActions,
+  Environment,
+  Simulation,
+)
+from maml_tf.rl.errors import EnvironmentFault, MissingLibrary
+from maml_tf.rl.streams import CHECKS, stream
+
+INSTALL = "pip install 'gymnasium>=1.0'"
+METHODS = ('sample_tasks', 'set_task')
+CHECKED_TASKS, CHECKED_STEPS = 5, 20
+# What seeds may be: gymnasium wants a non-negative int, NumPy's old generators 32 bits.
+SEEDS = 2 ** 31
+
+
+class GymnasiumTasks(Environment):
+  """A distribution of tasks that a `gymnasium.Env` defines.
+
+  Every rollout has an instance of its own, so that only episodes that go on are stepped.
+  Where an episode starts with `reset(seed=...)`, its seed depends on the run's and the
+  rollout alone: what is random in the environment has to come from `self.np_random`.
+
+  Args:
+    make: makes an instance.
+    horizon: most steps of an episode; None: `env.spec.max_episode_steps`.
+    name: for messages; None: the class's.
+    check: try a few episodes of a few tasks first.
+
+  Raises:
+    EnvironmentFault: when the environment does not do what it has to.
+    MissingLibrary: when gymnasium is not installed.
+  """
+
+  def __init__(self, make: Callable[[], Any], horizon: Optional[int] = None,
+               name: Optional[str] = None, check: bool = True):
+    self._make = make
+    first = make()
+    self.name = name or type(getattr(first, 'unwrapped', first)).__name__
+    self._check_methods(first)
+    self._instances: List[Any] = [first]
+    self.horizon = self._horizon(first, horizon)
+    self.observation_size = self._observation_size(first)
+    self.actions, self._bounds = self._actions(first)
+    if check:
+      self._check_tasks()
+
+  def draw_tasks(self, count: int, random: np.random.Generator) -> Sequence:
+    return self._drawn(count, int(random.integers(SEEDS)))
+
+  def test_tasks(self, count: int, seed: int) -> Sequence:
+    """Drawn by a seed of their own; whether they occur in training, too, is up to
+    `sample_tasks`."""
+    return self._drawn(count, int(stream(seed, CHECKS).integers(SEEDS)))
+
+  def start(self, tasks: Sequence, randoms: Sequence[np.random.Generator]) -> Simulation:
+    while len(self._instances) < len(tasks):
+      self._instances.append(self._make())
+    seeds = [int(random.integers(SEEDS)) for random in randoms]
+    return _Episodes(self, self._instances[:len(tasks)], tasks, seeds)
+
+  def action(self, chosen: np.ndarray) -> Any:
+    """What the environment gets of an action of the policy."""
+    if isinstance(self.actions, DiscreteActions):
+      return int(chosen) + self._bounds
+    low, high, dtype, shape = self._bounds
+    return np.clip(chosen, low, high).astype(dtype).reshape(shape)
+
+  def begun(self, instance: Any, task: Any, seed: int) -> np.ndarray:
+    """Sets a task and resets: the first observation, flat."""
+    _method(instance, 'set_task')(task)
+    return self._flat(instance.reset(seed=seed)[0])
+
+  def stepped(self, instance: Any, chosen: np.ndarray) -> Tuple[np.ndarray, float, bool]:
+    """Observation, reward, and whether the episode is over."""
+    observation, reward, terminated, truncated, _ = instance.step(self.action(chosen))
+    return self._flat(observation), float(reward), bool(terminated or truncated)
+
+  def _flat(self, observation: Any) -> np.ndarray:
+    flat = np.asarray(observation, np.float64).ravel()
+    if flat.size != self.observation_size:
+      raise EnvironmentFault(
+          f'{self.name} returned an observation of {flat.size} numbers, and its '
+          f'observation_space says {self.observation_size}.')
+    return flat
+
+  def _drawn(self, count: int, seed: int) -> Sequence:
+    instance = self._instances[0]
+    with _global_seeds(seed):
+      instance.reset(seed=seed)
+      tasks = list(_method(instance, 'sample_tasks')(count))
+    if len(tasks) != count:
+      raise EnvironmentFault(f'{self.name}.sample_tasks({count}) returned {len(tasks)} '
+                             f'tasks. It has to return a list of {count}.')
+    return tasks
+
+  def _check_methods(self, instance: Any) -> None:
+    missing = [name for name in METHODS if _method(instance, name) is None]
+    if missing:
+      raise EnvironmentFault(
+          f'{self.name} has no {" and no ".join(missing)}. An environment of tasks is a '
+          'gymnasium.Env with sample_tasks(n), a list of n tasks, and set_task(task).')
+
+  def _horizon(self, instance: Any, horizon: Optional[int]) -> int:
+    if horizon is None:
+      horizon = getattr(getattr(instance, 'spec', None), 'max_episode_steps', None)
+    if horizon is None or horizon < 1:
+      raise EnvironmentFault(f'{self.name} does not say how long an episode may be. Give a '
+                             f'horizon of at least 1. Received: {horizon}.')
+    return int(horizon)
+
+  def _observation_size(self, instance: Any) -> int:
+    spaces, space = _spaces(), instance.observation_space
+    if not isinstance(space, spaces.Box):
+      raise EnvironmentFault(f'The observations of {self.name} must be a '
+                             f'gymnasium.spaces.Box. Received: {space}. '
+                             'gymnasium.wrappers.FlattenObservation makes one.')
+    return int(np.prod(space.shape))
+
+  def _actions(self, instance: Any) -> Tuple[Actions, Any]:
+    spaces, space = _spaces(), instance.action_space
+    if isinstance(space, spaces.Discrete):
+      return DiscreteActions(int(space.n)), int(space.start)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+      return (ContinuousActions(int(np.prod(space.shape))),
+              (space.low.ravel(), space.high.ravel(), space.dtype, space.shape))
+    raise EnvironmentFault(f'The actions of {self.name} must be a gymnasium.spaces.Box of '
+                           f'floats, or Discrete. Received: {space}.')
+
+  def _check_tasks(self) -> None:
+    """A few episodes of a few tasks: finite, repeatable, and of the task that was set."""
+    tasks = self._drawn(CHECKED_TASKS, 0)
+    episodes = [self._checked_episode(task) for task in tasks]
+    if not _same(self._checked_episode(tasks[0]), episodes[0]):
+      raise EnvironmentFault(
+          f'Two episodes of {self.name} with the same task, seed and actions differ, so no '
+          'run could be repeated. Take random numbers from self.np_random alone, which '
+          'reset(seed=...) seeds.')
+    different = any(not _same_task(task, tasks[0]) for task in tasks[1:])
+    if different and all(_same(episode, episodes[0]) for episode in episodes[1:]):
+      raise EnvironmentFault(
+          f'The task of {self.name} has no effect: episodes of {len(tasks)} tasks with the '
+          'same seed and actions are equal. reset() must not choose another task than '
+          'set_task(task) did.')
+
+  def _checked_episode(self, task: Any) -> List[Tuple[np.ndarray, float]]:
+    instance, random = self._instances[0], stream(0, CHECKS)
+    seen = [(self.begun(instance, task, seed=0), 0.0)]
+    self._check_task(instance, task)
+    for _ in range(min(CHECKED_STEPS, self.horizon)):
+      observation, reward, over = self.stepped(instance, self._random_action(random))
+      seen.append((observation, reward))
+      if not np.isfinite(reward) or not np.isfinite(observation).all():
+        raise EnvironmentFault(
+            f'{self.name} returned a reward or an observation that is not finite: {reward}, '
+            f'{observation}. Correct the environment, or let it end the episode before that.')
+      if over:
+        break
+    return seen
+
+  def _check_task(self, instance: Any, task: Any) -> None:
+    get_task = _method(instance, 'get_task')
+    if get_task is not None and not _same_task(get_task(), task):
+      raise EnvironmentFault(
+          f'reset() of {self.name} changes the task: {task} was set, and get_task() says '
+          f'{get_task()}. reset() must not choose another task than set_task(task) did.')
+
+  def _random_action(self, random: np.random.Generator) -> np.ndarray:
+    if isinstance(self.actions, DiscreteActions):
+      return random.integers(self.actions.count)
+    return random.standard_normal(self.actions.size)
+
+
+class _Episodes(Simulation):
+
+  def __init__(self, environment: GymnasiumTasks, instances: Sequence[Any],
+               tasks: Sequence, seeds: Sequence[int]):
+    self._environment = environment
+    self._instances = instances
+    self.observations = np.stack([
+        environment.begun(instance, task, seed)
+        for instance, task, seed in zip(instances, tasks, seeds)])
+    if not np.isfinite(self.observations).all():
+      raise EnvironmentFault(f'{environment.name} returned an observation that is not '
+                             'finite from reset(). Correct the environment.')
+
+  def step(self, actions: np.ndarray, running: np.ndarray
+           ) -> Tuple[np.ndarray, np.ndarray]:
+    rewards, ended = np.zeros(len(running)), np.zeros(len(running), bool)
+    for index in np.flatnonzero(running):
+      self.observations[index], rewards[index], ended[index] = self._environment.stepped(
+          self._instances[index], actions[index])
+    return rewards, ended
+
+
+def _method(instance: Any, name: str) -> Optional[Callable]:
+  """Of the environment, or of what its wrappers wrap; None: there is none."""
+  found = getattr(instance, name, None)
+  if found is None:
+    found = getattr(getattr(instance, 'unwrapped', None), name, None)
+  return found if callable(found) else None
+
+
+def _spaces():
+  try:
+    from gymnasium import spaces
+  except ImportError as error:
+    raise MissingLibrary(f'An environment of one\'s own needs gymnasium, which is not '
+                         f'installed: {INSTALL}') from error
+  return spaces
+
+
+def _same(first: Sequence, second: Sequence) -> bool:
+  return len(first) == len(second) and all(
+      np.array_equal(a, b) and r == s for (a, r), (b, s) in zip(first, second))
+
+
+def _same_task(first: Any, second: Any) -> bool:
+  """Equal, for tasks of any kind: numbers, arrays, dictionaries of them, objects."""
+  if isinstance(first, dict) and isinstance(second, dict):
+    return first.keys() == second.keys() and all(
+        _same_task(value, second[name]) for name, value in first.items())
+  if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+    return len(first) == len(second) and all(map(_same_task, first, second))
+  return bool(np.all(first == second))
+
+
+@contextlib.contextmanager
+def _global_seeds(seed: int):
+  """Python's and NumPy's global generators, which some `sample_tasks` use, seeded and then
+  put back."""
+  numpy_state, python_state = np.random.get_state(), standard_random.getstate()
+  np.random.seed(seed)
+  standard_random.seed(seed)
+  try:
+    yield
+  finally:
+    np.random.set_state(numpy_state)
+    standard_random.setstate(python_state)

@@ -1,0 +1,320 @@
+"""Adaptation of policies, and the outer objective with exact derivatives (algorithm 3).
+
+With adapted parameters theta_k+1 = theta_k - alpha grad L_k(theta_k), the Jacobian of an
+inner step, J_k = I - alpha H_k, is symmetric, and a product with it is one forward
+derivative of the inner gradient. So all that the outer step needs comes without third
+derivatives and without a tape around the inner loop:
+
+  meta-gradient  mean over tasks of J_0 ... J_K-1 grad S(theta_K)
+  Hessian of KL  sum over tasks of  J_0 ... J_K-1 F (J_K-1 ... J_0 v)
+
+F is the Fisher matrix of a task's samples. Where the policies are those that sampled, the
+divergence and its gradient are 0 and the second line is the Hessian, not an approximation.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.rl.policy import Outputs, Policy
+from maml_tf.rl.rollouts import Batch
+
+# -log pi(u|s) A, as in the paper's code; its second derivative lacks a part of that of the
+# expected return (Rothfuss et al. 2019, ProMP), which the likelihood ratio's has.
+INNER_LOSSES = ('log_likelihood', 'ratio')
+
+
+class Losses(NamedTuple):
+  """Of the outer objective: S of each task, and the KL divergence of all of them."""
+  surrogates: np.ndarray
+  kl: float
+
+  @property
+  def surrogate(self) -> float:
+    return float(np.mean(self.surrogates))
+
+
+class MetaPolicy:
+  """A policy that is adapted by policy gradients, as a function of theta.
+
+  Args:
+    policy: the net.
+    step_size: alpha, of the inner steps.
+    first_order: inner gradients count as constants, J = I.
+    inner_loss: 'log_likelihood', or 'ratio', pi / stop_gradient(pi).
+    tasks_at_once: tasks whose activations are in memory together. Results of such
+      groups are summed in a fixed order.
+    dtype: of the arithmetic.
+  """
+
+  def __init__(self, policy: Policy, *, step_size: float, first_order: bool = False,
+               inner_loss: str = 'log_likelihood', tasks_at_once: int = 5,
+               dtype: str = 'float32'):
+    if inner_loss not in INNER_LOSSES:
+      raise ValueError(f'inner_loss must be one of {", ".join(INNER_LOSSES)}. Received: '
+                       f'{inner_loss!r}.')
+    self.policy = policy
+    self.step_size = step_size
+    self.first_order = first_order
+    self.tasks_at_once = tasks_at_once
+    self.dtype = dtype
+    self._ratio = inner_loss == 'ratio'
+    self._mask = policy.adapted_mask()
+    self._compile()
+
+  def inner_gradient(self, points: np.ndarray, batch: Batch
+                     ) -> Tuple[np.ndarray, np.ndarray]:
+    """The inner loss of each task `[tasks]`, and its gradient `[tasks, P]`.
+
+    L = -mean over the task's samples of log pi(action) x advantage (equation 4). Of
+    parameters that are not adapted the gradient is given all the same.
+    """
+    return self._over_groups(self._inner_gradient, (points, batch))
+
+  def adapted(self, points: np.ndarray, batch: Batch, step_size: Optional[float] = None
+              ) -> np.ndarray:
+    """Parameters `[tasks, P]` after an inner step from `points`.
+
+    Args:
+      points: `[tasks, P]`.
+      batch: what the policies of `points` sampled.
+      step_size: another alpha, as the later steps of an evaluation have.
+    """
+    _, gradients = self.inner_gradient(points, batch)
+    step_size = self.step_size if step_size is None else step_size
+    return points - step_size * self._mask * gradients
+
+  def path(self, parameters: np.ndarray, batches: Sequence[Batch]) -> List[np.ndarray]:
+    """theta_0, ..., theta_K of all tasks, `[tasks, P]` each.
+
+    Args:
+      parameters: theta, `[P]`.
+      batches: of the K inner steps, and of the outer objective behind them.
+    """
+    points = [np.tile(parameters, (len(batches[0].weights), 1))]
+    for batch in batches[:-1]:
+      points.append(self.adapted(points[-1], batch))
+    return points
+
+  def objective(self, parameters: np.ndarray, batches: Sequence[Batch],
+                hessian_batches: Optional[Sequence[Batch]] = None,
+                points: Optional[List[np.ndarray]] = None) -> 'OuterObjective':
+    """The outer objective of what policies adapted from `parameters` sampled.
+
+    Args:
+      parameters: theta, `[P]`.
+      batches: of the K inner steps, and of the outer objective.
+      hessian_batches: what products with the Hessian are taken of; None: all of it.
+      points: their path, if it is known already.
+    """
+    parameters = np.asarray(parameters, np.float64)
+    return OuterObjective(self, parameters, batches,
+                          batches if hessian_batches is None else hessian_batches,
+                          self.path(parameters, batches) if points is None else points)
+
+  def transposed(self, points: Sequence[np.ndarray], batches: Sequence[Batch],
+                 vectors: np.ndarray) -> np.ndarray:
+    """J_0 ... J_K-1 of `vectors` `[tasks, P]`."""
+    for point, batch in reversed(list(zip(points, batches[:-1]))):
+      # H (mask v): only what is adapted moves by the step.
+      vectors = self._through_step(point, batch, vectors, self._mask, 1.0)
+    return vectors
+
+  def pushed(self, points: Sequence[np.ndarray], batches: Sequence[Batch],
+             vectors: np.ndarray) -> np.ndarray:
+    """J_K-1 ... J_0 of `vectors` `[tasks, P]`."""
+    for point, batch in zip(points, batches[:-1]):
+      vectors = self._through_step(point, batch, vectors, 1.0, self._mask)
+    return vectors
+
+  def outputs(self, points: np.ndarray, batch: Batch) -> Tuple[np.ndarray, ...]:
+    """What the policies of `points` say of a batch."""
+    return self._over_groups(self._outputs, (points, batch))
+
+  def losses(self, points: np.ndarray, batch: Batch, old: Tuple[np.ndarray, ...]
+             ) -> Losses:
+    """Surrogates and divergence of the policies of `points` from `old` ones."""
+    surrogates, kls = self._over_groups(self._losses, (points, batch, old))
+    return Losses(surrogates, float(np.sum(kls)))
+
+  def output_gradient(self, points: np.ndarray, batch: Batch,
+                      old: Tuple[np.ndarray, ...], surrogate: float, kl: float
+                      ) -> np.ndarray:
+    """Gradients `[tasks, P]`, by each task's `points`, of
+    surrogate x S_i + kl x (the task's part of the divergence)."""
+    weights = tf.constant([surrogate, kl], self.dtype)
+    return self._over_groups(self._gradient, (points, batch, old), weights)[0]
+
+  def fisher_product(self, points: np.ndarray, batch: Batch, vectors: np.ndarray
+                     ) -> np.ndarray:
+    """F v of each task, `[tasks, P]`: with the weights of the batch."""
+    return self._over_groups(self._fisher_product, (points, batch, vectors))[0]
+
+  def _through_step(self, point, batch, vectors, before, after):
+    if self.first_order:
+      return vectors
+    products, = self._over_groups(
+        self._jacobian_product, (point, batch, before * vectors))
+    return vectors - self.step_size * after * products
+
+  def _over_groups(self, function: Callable, arguments, *shared) -> Tuple[np.ndarray, ...]:
+    """`function` of groups of tasks, whose results `[tasks, ...]` are joined.
+
+    What is of all tasks together is a tensor, made once; the rest are arrays.
+    """
+    tasks = len(arguments[0])
+    results = []
+    for first in range(0, tasks, self.tasks_at_once):
+      group = tf.nest.map_structure(
+          lambda value, first=first: self._tensor(value[first:first + self.tasks_at_once]),
+          arguments)
+      results.append(function(*group, *shared))
+    return tuple(_joined(values) for values in zip(*results))
+
+  def _tensor(self, value) -> tf.Tensor:
+    if isinstance(value, tf.Tensor):
+      return value
+    return tf.constant(value, None if value.dtype.kind == 'i' else self.dtype)
+
+  def _compile(self) -> None:
+    """One graph each, for any number of tasks and samples.
+
+    One that TensorFlow makes for the shapes that it meets rounds differently, and a run
+    that goes on would meet others first.
+    """
+    vectors = tf.TensorSpec([None, self.policy.num_parameters], self.dtype)
+    samples = tf.TensorSpec([None, None], self.dtype)
+    batch = Batch(tf.TensorSpec([None, None, self.policy.observation_size], self.dtype),
+                  self.policy.action_spec(self.dtype), samples, samples)
+    old = self.policy.output_specs(self.dtype)
+    weights = tf.TensorSpec([2], self.dtype)
+
+    def compiled(function, *signature):
+      return tf.function(function, input_signature=signature, autograph=False)
+    self._inner_gradient = compiled(self._inner_gradient_of, vectors, batch)
+    self._jacobian_product = compiled(self._hessian_product_of, vectors, batch, vectors)
+    self._outputs = compiled(self._outputs_of, vectors, batch)
+    self._losses = compiled(self._losses_of, vectors, batch, old)
+    self._gradient = compiled(self._gradient_of, vectors, batch, old, weights)
+    self._fisher_product = compiled(self._fisher_product_of, vectors, batch, vectors)
+
+  # What is compiled. `points` are `[tasks, P]`; everything returned has a leading axis of
+  # tasks. No copy of the parameters is shared, so that the gradient of a sum over tasks is
+  # each task's own.
+
+  def _outputs_of(self, points, batch: Batch) -> Outputs:
+    return self.policy(self.policy.split_tensor(points), batch.observations)
+
+  def _inner_losses(self, points, batch: Batch):
+    likelihoods = self.policy.log_likelihood(self._outputs_of(points, batch), batch.actions)
+    if self._ratio:
+      likelihoods = tf.exp(likelihoods - tf.stop_gradient(likelihoods))
+    return -tf.reduce_sum(likelihoods * batch.advantages, axis=1)
+
+  def _inner_gradient_of(self, points, batch: Batch):
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(points)
+      losses = self._inner_losses(points, batch)
+    return losses, tape.gradient(losses, points)
+
+  def _hessian_product_of(self, points, batch: Batch, vectors):
+    with tf.autodiff.ForwardAccumulator(points, vectors) as forward:
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(points)
+        losses = self._inner_losses(points, batch)
+      gradients = tape.gradient(losses, points)
+    return (forward.jvp(gradients, unconnected_gradients='zero'),)
+
+  def _losses_of(self, points, batch: Batch, old: Outputs):
+    new = self._outputs_of(points, batch)
+    ratios = tf.exp(self.policy.log_likelihood(new, batch.actions)
+                    - self.policy.log_likelihood(old, batch.actions))
+    return (-tf.reduce_sum(ratios * batch.advantages, axis=1),
+            tf.reduce_sum(self.policy.kl(old, new) * batch.weights, axis=1))
+
+  def _gradient_of(self, points, batch: Batch, old: Outputs, weights):
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(points)
+      surrogates, kls = self._losses_of(points, batch, old)
+      losses = weights[0] * surrogates + weights[1] * kls
+    return (tape.gradient(losses, points),)
+
+  def _fisher_product_of(self, points, batch: Batch, vectors):
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(points)
+      with tf.autodiff.ForwardAccumulator(points, vectors) as forward:
+        outputs = self._outputs_of(points, batch)
+      tangents = tuple(forward.jvp(output, unconnected_gradients='zero')
+                       for output in outputs)
+    products = self.policy.fisher_product(outputs, tangents, batch.weights)
+    return (tape.gradient(outputs, points, output_gradients=products),)
+
+
+class OuterObjective:
+  """Surrogate and KL divergence as functions of theta, on fixed samples.
+
+  Old policies, of both ratio and divergence, are those that sampled: adapted from the
+  theta of the samples, and constants.
+
+  S(theta) is the mean of the tasks' means of ratio x advantage, negative; the divergence
+  is KL(old || new), the mean over all samples of all tasks together.
+  """
+
+  def __init__(self, meta_policy: MetaPolicy, parameters: np.ndarray,
+               batches: Sequence[Batch], hessian_batches: Sequence[Batch],
+               points: List[np.ndarray]):
+    self._meta_policy = meta_policy
+    self._parameters = parameters
+    self._batches = batches
+    self._hessian_batches = hessian_batches
+    self._tasks = len(batches[0].weights)
+    self.points = points
+    self._old = meta_policy.outputs(self.points[-1], batches[-1])
+
+  def losses(self, parameters: np.ndarray) -> Losses:
+    """S of each task, and the divergence, at any theta."""
+    points = self._path(parameters)
+    return self._meta_policy.losses(points[-1], self._batches[-1], self._old)
+
+  def gradient(self, parameters: np.ndarray) -> np.ndarray:
+    """Of S, `[P]`, through the inner steps."""
+    return self._gradient(parameters, 1.0 / self._tasks, 0.0)
+
+  def kl_gradient(self, parameters: np.ndarray) -> np.ndarray:
+    """Of the divergence, `[P]`, through the inner steps."""
+    return self._gradient(parameters, 0.0, 1.0)
+
+  def hessian_product(self, vector: np.ndarray) -> np.ndarray:
+    """H v, H the Hessian of the divergence at the theta of the samples: exact."""
+    batches = self._hessian_batches
+    vectors = np.tile(vector, (self._tasks, 1))
+    vectors = self._meta_policy.pushed(self.points, batches, vectors)
+    vectors = self._meta_policy.fisher_product(self.points[-1], batches[-1], vectors)
+    return self._meta_policy.transposed(self.points, batches, vectors).sum(axis=0)
+
+  def secant_product(self, vector: np.ndarray) -> np.ndarray:
+    """What the original code takes for H v: the symmetric difference of the divergence's
+    gradient at the distance |v| / |theta|, far from a derivative."""
+    width = 1.0 / (np.linalg.norm(self._parameters) + 1e-8)
+    ahead, behind = (self.kl_gradient(self._parameters + side * width * vector)
+                     for side in (1, -1))
+    return (ahead - behind) / (2 * width)
+
+  def _path(self, parameters: np.ndarray) -> List[np.ndarray]:
+    if parameters is self._parameters:
+      return self.points
+    return self._meta_policy.path(np.asarray(parameters, np.float64), self._batches)
+
+  def _gradient(self, parameters, surrogate, kl):
+    points = self._path(parameters)
+    vectors = self._meta_policy.output_gradient(
+        points[-1], self._batches[-1], self._old, surrogate, kl)
+    return self._meta_policy.transposed(points, self._batches, vectors).sum(axis=0)
+
+
+def _joined(values: Sequence[tf.Tensor]) -> np.ndarray:
+  joined = np.concatenate([value.numpy() for value in values])
+  return joined.astype(np.float64)

@@ -1,0 +1,257 @@
+"""Sampling: policies act in an environment, and what came of it as batches."""
+
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from maml_tf.rl.advantages import valid_steps
+from maml_tf.rl.environments import Environment
+from maml_tf.rl.errors import Diverged, EnvironmentFault
+from maml_tf.rl.policy import Policy
+from maml_tf.rl.streams import stream
+
+BUDGETS = ('rollouts', 'steps')
+
+
+class Trajectories(NamedTuple):
+  """What happened. Everything beyond a rollout's length is 0.
+
+  Attributes:
+    observations: `[tasks, rollouts, steps, size]`, those that the actions answer.
+    actions: `[tasks, rollouts, steps, ...]`, as sampled.
+    rewards: `[tasks, rollouts, steps]`, float64, of those actions.
+    lengths: `[tasks, rollouts]`, int32; 0 where a task has fewer rollouts than others.
+  """
+  observations: np.ndarray
+  actions: np.ndarray
+  rewards: np.ndarray
+  lengths: np.ndarray
+
+  @property
+  def valid(self) -> np.ndarray:
+    """`[tasks, rollouts, steps]`: whether there was such a step."""
+    return valid_steps(self.lengths, self.rewards.shape[2])
+
+  def mean_returns(self) -> np.ndarray:
+    """The mean undiscounted return of each task's rollouts, `[tasks]`."""
+    return self.rewards.sum(axis=(1, 2)) / np.count_nonzero(self.lengths, axis=1)
+
+  def in_one_task(self) -> 'Trajectories':
+    """The same rollouts as those of a single task, for policies that adapt to none."""
+    return Trajectories(*(value.reshape(1, -1, *value.shape[2:]) for value in self))
+
+
+class Batch(NamedTuple):
+  """The samples of a phase, each task's in front, and zeros behind them.
+
+  Attributes:
+    observations: `[tasks, samples, size]`.
+    actions: `[tasks, samples, ...]`.
+    advantages: `[tasks, samples]`, divided by the number of the task's samples: what a
+      mean over a task multiplies by.
+    weights: `[tasks, samples]`, 1 / samples of all tasks together; 0 behind a task's
+      samples.
+  """
+  observations: np.ndarray
+  actions: np.ndarray
+  advantages: np.ndarray
+  weights: np.ndarray
+
+
+def packed(trajectories: Trajectories, advantages: np.ndarray, dtype: str = 'float32',
+           every: int = 1) -> Batch:
+  """The valid samples as a batch.
+
+  Args:
+    trajectories: of a phase.
+    advantages: `[tasks, rollouts, steps]`.
+    dtype: of the floats.
+    every: keep only each task's sample 0, every, 2 x every, ...
+  """
+  chosen = [np.flatnonzero(mask)[::every] for mask in trajectories.valid]
+  counts = np.array([len(indices) for indices in chosen])
+  samples = counts.max()
+
+  def pack(values, by=None):
+    merged = values.reshape(len(values), -1, *values.shape[3:])
+    result = np.zeros((len(values), samples, *merged.shape[2:]), values.dtype)
+    for task, indices in enumerate(chosen):
+      part = merged[task][indices]
+      result[task, :len(indices)] = part if by is None else part / by[task]
+    return result if values.dtype.kind == 'i' else result.astype(dtype)
+  weights = pack(np.ones(trajectories.rewards.shape)) / counts.sum()
+  return Batch(pack(trajectories.observations), pack(trajectories.actions),
+               pack(np.asarray(advantages, np.float64), counts), weights.astype(dtype))
+
+
+class Sampler:
+  """Lets policies act, one of each task, in all rollouts at once.
+
+  Args:
+    environment: to act in.
+    policy: what acts.
+    seed: of all that is random.
+    dtype: of the observations and of the arithmetic of the policy.
+  """
+
+  def __init__(self, environment: Environment, policy: Policy, seed: int = 0,
+               dtype: str = 'float32'):
+    self._environment = environment
+    self._policy = policy
+    self._seed = seed
+    self._dtype = dtype
+
+  def sample(self, vectors: np.ndarray, tasks: Sequence, rollouts: int, key: Sequence[int],
+             budget: str = 'rollouts') -> Trajectories:
+    """The trajectories of one phase.
+
+    Args:
+      vectors: parameters of each task's policy, `[tasks, P]`.
+      tasks: of the environment.
+      rollouts: of each task.
+      key: what the sampling is for, see `streams`. Rollout r of task t depends on
+        (seed, *key, t, r) and its policy alone.
+      budget: 'rollouts', or 'steps': whole rollouts until each task has as many steps as
+        `rollouts` of them can have. The original code samples so (for points, until all
+        tasks together have that many).
+
+    Raises:
+      EnvironmentFault: where the environment does not do what it has to.
+      Diverged: where an action is not finite.
+    """
+    if budget not in BUDGETS:
+      raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: {budget!r}.')
+    parameters = self._policy.split(np.asarray(vectors, self._dtype))
+    found = self._run(parameters, tasks, [range(rollouts)] * len(tasks), key)
+    if budget == 'steps':
+      found = self._filled_up(found, parameters, tasks, rollouts, key)
+    self._check_lengths(found)
+    return found
+
+  def _filled_up(self, found: Trajectories, parameters, tasks, rollouts, key
+                 ) -> Trajectories:
+    """`found`, and further rollouts until the steps of each task are enough.
+
+    How many come at a time is a guess by their mean length; those behind the one that
+    completes the number are dropped, so the result does not depend on the guess.
+    """
+    wanted = rollouts * self._environment.horizon
+    while True:
+      missing = wanted - found.lengths.sum(axis=1)
+      if (missing <= 0).all():
+        return _until(found, wanted)
+      self._check_lengths(found)
+      done = np.count_nonzero(found.lengths, axis=1)
+      means = found.lengths.sum(axis=1) / done
+      more = np.ceil(np.maximum(missing, 0) / means).astype(int)
+      indices = [range(first, first + count) for first, count in zip(done, more)]
+      short = np.flatnonzero(more)
+      further = self._run(
+          {name: value[short] for name, value in parameters.items()},
+          [tasks[task] for task in short], [indices[task] for task in short], key, short)
+      found = _appended(found, further, short, done)
+
+  def _run(self, parameters: Mapping[str, np.ndarray], tasks: Sequence,
+           indices: Sequence[range], key: Sequence[int],
+           numbers: Optional[Sequence[int]] = None) -> Trajectories:
+    """Rollouts `indices[t]` of each task t, whose number is `numbers[t]`."""
+    horizon = self._environment.horizon
+    numbers = range(len(tasks)) if numbers is None else numbers
+    width = max(len(wanted) for wanted in indices)
+    shape = (len(tasks), width)
+    exists = np.arange(width) < np.array([[len(wanted)] for wanted in indices])
+    # Places without a rollout hold one all the same, which never runs.
+    randoms = [stream(self._seed, *key, int(number), wanted.start + place)
+               for number, wanted in zip(numbers, indices) for place in range(width)]
+    simulation = self._environment.start(
+        [task for task in tasks for _ in range(width)], randoms)
+    noise = np.stack([self._policy.draw_noise(random, horizon) for random in randoms], 1)
+    running, lengths = exists.reshape(-1), np.zeros(shape, np.int32).reshape(-1)
+    observations, actions, rewards = [], [], []
+    for step in range(horizon):
+      seen = simulation.observations.astype(self._dtype).reshape(*shape, -1)
+      taken = self._policy.act(parameters, seen, noise[step].reshape(
+          *shape, *noise.shape[2:]))
+      flat = taken.reshape(-1, *taken.shape[2:])
+      self._check_actions(flat[running])
+      received, ended = simulation.step(flat, running)
+      self._check(simulation.observations, received, running, step, shape)
+      observations.append(_kept(seen, running.reshape(shape)))
+      actions.append(_kept(taken, running.reshape(shape)))
+      rewards.append(np.where(running, received, 0.0).reshape(shape))
+      lengths += running
+      running = running & ~ended
+      if not running.any():
+        break
+    return Trajectories(*(np.stack(values, axis=2) for values in
+                          (observations, actions, rewards)), lengths.reshape(shape))
+
+  def _check_actions(self, actions: np.ndarray) -> None:
+    if not np.isfinite(actions).all():
+      raise Diverged('The policy chose an action that is not finite; its deviation or its '
+                     'mean has grown out of bounds. Choose a smaller inner step size '
+                     '(update_lr).')
+
+  def _check(self, observations, rewards, running, step, shape) -> None:
+    for what, values in (('observation', observations), ('reward', rewards)):
+      finite = np.isfinite(values.reshape(len(running), -1)).all(axis=1)
+      if not finite[running].all():
+        task, rollout = np.unravel_index(np.flatnonzero(running & ~finite)[0], shape)
+        raise EnvironmentFault(
+            f'{self._environment.name} returned {_article(what)} that is not finite, in '
+            f'step {step + 1} of rollout {rollout} of task {task}. Correct the environment, '
+            'or let it end the episode before that.')
+
+  def _check_lengths(self, found: Trajectories) -> None:
+    """Episodes of a single step, all of them: there is nothing to learn from."""
+    if self._environment.horizon > 1 and found.lengths.max() <= 1:
+      raise EnvironmentFault(
+          f'Every episode of {self._environment.name} ended with its first step, of all '
+          f'{len(found.lengths)} tasks. Look at where episodes start, and at what ends one.')
+
+
+def _article(what: str) -> str:
+  return f'an {what}' if what[0] in 'aeiou' else f'a {what}'
+
+
+def _kept(values: np.ndarray, running: np.ndarray) -> np.ndarray:
+  """`values` `[tasks, rollouts, ...]` where an episode runs, else 0."""
+  mask = running.reshape(*running.shape, *[1] * (values.ndim - 2))
+  return np.where(mask, values, np.zeros((), values.dtype))
+
+
+def _until(found: Trajectories, wanted: int) -> Trajectories:
+  """Each task's first rollouts, up to the one that completes `wanted` steps."""
+  before = np.cumsum(found.lengths, axis=1) - found.lengths
+  needed = (before < wanted) & (found.lengths > 0)
+  width = np.count_nonzero(needed, axis=1).max()
+  return Trajectories(
+      *(_kept(values, needed)[:, :width] for values in found[:3]),
+      np.where(needed, found.lengths, 0)[:, :width])
+
+
+def _appended(found: Trajectories, further: Trajectories, tasks: np.ndarray,
+              done: np.ndarray) -> Trajectories:
+  """`found` with the rollouts of `further`, which are of `tasks`, behind its own."""
+  counts = done.copy()
+  added = np.count_nonzero(further.lengths, axis=1)
+  counts[tasks] += added
+  steps = max(found.rewards.shape[2], further.rewards.shape[2])
+
+  def append(old: np.ndarray, new: np.ndarray, timed: bool = True) -> np.ndarray:
+    rest = (steps, *old.shape[3:]) if timed else ()
+    result = np.zeros((len(old), counts.max(), *rest), old.dtype)
+    for source, rows, starts, numbers in (
+        (old, range(len(old)), np.zeros(len(old), int), done),
+        (new, tasks, done[tasks], added)):
+      for values, row, start, count in zip(source, rows, starts, numbers):
+        part = values[:count]
+        target = result[row, start:start + count]
+        if timed:
+          target = target[:, :part.shape[1]]
+        target[...] = part
+    return result
+  return Trajectories(*(append(old, new) for old, new in zip(found[:3], further[:3])),
+                      append(found.lengths, further.lengths, timed=False))

@@ -1,0 +1,80 @@
+"""Golden files of MAML-TRPO: an independent implementation's float64 values.
+
+The files' README defines every array.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+from rl_problems import golden_arrays
+
+from maml_tf.rl import golden
+
+FOLDER = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy' / 'rl_golden'
+NAMES = ('point_1step', 'ant_ragged', 'steps3')
+# Inputs, and what says how to compute.
+INPUTS = {'observations', 'actions', 'rewards', 'lengths', 'case', 'seed', 'hidden', 'theta',
+          'theta_b', 'hvp_vector', *golden._SCALARS}
+
+
+def original(name):
+  path = FOLDER / f'{name}.npz'
+  if not path.exists():
+    pytest.skip(f'{path.name} is not in ../shared/legacy/rl_golden')
+  with np.load(path) as file:
+    return {name: file[name] for name in file.files}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_everything_in_an_original_file_is_reproduced(name):
+  arrays = original(name)
+  compared = golden.compare(arrays, tasks_at_once=4)
+  assert [quantity for quantity in compared if not quantity.passed] == []
+  stems = {name.rpartition('_')[0] if name.rpartition('_')[2].isdigit() else name
+           for name in arrays}
+  assert {quantity.name for quantity in compared} == stems - INPUTS
+
+
+@pytest.fixture(scope='module')
+def small():
+  """A small file of this form: what our own code computes, to be changed."""
+  return golden_arrays()
+
+
+def test_a_file_is_known_by_its_arrays(small):
+  assert golden.is_golden(small) and not golden.is_golden({'flags', 'inputa'})
+
+
+def test_each_changed_array_is_found(small):
+  whole = golden.computed(small)
+  complete = {**small, **{name: np.asarray(value) for name, value in whole.items()}}
+  assert all(quantity.passed for quantity in golden.compare(complete))
+  changed = {name: complete[name] + 1e-5 * np.ones_like(complete[name]) +
+             (np.ones_like(complete[name]) if name in golden._COUNTS else 0)
+             for name in whole}
+  compared = golden.compare({**complete, **changed})
+  assert [quantity.name for quantity in compared if quantity.passed] == []
+
+
+def test_a_value_that_is_not_a_number_is_not_passed(small):
+  compared = golden.compare({**small, 'meta_grad': np.full_like(small['theta'], np.nan)})
+  assert not compared[0].passed
+
+
+def test_another_number_of_candidates_is_not_passed(small):
+  compared, = golden.compare({**small, 'tried_kl': np.zeros(9)})
+  assert compared.error == np.inf and not compared.passed
+
+
+@pytest.mark.parametrize('change, sentence', [
+    ({'gamma': None}, 'it lacks gamma'),
+    ({'alpha': np.zeros(2)}, r"\['alpha'\] must be single numbers"),
+    ({'rewards_1': None}, 'rewards_1 must have the shape .*, and is missing'),
+    ({'actions_0': np.zeros((2, 3))}, r'actions_0 must have the shape .*, and \[2, 3\]')])
+def test_a_file_that_cannot_be_used_is_named(small, change, sentence):
+  arrays = {name: value for name, value in {**small, **change}.items() if value is not None}
+  with pytest.raises(golden.UnusableFile, match=sentence):
+    golden.compare(arrays)

@@ -1,0 +1,197 @@
+"""Environments of one's own: what works, and what is refused at the start in a sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from maml_tf.rl.environments import ContinuousActions, DiscreteActions
+from maml_tf.rl.errors import EnvironmentFault
+from maml_tf.rl.policy import policy_for
+from maml_tf.rl.streams import stream
+from maml_tf.rl.training import Settings, Training
+from maml_tf.rl.trpo import TrustRegion
+
+gymnasium = pytest.importorskip('gymnasium', reason='gymnasium is not installed (extra rl)')
+from maml_tf.rl.gymnasium_tasks import GymnasiumTasks  # noqa: E402
+
+SPACES = gymnasium.spaces
+
+
+class Walk(gymnasium.Env):
+  """A walk to a goal, left or right of a random start; the task is the goal."""
+  observation_space = SPACES.Box(-np.inf, np.inf, (2,), np.float64)
+  action_space = SPACES.Box(-0.5, 0.5, (1,), np.float32)
+
+  def sample_tasks(self, n):
+    return list(self.np_random.uniform(-2, 2, n))
+
+  def set_task(self, task):
+    self.goal = task
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self.position = 0.1 * self.np_random.standard_normal()
+    return self._observation(), {}
+
+  def step(self, action):
+    self.position += float(action[0])
+    distance = abs(self.position - self.goal)
+    return self._observation(), -distance, distance < 0.05, False, {}
+
+  def _observation(self):
+    return np.array([self.position, 1.0])
+
+
+class Discrete(Walk):
+  """Left, right, or stay; the first action is number 1."""
+  action_space = SPACES.Discrete(3, start=1)
+
+  def step(self, action):
+    return super().step([0.25 * (action - 2)])
+
+
+def wrapped(**changes):
+  """`Walk` with other methods or spaces."""
+  return type('Changed', (Walk,), changes)
+
+
+def test_episodes_are_those_of_the_environment_by_itself():
+  environment = GymnasiumTasks(Walk, horizon=6)
+  assert environment.actions == ContinuousActions(1) and environment.observation_size == 2
+  tasks = [1.0, -1.5]
+  simulation = environment.start(tasks, [stream(0, 0), stream(0, 1)])
+  actions = np.random.RandomState(0).normal(size=(6, 2, 1))
+  plain = Walk()
+  plain.set_task(-1.5)
+  first, _ = plain.reset(seed=int(stream(0, 1).integers(2 ** 31)))
+  np.testing.assert_array_equal(simulation.observations[1], first)
+  for step in range(6):
+    rewards, ended = simulation.step(actions[step], np.ones(2, bool))
+    # What is sampled is clipped to what the environment allows.
+    observation, reward, over, _, _ = plain.step(
+        np.clip(actions[step, 1], -0.5, 0.5).astype(np.float32))
+    np.testing.assert_array_equal(simulation.observations[1], observation)
+    assert (rewards[1], ended[1]) == (reward, over)
+
+
+def test_an_episode_that_is_over_is_not_stepped():
+  steps = []
+
+  def step(self, action):
+    steps.append(self.goal)
+    return Walk.step(self, action)
+  environment = GymnasiumTasks(wrapped(step=step), horizon=6, check=False)
+  simulation = environment.start([1.0, 2.0], [stream(0, 0), stream(0, 1)])
+  simulation.step(np.zeros((2, 1)), np.array([False, True]))
+  assert steps == [2.0]
+
+
+def test_tasks_depend_on_their_stream_alone():
+  environment, other = (GymnasiumTasks(Walk, horizon=6) for _ in range(2))
+  tasks = environment.draw_tasks(4, stream(3))
+  other.start(tasks, [stream(1, index) for index in range(4)])
+  assert other.draw_tasks(4, stream(3)) == tasks != other.draw_tasks(4, stream(4))
+  assert environment.test_tasks(4, 1) == other.test_tasks(4, 1) != tasks
+
+
+def test_tasks_from_numpys_global_generator_can_be_repeated_and_leave_it_alone():
+  environment = GymnasiumTasks(wrapped(
+      sample_tasks=lambda self, n: list(np.random.uniform(size=n))), horizon=6)
+  np.random.seed(4)
+  expected = np.random.uniform()
+  np.random.seed(4)
+  assert environment.draw_tasks(3, stream(3)) == environment.draw_tasks(3, stream(3))
+  assert np.random.uniform() == expected
+
+
+@pytest.mark.parametrize('kind, actions', [(Walk, ContinuousActions(1)),
+                                           (Discrete, DiscreteActions(3))])
+def test_it_can_be_learned_from(kind, actions):
+  environment = GymnasiumTasks(kind, horizon=6)
+  assert environment.actions == actions
+  policy = policy_for(environment.observation_size, environment.actions, hidden_sizes=(6,))
+  settings = Settings(tasks=3, rollouts=4, trust_region=TrustRegion(cg_iterations=3))
+  first, second = (Training(environment, policy, settings) for _ in range(2))
+  first.iterate()
+  done = first.iterate()
+  assert np.isfinite(done.returns).all()
+  # Whatever ran in these instances before.
+  second.iterate()
+  again = second.iterate()
+  np.testing.assert_array_equal(done.returns, again.returns)
+  np.testing.assert_array_equal(first.parameters, second.parameters)
+
+
+def test_wrappers_hide_nothing():
+  def make():
+    return gymnasium.wrappers.TimeLimit(Walk(), 9)
+  environment = GymnasiumTasks(make, horizon=6)
+  assert environment.name == 'Walk'
+  assert len(environment.draw_tasks(2, stream(0))) == 2
+
+
+def test_the_horizon_is_the_environments_own_where_it_has_one():
+  spec = gymnasium.envs.registration.EnvSpec('Walk-v0', max_episode_steps=7)
+  assert GymnasiumTasks(wrapped(spec=spec)).horizon == 7
+  with pytest.raises(EnvironmentFault, match='Give a horizon of at least 1. Received: None'):
+    GymnasiumTasks(Walk)
+
+
+def test_observations_of_any_shape_are_flattened():
+  kind = wrapped(observation_space=SPACES.Box(-np.inf, np.inf, (2, 1), np.float64),
+                 _observation=lambda self: np.array([[self.position], [1.0]]))
+  assert GymnasiumTasks(kind, horizon=6).observation_size == 2
+
+
+def reset_to_another_task(self, *, seed=None, options=None):
+  observation = Walk.reset(self, seed=seed)
+  self.goal = self.np_random.uniform(-2, 2)
+  return observation
+
+
+def not_repeatable(self, *, seed=None, options=None):
+  super(Walk, self).reset(seed=seed)
+  self.position = np.random.default_rng().normal()
+  return self._observation(), {}
+
+
+def bad_reward(self, action):
+  observation, _, over, cut, info = Walk.step(self, action)
+  return observation, np.nan, over, cut, info
+
+
+def bad_shape(self):
+  return np.zeros(3)
+
+
+@pytest.mark.parametrize('changes, sentence', [
+    (dict(set_task=None), 'Changed has no set_task. An environment of tasks is'),
+    (dict(set_task=None, sample_tasks=None), 'has no sample_tasks and no set_task'),
+    (dict(observation_space=SPACES.Discrete(3)), 'observations of Changed must be a'),
+    (dict(action_space=SPACES.MultiBinary(2)), 'Box of floats, or Discrete. Received'),
+    (dict(action_space=SPACES.Box(0, 3, (1,), np.int64)), 'Box of floats, or Discrete'),
+    (dict(reset=reset_to_another_task), 'task of Changed has no effect'),
+    (dict(reset=reset_to_another_task, get_task=lambda self: self.goal),
+     r'reset\(\) of Changed changes the task'),
+    (dict(set_task=lambda self, task: setattr(self, 'goal', 1.0)), 'has no effect'),
+    (dict(reset=not_repeatable), 'same task, seed and actions differ'),
+    (dict(step=bad_reward), 'not finite: nan'),
+    (dict(_observation=bad_shape), 'observation of 3 numbers, and its observation_space'),
+    (dict(sample_tasks=lambda self, n: [1.0]), r'sample_tasks\(5\) returned 1 tasks')])
+def test_what_does_not_fit_is_one_sentence(changes, sentence):
+  with pytest.raises(EnvironmentFault, match=sentence):
+    GymnasiumTasks(wrapped(**changes), horizon=6)
+
+
+def test_tasks_may_be_anything():
+  class Object(Walk):
+    def sample_tasks(self, n):
+      return [{'goal': np.array([value]), 'name': 'x'} for value in super().sample_tasks(n)]
+
+    def set_task(self, task):
+      self.goal = float(task['goal'][0])
+
+    def get_task(self):
+      return {'goal': np.array([self.goal]), 'name': 'x'}
+  assert GymnasiumTasks(Object, horizon=6).draw_tasks(1, stream(0))[0]['name'] == 'x'
