@@ -27,6 +27,7 @@ LAYERS = (
     ('experiment',),
     ('evaluation',),
     ('training', 'pure_step'),
+    ('rl',),
     ('paper',),
     ('legacy',),
     ('application',),

@@ -62,7 +62,8 @@ def _code_lines():
 def _pins(path, python_3_12):
   pins = {}
   for line in path.read_text(encoding='utf-8').splitlines():
-    match = re.match(r'([\w-]+)==([\w.]+)(?:; python_version (<|>=) "3\.12")?$', line)
+    match = re.match(
+        r'([\w-]+)==([\w.]+)(?:; python_version (<|>=) "3\.12"(?: and .*)?)?$', line)
     if match and match[3] in (None, '>=' if python_3_12 else '<'):
       pins[match[1]] = match[2]
   return pins

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from maml_tf.errors import FailedError
 
-class ReinforcementError(RuntimeError):
+
+class ReinforcementError(FailedError):
   """Something that training cannot go on with. The parameters are as before."""
 
 
@@ -17,3 +19,4 @@ class Diverged(ReinforcementError):
 
 class MissingLibrary(ReinforcementError):
   """An environment needs a library that is not installed, or not in this version."""
+  exit_code = 2
