@@ -196,13 +196,13 @@ def _validation(config: Config, model: MetaLearner
 
 def _score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:
   """Of the checkpoint `path`; `model`, which `evaluator` evaluates, stays as it is."""
-  current = model.meta_parameters.arrays()
+  current = model.state()   # what a method keeps beside the parameters, too
   try:
     status = tf.train.Checkpoint(parameters=model.meta_parameters).restore(path)
     status.expect_partial().assert_existing_objects_matched()
-    return score(evaluator())
+    return score(evaluator(), evaluator.measure)
   finally:
-    model.meta_parameters.assign(current)
+    model.assign_state(current)
 
 
 def _summary_writer(config: Config, folder: str):
