@@ -202,16 +202,19 @@ def test_a_best_score_of_other_validation_tasks_is_measured_again(
   assert (iteration_of(tf.train.latest_checkpoint(best)) == 150) == (last > earlier)
 
 
-def test_scoring_a_checkpoint_leaves_the_parameters(small_config):
-  config = small_config(metatrain_iterations=20, log=False)
+@pytest.mark.parametrize('given', [
+    dict(), dict(method='reptile', inner_optimizer='adam')])   # which keeps moments, too
+def test_scoring_a_checkpoint_leaves_the_state(given, small_config):
+  config = small_config(metatrain_iterations=20, log=False, **given)
   result, trained, _ = start(config)
   model = experiment.build_model(config)
-  before = model.meta_parameters.arrays()
+  before = model.state()
   evaluator, _ = trainer._validation(config, model)
-  trained_score = trainer.score(trainer._validation(config, trained)[0]())
+  measure = evaluator.measure
+  trained_score = trainer.score(trainer._validation(config, trained)[0](), measure)
   assert trainer._score_of(model, evaluator, result.checkpoint) == trained_score
-  np.testing.assert_equal(model.meta_parameters.arrays(), before)
-  assert trainer.score(evaluator()) != trained_score
+  np.testing.assert_equal(model.state(), before)
+  assert trainer.score(evaluator(), measure) != trained_score
 
 
 def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_start(
