@@ -88,6 +88,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                                           memory=device_memory)
     self._gradients_in_groups = InGroups(self._group_gradient)
     self._results_in_groups = InGroups(self._group_results)
+    self._outputs_in_groups = InGroups(self._group_outputs)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
   @property
@@ -235,10 +236,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       `[tasks, num_updates + 1, query examples, outputs]`.
     """
     episodes = self._cast(episodes)
-    steps = self.adaptation(self.meta_parameters.tensors(), episodes, num_updates,
-                            first_order=True)
-    return tf.stack([self.learner(adapted, episodes.query.inputs) for adapted in steps],
-                    axis=1)
+    return _merged(self._outputs_in_groups(
+        self.meta_parameters.tensors(), episodes, self.groups(episodes), num_updates))
 
   def task_loss(self, parameters: Parameters, batch: Batch) -> tf.Tensor:
     """`[tasks]`, of the learner's outputs."""
@@ -285,6 +284,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     # First order: nothing is differentiated through the updates here.
     steps = self.adaptation(parameters, episodes, num_updates, first_order=True)
     return self._measured(self.learner, parameters, steps, episodes)
+
+  def _group_outputs(self, parameters: Parameters, episodes: Episodes, num_updates: int
+                     ) -> tf.Tensor:
+    steps = self.adaptation(parameters, episodes, num_updates, first_order=True)
+    return tf.stack([self.learner(adapted, episodes.query.inputs) for adapted in steps],
+                    axis=1)
 
   def _measured(self, learner: Learner, parameters: Parameters,
                 steps: Iterable[Parameters], episodes: Episodes) -> TaskResults:

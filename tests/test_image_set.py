@@ -167,6 +167,18 @@ def test_one_flipped_bit_is_noticed(prepared):
   assert image_set.completed_preparation(prepared, 'omniglot') is None
 
 
+def test_a_file_that_stays_the_same_is_hashed_once(prepared, monkeypatch):
+  hashed, original = [], image_set.sha256_of_file
+  monkeypatch.setattr(image_set, 'sha256_of_file',
+                      lambda path: hashed.append(path) or original(path))
+  for _ in range(3):
+    load_split(prepared, 'omniglot', 'train')
+  assert len(hashed) == 1
+  os.utime(prepared / 'train.npy', ns=(1, 1))
+  load_split(prepared, 'omniglot', 'train')
+  assert len(hashed) == 2
+
+
 @pytest.mark.parametrize('content', [b'', b'<html>', b'\x93NUMPY'])
 def test_a_file_that_is_no_array_is_refused(prepared, content):
   (prepared / 'val.npy').write_bytes(content)

@@ -489,6 +489,18 @@ def test_results_of_tasks_against_the_learner_itself(images):
       np.testing.assert_allclose(results.query[name][:, index], value, rtol=1e-10)
 
 
+@pytest.mark.parametrize('tasks_at_once', [1, 2])
+def test_adapted_outputs_are_computed_in_groups(images, tasks_at_once, monkeypatch):
+  whole = image_model().adapted_outputs(images, 2)
+  model = image_model(tasks_at_once=tasks_at_once)
+  seen, original = set(), model.adaptation
+  monkeypatch.setattr(model, 'adaptation', lambda parameters, episodes, *more, **others: (
+      seen.add(episodes.query.inputs.shape[0]),
+      original(parameters, episodes, *more, **others))[1])
+  np.testing.assert_allclose(model.adapted_outputs(images, 2), whole, rtol=1e-9, atol=1e-11)
+  assert seen == {tasks_at_once}
+
+
 @pytest.mark.parametrize('tasks_at_once, cores', [(1, None), (2, None), (2, 2)])
 def test_results_do_not_depend_on_the_grouping(images, regressions, tasks_at_once, cores):
   for make, episodes in ((image_model, images),
