@@ -29,7 +29,7 @@ def test_the_best_after_the_last_update_is_chosen_and_kept(config, monkeypatch):
   scores = {}
   for step_size in (1e-9, 0.02):
     model.step_size = step_size
-    scores[step_size] = score(Evaluator(model, generator, 10, 3)())
+    scores[step_size] = score(Evaluator(model, generator, 10, 3)(), model.measure)
   best = max(scores, key=scores.get)
   found = tuning.tune_step_size(model, generator, 10, 3, step_sizes=STEP_SIZES)
   assert found.step_size == model.step_size == best

@@ -60,10 +60,11 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
     split: what the episodes are of, for the record.
     step_sizes: to choose from; None: `STEP_SIZES`. Of equal ones the first counts.
   """
-  measured, scores = {}, {}
+  # One graph for all: the step size is a variable.
+  evaluator, measured, scores = Evaluator(model, generator, num_tasks, num_updates), {}, {}
   for step_size in STEP_SIZES if step_sizes is None else step_sizes:
     model.step_size = step_size
-    results = Evaluator(model, generator, num_tasks, num_updates)()
+    results = evaluator()
     with np.errstate(over='ignore', invalid='ignore'):   # steps may be too large
       means = results.query[model.measure.name].mean(axis=0, dtype=np.float64)
       value = score(results, model.measure)
