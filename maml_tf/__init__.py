@@ -1,1 +1,66 @@
-"""Model-Agnostic Meta-Learning (Finn, Abbeel, Levine, ICML 2017) in TensorFlow 2."""
+"""Model-Agnostic Meta-Learning (Finn, Abbeel, Levine, ICML 2017) in TensorFlow 2.
+
+What is listed here may be relied on; everything else may move. TensorFlow is loaded when
+a name that needs it is asked for.
+
+  Tasks       Episodes, Batch, as_episodes, DataGenerator, EpisodeSource, SinusoidSource
+  Nets        Learner, ParameterSpec, FullyConnected, Convolutional, WithContext
+  Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, Measure
+  Methods     MAML, ANIL, Reptile, ContextVector, MetaLearner, TaskResults
+  By hand     adaptation, sgd, adam
+
+Example:
+  >>> import tensorflow as tf
+  >>> import maml_tf
+  >>> net = maml_tf.FullyConnected(1, (40, 40), 1, norm='None')
+  >>> model = maml_tf.MAML(net, maml_tf.MeanSquaredError(), step_size=0.01, num_updates=1)
+  >>> model.compile(tf.keras.optimizers.Adam(0.001))
+  >>> tasks = maml_tf.DataGenerator(maml_tf.SinusoidSource(5, 5), meta_batch_size=4, seed=0)
+  >>> history = model.fit(tasks.dataset(0, 3), verbose=0)
+  >>> results = model.task_results(tasks.batch(3), num_updates=5)
+  >>> results.query['loss'].shape
+  TensorShape([4, 6])
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {   # {name: its module}
+    'ANIL': 'meta_learners.anil',
+    'Batch': 'episodes',
+    'ContextVector': 'meta_learners.context_vector',
+    'Convolutional': 'learners',
+    'DataGenerator': 'data_generator',
+    'EpisodeSource': 'sources.source',
+    'Episodes': 'episodes',
+    'FullyConnected': 'learners',
+    'Learner': 'learners',
+    'MAML': 'meta_learners.maml',
+    'MeanSquaredError': 'objectives',
+    'Measure': 'measures',
+    'MetaLearner': 'meta_learner',
+    'Objective': 'objectives',
+    'ParameterSpec': 'learners',
+    'Reptile': 'meta_learners.reptile',
+    'ScaledCrossEntropy': 'objectives',
+    'SinusoidSource': 'sources.sinusoid',
+    'TaskResults': 'meta_learner',
+    'WithContext': 'learners',
+    'adam': 'inner_optimizers',
+    'adaptation': 'inner_loop',
+    'as_episodes': 'episodes',
+    'sgd': 'inner_optimizers',
+}
+
+__all__ = list(_HOMES)   # noqa: PLE0604
+
+
+def __getattr__(name: str):
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
+
+
+def __dir__():
+  return sorted({*globals(), *_HOMES})

@@ -91,10 +91,13 @@ class DataGenerator:
 
 def made_ahead(recipes: tf.data.Dataset, make: Callable[..., Episodes]) -> tf.data.Dataset:
   """`make` of each element, some before they are asked for: few where they are large."""
-  batch = recipes.map(make).element_spec
-  size = sum(value.shape.num_elements() * value.dtype.size for value in batch)
+  batches = recipes.map(make, num_parallel_calls=2)
+  size = sum(value.shape.num_elements() * value.dtype.size
+             for value in tf.nest.flatten(batches.element_spec))
   ahead = max(1, min(MOST_AHEAD, BYTES_AHEAD // size))
-  batches = recipes.map(make, num_parallel_calls=min(2, ahead)).prefetch(ahead)
+  if ahead == 1:
+    batches = recipes.map(make)   # one at a time
+  batches = batches.prefetch(ahead)
   # Nothing here is left to tf.data's autotuner, for whose thread, asleep for up to a minute,
   # the end of a run would wait, and a run that is told to stop has seconds.
   options = tf.data.Options()

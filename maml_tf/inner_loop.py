@@ -2,65 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping, Sequence, Tuple
 
 import tensorflow as tf
 
-from maml_tf.learners.base import Learner, Parameters
-from maml_tf.objectives import Objective
+from maml_tf.custom_gradients import custom_gradient
+from maml_tf.episodes import num_tasks
+from maml_tf.inner_optimizers import InnerOptimizer
+from maml_tf.learners.base import Parameters
+
+# (parameters, batch) -> `[tasks]`.
+TaskLoss = Callable[[Parameters, Any], tf.Tensor]
 
 
-def adaptation(learner: Learner, objective: Objective, parameters: Mapping[str, tf.Tensor],
-               support_inputs: tf.Tensor, support_labels: tf.Tensor, *, step_size: float,
-               num_updates: int, first_order: bool, recompute: bool = False
-               ) -> Iterator[Parameters]:
+def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: Any,
+               inner_optimizer: InnerOptimizer, *, names: Sequence[str], num_updates: int,
+               first_order: bool = False, recompute: bool = False) -> Iterator[Parameters]:
   """The parameters before the first update and after each one.
 
   theta_i' = theta - alpha * grad L_i(theta), for all tasks of a batch at once.
 
   Args:
-    learner: the net; its `adapted_names` are changed, the others are handed on.
-    objective: its loss on the support set is minimised.
+    task_loss: what is minimised: of parameters and `batch`, one value per task, which
+      depends on that task's copies alone.
     parameters: {name: tensor}, shared by the tasks (theta).
-    support_inputs, support_labels: `[tasks, examples, ...]`, see `Episodes`.
-    step_size: alpha, on the scale of the objective's loss.
+    batch: of the support sets; any nest of `[tasks, ...]`.
+    inner_optimizer: the rule, see `inner_optimizers`.
+    names: of the parameters that are adapted; the others are handed on.
     num_updates: gradient steps.
     first_order: the gradients are taken as constants, so that no derivative is
       taken through them (the paper's first-order approximation; `stop_grad`).
     recompute: keep only the parameters between two steps for the backward pass, and
       compute each step a second time there: less memory, more time, the same result.
+      No derivative is taken by `batch` then.
 
   Yields:
     num_updates + 1 dictionaries; the adapted ones with one copy per task,
     `[tasks, *shape]`. Differentiable with respect to `parameters`.
-  """
-  tasks = support_inputs.shape[0]
-  fixed = {name: value for name, value in parameters.items()
-           if name not in learner.adapted_names}
-  fast = {name: _copy_per_task(parameters[name], tasks) for name in learner.adapted_names}
 
-  def step(fast: Parameters, fixed: Parameters) -> Parameters:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(fast)
-      losses = objective.loss(learner({**fixed, **fast}, support_inputs), support_labels)
-      # No copy is shared, so the gradient of the sum is each task's own.
-      loss = tf.reduce_sum(losses)
-    gradients = tape.gradient(loss, fast)
+  Example:
+    >>> import tensorflow as tf
+    >>> from maml_tf.inner_optimizers import sgd
+    >>> distance = lambda parameters, target: (parameters['w'] - target) ** 2
+    >>> start, adapted = adaptation(distance, {'w': tf.constant(0.0)},
+    ...                             tf.constant([1.0, 2.0]), sgd(0.5), names=['w'],
+    ...                             num_updates=1)
+    >>> adapted['w'].numpy().tolist()
+    [1.0, 2.0]
+  """
+  fixed = {name: value for name, value in parameters.items() if name not in names}
+  fast = copies_per_task({name: parameters[name] for name in names}, batch)
+  remembered = inner_optimizer.init(fast)
+
+  def step(state, fixed: Parameters, updates: int):
+    fast, remembered = state
+    _, gradients = loss_and_gradients(
+        lambda fast: task_loss({**fixed, **fast}, batch), fast)
     if first_order:
       gradients = {name: tf.stop_gradient(value) for name, value in gradients.items()}
-    return {name: value - step_size * gradients[name] for name, value in fast.items()}
+    return inner_optimizer.update(fast, gradients, remembered, updates)
 
   # First order: nothing of a step is kept, so there is nothing to save.
   if recompute and not first_order:
     step = _recomputed_backward(step)
   yield {**fixed, **fast}
-  for _ in range(num_updates):
-    fast = step(fast, fixed)
+  for updates in range(num_updates):
+    fast, remembered = step((fast, remembered), fixed, updates)
     yield {**fixed, **fast}
 
 
-def _copy_per_task(value: tf.Tensor, tasks: int) -> tf.Tensor:
-  return tf.tile(value[tf.newaxis], [tasks] + [1] * value.shape.rank)
+def copies_per_task(parameters: Mapping[str, tf.Tensor], batch: Any) -> Parameters:
+  """One copy of each parameter for each task of `batch`: `[tasks, *shape]`."""
+  tasks = num_tasks(batch)
+  if tasks is None:
+    tasks = tf.shape(tf.nest.flatten(batch)[0])[0]
+  return {name: tf.tile(value[tf.newaxis], [tasks] + [1] * value.shape.rank)
+          for name, value in parameters.items()}
+
+
+def loss_and_gradients(loss: Callable[[Parameters], tf.Tensor], fast: Parameters
+                       ) -> Tuple[tf.Tensor, Parameters]:
+  """`loss(fast)`, `[tasks]`, and each task's gradient, of the shapes of `fast`: dense, and
+  0 where the loss does not depend on a parameter."""
+  with tf.GradientTape(watch_accessed_variables=False) as tape:
+    tape.watch(fast)
+    losses = loss(fast)
+    # No copy is shared, so the gradient of the sum is each task's own.
+    total = tf.reduce_sum(losses)
+  gradients = tape.gradient(total, fast,
+                            unconnected_gradients=tf.UnconnectedGradients.ZERO)
+  return losses, {name: tf.convert_to_tensor(value) for name, value in gradients.items()}
 
 
 def _recomputed_backward(step):
@@ -69,12 +100,12 @@ def _recomputed_backward(step):
   As `tf.recompute_grad`, which cannot be used: it stops all recording in the forward
   pass, also that of the tape within a step.
   """
-  def recomputed(fast: Parameters, fixed: Parameters) -> Parameters:
-    inputs = (fast, fixed)
+  def recomputed(state, fixed: Parameters, updates: int):
+    inputs = (state, fixed)
 
-    @tf.custom_gradient
+    @custom_gradient
     def forward(*values):
-      outputs = step(*tf.nest.pack_sequence_as(inputs, values))
+      outputs = step(*tf.nest.pack_sequence_as(inputs, values), updates)
 
       def gradient(*upstream):
         # Nothing may start before the upstream gradient is there, or everything would
@@ -85,11 +116,12 @@ def _recomputed_backward(step):
           with tf.GradientTape(watch_accessed_variables=False) as tape:
             again = [value + zero for value in values]
             tape.watch(again)
-            results = tf.nest.flatten(step(*tf.nest.pack_sequence_as(inputs, again)))
+            results = tf.nest.flatten(
+                step(*tf.nest.pack_sequence_as(inputs, again), updates))
           # What the inner loop does not use, a bias in front of batch norm, is not
           # connected.
           return tape.gradient(results, again, output_gradients=upstream,
                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
       return tuple(tf.nest.flatten(outputs)), gradient
-    return tf.nest.pack_sequence_as(fast, forward(*tf.nest.flatten(inputs)))
+    return tf.nest.pack_sequence_as(state, forward(*tf.nest.flatten(inputs)))
   return recomputed

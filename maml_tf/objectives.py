@@ -1,40 +1,44 @@
-"""Losses and accuracies, one value per task."""
+"""What a task minimises and is judged by: one value per task."""
 
 from __future__ import annotations
 
 import abc
-from typing import Optional
+from typing import Any, Dict, Tuple
 
 import tensorflow as tf
 
+from maml_tf.measures import ACCURACY, LOSS, MEAN_SQUARED_ERROR, Measure
+
 
 class Objective(abc.ABC):
-  """What a task minimises, and how well it is solved."""
+  """What a task minimises, and how well it is solved.
+
+  Attributes:
+    measures: what `measured` gives, the loss first; tasks are judged by the last one.
+  """
+  measures: Tuple[Measure, ...] = (LOSS,)
 
   @property
-  @abc.abstractmethod
-  def has_accuracy(self) -> bool:
-    """False for regressions, which are judged by their loss."""
+  def measure(self) -> Measure:
+    """What tasks are judged by."""
+    return self.measures[-1]
 
   @abc.abstractmethod
-  def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """`[tasks]`. Outputs `[tasks, examples, outputs]`; labels as in `Episodes`."""
+  def loss(self, outputs: Any, labels: Any) -> tf.Tensor:
+    """`[tasks]`. Outputs as the learner gives them, labels as in `Episodes`."""
 
-  @abc.abstractmethod
-  def accuracy(self, outputs: tf.Tensor, labels: tf.Tensor) -> Optional[tf.Tensor]:
-    """The share of right answers, `[tasks]`; None where there is no such thing."""
+  def measured(self, outputs: Any, labels: Any) -> Dict[str, tf.Tensor]:
+    """{name of a measure: `[tasks]`}, in the order of `measures`."""
+    return {'loss': self.loss(outputs, labels)}
 
 
 class MeanSquaredError(Objective):
   """The mean over a task's examples and outputs (equation 2; a true mean)."""
 
-  has_accuracy = False
+  measures = (MEAN_SQUARED_ERROR,)
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(outputs - tf.cast(labels, outputs.dtype)), axis=[1, 2])
-
-  def accuracy(self, outputs: tf.Tensor, labels: tf.Tensor) -> None:
-    return None
 
 
 class ScaledCrossEntropy(Objective):
@@ -48,7 +52,7 @@ class ScaledCrossEntropy(Objective):
     shots: K, the number of support examples per class.
   """
 
-  has_accuracy = True
+  measures = (LOSS, ACCURACY)
 
   def __init__(self, shots: int):
     self._shots = shots
@@ -57,6 +61,7 @@ class ScaledCrossEntropy(Objective):
     per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
     return tf.reduce_sum(per_example, axis=1) / self._shots
 
-  def accuracy(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  def measured(self, outputs: tf.Tensor, labels: tf.Tensor) -> Dict[str, tf.Tensor]:
     right = tf.equal(tf.argmax(outputs, axis=-1, output_type=labels.dtype), labels)
-    return tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)
+    return {'loss': self.loss(outputs, labels),
+            'accuracy': tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)}

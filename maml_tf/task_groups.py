@@ -22,6 +22,7 @@ GROUP = 50_000
 # Numbers in the inputs of a task that is too large for a second one beside it in memory:
 # 5-way 5-shot mini-ImageNet has 2.1 million, 10-way 10-shot 5.3 million.
 LARGE_TASK = 3_000_000
+BYTES_PER_INPUT = 400   # TO MEASURE
 # Side by side pays where at least this share of the cores' time is used.
 BUSY = 0.8
 
@@ -38,7 +39,7 @@ class TaskGroups(NamedTuple):
 
 
 def task_groups(tasks: int, examples: int, example_size: int, *, at_once: int = 0,
-                cores: Optional[int] = None) -> TaskGroups:
+                cores: Optional[int] = None, memory: Optional[int] = None) -> TaskGroups:
   """The division of a meta-batch.
 
   Args:
@@ -48,6 +49,8 @@ def task_groups(tasks: int, examples: int, example_size: int, *, at_once: int = 
     at_once: tasks whose activations are in memory together; 0: chosen here.
     cores: that work side by side; None: one group after the other, each on the whole
       device.
+    memory: bytes of a device without a CPU's caches, where a group is the better the
+      larger it is; None: a CPU.
 
   Raises:
     ValueError: when `at_once` does not divide `tasks`.
@@ -57,9 +60,11 @@ def task_groups(tasks: int, examples: int, example_size: int, *, at_once: int = 
                      f'tasks_at_once={at_once} and {tasks} tasks.')
   if at_once:
     return _of_so_many(min(at_once, tasks), cores)
+  task_size = examples * example_size
+  if memory is not None:
+    return TaskGroups(_largest_divisor(tasks, memory // (BYTES_PER_INPUT * task_size)))
   if cores is None:
     return TaskGroups(tasks if example_size <= SMALL_EXAMPLE else 1)
-  task_size = examples * example_size
   if task_size > LARGE_TASK:
     return TaskGroups(1)
   if tasks * task_size <= GROUP:
@@ -95,4 +100,5 @@ def _of_so_many(at_once: int, cores: Optional[int]) -> TaskGroups:
 
 
 def _largest_divisor(number: int, limit: int) -> int:
-  return max(size for size in range(1, max(1, limit) + 1) if number % size == 0)
+  return max(size for size in range(1, max(1, min(limit, number)) + 1)
+             if number % size == 0)

@@ -188,7 +188,7 @@ def make_classification():
               for _ in range(tasks)]
       return tf.constant(np.stack(rows), tf.int32)
     return Episodes.of(inputs(ways * shots), labels(shots),
-                    inputs(2 * ways * shots), labels(2 * shots))
+                       inputs(2 * ways * shots), labels(2 * shots))
   return make
 
 
@@ -204,7 +204,7 @@ def make_regression():
     def part(count, size):
       return tf.constant(random.uniform(-3, 3, (tasks, count, size)), dtype)
     return Episodes.of(part(examples, num_inputs), part(examples, 1),
-                    part(examples + 2, num_inputs), part(examples + 2, 1))
+                       part(examples + 2, num_inputs), part(examples + 2, 1))
   return make
 
 

@@ -43,13 +43,12 @@ class FlatFunction:
 
 def meta_loss(model, episodes):
   def loss(parameters):
-    losses, _ = model.task_objectives(parameters, episodes)
-    return tf.reduce_mean(losses)
+    return tf.reduce_mean(model.task_objectives(parameters, episodes)['loss'])
   return FlatFunction(loss, model.meta_parameters.arrays())
 
 
 def gradient_of(model, episodes):
-  _, _, gradients = model.meta_gradient(episodes)
+  _, gradients = model.meta_gradient(episodes)
   return {name: value.numpy() for name, value in gradients.items()}
 
 

@@ -23,11 +23,9 @@ def test_a_batch_depends_on_seed_and_iteration_alone(name, make_split):
   entered = [batch for batch in generator.dataset(2, 3)]
   for place, batch in enumerate(generator.dataset(0, 5)):
     alone = generators(make_split, 1)[name].batch(place)
-    for value, expected in zip(batch, alone):
-      np.testing.assert_array_equal(value, expected)
+    tf.nest.map_structure(np.testing.assert_array_equal, batch, alone)
     if place >= 2:
-      for value, expected in zip(entered[place - 2], batch):
-        np.testing.assert_array_equal(value, expected)
+      tf.nest.map_structure(np.testing.assert_array_equal, entered[place - 2], batch)
   others = [generator.batch(1), generators(make_split, 2)[name].batch(0)]
   for other in others:
     assert np.any(other.support.labels.numpy() != generator.batch(0).support.labels.numpy())

@@ -126,10 +126,10 @@ def test_fine_tuning_changes_the_new_layer_alone(episodes):
   model.meta_parameters.assign({name: value + (name == 'output/kernel')
                                 for name, value in before.items()})
   again = model.task_results(episodes, 4)
-  for value, expected in zip(again, first):
-    np.testing.assert_array_equal(value, expected)
+  tf.nest.map_structure(np.testing.assert_array_equal, again, first)
   # The tasks do not share the new layer either.
-  alone = model.task_results(type(episodes)(*(value[2:3] for value in episodes)), 4)
+  alone = model.task_results(
+      tf.nest.map_structure(lambda value: value[2:3], episodes), 4)
   np.testing.assert_allclose(alone.query['loss'][0], first.query['loss'][2], rtol=1e-10)
 
 
@@ -168,8 +168,7 @@ def test_results_of_the_nearest_neighbour(episodes, generic_values):
   np.testing.assert_allclose(results.query['accuracy'][:, 0], 1 / WAYS)
   np.testing.assert_allclose(results.query['loss'], 1 - results.query['accuracy'])
   for task in range(4):
-    support, query = (features_of(model, getattr(episodes, part)[task])
-                      for part in ('support_inputs', 'query_inputs'))
+    support, query = (features_of(model, batch.inputs[task]) for batch in episodes)
     lengths = np.linalg.norm(support, axis=1)
     cosines = (query @ support.T) / np.where(lengths > 0, lengths, 1)
     answers = episodes.support.labels[task].numpy()[cosines.argmax(axis=1)]
@@ -187,14 +186,14 @@ def test_training_minimises_the_mean_cross_entropy(make_classification, generic_
                              step_size=0.1, num_updates=1, dtype='float64')
   values = generic_values(model.learner)
   model.meta_parameters.assign(values)
-  loss, _, gradients = model.meta_gradient(batch)
+  means, gradients = model.meta_gradient(batch)
 
   def mean_cross_entropy(given):
     logits = model.learner({name: tf.constant(value) for name, value in given.items()},
                            batch.support.inputs)
     return float(tf.reduce_mean(tf.keras.losses.sparse_categorical_crossentropy(
         batch.support.labels, logits, from_logits=True)))
-  np.testing.assert_allclose(loss, mean_cross_entropy(values), rtol=1e-12)
+  np.testing.assert_allclose(means['loss'], mean_cross_entropy(values), rtol=1e-12)
   direction = np.random.RandomState(0).normal(size=values['conv2/kernel'].shape)
   ahead, behind = (mean_cross_entropy(
       {**values, 'conv2/kernel': values['conv2/kernel'] + sign * 1e-6 * direction})

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.inner_loop import adaptation
+from maml_tf.inner_optimizers import sgd
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 
@@ -16,9 +17,10 @@ STEP_SIZE = 0.05
 def adapt(learner, objective, parameters, episodes, num_updates, first_order=False,
           step_size=STEP_SIZE):
   return list(adaptation(
-      learner, objective, {name: tf.constant(value) for name, value in parameters.items()},
-      episodes.support.inputs, episodes.support.labels, step_size=step_size,
-      num_updates=num_updates, first_order=first_order))
+      lambda values, batch: objective.loss(learner(values, batch.inputs), batch.labels),
+      {name: tf.constant(value) for name, value in parameters.items()}, episodes.support,
+      sgd(step_size), names=learner.adapted_names, num_updates=num_updates,
+      first_order=first_order))
 
 
 @pytest.mark.parametrize('first_order', [False, True])
@@ -111,7 +113,7 @@ def test_a_task_adapts_as_if_it_were_alone(convolutional):
   learner, objective, values, episodes = convolutional(tasks=3)
   *_, together = adapt(learner, objective, values, episodes, 3)
   for task in range(3):
-    alone = type(episodes)(*(value[task:task + 1] for value in episodes))
+    alone = tf.nest.map_structure(lambda value, task=task: value[task:task + 1], episodes)
     *_, adapted = adapt(learner, objective, values, alone, 3)
     for name in learner.adapted_names:
       np.testing.assert_allclose(adapted[name][0], together[name][task], rtol=1e-10,

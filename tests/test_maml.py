@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.episodes import Episodes
 from maml_tf.learners import Convolutional, FullyConnected
-from maml_tf.meta_learner import MetaParameters, named_means
+from maml_tf.measures import LOSS
+from maml_tf.meta_learner import named_means
 from maml_tf.meta_learners.maml import MAML
+from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import MeanSquaredError, Objective, ScaledCrossEntropy
 from maml_tf.training.optimizers import build_optimizer
 
@@ -38,7 +39,7 @@ def regressions(make_regression):
   def make(batches, first_seed=0, tasks=3, dtype='float64'):
     each = [make_regression(tasks, 5, seed=first_seed + index, dtype=dtype)
             for index in range(batches)]
-    stacked = Episodes.of(*(tf.stack(values) for values in zip(*each)))
+    stacked = tf.nest.map_structure(lambda *values: tf.stack(values), *each)
     return tf.data.Dataset.from_tensor_slices(stacked)
   return make
 
@@ -75,34 +76,35 @@ def test_a_step_of_sgd_goes_along_the_meta_gradient(images):
   model = image_model()
   model.compile(sgd(0.25))
   before = arrays(model)
-  loss, accuracy, gradients = model.meta_gradient(images)
+  means, gradients = model.meta_gradient(images)
   logs = model.train_step(images)
-  np.testing.assert_allclose(logs['loss'], loss, rtol=1e-14)
-  np.testing.assert_allclose(logs['accuracy'], accuracy, rtol=1e-14)
+  assert list(logs) == list(means) == ['loss', 'accuracy']
+  for name, value in means.items():
+    np.testing.assert_allclose(logs[name], value, rtol=1e-14)
   assert_close_arrays(arrays(model), {
       name: before[name] - 0.25 * gradients[name] for name in before}, 1e-14)
 
 
 def test_the_loss_is_that_of_the_query_set_after_the_last_update(images):
   model = image_model()
-  loss, accuracy, _ = model.meta_gradient(images)
+  means, _ = model.meta_gradient(images)
   results = model.task_results(images, 2)
   assert results.query['loss'].shape == results.query['accuracy'].shape == (TASKS, 3)
-  np.testing.assert_allclose(loss, np.mean(results.query['loss'][:, 2]), rtol=1e-12)
-  np.testing.assert_allclose(accuracy, np.mean(results.query['accuracy'][:, 2]), rtol=1e-12)
+  for name, value in means.items():
+    np.testing.assert_allclose(value, np.mean(results.query[name][:, 2]), rtol=1e-12)
 
 
 @pytest.mark.parametrize('norm, names', [
     ('batch_norm', ['beta']), ('layer_norm', ['beta', 'gamma'])])
 def test_offsets_and_scales_have_a_meta_gradient(images, norm, names):
-  _, _, gradients = image_model(norm).meta_gradient(images)
+  _, gradients = image_model(norm).meta_gradient(images)
   for block in ('conv1', 'conv2', 'conv3', 'conv4'):
     for name in names:
       assert np.abs(gradients[f'{block}/{name}']).max() > 1e-4
 
 
 def test_biases_before_batch_norm_have_no_meta_gradient(images):
-  _, _, gradients = image_model().meta_gradient(images)
+  _, gradients = image_model().meta_gradient(images)
   for block in ('conv1', 'conv2', 'conv3', 'conv4'):
     assert np.abs(gradients[f'{block}/bias']).max() < 1e-12
   assert np.abs(gradients['output/bias']).max() > 1e-3
@@ -226,7 +228,7 @@ def test_episodes_are_divided_by_their_shapes(make_classification, cores, expect
 
 @pytest.mark.parametrize('through_fit', [False, True])
 def test_the_meta_gradient_is_clipped_by_element(images, through_fit):
-  _, _, gradients = image_model().meta_gradient(images)
+  _, gradients = image_model().meta_gradient(images)
   sizes = np.concatenate([np.abs(value).ravel() for value in gradients.values()])
   bound = float(np.quantile(sizes, 0.8))
   model = image_model(gradient_clip=bound)
@@ -248,7 +250,7 @@ def test_the_meta_gradient_is_clipped_by_element(images, through_fit):
 
 def test_without_a_bound_large_gradients_stay(images):
   model = image_model()
-  _, _, gradients = model.meta_gradient(images)
+  _, gradients = model.meta_gradient(images)
   model.compile(sgd(1e3))
   before = arrays(model)
   model.train_step(images)
@@ -262,13 +264,10 @@ def test_without_a_bound_large_gradients_stay(images):
 
 class RootError(Objective):
   """Its loss is finite and its gradient is not, where the outputs are the targets."""
-  has_accuracy = False
+  measures = (LOSS,)
 
   def loss(self, outputs, labels):
     return tf.reduce_sum(tf.sqrt(tf.abs(outputs - labels)), axis=[1, 2])
-
-  def accuracy(self, outputs, labels):
-    return None
 
 
 def poisoned(dataset, value):
@@ -374,7 +373,7 @@ def test_a_perturbation_of_1e_12_is_seen(images, regressions, make):
 
   def loss(offset):
     model.meta_parameters.assign({**values, name: values[name] + offset * direction})
-    return float(model.meta_gradient(episodes)[0])
+    return float(model.meta_gradient(episodes)[0]['loss'])
   slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
   assert abs(slope) > 1e-3
   np.testing.assert_allclose((loss(5e-12) - loss(-5e-12)) / 1e-11, slope, rtol=0.1)
@@ -387,7 +386,8 @@ def test_everything_is_in_the_dtype_of_the_parameters(make_classification, dtype
   model.compile(build_optimizer('sgd', 0.1, dtype))
   episodes = make_classification(
       2, WAYS, SHOTS, IMAGE, dtype='float32' if dtype == 'float64' else 'float64')
-  assert all(tensor.dtype == dtype for tensor in model.task_results(episodes, 2))
+  assert all(tensor.dtype == dtype
+             for tensor in tf.nest.flatten(model.task_results(episodes, 2)))
   assert model.adapted_outputs(episodes, 1).dtype == dtype
   logs = model.train_step(episodes)
   assert (logs['loss'].dtype, logs['accuracy'].dtype) == (dtype, dtype)
@@ -402,21 +402,18 @@ def test_results_of_tasks_against_the_learner_itself(images):
   results = model.task_results(images, 3)
   theta = model.meta_parameters.tensors()
   objective, learner = model.objective, model.learner
-  outputs = learner(theta, images.support.inputs)
-  np.testing.assert_allclose(results.support['loss'],
-                             objective.loss(outputs, images.support.labels), rtol=1e-10)
-  np.testing.assert_allclose(results.support['accuracy'],
-                             objective.accuracy(outputs, images.support.labels))
+  measured = objective.measured(learner(theta, images.support.inputs),
+                                images.support.labels)
+  for name in ('loss', 'accuracy'):
+    np.testing.assert_allclose(results.support[name], measured[name], rtol=1e-10)
   adapted_outputs = model.adapted_outputs(images, 3)
   assert adapted_outputs.shape == (TASKS, 4, images.query.labels.shape[1], WAYS)
   steps = list(model.adaptation(theta, images, 3, first_order=False))
   for index, adapted in enumerate(steps):
     outputs = learner(adapted, images.query.inputs)
     np.testing.assert_allclose(adapted_outputs[:, index], outputs, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(results.query['loss'][:, index],
-                               objective.loss(outputs, images.query.labels), rtol=1e-10)
-    np.testing.assert_allclose(results.query['accuracy'][:, index],
-                               objective.accuracy(outputs, images.query.labels))
+    for name, value in objective.measured(outputs, images.query.labels).items():
+      np.testing.assert_allclose(results.query[name][:, index], value, rtol=1e-10)
 
 
 @pytest.mark.parametrize('tasks_at_once, cores', [(1, None), (2, None), (2, 2)])
@@ -425,10 +422,8 @@ def test_results_do_not_depend_on_the_grouping(images, regressions, tasks_at_onc
                          (regression_model, next(iter(regressions(1, tasks=4))))):
     expected = make().task_results(episodes, 2)
     received = make(tasks_at_once=tasks_at_once, cores=cores).task_results(episodes, 2)
-    for value, reference in zip(received, expected):
-      assert (value is None) == (reference is None)
-      if value is not None:
-        np.testing.assert_allclose(value, reference, rtol=1e-10)
+    tf.nest.map_structure(lambda value, reference: np.testing.assert_allclose(
+        value, reference, rtol=1e-10), received, expected)
 
 
 def test_adaptation_lowers_the_support_loss(images):
@@ -443,7 +438,7 @@ def test_evaluate_averages_over_meta_batches(regressions):
   model = regression_model(num_updates=2)
   model.compile(sgd())
   batches = list(regressions(3))
-  each = [model.task_results(Episodes.of(*episodes), 2) for episodes in batches]
+  each = [model.task_results(episodes, 2) for episodes in batches]
   query = np.mean(np.concatenate([results.query['loss'] for results in each]), axis=0)
   expected = {
       'Pre-update_loss': np.mean([results.support['loss'] for results in each]),

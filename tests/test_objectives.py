@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 
 
@@ -45,14 +46,16 @@ def test_fifteen_query_examples_per_class_are_divided_by_the_same_k():
 def test_accuracy_is_over_classes_and_by_task():
   labels = tf.constant([[0, 1, 2, 3], [3, 3, 3, 3]])
   chosen = [[0, 1, 2, 0], [3, 0, 1, 2]]
-  accuracy = ScaledCrossEntropy(1).accuracy(tf.one_hot(chosen, 4, dtype=tf.float64), labels)
+  accuracy = ScaledCrossEntropy(1).measured(tf.one_hot(chosen, 4, dtype=tf.float64),
+                                            labels)['accuracy']
   assert accuracy.dtype == tf.float64
   np.testing.assert_array_equal(accuracy, [0.75, 0.25])
 
 
 def test_accuracy_counts_as_numpy_does(answers):
   outputs, labels = answers
-  accuracy = ScaledCrossEntropy(4).accuracy(tf.constant(outputs), tf.constant(labels))
+  accuracy = ScaledCrossEntropy(4).measured(tf.constant(outputs),
+                                            tf.constant(labels))['accuracy']
   np.testing.assert_allclose(accuracy, (outputs.argmax(-1) == labels).mean(1), rtol=1e-15)
   assert len(set(accuracy.numpy())) > 1
 
@@ -63,11 +66,22 @@ def test_squared_error_is_a_true_mean():
   objective = MeanSquaredError()
   loss = objective.loss(tf.constant(outputs), tf.constant(labels))
   np.testing.assert_allclose(loss, ((outputs - labels) ** 2).mean((1, 2)), rtol=1e-14)
-  assert not objective.has_accuracy
-  assert objective.accuracy(tf.constant(outputs), tf.constant(labels)) is None
+  measured = objective.measured(tf.constant(outputs), tf.constant(labels))
+  assert list(measured) == ['loss']
+  np.testing.assert_array_equal(measured['loss'], loss)
 
 
 def test_losses_keep_float64():
   for objective, labels in ((MeanSquaredError(), tf.zeros([1, 2, 3])),
                             (ScaledCrossEntropy(1), tf.zeros([1, 2], tf.int32))):
     assert objective.loss(tf.zeros([1, 2, 3], tf.float64), labels).dtype == tf.float64
+
+
+def test_a_task_is_judged_by_the_last_measure(answers):
+  assert MeanSquaredError().measure is MEAN_SQUARED_ERROR
+  objective = ScaledCrossEntropy(1)
+  assert objective.measure is ACCURACY
+  outputs, labels = map(tf.constant, answers)
+  measured = objective.measured(outputs, labels)
+  assert list(measured) == [measure.name for measure in objective.measures]
+  np.testing.assert_array_equal(measured['loss'], objective.loss(outputs, labels))

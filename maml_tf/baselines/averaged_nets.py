@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.config import REGULARISERS
-from maml_tf.episodes import Episodes
+from maml_tf.episodes import Batch, Episodes
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
-from maml_tf.meta_learner import MetaLearner, MetaParameters, TaskResults
+from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import Objective
+from maml_tf.outer_step import assign, raw
+
+REGULARISERS = ('None', 'l2', 'mean')
 
 
 class NetPerTask(Learner):
@@ -33,20 +36,16 @@ class NetPerTask(Learner):
                  for spec in self._learner.parameter_specs)
 
   @property
-  def flop_per_example(self) -> int:
-    return self._learner.flop_per_example
+  def exact_under_xla(self) -> bool:
+    return self._learner.exact_under_xla
 
   def initial_values(self, seed: int, dtype: str = 'float32') -> Dict[str, np.ndarray]:
     """The same values for every net."""
     return {name: np.repeat(value[np.newaxis], self._num_nets, axis=0)
             for name, value in self._learner.initial_values(seed, dtype).items()}
 
-  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
-    return self._learner.features(parameters, inputs, statistics_size)
-
-  def head(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
-    return self._learner.head(parameters, features)
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> Any:
+    return self._learner(parameters, inputs)
 
 
 class AveragedNets(MetaLearner):
@@ -94,49 +93,48 @@ class AveragedNets(MetaLearner):
     names = [spec.name for spec in learner.parameter_specs]
     targets = averaged.variables_in_order(names)
 
+    nets = self.meta_parameters.variables_in_order(names)
+
     # A function, since the model would take what is an attribute for its own variables.
     def store_mean():
-      for target, nets in zip(targets, self.meta_parameters.variables_in_order(names)):
-        target.assign(tf.reduce_mean(tf.convert_to_tensor(nets), axis=0))
-    self._store_mean = store_mean
+      assign((raw(target), tf.reduce_mean(tf.convert_to_tensor(values), axis=0))
+             for target, values in zip(targets, nets))
+    self._store_mean, self._targets = store_mean, lambda: targets
     store_mean()
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
-                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
-    """Loss of every net with its regulariser, `[num_nets]`, and its accuracy."""
-    outputs = self.learner(parameters, episodes.support.inputs)
-    losses = self.objective.loss(outputs, episodes.support.labels)
-    return (losses + self._weight * self._penalties(parameters),
-            self.objective.accuracy(outputs, episodes.support.labels))
+                      ) -> Dict[str, tf.Tensor]:
+    """Of every net, `[num_nets]`; the loss with its regulariser."""
+    measured = self._measured_on(parameters, episodes.support)
+    return {**measured, 'loss': (measured['loss']
+                                 + self._weight * self._penalties(parameters))}
 
   def meta_gradient(self, episodes: Episodes, parameters: Optional[Parameters] = None
-                    ) -> Tuple[tf.Tensor, Optional[tf.Tensor], Parameters]:
-    """Mean loss, mean accuracy, and the gradient of each net's own loss."""
+                    ) -> Tuple[Dict[str, tf.Tensor], Parameters]:
+    """The means over nets, and the gradient of each net's own loss."""
     if parameters is None:
       parameters = self.meta_parameters.tensors()
-    losses, accuracies, gradients = self._group_gradient(parameters, episodes)
-    accuracy = tf.reduce_mean(accuracies) if self.objective.has_accuracy else None
-    return tf.reduce_mean(losses), accuracy, gradients
+    measured, gradients = self._group_gradient(parameters, episodes)
+    return {name: tf.reduce_mean(values) for name, values in measured.items()}, gradients
 
   def task_results(self, episodes: Episodes, num_updates: int) -> TaskResults:
     """The nets as they are, on their own tasks: there is nothing to adapt, and
     `num_updates` is not used."""
     episodes = self._cast(episodes)
     parameters = self.meta_parameters.tensors()
+    query = self._measured_on(parameters, episodes.query)
+    return TaskResults(self._measured_on(parameters, episodes.support),
+                       {name: values[:, tf.newaxis] for name, values in query.items()})
 
-    def measured(inputs, labels):
-      outputs = self.learner(parameters, inputs)
-      return self.objective.loss(outputs, labels), self.objective.accuracy(outputs, labels)
-    support_loss, support_accuracy = measured(episodes.support.inputs,
-                                              episodes.support.labels)
-    query_loss, query_accuracy = measured(episodes.query.inputs, episodes.query.labels)
-    return TaskResults(support_loss, support_accuracy, query_loss[:, tf.newaxis],
-                       None if query_accuracy is None else query_accuracy[:, tf.newaxis])
-
-  def _apply(self, gradients: Parameters) -> bool:
-    super()._apply(gradients)
+  def apply_gradients(self, gradients: Parameters) -> None:
+    super().apply_gradients(gradients)
     self._store_mean()
-    return True
+
+  def changed_variables(self) -> List:
+    return [*super().changed_variables(), *self._targets()]
+
+  def _measured_on(self, parameters: Parameters, batch: Batch) -> Dict[str, tf.Tensor]:
+    return self.objective.measured(self.learner(parameters, batch.inputs), batch.labels)
 
   def _penalties(self, parameters: Parameters) -> tf.Tensor:
     """`[num_nets]`; 0 without a regulariser."""

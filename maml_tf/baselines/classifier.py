@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Dict, Optional
 
 import tensorflow as tf
 
 from maml_tf.baselines.pretraining import Pretraining
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.objectives import Objective
 from maml_tf.task_groups import TaskGroups
@@ -44,16 +45,16 @@ class ClassifierBaseline(MetaLearner):
     **kwargs: see `MetaLearner`.
   """
 
-  def __init__(self, learner: Learner, objective: Objective, *,
+  def __init__(self, learner: WithHead, objective: Objective, *,
                reference: Optional[tf.Tensor], **kwargs):
     super().__init__(learner, objective, **kwargs)
     self._reference = reference
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
-                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
-    """Query loss and accuracy after the last update."""
-    results = TaskResults(*self._group_results(parameters, episodes, self._num_updates))
-    return results.query['loss'][:, -1], results.query['accuracy'][:, -1]
+                      ) -> Dict[str, tf.Tensor]:
+    """On the query set after the last update."""
+    results = self._group_results(parameters, episodes, self._num_updates)
+    return {name: values[:, -1] for name, values in results.query.items()}
 
   def groups(self, episodes: Episodes) -> TaskGroups:
     """All at once: the reference images are then computed once."""

@@ -7,10 +7,12 @@ from typing import Optional
 import tensorflow as tf
 
 from maml_tf.baselines.classifier import ClassifierBaseline, last_layer_inputs
-from maml_tf.episodes import Episodes
+from maml_tf.episodes import Batch, Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.learners import FullyConnected
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.base import Parameters
+from maml_tf.learners.with_head import WithHead
+from maml_tf.meta_learner import TaskResults
 from maml_tf.objectives import Objective
 
 
@@ -36,7 +38,7 @@ class FineTuning(ClassifierBaseline):
     dtype, **kwargs: see `MetaLearner`.
   """
 
-  def __init__(self, learner: Learner, objective: Objective, *, num_classes: int,
+  def __init__(self, learner: WithHead, objective: Objective, *, num_classes: int,
                reference: Optional[tf.Tensor], seed: int = 0, dtype: str = 'float32',
                **kwargs):
     super().__init__(learner, objective, reference=reference, seed=seed, dtype=dtype,
@@ -44,10 +46,13 @@ class FineTuning(ClassifierBaseline):
     self.head = FullyConnected(last_layer_inputs(learner), (), num_classes, norm='None')
     self._new_head = self.head.initial_values(seed, dtype)
 
-  def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int):
+  def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int
+                     ) -> TaskResults:
     episodes = self.with_features(parameters, episodes)
     head = {name: tf.constant(value) for name, value in self._new_head.items()}
-    steps = adaptation(
-        self.head, self.objective, head, episodes.support.inputs, episodes.support.labels,
-        step_size=self.step_size, num_updates=num_updates, first_order=True)
+    steps = adaptation(self._head_loss, head, episodes.support, self.inner_optimizer(),
+                       names=tuple(head), num_updates=num_updates, first_order=True)
     return self._measured(self.head, head, steps, episodes)
+
+  def _head_loss(self, parameters: Parameters, batch: Batch) -> tf.Tensor:
+    return self.objective.loss(self.head(parameters, batch.inputs), batch.labels)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from maml_tf.baselines.classifier import ClassifierBaseline
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Parameters
+from maml_tf.meta_learner import TaskResults
 
 
 class NearestNeighbour(ClassifierBaseline):
@@ -24,7 +25,8 @@ class NearestNeighbour(ClassifierBaseline):
   Args: see `ClassifierBaseline`; `step_size` is not used.
   """
 
-  def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int):
+  def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int
+                     ) -> TaskResults:
     found = self.with_features(parameters, episodes)
     answers = nearest_labels(found.support.inputs, found.support.labels, found.query.inputs)
     before = tf.zeros_like(answers)
@@ -33,7 +35,8 @@ class NearestNeighbour(ClassifierBaseline):
         + [self._accuracy(answers, episodes.query.labels)] * num_updates, axis=1)
     on_support = self._accuracy(tf.zeros_like(episodes.support.labels),
                                 episodes.support.labels)
-    return 1 - on_support, on_support, 1 - accuracies, accuracies
+    return TaskResults({'loss': 1 - on_support, 'accuracy': on_support},
+                       {'loss': 1 - accuracies, 'accuracy': accuracies})
 
   def _accuracy(self, answers: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     right = tf.cast(tf.equal(answers, labels), self.meta_parameters.dtype)

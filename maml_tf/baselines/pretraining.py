@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Dict
 
 import tensorflow as tf
 
@@ -19,7 +19,6 @@ class Pretraining(MetaLearner):
   """
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
-                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+                      ) -> Dict[str, tf.Tensor]:
     outputs = self.learner(parameters, episodes.support.inputs)
-    return (self.objective.loss(outputs, episodes.support.labels),
-            self.objective.accuracy(outputs, episodes.support.labels))
+    return self.objective.measured(outputs, episodes.support.labels)

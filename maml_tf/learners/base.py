@@ -8,14 +8,11 @@ that MAML takes through the inner loop.
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+import hashlib
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
-
-from maml_tf.learners import task_ops
-
-HEAD = 'output'   # the last layer of every net, which is linear
 
 Parameters = Dict[str, tf.Tensor]
 
@@ -41,9 +38,13 @@ class Learner(abc.ABC):
 
   Every parameter comes in one of two forms, told apart by its rank: shared by
   all tasks, `shape`, or one copy per task, `[tasks, *shape]`.
+
+  Attributes:
+    exact_under_xla: whether its second derivatives are right when XLA compiles them;
+      those of TensorFlow's max-pooling are not.
   """
 
-  _mixed_precision = False
+  exact_under_xla = False
 
   @property
   @abc.abstractmethod
@@ -51,45 +52,21 @@ class Learner(abc.ABC):
     """The parameters, in the order in which they are stored."""
 
   @abc.abstractmethod
-  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
-    """What the head sees, `[tasks, examples, features]`; arguments as of `__call__`."""
-
-  def head(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
-    """The outputs for `features`: `[tasks, examples, outputs]`."""
-    return task_ops.linear(features, parameters, HEAD, self._mixed_precision)
-
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> Any:
     """The outputs of every task's examples.
 
     Args:
       parameters: {name: tensor}, each shared or one per task.
-      inputs: `[tasks, examples, ...]`.
-      statistics_size: how many of each task's examples, from the first one on, give
-        the batch statistics for all of them; None: all. With the support set in
-        front of the query set and its size here, no query example sees another.
+      inputs: `[tasks, examples, ...]`, or a nest.
 
     Returns:
-      `[tasks, examples, outputs]`, in the dtype of `inputs`. Batch statistics
-      are taken over the examples of each task by itself.
+      `[tasks, examples, outputs]`, or what else the objective takes. What a task gets
+      does not depend on the other tasks.
     """
-    return self.head(parameters, self.features(parameters, inputs, statistics_size))
-
-  @property
-  @abc.abstractmethod
-  def flop_per_example(self) -> int:
-    """Of one forward pass: 2 for each multiply-add of its convolutions and products."""
 
   @property
   def adapted_names(self) -> Tuple[str, ...]:
     return tuple(spec.name for spec in self.parameter_specs if spec.adapted)
-
-  @property
-  def head_names(self) -> Tuple[str, ...]:
-    """The parameters of the last layer."""
-    return tuple(spec.name for spec in self.parameter_specs
-                 if spec.name.startswith(f'{HEAD}/'))
 
   def initial_values(self, seed: int, dtype: str = 'float32') -> Dict[str, np.ndarray]:
     """{name: array}, the same for the same seed.
@@ -99,11 +76,18 @@ class Learner(abc.ABC):
     """
     values = {}
     for index, spec in enumerate(self.parameter_specs):
-      # One seed per parameter: equal shapes must not get equal values.
-      initializer = spec.initializer(seed * 1000 + index)
+      initializer = spec.initializer(_seed_of(seed, index))
       value = tf.convert_to_tensor(initializer(spec.shape, dtype='float32'))
       values[spec.name] = value.numpy().astype(dtype)
     return values
+
+
+def _seed_of(seed: int, index: int) -> int:
+  """One for each parameter: equal shapes must not get equal values."""
+  if index < 1000:
+    return seed * 1000 + index
+  digest = hashlib.sha256(f'{seed} {index}'.encode()).digest()
+  return int.from_bytes(digest[:4], 'big') >> 1
 
 
 def zeros(_: int) -> tf.keras.initializers.Initializer:

@@ -8,19 +8,14 @@ from typing import Mapping, Optional, Tuple
 import tensorflow as tf
 
 from maml_tf.learners import normalisation, task_ops
-from maml_tf.learners.base import (
-  HEAD,
-  Learner,
-  ParameterSpec,
-  glorot_uniform,
-  standard_normal,
-)
+from maml_tf.learners.base import ParameterSpec, glorot_uniform, standard_normal
+from maml_tf.learners.with_head import HEAD, WithHead
 
 BLOCKS = ('conv1', 'conv2', 'conv3', 'conv4')
 KERNEL_SIZE = 3
 
 
-class Convolutional(Learner):
+class Convolutional(WithHead):
   """Four blocks of 3x3 convolution, normalisation and ReLU, and a linear classifier.
 
   With `max_pool` the convolutions have stride 1 and a 2x2 max-pool follows each
@@ -50,6 +45,7 @@ class Convolutional(Learner):
     self._max_pool = max_pool
     self._spatial_mean = spatial_mean
     self._mixed_precision = mixed_precision
+    self.exact_under_xla = compiled_by_xla or not max_pool
     self._pool = tf.identity
     if max_pool:
       self._pool = (task_ops.max_pool_2x2_by_windows if compiled_by_xla

@@ -8,10 +8,11 @@ from typing import Mapping, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from maml_tf.learners import normalisation, task_ops
-from maml_tf.learners.base import HEAD, Learner, ParameterSpec, small_truncated_normal
+from maml_tf.learners.base import ParameterSpec, small_truncated_normal
+from maml_tf.learners.with_head import HEAD, WithHead
 
 
-class FullyConnected(Learner):
+class FullyConnected(WithHead):
   """Hidden layers with normalisation and ReLU, and a linear output.
 
   Args:
@@ -24,6 +25,8 @@ class FullyConnected(Learner):
 
   Initialisation (TF1 code): weights N(0, 0.01) cut at two deviations, biases 0.
   """
+
+  exact_under_xla = True
 
   def __init__(self, num_inputs: int, hidden_sizes: Sequence[int], num_outputs: int,
                norm: str, mixed_precision: bool = False):

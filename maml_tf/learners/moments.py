@@ -13,6 +13,8 @@ from typing import Sequence, Tuple
 
 import tensorflow as tf
 
+from maml_tf.custom_gradients import custom_gradient
+
 
 def moments(inputs: tf.Tensor, axes: Sequence[int]) -> Tuple[tf.Tensor, tf.Tensor]:
   """Mean and population variance over `axes`, which are kept with size 1.
@@ -24,7 +26,7 @@ def moments(inputs: tf.Tensor, axes: Sequence[int]) -> Tuple[tf.Tensor, tf.Tenso
   Returns:
     (mean, variance), exactly twice differentiable.
   """
-  @tf.custom_gradient
+  @custom_gradient
   def forward(values):
     mean = _mean(values, axes)
     variance = _mean(tf.math.squared_difference(values, mean), axes)
@@ -39,7 +41,7 @@ def _gradient(values, mean, d_mean, d_variance, axes):
   # The mean is an argument, because TensorFlow searches what a custom gradient closes
   # over, back to the start of the graph. It is a function of the values, and what
   # depends on it is in the formulas.
-  @tf.custom_gradient
+  @custom_gradient
   def first_order(values, mean, d_mean, d_variance):
     count = tf.cast(_count(values, axes), values.dtype)
     scale = 2 * d_variance / count
@@ -64,7 +66,7 @@ def _mean(values: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
   row = tf.fill([1, 1, count], tf.constant(1 / count, values.dtype))
   columns = tf.reshape(values, [-1, count, trailing[0]])
   means = tf.matmul(row, columns)
-  return tf.reshape(means, leading + [1] * len(axes) + trailing)
+  return tf.reshape(means, [-1] + [1] * len(axes) + trailing.as_list())
 
 
 def _count(values: tf.Tensor, axes: Sequence[int]):

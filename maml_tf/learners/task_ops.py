@@ -15,6 +15,8 @@ from typing import Callable, Mapping
 
 import tensorflow as tf
 
+from maml_tf.custom_gradients import custom_gradient
+
 
 def over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
   """Per-channel values in the shape that broadcasts over inputs of that rank.
@@ -73,7 +75,7 @@ def relu(inputs: tf.Tensor) -> tf.Tensor:
   def masked(upstream, outputs):
     return tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)
 
-  @tf.custom_gradient
+  @custom_gradient
   def forward(inputs):
     outputs = tf.nn.relu(inputs)
     return outputs, lambda upstream: _linear(masked, masked, upstream, outputs)
@@ -89,7 +91,7 @@ def max_pool_2x2(inputs: tf.Tensor) -> tf.Tensor:
         grad=upstream, orig_input=inputs, orig_output=outputs, **window)
   scattered, gathered = by(tf.raw_ops.MaxPoolGrad), by(tf.raw_ops.MaxPoolGradGrad)
 
-  @tf.custom_gradient
+  @custom_gradient
   def forward(inputs):
     outputs = tf.raw_ops.MaxPool(input=inputs, **window)
     return outputs, lambda upstream: _linear(scattered, gathered, upstream, inputs, outputs)
@@ -123,7 +125,7 @@ def _linear(function: Callable, transposed: Callable, argument: tf.Tensor,
     *constants: no derivative is taken by them. They are arguments, because TensorFlow
       searches what a custom gradient closes over, back to the start of the graph.
   """
-  @tf.custom_gradient
+  @custom_gradient
   def forward(argument, *constants):
     def gradient(upstream):
       return (_linear(transposed, function, upstream, *constants),
@@ -142,7 +144,8 @@ def _conv2d_by_patches(inputs, kernel, stride):
 
   `vectorized_map` cannot batch `conv2d` over kernels.
   """
-  tasks, height, width, in_channels, out_channels = kernel.shape
+  _, height, width, in_channels, out_channels = kernel.shape
+  tasks = tf.shape(kernel)[0] if kernel.shape[0] is None else kernel.shape[0]
   patches = tf.image.extract_patches(
       _merge_tasks(inputs), sizes=[1, height, width, 1], strides=[1, stride, stride, 1],
       rates=[1, 1, 1, 1], padding='SAME')

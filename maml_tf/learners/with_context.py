@@ -6,12 +6,13 @@ from typing import Mapping, Optional, Tuple
 
 import tensorflow as tf
 
-from maml_tf.learners.base import Learner, ParameterSpec, zeros
+from maml_tf.learners.base import ParameterSpec, zeros
+from maml_tf.learners.with_head import WithHead
 
 CONTEXT = 'context'
 
 
-class WithContext(Learner):
+class WithContext(WithHead):
   """`net`, whose inputs are a task's inputs and behind them a context vector z.
 
   The inner loop adapts z; the parameters of `net` are meta-learned only.
@@ -27,8 +28,9 @@ class WithContext(Learner):
   convolutional net a z without positions, which is why it is a map.
   """
 
-  def __init__(self, net: Learner, input_shape: Tuple[int, ...], context_size: int):
+  def __init__(self, net: WithHead, input_shape: Tuple[int, ...], context_size: int):
     self._net = net
+    self.exact_under_xla = net.exact_under_xla
     self._input_shape = tuple(input_shape)
     self._context_shape = (*self._input_shape[:-1], context_size)
     self._specs = (*(spec._replace(adapted=False) for spec in net.parameter_specs),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Optional
+from typing import Iterator, Optional
 
 import tensorflow as tf
 
-from maml_tf.episodes import Episodes
+from maml_tf.episodes import Batch, Episodes
 from maml_tf.inner_loop import adaptation
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.base import Parameters
+from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learners.maml import MAML
+from maml_tf.objectives import Objective
 
 
 class ANIL(MAML):
@@ -28,8 +30,18 @@ class ANIL(MAML):
   rows (the ANIL paper has Omniglot 20-way and mini-ImageNet 5-way).
 
   Args:
-    learner, objective, first_order, **kwargs: see `MAML`.
+    learner: a net with a head.
+    objective, first_order, **kwargs: see `MAML`.
+
+  Raises:
+    ValueError: for a learner without a head.
   """
+
+  def __init__(self, learner: WithHead, objective: Objective, **kwargs):
+    if not isinstance(learner, WithHead):
+      raise ValueError('ANIL adapts the head alone: its net must be of the class WithHead. '
+                       f'Received: {type(learner).__name__}.')
+    super().__init__(learner, objective, **kwargs)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     # The body of the net, once per example; what the head costs is left out.
@@ -41,16 +53,9 @@ class ANIL(MAML):
     # Nothing is recomputed: of the body nothing is computed twice, and the gradient to the
     # features would be lost.
     return adaptation(
-        _Head(self.learner), self.objective, parameters, features, episodes.support.labels,
-        step_size=self._step_size, num_updates=num_updates, first_order=first_order)
+        self._head_loss, parameters, Batch(features, episodes.support.labels),
+        self.inner_optimizer(), names=self.learner.head_names, num_updates=num_updates,
+        first_order=first_order)
 
-
-class _Head:
-  """The last layer of a learner, for the inner loop: its inputs are the features."""
-
-  def __init__(self, learner: Learner):
-    self._learner = learner
-    self.adapted_names = learner.head_names
-
-  def __call__(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
-    return self._learner.head(parameters, features)
+  def _head_loss(self, parameters: Parameters, batch: Batch) -> tf.Tensor:
+    return self.objective.loss(self.learner.head(parameters, batch.inputs), batch.labels)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Dict, Optional
 
 import tensorflow as tf
 
-from maml_tf.config import Config
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner
@@ -25,22 +24,22 @@ class MAML(MetaLearner):
     learner, objective, **kwargs: see `MetaLearner`.
 
   Example:
-    ```python
-    model = MAML(FullyConnected(1, (40, 40), 1, norm='None'), MeanSquaredError(),
-                 step_size=0.01, num_updates=1)
-    model.compile(tf.keras.optimizers.Adam(0.001, epsilon=1e-8))
-    model.fit(generator.dataset(0, 1000))
-    ```
+    >>> from maml_tf import DataGenerator, FullyConnected, MeanSquaredError, SinusoidSource
+    >>> model = MAML(FullyConnected(1, (40, 40), 1, norm='None'), MeanSquaredError(),
+    ...              step_size=0.01, num_updates=1)
+    >>> model.compile(tf.keras.optimizers.Adam(0.001, epsilon=1e-8))
+    >>> tasks = DataGenerator(SinusoidSource(5, 5), meta_batch_size=4, seed=0)
+    >>> losses = model.fit(tasks.dataset(0, 3), verbose=0).history['loss']
+    >>> model.task_results(tasks.batch(3), num_updates=2).query['loss'].shape
+    TensorShape([4, 3])
   """
+
+  own_arguments = ('first_order',)
 
   def __init__(self, learner: Learner, objective: Objective, *, first_order: bool = False,
                **kwargs):
     super().__init__(learner, objective, **kwargs)
     self._first_order = first_order
-
-  @classmethod
-  def options(cls, config: Config) -> Dict[str, Any]:
-    return {'first_order': config.inner_loop.stop_grad}
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     # An inner step: 1 forward, 2 backward; in second order 6 for differentiating these.
@@ -48,9 +47,8 @@ class MAML(MetaLearner):
     return support_examples * self._num_updates * per_update + query_examples * 3
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
-                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+                      ) -> Dict[str, tf.Tensor]:
     *_, adapted = self.adaptation(parameters, episodes, self._num_updates,
                                   self._first_order)
     outputs = self.learner(adapted, episodes.query.inputs)
-    return (self.objective.loss(outputs, episodes.query.labels),
-            self.objective.accuracy(outputs, episodes.query.labels))
+    return self.objective.measured(outputs, episodes.query.labels)

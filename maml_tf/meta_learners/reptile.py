@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.config import INNER_OPTIMIZERS, Config
-from maml_tf.episodes import Episodes
+from maml_tf import inner_optimizers
+from maml_tf.episodes import Batch, Episodes, num_examples, num_tasks
+from maml_tf.inner_loop import copies_per_task, loss_and_gradients
+from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_parameters import attribute_names
 from maml_tf.objectives import Objective
+from maml_tf.outer_step import assign, raw
 
-# Of TF1's Adam, but for the first moment, which Reptile does without (beta_1 = 0).
-BETA_2 = 0.999
-EPSILON = 1e-8
+OPTIMIZERS = ('sgd', 'adam')
 
 _MOMENT = 'second_moment/'
 _STEPS = 'inner_steps'
 
 
-class _AdamState(NamedTuple):
-  """Second moments by parameter, each shared by the tasks or one per task, and the number
-  of steps behind them."""
-  moments: Parameters
-  steps: tf.Tensor
-
-
 class _Step(NamedTuple):
-  """After an inner step: parameters and state; loss and accuracy `[tasks]` before it."""
+  """After an inner step: parameters and what the rule remembers; what was measured before
+  it, `[tasks]`."""
   parameters: Parameters
-  state: Optional[_AdamState]
-  losses: tf.Tensor
-  accuracies: Optional[tf.Tensor]
+  remembered: Tuple
+  measured: Dict[str, tf.Tensor]
 
 
 class Reptile(MetaLearner):
@@ -80,19 +75,21 @@ class Reptile(MetaLearner):
     ValueError: for an unknown optimizer, a negative size, or a `gradient_clip`.
   """
 
+  own_arguments = ('inner_optimizer', 'inner_batch_size', 'test_inner_batch_size')
+
   def __init__(self, learner: Learner, objective: Objective, *,
                inner_optimizer: str = 'adam', inner_batch_size: int = 0,
-               test_inner_batch_size: int = 0, **kwargs):
+               test_inner_batch_size: int = 0, gradient_clip: float = 0.0, **kwargs):
     super().__init__(learner, objective, **kwargs)
-    if inner_optimizer not in INNER_OPTIMIZERS:
-      raise ValueError(f'inner_optimizer must be one of {INNER_OPTIMIZERS}. '
+    if inner_optimizer not in OPTIMIZERS:
+      raise ValueError(f'inner_optimizer must be one of {OPTIMIZERS}. '
                        f'Received: {inner_optimizer!r}.')
     if min(inner_batch_size, test_inner_batch_size) < 0:
       raise ValueError(f'Sizes of mini-batches must be 0 or more. Received: inner_batch_size='
                        f'{inner_batch_size}, test_inner_batch_size={test_inner_batch_size}.')
-    if self._gradient_clip:
+    if gradient_clip:
       raise ValueError('The outer step of Reptile is not clipped: gradient_clip must be 0. '
-                       f'Received: {self._gradient_clip}.')
+                       f'Received: {gradient_clip}.')
     self._inner_batch_size = inner_batch_size
     self._test_inner_batch_size = test_inner_batch_size
     self._adam: Optional[SecondMoments] = None
@@ -102,12 +99,6 @@ class Reptile(MetaLearner):
           self.meta_parameters.dtype)
       # Where checkpoints find it: a resumed run, and a test, go on with it.
       self.meta_parameters.inner_optimizer = self._adam
-
-  @classmethod
-  def options(cls, config: Config) -> Dict[str, Any]:
-    return {'inner_optimizer': config.inner_loop.inner_optimizer,
-            'inner_batch_size': config.inner_loop.inner_batch_size,
-            'test_inner_batch_size': config.evaluation.test_inner_batch_size}
 
   def state(self) -> Dict[str, np.ndarray]:
     """With Adam's second moments, which a test goes on from."""
@@ -127,80 +118,66 @@ class Reptile(MetaLearner):
     return 3 * batches.size
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
-                      ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+                      ) -> Dict[str, tf.Tensor]:
     """What is reported of a training step; the outer step does not minimise it."""
-    return self._reported(list(self._training_steps(parameters, self._state(), episodes)))
+    return _means_of([step.measured for step in self._training_steps(parameters, episodes)])
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Iterator[Parameters]:
     """As in `MetaLearner`, by the inner optimizer; never differentiated through."""
-    yield _copies(parameters, episodes.support.inputs.shape[0])
-    for step in self._steps(parameters, self._state(), episodes.support.inputs,
-                            episodes.support.labels, self._test_inner_batch_size,
+    yield copies_per_task(parameters, episodes)
+    for step in self._steps(parameters, episodes.support, self._test_inner_batch_size,
                             num_updates):
       yield step.parameters
 
-  def _group_gradient(self, parameters: Parameters, episodes: Episodes):
-    """As in `MetaLearner`; the 'gradients' are theta - theta'_i, and the same of the
-    state, summed over the tasks."""
-    state = self._state()
-    steps = list(self._training_steps(parameters, state, episodes))
-    def change(before, after):
-      return {name: tf.reduce_sum(value - after[name], axis=0)
-              for name, value in before.items()}
-    changes = change(parameters, steps[-1].parameters)
-    if state is not None:
-      moments = change(state.moments, steps[-1].state.moments)
-      changes.update({_MOMENT + name: value for name, value in moments.items()})
-      tasks = episodes.support.inputs.shape[0]
-      changes[_STEPS] = tasks * (state.steps - steps[-1].state.steps)
-    losses, accuracies = self._reported(steps)
-    return losses, losses if accuracies is None else accuracies, changes
+  def inner_optimizer(self) -> InnerOptimizer:
+    """Adam goes on from what training left."""
+    sizes = self._step_sizes.tensors()
+    if self._adam is None:
+      return inner_optimizers.sgd(sizes)
+    return inner_optimizers.adam(sizes, self._adam.state())
 
-  def _apply(self, gradients: Parameters) -> bool:
+  def apply_gradients(self, gradients: Parameters) -> None:
+    names = [spec.name for spec in self.learner.parameter_specs]
     if self._adam is not None:
       self._adam.move(gradients)
-    return super()._apply({spec.name: gradients[spec.name]
-                           for spec in self.learner.parameter_specs})
+    super().apply_gradients({name: gradients[name] for name in names})
 
-  def _reported(self, steps: Sequence[_Step]) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
-    losses = tf.add_n([step.losses for step in steps]) / len(steps)
-    if not self.objective.has_accuracy:
-      return losses, None
-    return losses, tf.add_n([step.accuracies for step in steps]) / len(steps)
+  def changed_variables(self) -> List:
+    remembered = [] if self._adam is None else self._adam.variables
+    return [*super().changed_variables(), *remembered]
 
-  def _state(self) -> Optional[_AdamState]:
-    return None if self._adam is None else self._adam.state()
+  def _group_gradient(self, parameters: Parameters, episodes: Episodes):
+    """As in `MetaLearner`; the 'gradients' are theta - theta'_i, and the same of what the
+    optimizer remembers, summed over the tasks."""
+    steps = list(self._training_steps(parameters, episodes))
+    changes = _changes(parameters, steps[-1].parameters)
+    if self._adam is not None:
+      before, after = self._adam.state(), steps[-1].remembered
+      moments = _changes(before.moments, after.moments)
+      changes.update({_MOMENT + name: value for name, value in moments.items()})
+      changes[_STEPS] = num_tasks(episodes) * (before.steps - after.steps)
+    return _means_of([step.measured for step in steps]), changes
 
-  def _training_steps(self, parameters: Parameters, state: Optional[_AdamState],
-                      episodes: Episodes) -> Iterator[_Step]:
-    inputs = tf.concat([episodes.support.inputs, episodes.query.inputs], axis=1)
-    labels = tf.concat([episodes.support.labels, episodes.query.labels], axis=1)
-    return self._steps(parameters, state, inputs, labels, self._inner_batch_size,
-                       self._num_updates)
+  def _training_steps(self, parameters: Parameters, episodes: Episodes) -> Iterator[_Step]:
+    both = tf.nest.map_structure(lambda *values: tf.concat(values, axis=1), *episodes)
+    return self._steps(parameters, both, self._inner_batch_size, self._num_updates)
 
-  def _steps(self, parameters: Parameters, state: Optional[_AdamState], inputs: tf.Tensor,
-             labels: tf.Tensor, batch_size: int, num_updates: int) -> Iterator[_Step]:
-    tasks, examples = inputs.shape[:2]
-    fast = _copies(parameters, tasks)
-    for batch in inner_batches(examples, batch_size, num_updates):
-      some = len(batch) < examples
-      batch_inputs = tf.gather(inputs, batch, axis=1) if some else inputs
-      batch_labels = tf.gather(labels, batch, axis=1) if some else labels
-      with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(fast)
-        outputs = self.learner(fast, batch_inputs)
-        losses = self.objective.loss(outputs, batch_labels)
-        loss = tf.reduce_sum(losses)
-      # A bias in front of batch norm is not connected to the loss.
-      gradients = tape.gradient(loss, fast,
-                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
-      if state is None:
-        fast = {name: value - self._step_size * gradients[name]
-                for name, value in fast.items()}
-      else:
-        fast, state = _adam_step(fast, gradients, state, self._step_size)
-      yield _Step(fast, state, losses, self.objective.accuracy(outputs, batch_labels))
+  def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
+             num_updates: int) -> Iterator[_Step]:
+    rule = self.inner_optimizer()
+    fast = copies_per_task(parameters, examples)
+    remembered = rule.init(fast)
+    for updates, places in enumerate(inner_batches(num_examples(examples), batch_size,
+                                                   num_updates)):
+      batch, measured = _at(places, examples), {}
+      def loss(fast, batch=batch, measured=measured):
+        outputs = self.learner(fast, batch.inputs)
+        measured.update(self.objective.measured(outputs, batch.labels))
+        return measured['loss']
+      _, gradients = loss_and_gradients(loss, fast)
+      fast, remembered = rule.update(fast, gradients, remembered, updates)
+      yield _Step(fast, remembered, measured)
 
 
 class SecondMoments(tf.keras.layers.Layer):
@@ -213,19 +190,21 @@ class SecondMoments(tf.keras.layers.Layer):
 
   def __init__(self, shapes: Mapping[str, Tuple[int, ...]], dtype: str):
     super().__init__(name='second_moments', dtype=dtype, trainable=False)
-    self._variables_by_name = {_MOMENT + name: self._new(name.replace('/', '_'), shape, dtype)
+    names = attribute_names(shapes)
+    self._variables_by_name = {_MOMENT + name: self._new(names[name], shape, dtype)
                                for name, shape in shapes.items()}
     self._variables_by_name[_STEPS] = self._new('steps', (), dtype)
+    attributes = attribute_names(self._variables_by_name)
     for name, variable in self._variables_by_name.items():
       # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
-      setattr(self, name.replace('/', '_'), variable)
+      setattr(self, attributes[name], variable)
     self.built = True
 
-  def state(self) -> _AdamState:
+  def state(self) -> AdamState:
     values = {name: tf.convert_to_tensor(value)
               for name, value in self._variables_by_name.items()}
     steps = values.pop(_STEPS)
-    return _AdamState({name[len(_MOMENT):]: value for name, value in values.items()}, steps)
+    return AdamState({name[len(_MOMENT):]: value for name, value in values.items()}, steps)
 
   def arrays(self) -> Dict[str, np.ndarray]:
     """{name: current value}, as arrays."""
@@ -245,8 +224,8 @@ class SecondMoments(tf.keras.layers.Layer):
 
   def move(self, changes: Mapping[str, tf.Tensor]) -> None:
     """Subtracts the mean over tasks of (before - after), which `changes` has among others."""
-    for name, variable in self._variables_by_name.items():
-      variable.assign_sub(changes[name])
+    assign((raw(variable), variable - changes[name])
+           for name, variable in self._variables_by_name.items())
 
   def _new(self, name: str, shape: Tuple[int, ...], dtype: str):
     return self.add_weight(name=name, shape=shape, dtype=dtype, trainable=False,
@@ -271,20 +250,19 @@ def inner_batches(examples: int, batch_size: int, count: int) -> np.ndarray:
   return order[:count * size].reshape(count, size)
 
 
-def _adam_step(values: Parameters, gradients: Parameters, state: _AdamState,
-               step_size: float) -> Tuple[Parameters, _AdamState]:
-  """As TF1 writes it: the correction of the bias is part of the step size."""
-  steps = state.steps + 1
-  moments = {name: BETA_2 * state.moments[name] + (1 - BETA_2) * tf.square(gradient)
-             for name, gradient in gradients.items()}
-  # `tf.cast` would take the number through float32.
-  corrected = step_size * tf.sqrt(1 - tf.pow(tf.constant(BETA_2, steps.dtype), steps))
-  values = {name: value - corrected * gradients[name] / (tf.sqrt(moments[name]) + EPSILON)
-            for name, value in values.items()}
-  return values, _AdamState(moments, steps)
+def _at(places: np.ndarray, examples: Batch) -> Batch:
+  """Those examples of every task."""
+  if len(places) == num_examples(examples):
+    return examples
+  return tf.nest.map_structure(lambda value: tf.gather(value, places, axis=1), examples)
 
 
-def _copies(parameters: Parameters, tasks: int) -> Parameters:
-  """One copy of each parameter per task: `[tasks, *shape]`."""
-  return {name: tf.tile(value[tf.newaxis], [tasks] + [1] * value.shape.rank)
-          for name, value in parameters.items()}
+def _changes(before: Parameters, after: Parameters) -> Parameters:
+  """before - after, summed over the tasks."""
+  return {name: tf.reduce_sum(value - after[name], axis=0)
+          for name, value in before.items()}
+
+
+def _means_of(measured: Sequence[Mapping[str, tf.Tensor]]) -> Dict[str, tf.Tensor]:
+  return {name: tf.add_n([values[name] for values in measured]) / len(measured)
+          for name in measured[0]}

@@ -1,0 +1,53 @@
+"""`tf.custom_gradient` whose gradient functions are let go."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import Any, Callable, Dict
+
+import tensorflow as tf
+from tensorflow.python.framework import ops
+
+
+def custom_gradient(function):
+  """As `tf.custom_gradient`, for functions of tensors.
+
+  In a graph TensorFlow enters each gradient function into a registry of the process under
+  a name of its own, 'CustomGradient-N', and never takes it out. What the function closes
+  over, the graph, is then kept for ever (tensorflow issues 27492, 97697, 124972). Here
+  the graph keeps the function, and the registry has its name only as long as there is the
+  graph. TensorFlow offers no other way: a gradient that is registered once, and chosen by
+  `tf.Graph.gradient_override_map`, is not seen by `tf.GradientTape`.
+  """
+  differentiable = tf.custom_gradient(function)
+
+  @functools.wraps(function)
+  def call(*arguments):
+    outputs = differentiable(*arguments)
+    if not tf.executing_eagerly():
+      _let_the_graph_keep_it(tf.nest.flatten(outputs)[0].op)
+    return outputs
+  return call
+
+
+def _let_the_graph_keep_it(op: tf.Operation) -> None:
+  """Args: op: the one that `tf.custom_gradient` adds behind the function."""
+  name = op.get_attr('_gradient_op_type').decode()
+  entry = _registry()[name]
+  held = _held_by(op.graph)
+  held[name] = entry['type']
+  graph = weakref.ref(op.graph)
+  entry['type'] = lambda op, *upstream: _held_by(graph())[name](op, *upstream)
+  weakref.finalize(op.graph, _registry().pop, name, None)
+
+
+def _held_by(graph: tf.Graph) -> Dict[str, Callable]:
+  """{name: gradient function} of a graph."""
+  if not hasattr(graph, '_maml_tf_gradients'):
+    graph._maml_tf_gradients = {}
+  return graph._maml_tf_gradients
+
+
+def _registry() -> Dict[str, Dict[str, Any]]:
+  return ops.gradient_registry._registry

@@ -1,0 +1,69 @@
+"""A function of a meta-batch, computed for one group of its tasks after the other."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, Callable, Tuple
+
+import tensorflow as tf
+
+from maml_tf.episodes import num_tasks
+from maml_tf.task_groups import TaskGroups
+
+# Shapes of meta-batches whose graphs are kept for the next call.
+KEPT = 8
+
+
+class InGroups:
+  """`function`, of which a graph is made once for each shape of a group.
+
+  Args:
+    function: (parameters, group, *static) -> a nest of tensors.
+  """
+
+  def __init__(self, function: Callable[..., Any]):
+    self._function = function
+    self._graphs: collections.OrderedDict = collections.OrderedDict()
+
+  def __call__(self, parameters: Any, batch: Any, groups: TaskGroups, *static: Any) -> Any:
+    """Its results with a leading axis of groups.
+
+    Args:
+      parameters: handed to every call.
+      batch: nest of `[tasks, ...]`.
+      groups: how the tasks are divided.
+      *static: numbers, another graph for each.
+    """
+    tasks, (size, side_by_side) = num_tasks(batch), groups
+    if size == tasks or tasks is None:
+      return tf.nest.map_structure(lambda value: value[tf.newaxis],
+                                   self._function(parameters, batch, *static))
+    batch = tf.nest.map_structure(lambda value: tf.reshape(
+        value, [tasks // size, size] + value.shape[1:].as_list()), batch)
+    graph = self._graph_for(parameters, batch, static)
+    signature = tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype),
+                                      graph.structured_outputs)
+    return tf.map_fn(lambda group: graph(parameters, group), batch,
+                     parallel_iterations=side_by_side, fn_output_signature=signature)
+
+  def _graph_for(self, parameters: Any, batch: Any, static: Tuple[Any, ...]):
+    """A graph of its own: what it returns has to be known, and making it takes seconds."""
+    specs = (tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype),
+                                   parameters),
+             tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape[1:], value.dtype),
+                                   batch))
+    key = (_replica(), *static, *tf.nest.flatten(specs))
+    if key not in self._graphs:
+      function = tf.function(lambda *given: self._function(*given, *static),
+                             autograph=False)
+      self._graphs[key] = function.get_concrete_function(*specs)
+    self._graphs.move_to_end(key)
+    while len(self._graphs) > KEPT:
+      self._graphs.popitem(last=False)
+    return self._graphs[key]
+
+
+def _replica():
+  """Which copies of the variables a graph reads."""
+  context = tf.distribute.get_replica_context()
+  return None if context is None else str(context.replica_id_in_sync_group)

@@ -1,0 +1,134 @@
+"""Rules by which the inner loop changes parameters: pairs of pure functions.
+
+A rule keeps nothing: what it remembers from step to step goes in and comes out, so that a
+derivative can be taken through it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.learners.base import Parameters
+
+# A number, one for each update, or these by parameter.
+StepSize = Union[float, tf.Tensor, Mapping[str, Any]]
+
+# Of TF1's Adam, but for the first moment, which Reptile does without (beta_1 = 0).
+BETA_2 = 0.999
+EPSILON = 1e-8
+
+
+class InnerOptimizer(NamedTuple):
+  """A rule.
+
+  Attributes:
+    init: parameters -> what is remembered before the first step.
+    update: (parameters, gradients, remembered, number of updates before) ->
+      (parameters, remembered).
+  """
+  init: Callable[[Parameters], Any]
+  update: Callable[[Parameters, Parameters, Any, int], Tuple[Parameters, Any]]
+
+
+def sgd(step_size: StepSize) -> InnerOptimizer:
+  """theta <- theta - alpha * gradient (algorithm 1, line 6); nothing is remembered.
+
+  Args:
+    step_size: alpha: a number or scalar; `[updates]`, of which the last one serves all
+      further updates; or {parameter: one of these}.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> rule = sgd({'w': [0.5, 0.25]})
+    >>> w, _ = rule.update({'w': tf.constant(1.0)}, {'w': tf.constant(2.0)}, (), 1)
+    >>> float(w['w'])
+    0.5
+  """
+  def update(values, gradients, remembered, updates):
+    return {name: value - _of(step_size, name, updates) * gradients[name]
+            for name, value in values.items()}, remembered
+  return InnerOptimizer(lambda values: (), update)
+
+
+class AdamState(NamedTuple):
+  """Second moments by parameter, each shared by the tasks or one per task, and the number
+  of steps behind them."""
+  moments: Parameters
+  steps: tf.Tensor
+
+
+def adam(step_size: StepSize, initial: Optional[AdamState] = None) -> InnerOptimizer:
+  """Reptile's: Adam with beta_1 = 0, as TF1 writes it.
+
+  Args:
+    step_size: see `sgd`.
+    initial: what is remembered from before; None: nothing, moments of 0.
+  """
+  def init(values):
+    if initial is not None:
+      return initial
+    dtype = next(iter(values.values())).dtype
+    return AdamState({name: tf.zeros_like(value) for name, value in values.items()},
+                     tf.zeros([], dtype))
+
+  def update(values, gradients, remembered, updates):
+    steps = remembered.steps + 1
+    moments = {name: BETA_2 * remembered.moments[name] + (1 - BETA_2) * tf.square(gradient)
+               for name, gradient in gradients.items()}
+    # The correction of the bias is part of the step size. `tf.cast` would take the
+    # number through float32.
+    correction = tf.sqrt(1 - tf.pow(tf.constant(BETA_2, steps.dtype), steps))
+    values = {name: value - _of(step_size, name, updates) * correction * gradients[name]
+              / (tf.sqrt(moments[name]) + EPSILON) for name, value in values.items()}
+    return values, AdamState(moments, steps)
+  return InnerOptimizer(init, update)
+
+
+class StepSizes:
+  """Step sizes as variables: what is set acts on all that has been traced with them.
+
+  Args:
+    value: see `sgd`.
+    dtype: of the parameters.
+  """
+
+  def __init__(self, value: StepSize, dtype: str):
+    self._variables = tf.nest.map_structure(
+        lambda one: tf.Variable(one, trainable=False, dtype=dtype, name='step_size'),
+        _arrays(value))
+    self._value = value
+
+  @property
+  def value(self) -> StepSize:
+    """As it was set."""
+    return self._value
+
+  @value.setter
+  def value(self, value: StepSize) -> None:
+    try:
+      tf.nest.map_structure(lambda variable, one: variable.assign(one), self._variables,
+                            _arrays(value))
+    except (TypeError, ValueError) as error:
+      raise ValueError('step_size can only be set to what has the form that it was made '
+                       f'with ({self._value!r}). Received: {value!r}.') from error
+    self._value = value
+
+  def tensors(self) -> StepSize:
+    """The values of the variables."""
+    return tf.nest.map_structure(tf.convert_to_tensor, self._variables)
+
+
+def _arrays(value: StepSize):
+  if isinstance(value, Mapping):
+    return {name: np.asarray(one) for name, one in value.items()}
+  return np.asarray(value)
+
+
+def _of(step_size: StepSize, name: str, updates: int):
+  """The step size of a parameter, after so many updates."""
+  value = step_size[name] if isinstance(step_size, Mapping) else step_size
+  sizes = np.shape(value) if not tf.is_tensor(value) else value.shape
+  return value[min(updates, sizes[0] - 1)] if len(sizes) else value

@@ -1,0 +1,86 @@
+"""The variables of a learner's initialisation."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.learners.base import Learner, Parameters
+
+
+class MetaParameters(tf.keras.layers.Layer):
+  """The variables of a learner's initialisation, theta.
+
+  A layer of its own, so that two phases of training can share them.
+
+  Args:
+    learner: the net whose parameters these are.
+    seed: of the initial values.
+    dtype: 'float32' or 'float64'.
+  """
+
+  def __init__(self, learner: Learner, seed: int = 0, dtype: str = 'float32'):
+    super().__init__(name='parameters', dtype=dtype)
+    initial = learner.initial_values(seed, dtype)
+    attributes = attribute_names(initial)
+    self._by_name = {
+        spec.name: self.add_weight(
+            name=attributes[spec.name], shape=spec.shape, dtype=dtype,
+            initializer=tf.keras.initializers.Zeros(), trainable=True)
+        for spec in learner.parameter_specs}
+    for name, variable in self._by_name.items():
+      # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
+      setattr(self, attributes[name], variable)
+    self.built = True
+    self.assign(initial)
+
+  def tensors(self) -> Parameters:
+    """{name: current value}, as tensors."""
+    return {name: tf.convert_to_tensor(value) for name, value in self._by_name.items()}
+
+  def arrays(self) -> Dict[str, np.ndarray]:
+    """{name: current value}, as arrays."""
+    return {name: value.numpy() for name, value in self._by_name.items()}
+
+  def variables_in_order(self, names) -> List:
+    return [self._by_name[name] for name in names]
+
+  def assign(self, values: Mapping[str, np.ndarray]) -> None:
+    """Sets every parameter.
+
+    Raises:
+      ValueError: when names or shapes differ from the learner's.
+    """
+    shapes = {name: tuple(variable.shape) for name, variable in self._by_name.items()}
+    received = {name: tuple(np.shape(value)) for name, value in values.items()}
+    if received != shapes:
+      raise ValueError(f'Parameters do not fit the net. Received: {received}; '
+                       f'expected: {shapes}.')
+    for name, variable in self._by_name.items():
+      variable.assign(values[name])
+
+
+def attribute_names(names: Iterable[str]) -> Dict[str, str]:
+  """{name: attribute of a layer for it}, by which checkpoints find a variable.
+
+  'conv1/kernel' is `conv1_kernel`, as in all checkpoints. What would be that of two
+  names, or is one that layers have themselves, is spelt out.
+
+  Example:
+    >>> attribute_names(['a/b_c', 'a_b/c', 'name'])
+    {'a/b_c': 'parameter_a_sb_uc', 'a_b/c': 'parameter_a_ub_sc', 'name': 'parameter_name'}
+  """
+  plain = {name: name.replace('/', '_') for name in names}
+  taken = list(plain.values())
+  return {name: _spelt_out(name) if taken.count(attribute) > 1 or _has_layer(attribute)
+          else attribute for name, attribute in plain.items()}
+
+
+def _has_layer(attribute: str) -> bool:
+  return hasattr(tf.keras.layers.Layer, attribute) or attribute.startswith('parameter_')
+
+
+def _spelt_out(name: str) -> str:
+  return 'parameter_' + name.replace('_', '_u').replace('/', '_s')

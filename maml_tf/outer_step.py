@@ -1,0 +1,138 @@
+"""What a meta-batch changes: the outer step, on one device or under a strategy."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from typing import Dict, Iterable, List, Sequence, Tuple
+
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes, num_tasks
+from maml_tf.learners.base import Parameters
+
+Means = Dict[str, tf.Tensor]
+
+
+class OuterStep(abc.ABC):
+  """How the meta-parameters of a model are changed by a meta-batch."""
+
+  @abc.abstractmethod
+  def __call__(self, model, episodes: Episodes) -> Means:
+    """One step; in replica context.
+
+    Args:
+      model: a compiled `MetaLearner`.
+      episodes: of this replica.
+
+    Returns:
+      What is logged, the same in every replica.
+    """
+
+
+class GradientStep(OuterStep):
+  """theta <- theta - beta * gradient (algorithm 1, line 8), by a Keras optimizer.
+
+  The gradient is that of the mean loss over the tasks of all replicas. Everything that is
+  decided, is decided from that mean, so alike in all of them; and nothing is decided by
+  control flow, in which replicas could wait for each other. A step whose loss or gradient
+  is not finite changes nothing, and no step after it does.
+
+  Args:
+    gradient_clip: elementwise bound of the gradient; 0: none.
+    dtype: of the parameters.
+
+  Attributes:
+    diverged: whether there was such a step.
+    latest_loss: of that step, or else of the latest one.
+  """
+
+  def __init__(self, gradient_clip: float, dtype: str):
+    self.gradient_clip = gradient_clip
+    same = dict(trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    self.diverged = tf.Variable(False, name='diverged', **same)
+    self.latest_loss = tf.Variable(0.0, name='latest_loss', dtype=dtype, **same)
+
+  def __call__(self, model, episodes: Episodes) -> Means:
+    means, gradients = over_replicas(*model.meta_gradient(episodes), num_tasks(episodes))
+    diverged = tf.convert_to_tensor(self.diverged)
+    proceed = tf.logical_and(all_finite(means['loss'], gradients),
+                             tf.logical_not(diverged))
+    latest = tf.where(diverged, self.latest_loss, means['loss'])
+    variables = [raw(variable) for variable in model.changed_variables()]
+    before = [tf.convert_to_tensor(variable) for variable in variables]
+    model.apply_gradients(self.clipped(gradients))
+    changes = [(variable, tf.where(proceed, variable, value))
+               for variable, value in zip(variables, before)]
+    assign([*changes, (self.latest_loss, latest),
+            (self.diverged, tf.logical_not(proceed))])
+    return means
+
+  def clipped(self, gradients: Parameters) -> Parameters:
+    """Each element within the bound, if there is one."""
+    if self.gradient_clip == 0:
+      return gradients
+    return {name: tf.clip_by_value(value, -self.gradient_clip, self.gradient_clip)
+            for name, value in gradients.items()}
+
+
+def all_finite(loss: tf.Tensor, gradients: Parameters) -> tf.Tensor:
+  """Whether the loss and every element of the gradients is a finite number."""
+  return tf.reduce_all([tf.math.is_finite(loss)] + [
+      tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
+
+
+def over_replicas(means: Means, gradients: Parameters, tasks: int
+                  ) -> Tuple[Means, Parameters]:
+  """The means over the tasks of all replicas, of those over the `tasks` of this one.
+
+  One all-reduce of one vector: sums over tasks, and their number.
+  """
+  context = tf.distribute.get_replica_context()
+  if context.num_replicas_in_sync == 1:
+    return means, gradients
+  values = tf.nest.flatten((means, gradients))
+  tasks = tf.cast(tasks, values[0].dtype)
+  vector = tf.concat([tf.reshape(value * tasks, [-1]) for value in values]
+                     + [[tasks]], axis=0)
+  vector = context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
+  parts = tf.split(vector[:-1] / vector[-1],
+                   [value.shape.num_elements() for value in values])
+  return tf.nest.pack_sequence_as((means, gradients), [
+      tf.reshape(part, value.shape) for part, value in zip(parts, values)])
+
+
+def apply_reduced(optimizer, gradients: Sequence[tf.Tensor], variables: Sequence) -> None:
+  """`optimizer.apply_gradients` of gradients that are the same in all replicas already."""
+  options = inspect.signature(optimizer.apply_gradients).parameters
+  if 'skip_gradients_aggregation' in options:             # Keras 2
+    kwargs = dict(skip_gradients_aggregation=True)
+  elif 'experimental_aggregate_gradients' in options:     # its older kind
+    kwargs = dict(experimental_aggregate_gradients=False)
+  else:                                                   # Keras 3 always sums them
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    kwargs, gradients = {}, [value / replicas for value in gradients]
+  optimizer.apply_gradients(zip(gradients, variables), **kwargs)
+
+
+def assign(changes: Iterable[Tuple[tf.Variable, tf.Tensor]]) -> None:
+  """Assigns values that are the same in all replicas."""
+  variables, values = zip(*changes)
+
+  def assign_all(strategy, values):
+    for variable, value in zip(variables, values):
+      strategy.extended.update(variable, lambda one, value: one.assign(value),
+                               args=(value,), group=False)
+  tf.distribute.get_replica_context().merge_call(assign_all, args=(values,))
+
+
+def raw(variable) -> tf.Variable:
+  """TensorFlow's variable behind one of Keras 3."""
+  value = getattr(variable, 'value', None)
+  return variable if value is None or callable(value) else value
+
+
+def variables_of(optimizer) -> List:
+  """The state of a Keras optimizer of any kind."""
+  variables = optimizer.variables
+  return list(variables() if callable(variables) else variables)
