@@ -155,7 +155,6 @@ class KerasLearner(Learner):
       traced = graph.get_concrete_function(self._value_specs(), specs)
       if not first_order:
         refusals.refuse_inexact(traced.graph)
-        _refuse_recurrence_on_gpu(self._layers)
       self._checked.add(key)
 
   def as_model(self, values: Parameters, inputs: Any, into: Optional[tf.keras.Model]
@@ -318,16 +317,6 @@ def _is_of_keras(layer) -> bool:
 
 def _no_initializer(_: int):
   raise ConfigError('A Keras model has its own initial values.')
-
-
-def _refuse_recurrence_on_gpu(layers: List) -> None:
-  recurrent = [layer.name for layer in layers if not KERAS3
-               and isinstance(layer, (tf.keras.layers.LSTM, tf.keras.layers.GRU))]
-  if recurrent and tf.config.list_logical_devices('GPU'):
-    raise ConfigError(
-        f'{", ".join(recurrent)}: on a GPU Keras 2 takes cuDNN for them, which has no '
-        'second derivative: take tf.keras.layers.RNN of an LSTMCell or GRUCell, or '
-        'first_order=True.')
 
 
 def _require_usable(model: tf.keras.Model) -> None:

@@ -174,7 +174,9 @@ def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any], tf.Tenso
                         'call it once before.')
     with replaced([(variable, tf.constant(before, variable.dtype))
                    for variable, before in zip(variables, start)]):
-      metric.update_state(labels, outputs)
+      # Some metrics of Keras 3 fail for float64, which none of them keeps.
+      metric.update_state(labels, tf.nest.map_structure(
+          lambda value: tf.cast(value, metric.dtype), outputs))
       return tf.identity(metric.result())
   in_graph = tf.function(value, autograph=False)
   return lambda *given: (in_graph if tf.executing_eagerly() else value)(*given)
