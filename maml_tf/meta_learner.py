@@ -5,7 +5,18 @@ from __future__ import annotations
 import abc
 import functools
 import math
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+  Any,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Tuple,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -17,10 +28,10 @@ from maml_tf.inner_loop import adaptation
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.objective import KerasObjective
+from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.measures import Measure
 from maml_tf.meta_parameters import MetaParameters
-from maml_tf.objectives import Objective
 from maml_tf.outer_step import GradientStep, OuterStep, apply_reduced, variables_of
 from maml_tf.task_groups import TaskGroups, available_cores, task_groups
 
@@ -338,8 +349,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       measured = self.task_objectives(parameters, episodes)
       loss = tf.reduce_sum(measured['loss'])
     # A bias in front of batch norm is not connected to the loss.
-    gradients = tape.gradient(loss, parameters,
-                              unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    with missing_derivatives():
+      gradients = tape.gradient(loss, parameters,
+                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return measured, {name: tf.convert_to_tensor(value)
                       for name, value in gradients.items()}
 

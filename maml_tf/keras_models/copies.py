@@ -26,7 +26,7 @@ def copy_of(model: tf.keras.Model, inputs: Any) -> tf.keras.Model:
       if not copied.built or len(copied.weights) != len(model.weights):
         copied(inputs)
       return copied
-    except Exception as error:   # noqa: BLE001: whatever a model's own code raises
+    except Exception as error:   # whatever a model's own code raises
       failures.append(f'{type(error).__name__}: {error}'.split('\n')[0])
   raise ConfigError(
       f'Keras cannot copy the model {model.name!r} ({"; ".join(failures)}): give it a '

@@ -103,7 +103,8 @@ def _attention() -> Dict[str, Case]:
 
 
 def _norms() -> Dict[str, Case]:
-  return _named(
+  layers = tf.keras.layers
+  found = _named(
       ('BatchNormalization rank 2', (VECTOR,), {}),
       ('BatchNormalization rank 3', (LINE,), {}),
       ('BatchNormalization rank 4', (IMAGE,), {}),
@@ -112,18 +113,25 @@ def _norms() -> Dict[str, Case]:
       ('LayerNormalization axes', (IMAGE,), dict(axis=(1, 2, 3))),
       ('GroupNormalization', (IMAGE,), dict(groups=2)),
       ('UnitNormalization', (VECTOR,), {}), ('RMSNormalization', (VECTOR,), {}),
-      ('Normalization', (VECTOR,), dict(mean=0.3, variance=1.7)),
-      ('SpectralNormalization', (VECTOR,), dict(layer=tf.keras.layers.Dense(3))))
+      ('Normalization', (VECTOR,), dict(mean=0.3, variance=1.7)))
+  found['SpectralNormalization'] = Case(
+      lambda: layers.SpectralNormalization(layers.Dense(3)), random=True)
+  return found
 
 
 def _pooling() -> Dict[str, Case]:
   shapes = {'1D': (LINE,), '2D': (IMAGE,), '3D': (VOLUME,)}
   names = ['MaxPooling', 'AveragePooling', 'GlobalMaxPooling', 'GlobalAveragePooling']
-  found = _named(*[(name + rank, shape, {}) for name in names
-                   for rank, shape in shapes.items()],
+  # TensorFlow pools volumes in float32 alone.
+  options = {'1D': {}, '2D': {}, '3D': dict(dtype='float32')}
+  size = dict(pool_size=2)
+  found = _named(*[(name + rank, shape,
+                    {**options[rank], **({} if name.startswith('Global') else size)})
+                   for name in names for rank, shape in shapes.items()],
                  ('MaxPooling2D same', (IMAGE,), dict(pool_size=3, strides=2,
                                                       padding='same')))
-  found.update(_named(*[(f'Adaptive{kind}Pooling{rank}', shape, dict(output_size=2))
+  found.update(_named(*[(f'Adaptive{kind}Pooling{rank}', shape,
+                         dict(output_size=2, **options[rank]))
                         for kind in ('Max', 'Average') for rank, shape in shapes.items()]))
   return found
 
@@ -171,13 +179,15 @@ def _preprocessing() -> Dict[str, Case]:
       ('Discretization', (VECTOR,), dict(bin_boundaries=[-0.5, 0.5], inputs='fixed')),
       ('Hashing', (WORDS,), dict(num_bins=3, inputs='words')),
       ('IntegerLookup', (WORDS,), dict(vocabulary=[1, 2, 3], inputs='words')))
-  found.update(_named(*[(name, image, dict(random=True, **kwargs)) for name, kwargs in (
+  augmentations = (
       ('RandomBrightness', dict(factor=0.2, value_range=(-9, 9))),
       ('RandomContrast', dict(factor=0.2)),
       ('RandomCrop', dict(height=3, width=3)), ('RandomFlip', {}),
       ('RandomRotation', dict(factor=0.1)),
       ('RandomTranslation', dict(height_factor=0.1, width_factor=0.1)),
-      ('RandomZoom', dict(height_factor=0.1)))]))
+      ('RandomZoom', dict(height_factor=0.1)))
+  found.update(_named(*[(name, image, dict(random=True, dtype='float32', **kwargs))
+                        for name, kwargs in augmentations]))
   return found
 
 

@@ -14,7 +14,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import copies_per_task
 from maml_tf.keras_models import batch_statistics, copies, randomness, refusals
 from maml_tf.keras_models.exact_forms import exact
-from maml_tf.keras_models.functional_call import KERAS3, replaced
+from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.inner_layers import attributes, layers_of
 from maml_tf.keras_models.parameters import ModelParameters, names_of
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
@@ -152,7 +152,8 @@ class KerasLearner(Learner):
     key = (first_order, *tf.nest.flatten(specs))
     if key not in self._checked:
       graph = tf.function(self._inner_gradient(task_loss), autograph=False)
-      traced = graph.get_concrete_function(self._value_specs(), specs)
+      with refusals.missing_derivatives():
+        traced = graph.get_concrete_function(self._value_specs(), specs)
       if not first_order:
         refusals.refuse_inexact(traced.graph)
       self._checked.add(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Iterable, Iterator, List
 
 import tensorflow as tf
@@ -10,13 +11,13 @@ from maml_tf.errors import ConfigError
 
 # {operation of a gradient, without a gradient of its own or with a wrong one: what to use
 # instead}. See `layer_table` for what was measured.
-_OTHERWISE = 'take another layer, or first_order=True or Reptile, which need no second one'
+_OTHERWISE = 'take another layer, or, where it has a first one, first_order=True or Reptile'
 _INEXACT = {
     **dict.fromkeys(('CudnnRNNBackprop', 'CudnnRNNBackpropV2', 'CudnnRNNBackpropV3'),
                     'in Keras 3 set layer.use_cudnn = False; in Keras 2 take '
                     'tf.keras.layers.RNN of an LSTMCell or GRUCell'),
-    **dict.fromkeys(('ResizeArea', 'ResizeBilinearGrad', 'ResizeBicubicGrad',
-                     'ResizeNearestNeighborGrad', 'ScaleAndTranslateGrad'),
+    **dict.fromkeys(('ResizeBilinearGrad', 'ResizeBicubicGrad', 'ResizeNearestNeighborGrad',
+                     'ScaleAndTranslateGrad'),
                     'resize before the net, or give the images a height and a width that '
                     'are known (not None)'),
     **dict.fromkeys(('CTCLoss', 'CTCLossV2'), 'take another loss, or first_order=True'),
@@ -24,6 +25,24 @@ _INEXACT = {
     **dict.fromkeys(('LRNGrad', 'CropAndResizeGradImage', 'CropAndResizeGradBoxes',
                      'Dilation2DBackpropInput', 'Dilation2DBackpropFilter',
                      'FractionalMaxPoolGrad', 'FractionalAvgPoolGrad'), _OTHERWISE)}
+
+
+@contextlib.contextmanager
+def missing_derivatives() -> Iterator[None]:
+  """Within, an operation without a derivative is refused by name.
+
+  Raises:
+    ConfigError: instead of TensorFlow's LookupError.
+  """
+  try:
+    yield
+  except LookupError as error:
+    if 'gradient registry' not in str(error):
+      raise
+    operation = str(error).split(':')[-1].strip()
+    raise ConfigError(f'TensorFlow has no derivative of {operation}, which the model '
+                      f'computes between its variables and the loss: {_OTHERWISE}.'
+                      ) from error
 
 
 def refuse_inexact(graph: tf.Graph) -> None:

@@ -79,13 +79,13 @@ class Learner(abc.ABC):
 
   def own_parameters(self):
     """The variables of a net that has its own, see `MetaParameters`; else None."""
-    return None
+    return
 
   def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
     """`episodes` with what a net needs in an outer step, beside inputs."""
     return episodes
 
-  def check(self, task_loss: Callable, batch: Any, first_order: bool) -> None:
+  def check(self, task_loss: Callable, batch: Any, first_order: bool) -> None:  # noqa: B027
     """Raises a `ConfigError` where the inner loop cannot be differentiated exactly."""
 
   def as_model(self, values: Parameters, inputs: Any, into: Any) -> tf.keras.Model:
