@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.inner_loop import adaptation
-from maml_tf.inner_optimizers import sgd
+from maml_tf.inner_optimizers import StepSizes, adam, sgd
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 
@@ -139,3 +139,126 @@ def test_the_query_set_has_no_part_in_it(convolutional):
                             query_labels=episodes.query.labels * 0)
   for name, value in adapt(learner, objective, values, episodes, 1)[1].items():
     np.testing.assert_array_equal(adapt(learner, objective, values, other, 1)[1][name], value)
+
+
+# Losses of anything
+
+
+def test_a_batch_may_be_any_nest():
+  """Two inputs in a dictionary, a pair of labels; the loss is not a learner's."""
+  random = np.random.RandomState(0)
+  batch = tf.nest.map_structure(tf.constant, (
+      {'x': random.normal(size=(3, 4)), 'z': random.normal(size=(3, 4))},
+      (random.normal(size=(3, 4)), random.normal(size=(3, 4)))))
+
+  def loss(parameters, batch):
+    inputs, (first, second) = batch
+    scale = parameters['scale'][:, tf.newaxis]
+    return tf.reduce_sum((scale * inputs['x'] - first) ** 2
+                         + (scale * inputs['z'] - second) ** 2, axis=1)
+  start, adapted = adaptation(loss, {'scale': tf.constant(0.5, tf.float64)}, batch,
+                              sgd(STEP_SIZE), names=['scale'], num_updates=1)
+  (inputs, labels) = batch
+  slope = sum(np.sum(2 * x * (0.5 * x - y), axis=1) for x, y in
+              zip((inputs['x'].numpy(), inputs['z'].numpy()), map(np.array, labels)))
+  np.testing.assert_array_equal(start['scale'], [0.5] * 3)
+  np.testing.assert_allclose(adapted['scale'], 0.5 - STEP_SIZE * slope, rtol=1e-12)
+
+
+def looked_up(parameters, places):
+  """`[tasks]`: of rows of a table, whose gradient TensorFlow gives as rows."""
+  table = parameters['table']
+  rows = tf.gather(tf.reshape(table, [-1, 2]), places)
+  return tf.reduce_sum(rows ** 3, axis=[1, 2])
+
+
+@pytest.mark.parametrize('recompute', [False, True])
+def test_rows_of_a_table_are_adapted_and_differentiated(recompute):
+  places = tf.constant([[0, 2, 2], [5, 3, 5]])   # of two tasks' tables of 3, as one of 6
+  table = np.random.RandomState(0).normal(size=(3, 2))
+
+  def adapted_sum(value):
+    *_, adapted = adaptation(looked_up, {'table': value}, places, sgd(STEP_SIZE),
+                             names=['table'], num_updates=2, recompute=recompute)
+    return tf.reduce_sum(adapted['table'] ** 2)
+
+  def adapted_by_numpy(value):
+    total = 0
+    for rows in places.numpy() % 3:
+      mine = value.copy()
+      for _ in range(2):
+        slope = np.zeros_like(mine)
+        np.add.at(slope, rows, 3 * mine[rows] ** 2)
+        mine = mine - STEP_SIZE * slope
+      total += np.sum(mine ** 2)
+    return total
+  value = tf.constant(table)
+  with tf.GradientTape() as tape:
+    tape.watch(value)
+    total = adapted_sum(value)
+  np.testing.assert_allclose(total, adapted_by_numpy(table), rtol=1e-12)
+  gradient = tape.gradient(total, value).numpy()
+  direction = np.random.RandomState(1).normal(size=table.shape)
+  slope = (adapted_by_numpy(table + 1e-6 * direction)
+           - adapted_by_numpy(table - 1e-6 * direction)) / 2e-6
+  np.testing.assert_allclose(np.sum(gradient * direction), slope, rtol=1e-7)
+
+
+def distance(parameters, target):
+  return (parameters['w'] - target) ** 2
+
+
+def test_a_weight_that_the_loss_does_not_use_stays():
+  values = {'w': tf.constant(1.0), 'unused': tf.constant([3.0, 4.0])}
+  *_, adapted = adaptation(distance, values, tf.zeros([2]), sgd(0.1),
+                           names=['w', 'unused'], num_updates=2)
+  np.testing.assert_array_equal(adapted['unused'], [[3, 4], [3, 4]])
+  np.testing.assert_allclose(adapted['w'], [0.64, 0.64], rtol=1e-6)
+
+
+def test_the_number_of_tasks_may_be_unknown(convolutional):
+  """As in the signature of an exported function; through batch norm and convolutions."""
+  learner, objective, values, episodes = convolutional(tasks=3)
+  expected = adapt(learner, objective, values, episodes, 2)[-1]
+  specs = tf.nest.map_structure(
+      lambda value: tf.TensorSpec([None, *value.shape[1:]], value.dtype), episodes)
+  function = tf.function(lambda given: adapt(learner, objective, values, given, 2)[-1],
+                         input_signature=[specs], autograph=False)
+  for name, value in function(episodes).items():
+    np.testing.assert_allclose(value, expected[name], rtol=1e-10, atol=1e-13)
+
+
+# Rules
+
+
+@pytest.mark.parametrize('step_size, expected', [
+    (0.25, [0.5, 0.25]), ([0.25, 0.5], [0.5, 0.0]), ({'w': 0.25}, [0.5, 0.25]),
+    ({'w': np.array([0.5]), 'other': 0.1}, [0.0, 0.0])])
+def test_step_sizes_by_parameter_and_update(step_size, expected):
+  """The last one serves all further updates."""
+  steps = list(adaptation(distance, {'w': tf.constant(1.0)}, tf.zeros([1]), sgd(step_size),
+                          names=['w'], num_updates=2))
+  np.testing.assert_allclose([step['w'][0] for step in steps[1:]], expected)
+
+
+def test_adam_of_the_inner_loop_by_numpy():
+  rule = adam(0.1)
+  steps = list(adaptation(distance, {'w': tf.constant(1.0, tf.float64)},
+                          tf.constant([0.0, 3.0], tf.float64), rule, names=['w'],
+                          num_updates=3))
+  for task, target in enumerate((0.0, 3.0)):
+    value, moment = 1.0, 0.0
+    for number, step in enumerate(steps[1:], start=1):
+      slope = 2 * (value - target)
+      moment = 0.999 * moment + 0.001 * slope ** 2
+      value -= 0.1 * np.sqrt(1 - 0.999 ** number) * slope / (np.sqrt(moment) + 1e-8)
+      np.testing.assert_allclose(step['w'][task], value, rtol=1e-12)
+
+
+def test_step_sizes_can_be_set_to_what_has_their_form():
+  sizes = StepSizes({'w': 0.1, 'v': [0.1, 0.2]}, 'float64')
+  sizes.value = {'w': 0.3, 'v': [0.4, 0.5]}
+  np.testing.assert_array_equal(sizes.tensors()['v'], [0.4, 0.5])
+  for wrong in (0.3, {'w': 0.3}, {'w': 0.3, 'v': 0.4}):
+    with pytest.raises(ValueError, match='has the form that it was made with'):
+      sizes.value = wrong

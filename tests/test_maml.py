@@ -211,6 +211,79 @@ def test_calling_the_model_gives_outputs_without_adaptation(images):
   np.testing.assert_allclose(model(images.query.inputs), expected, rtol=1e-10)
 
 
+# Compiling
+
+
+@pytest.mark.parametrize('given, shown', [
+    (dict(loss='mse'), 'no loss'), (dict(metrics=['mae'], loss=None), 'no metrics'),
+    (dict(weighted_metrics=[]), 'no weighted_metrics')])
+def test_a_loss_beside_the_objective_is_refused(given, shown):
+  with pytest.raises(ValueError, match=f'{shown}.*is the objective|{shown}.*objective'):
+    regression_model().compile(sgd(), **given)
+
+
+def pooling_model(compiled_by_xla):
+  learner = Convolutional((16, 16, 1), 2, 2, 'None', max_pool=True, spatial_mean=False,
+                          compiled_by_xla=compiled_by_xla)
+  return MAML(learner, ScaledCrossEntropy(1), step_size=0.1, num_updates=1)
+
+
+def test_xla_is_refused_where_the_meta_gradient_would_be_wrong():
+  with pytest.raises(ValueError, match='Convolutional that does not say that it is exact'):
+    pooling_model(False).compile(sgd(), jit_compile=True)
+  pooling_model(True).compile(sgd(), jit_compile=True)
+
+
+def test_keras_does_not_choose_xla_by_itself():
+  """Keras 3 does, on a GPU."""
+  for compiled_by_xla in (False, True):
+    model = pooling_model(compiled_by_xla)
+    model.compile(sgd())
+    assert not model.jit_compile
+
+
+# The step size
+
+
+def test_a_step_size_that_is_set_acts_on_what_was_traced(regressions):
+  """In training, in results, and without another trace."""
+  CountingMAML.calls = 0
+  def model_with(step_size):
+    model = CountingMAML(FullyConnected(1, (6,), 1, 'None'), MeanSquaredError(),
+                         step_size=step_size, num_updates=1, dtype='float64',
+                         tasks_at_once=1)
+    model.compile(sgd(0.1))
+    return model
+  model = model_with(0.1)
+  results = tf.function(lambda episodes: model.task_results(episodes, 2), autograph=False)
+  episodes = next(iter(regressions(1)))
+  fit(model, regressions(2))
+  before = results(episodes)
+  traces = CountingMAML.calls
+  model.step_size = 0.7
+  assert model.step_size == 0.7
+  expected = model_with(0.7)
+  expected.meta_parameters.assign(arrays(model))
+  fit(model, regressions(2))
+  received = results(episodes)
+  assert CountingMAML.calls == traces
+  fit(expected, regressions(2))
+  assert_close_arrays(arrays(model), arrays(expected), 1e-14)
+  np.testing.assert_allclose(received.query['loss'],
+                             expected.task_results(episodes, 2).query['loss'], rtol=1e-12)
+  assert np.abs(received.query['loss'] - before.query['loss']).max() > 1e-3
+
+
+def test_step_sizes_by_layer(images):
+  """0 for all but the head is ANIL's inner loop."""
+  model = image_model(step_size={
+      name: 0.1 * name.startswith('output') for name in image_model().learner.adapted_names})
+  *_, adapted = model.adaptation(model.meta_parameters.tensors(), images, 2, False)
+  for name, start in arrays(model).items():
+    moved = np.abs(adapted[name] - start).max() > 1e-4
+    assert moved == name.startswith('output'), name
+
+
 # Groups of tasks
 
 
