@@ -125,7 +125,7 @@ def batch_for(model, seed=0, tasks=TASKS, examples=EXAMPLES):
     return {'x': values((4,), 'floats'), 'z': values((2,), 'floats')}, classes
   symbol = model.inputs[0]
   inputs = values(tuple(symbol.shape)[1:], tf.as_dtype(symbol.dtype).name)
-  if isinstance(model.output, dict):
+  if len(model.outputs) > 1:
     return inputs, {'value': values((1,), 'floats'), 'kind': classes}
   return inputs, classes
 

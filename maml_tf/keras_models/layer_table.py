@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import re
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -68,6 +68,8 @@ def hessian_error(function: Callable, values: Dict[str, np.ndarray], jit_compile
     return gradient, {name: tf.convert_to_tensor(one) for name, one in product.items()}
   derivatives = tf.function(derivatives, autograph=False, jit_compile=jit_compile)
   vector_tensors = _tensors(vector)
+  refusals.refuse_inexact(
+      derivatives.get_concrete_function(_tensors(values), vector_tensors).graph)
   _, product = derivatives(_tensors(values), vector_tensors)
 
   def gradient(step):
@@ -209,23 +211,12 @@ def _stock_error(model, inputs, values) -> float:
 
 def _error_or_reason(function, values, jit_compile: bool) -> Value:
   try:
-    _refuse(function, values)
-    return hessian_error(function, values, jit_compile)
+    with refusals.missing_derivatives():
+      return hessian_error(function, values, jit_compile)
   except ConfigError as error:
     return f'refused: {error}'
   except Exception as error:
     return _reason(error)
-
-
-def _refuse(function, values) -> None:
-  """What `KerasLearner.check` does before a second derivative is taken."""
-  def gradient(values):
-    with tf.GradientTape() as tape:
-      tape.watch(values)
-      value = function(values)
-    return tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-  traced = tf.function(gradient, autograph=False).get_concrete_function(_tensors(values))
-  refusals.refuse_inexact(traced.graph)
 
 
 def _reason(error: Exception) -> str:
@@ -253,19 +244,20 @@ def _float64():
     policy.set_global_policy('float32')
 
 
-def measure_all(xla: bool) -> Dict[str, Dict[str, Value]]:
-  """{row: {column: value}}; columns 'stock', 'here', 'xla'."""
-  rows: Dict[str, Dict[str, Value]] = {}
+def measured_rows(columns: List[str], done: Dict[str, Dict[str, Value]]
+                  ) -> Iterator[Tuple[str, Dict[str, Value]]]:
+  """(row, {column: value}) of what is not `done`; columns 'stock', 'here', 'xla'."""
+  ways = {'stock': measure_stock, 'here': measure_layer,
+          'xla': lambda case: measure_layer(case, jit_compile=True)}
   for name, case in cases().items():
-    rows[name] = dict(stock=measure_stock(case), here=measure_layer(case),
-                      xla=measure_layer(case, jit_compile=True) if xla else None)
-    print(name, rows[name], flush=True)
-    tf.keras.backend.clear_session()
+    missing = [column for column in columns if column not in done.get(name, {})]
+    if missing:
+      yield name, {column: ways[column](case) for column in missing}
+      tf.keras.backend.clear_session()
   for name in losses():
-    rows[f'loss {name}'] = dict(stock=None, here=measure_loss(name),
-                                xla=measure_loss(name, jit_compile=True) if xla else None)
-    print(name, rows[f'loss {name}'], flush=True)
-  return rows
+    for column in columns:
+      if column != 'stock' and column not in done.get(f'loss {name}', {}):
+        yield f'loss {name}', {column: measure_loss(name, column == 'xla')}
 
 
 _BEGIN, _END = '<!-- measured: ', ' -->'
@@ -274,19 +266,27 @@ _BEGIN, _END = '<!-- measured: ', ' -->'
 def main(arguments: Optional[List[str]] = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--out', default='docs/keras_layers.md')
-  parser.add_argument('--no-xla', action='store_true')
+  parser.add_argument('--columns', default='stock,here,xla')
   given = parser.parse_args(arguments)
-  write(given.out, tf.__version__, measure_all(not given.no_xla))
+  done = read(given.out).get(tf.__version__, {})
+  for name, values in measured_rows(given.columns.split(','), done):
+    print(name, values, flush=True)
+    write(given.out, tf.__version__, name, values)
 
 
-def write(path: str, version: str, rows: Dict[str, Dict[str, Value]]) -> None:
-  """Puts the columns of a version into the page, beside those of others."""
-  measured: Dict[str, Any] = {}
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as file:
-      found = re.search(re.escape(_BEGIN) + '(.*)' + re.escape(_END), file.read())
-    measured = json.loads(found.group(1)) if found else {}
-  measured[version] = rows
+def read(path: str) -> Dict[str, Any]:
+  """{version: {row: {column: value}}} of a page; of none, where there is none."""
+  if not os.path.exists(path):
+    return {}
+  with open(path, encoding='utf-8') as file:
+    return json.loads(re.search(re.escape(_BEGIN) + '(.*)' + re.escape(_END),
+                                file.read(), re.DOTALL).group(1))
+
+
+def write(path: str, version: str, name: str, values: Dict[str, Value]) -> None:
+  """Puts a row of a version into the page, beside what is there."""
+  measured = read(path)
+  measured.setdefault(version, {}).setdefault(name, {}).update(values)
   with open(path, 'w', encoding='utf-8') as file:
     file.write(page(measured))
 
@@ -305,12 +305,12 @@ def page(measured: Dict[str, Dict[str, Dict[str, Value]]]) -> str:
       row = measured[version].get(name, {})
       cells += [_cell(row.get(column), bool(row)) for column in ('stock', 'here', 'xla')]
     lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join([_PREFACE, *lines, '', _BEGIN + json.dumps(measured) + _END, ''])
+  return '\n'.join([_PREFACE, *lines, '', _BEGIN + json.dumps(measured, indent=0) + _END, ''])
 
 
 def _cell(value: Value, exists: bool) -> str:
   if not exists:
-    return ''
+    return ''      # this version of Keras has no such layer
   if value is None:
     return 'not measured'
   if isinstance(value, str):
@@ -322,8 +322,8 @@ def _cell(value: Value, exists: bool) -> str:
 
 _PREFACE = """# Keras layers: how exact their second derivatives are
 
-Written by `python -m maml_tf.keras_models.layer_table` under each TensorFlow; the numbers are
-in a comment at the end. Relative error of the Hessian times a vector, in float64, against the
+Written by `python -m maml_tf.keras_models.layer_table` under each TensorFlow, which adds what is
+missing; the numbers are in a comment at the end. Relative error of the Hessian times a vector, in float64, against the
 difference quotient of the gradient: 'exact' is below 1e-6, 'exact (float32)' below 2e-4, of
 layers that compute in float32 whatever they are given. 'As it is': the layer in
 TensorFlow's own form, in eager mode. 'Here': as MAML computes it, in a graph, and compiled by
