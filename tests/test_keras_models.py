@@ -11,6 +11,9 @@ from maml_tf import MAML, KerasLearner, KerasObjective, Reptile, ScaledCrossEntr
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.functional_call import KERAS3
 
+# Keras 3.15 says of every dataset that it cannot shuffle it.
+pytestmark = pytest.mark.filterwarnings('ignore:.shuffle=True. was passed')
+
 TASKS, EXAMPLES, CLASSES = 2, 6, 3
 Input = tf.keras.layers.Input
 
@@ -499,15 +502,13 @@ def test_models_without_an_exact_meta_gradient_are_refused(make, message):
 
 
 def test_a_layer_that_assigns_its_kernel_is_refused():
-  if KERAS3:
-    spectral = layer('SpectralNormalization', layer('Dense', CLASSES))
-    model = sequential((4,), spectral)
-    maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
-    episodes = maml.learner.in_training(maml._cast((batch_for(model), batch_for(model))), 0,
-                                        tf.constant(0))
-    with pytest.raises(ConfigError, match='assigns its trainable variables'):
-      maml.learner(maml.meta_parameters.tensors(), tf.nest.map_structure(
-          lambda value: value[:1], episodes.support.inputs))
+  if not KERAS3:
+    pytest.skip('in Keras 2 its own tf.function fails first')
+  model = sequential((4,), layer('SpectralNormalization', layer('Dense', CLASSES)))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile('sgd')
+  with pytest.raises(ConfigError, match='assigns its trainable variables'):
+    maml.fit(tasks_of(model), steps_per_epoch=1, verbose=0)
 
 
 def test_max_pooling_is_not_compiled_by_xla():

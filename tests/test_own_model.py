@@ -9,6 +9,9 @@ import pytest
 import tensorflow as tf
 from conftest import REPOSITORY
 
+# Keras 3.15 says of every dataset that it cannot shuffle it.
+pytestmark = pytest.mark.filterwarnings('ignore:.shuffle=True. was passed')
+
 
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

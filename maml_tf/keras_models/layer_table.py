@@ -322,13 +322,17 @@ def _cell(value: Value, exists: bool) -> str:
 
 _PREFACE = """# Keras layers: how exact their second derivatives are
 
-Written by `python -m maml_tf.keras_models.layer_table` under each TensorFlow, which adds what is
-missing; the numbers are in a comment at the end. Relative error of the Hessian times a vector, in float64, against the
-difference quotient of the gradient: 'exact' is below 1e-6, 'exact (float32)' below 2e-4, of
-layers that compute in float32 whatever they are given. 'As it is': the layer in
-TensorFlow's own form, in eager mode. 'Here': as MAML computes it, in a graph, and compiled by
-XLA (where `compile(jit_compile=True)` refuses max-pooling). 'refused': no meta-gradient of
-second order; a sentence says what to use instead. 'fails': TensorFlow raises an error.
+Written by `python -m maml_tf.keras_models.layer_table` under each TensorFlow, which adds what
+is missing; the numbers are in a comment at the end. Relative error of the Hessian times a
+vector, in float64, against the difference quotient of the gradient: 'exact' is below 1e-6,
+'exact (float32)' below 2e-4, of layers that compute in float32 whatever they are given.
+
+- As it is: the layer in TensorFlow's own form, in eager mode, in training.
+- Here: as MAML computes it, in a graph, and compiled by XLA (where `compile` refuses
+  two-dimensional max-pooling).
+- 'refused': no meta-gradient of second order; a sentence says what to use instead. 'fails':
+  TensorFlow raises an error, with float64 or at all.
+
 First order and Reptile take every layer that has a first derivative.
 """
 

@@ -112,8 +112,6 @@ class KerasLearner(Learner):
     return ModelParameters(self.model)
 
   def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
-    if not self.is_random:
-      return episodes
     start = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
     return randomness.seeded(episodes, randomness.fold_in(start, iteration))
 
