@@ -18,7 +18,7 @@ Example:
   >>> model = maml_tf.MAML(net, maml_tf.MeanSquaredError(), step_size=0.01, num_updates=1)
   >>> model.compile(tf.keras.optimizers.Adam(0.001))
   >>> tasks = maml_tf.DataGenerator(maml_tf.SinusoidSource(5, 5), meta_batch_size=4, seed=0)
-  >>> history = model.fit(tasks.dataset(0, 3), verbose=0)
+  >>> history = model.fit(tasks.dataset(0, 3), verbose=0, shuffle=False)
   >>> results = model.task_results(tasks.batch(3), num_updates=5)
   >>> results.query['loss'].shape
   TensorShape([4, 6])

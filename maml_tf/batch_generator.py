@@ -47,7 +47,7 @@ class BatchGenerator:
 
   def dataset(self, first: int, count: int) -> tf.data.Dataset:
     """Batches `first` to `first + count - 1`; nothing is drawn before it is asked for."""
-    return made_ahead(tf.data.Dataset.range(first, first + count), self._make)
+    return made_ahead(tf.data.Dataset.range(first, first + count), self._batch)
 
   def batch(self, index: int) -> Episodes:
     """Batch `index`, at once; equal to that of `dataset`."""

@@ -39,6 +39,7 @@ class DataGenerator:
     self._meta_batch_size = meta_batch_size
     self._seed = seed * len(STREAMS) + STREAMS.index(stream)
     self._draw_block = tf.function(self._draw)
+    # A graph for each shape, whatever asks for it, and however often.
     self._materialise = tf.function(source.materialise)
 
   @property
@@ -54,11 +55,11 @@ class DataGenerator:
     start = first * self._meta_batch_size
     stop = start + count * self._meta_batch_size
     recipes = tf.data.Dataset.range(start // BLOCK, -(-stop // BLOCK))
-    recipes = recipes.map(self._draw, num_parallel_calls=1)
+    recipes = recipes.map(self._draw_block, num_parallel_calls=1)
     recipes = recipes.unbatch().skip(start % BLOCK).take(stop - start)
     batches = recipes.batch(self._meta_batch_size, drop_remainder=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    return made_ahead(batches, self._source.materialise)
+    return made_ahead(batches, self._materialise)
 
   def batch(self, index: int) -> Episodes:
     """Meta-batch `index` of the sequence, at once; equal to that of `dataset`."""

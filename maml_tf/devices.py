@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from typing import Optional
 
 import tensorflow as tf
@@ -55,6 +56,19 @@ def cores_for_tasks() -> Optional[int]:
   """How many groups of tasks to compute at the same time; None: all cores work on one."""
   one_thread = tf.config.threading.get_intra_op_parallelism_threads() == 1
   return available_cores() if one_thread else None
+
+
+def gpu_memory() -> Optional[int]:
+  """Bytes of the smallest GPU, for `task_groups`; None without one, and where its driver
+  does not tell: TensorFlow does not, before it has taken the memory."""
+  if not tf.config.list_physical_devices('GPU'):
+    return None
+  query = ['nvidia-smi', '--query-gpu=memory.total', '--format=csv,noheader,nounits']
+  try:
+    told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+    return min(map(int, told.stdout.split())) * 2**20
+  except (OSError, ValueError, subprocess.SubprocessError):
+    return None
 
 
 def _give_each_operation_one_thread() -> None:

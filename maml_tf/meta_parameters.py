@@ -24,7 +24,7 @@ class MetaParameters(tf.keras.layers.Layer):
   def __init__(self, learner: Learner, seed: int = 0, dtype: str = 'float32'):
     super().__init__(name='parameters', dtype=dtype)
     initial = learner.initial_values(seed, dtype)
-    attributes = attribute_names(initial)
+    attributes = attribute_names(initial, self)
     self._by_name = {
         spec.name: self.add_weight(
             name=attributes[spec.name], shape=spec.shape, dtype=dtype,
@@ -62,24 +62,21 @@ class MetaParameters(tf.keras.layers.Layer):
       variable.assign(values[name])
 
 
-def attribute_names(names: Iterable[str]) -> Dict[str, str]:
-  """{name: attribute of a layer for it}, by which checkpoints find a variable.
+def attribute_names(names: Iterable[str], layer: tf.keras.layers.Layer) -> Dict[str, str]:
+  """{name: attribute of `layer` for it}, by which checkpoints find a variable.
 
   'conv1/kernel' is `conv1_kernel`, as in all checkpoints. What would be that of two
-  names, or is one that layers have themselves, is spelt out.
+  names, or is one that the layer has already, is spelt out.
 
   Example:
-    >>> attribute_names(['a/b_c', 'a_b/c', 'name'])
+    >>> attribute_names(['a/b_c', 'a_b/c', 'name'], tf.keras.layers.Layer())
     {'a/b_c': 'parameter_a_sb_uc', 'a_b/c': 'parameter_a_ub_sc', 'name': 'parameter_name'}
   """
   plain = {name: name.replace('/', '_') for name in names}
   taken = list(plain.values())
-  return {name: _spelt_out(name) if taken.count(attribute) > 1 or _has_layer(attribute)
-          else attribute for name, attribute in plain.items()}
-
-
-def _has_layer(attribute: str) -> bool:
-  return hasattr(tf.keras.layers.Layer, attribute) or attribute.startswith('parameter_')
+  return {name: _spelt_out(name) if taken.count(attribute) > 1 or hasattr(layer, attribute)
+          or attribute.startswith('parameter_') else attribute
+          for name, attribute in plain.items()}
 
 
 def _spelt_out(name: str) -> str:

@@ -249,7 +249,7 @@ def small_config(sample_data, tmp_path):
                 num_validation_tasks=2, test_num_updates=2)
   small = {
       'sinusoid': dict(meta_batch_size=4, num_test_tasks=6, num_validation_tasks=4,
-                       update_lr=0.01, test_num_updates=2),
+                       update_lr=0.01, test_num_updates=2, xla='off'),
       'omniglot': dict(meta_batch_size=3, **images),
       'miniimagenet': dict(meta_batch_size=2, num_updates=2, **images),
   }

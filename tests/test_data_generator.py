@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import tracemalloc
 
@@ -22,21 +23,40 @@ SINUSOID_FINGERPRINT = '3361d640b5e6fdfaa63f57efa416a720213a07ec5c04ceff7eea7b65
 IMAGE_FINGERPRINT = '7af401ac8f2b590ca1f62d6557b4091dbf3fe34c81286bfb5c9cfcad73bed79a'
 
 
+@functools.cache
 def sinusoids(meta_batch_size=5, seed=3, stream='train', sizes=(2, 3)):
   return DataGenerator(SinusoidSource(*sizes), meta_batch_size, seed, stream)
 
 
 @pytest.fixture
-def image_generator(make_split):
-  def make(meta_batch_size=5, seed=3, stream='train', ways=3, sizes=(1, 2), **split):
+def image_generator(make_split, generators_of_images):
+  def make(*args, **kwargs):
+    key = (args, tuple(sorted(kwargs.items())))
+    if key not in generators_of_images:
+      generators_of_images[key] = make_anew(*args, **kwargs)
+    return generators_of_images[key]
+
+  def make_anew(meta_batch_size=5, seed=3, stream='train', ways=3, sizes=(1, 2), **split):
     source = ImageSource(make_split(**split), ways, *sizes, rotations=True)
     return DataGenerator(source, meta_batch_size, seed, stream)
+  make.anew = make_anew
   return make
+
+
+@pytest.fixture(scope='module')
+def generators_of_images():
+  """By arguments: one is the same function of seed and place whoever asks, and traced once."""
+  return {}
 
 
 @pytest.fixture(params=['sinusoid', 'images'])
 def make_generator(request, image_generator):
   return sinusoids if request.param == 'sinusoid' else image_generator
+
+
+def anew(make_generator):
+  """The function behind `make_generator`, of which every generator is another."""
+  return make_generator.__wrapped__ if make_generator is sinusoids else make_generator.anew
 
 
 def assert_equal(received, expected):
@@ -62,13 +82,13 @@ def concatenated(batches):
 @pytest.mark.parametrize('meta_batch_size', [1, 5, BLOCK + 3])
 def test_a_dataset_holds_the_batches_of_the_sequence(make_generator, meta_batch_size):
   first = 11 if meta_batch_size == 5 else 1     # 5: episodes 55 to 69, across a block's end
-  generator = make_generator(meta_batch_size)
+  generator, other = make_generator(meta_batch_size), anew(make_generator)(meta_batch_size)
   batches = list(generator.dataset(first, 3))
   assert len(batches) == 3
   for index, batch in enumerate(batches):
     assert batch.support.inputs.shape[0] == meta_batch_size
     assert_equal(batch, generator.batch(first + index))
-    assert_equal(batch, make_generator(meta_batch_size).batch(first + index))
+    assert_equal(batch, other.batch(first + index))
 
 
 def test_entering_later_changes_nothing(make_generator):
@@ -202,13 +222,14 @@ def test_only_the_images_of_a_batch_are_read(make_split):
 
 
 class CountingSource(SinusoidSource):
-  """Sinusoids that count the batches which were made."""
-  made = 0
+  """Sinusoids that count the batches which were made, and the traces."""
+  made = traces = 0
 
   def materialise(self, recipes):
     def count(values):
       self.made += 1
       return values
+    self.traces += 1
     episodes = super().materialise(recipes)
     return episodes.replaced(support_inputs=tf.ensure_shape(
         tf.numpy_function(count, [episodes.support.inputs], tf.float32, stateful=True),
@@ -228,6 +249,16 @@ def test_large_batches_are_not_made_long_before_they_are_used(bytes_ahead, least
     time.sleep(0.01)
   time.sleep(0.3)   # for what should not come
   assert least <= source.made <= most
+
+
+def test_what_makes_batches_is_traced_once():
+  """Also for another `fit`, and where its shapes are asked for."""
+  source = CountingSource(2, 3)
+  generator = DataGenerator(source, 5, seed=0)
+  for first in (0, 3):
+    assert len(list(generator.dataset(first, 2))) == 2
+  generator.batch(0)
+  assert source.traces == 1
 
 
 # Any configuration

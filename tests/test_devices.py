@@ -1,10 +1,14 @@
 """The device's settings, in processes of their own: they hold until a process ends."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+
+from maml_tf import devices
 
 ROOT = Path(__file__).parent.parent
 REPEATED_STEPS = """
@@ -58,3 +62,21 @@ def test_a_step_of_real_size_is_repeatable(datasource, tasks, side_by_side):
 
 def test_threads_that_were_started_before_stay_as_they_are():
   assert last_word(TOO_LATE) == 'None'
+
+
+@pytest.mark.parametrize('told, expected', [
+    ('echo 81559; echo 40960', 40960 * 2**20), ('echo no devices; exit 9', None),
+    ('echo [N/A]', None)])
+def test_the_memory_of_the_smallest_gpu(told, expected, tmp_path, monkeypatch):
+  program = tmp_path / 'nvidia-smi'
+  program.write_text(f'#!/bin/sh\n{told}\n')
+  program.chmod(0o755)
+  monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['card'])
+  assert devices.gpu_memory() == expected
+
+
+def test_without_a_gpu_nothing_is_asked(monkeypatch):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: [])
+  monkeypatch.setattr(devices.subprocess, 'run', None)
+  assert devices.gpu_memory() is None

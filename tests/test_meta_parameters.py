@@ -31,7 +31,7 @@ def test_the_papers_nets_keep_the_names_of_all_checkpoints(net):
   for spec in net.parameter_specs:
     variable = getattr(parameters, spec.name.replace('/', '_'))
     np.testing.assert_array_equal(variable.numpy(), parameters.arrays()[spec.name])
-  assert attribute_names(['context']) == {'context': 'context'}
+  assert attribute_names(['context'], parameters) == {'context': 'context'}
 
 
 NAMES = ['a/b_c', 'a_b/c', 'a_b_c', 'name', 'losses', 'trainable/weights', 'x_/y', 'x/_y']

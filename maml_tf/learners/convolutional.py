@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Mapping, Optional, Tuple
 
 import tensorflow as tf
@@ -52,30 +51,24 @@ class Convolutional(WithHead):
                     else task_ops.max_pool_2x2)
     height, width, channels = image_shape
     specs = []
-    multiply_adds = 0
     for scope in BLOCKS:
       specs += [ParameterSpec(f'{scope}/kernel',
                               (KERNEL_SIZE, KERNEL_SIZE, channels, num_filters),
                               glorot_uniform),
                 *normalisation.specs(norm, scope, num_filters)]
-      convolved, (height, width) = _sizes_of_block(height, width, max_pool)
-      multiply_adds += math.prod(convolved) * KERNEL_SIZE**2 * channels * num_filters
       channels = num_filters
+      # VALID max-pooling rounds down, SAME convolution of stride 2 up.
+      height, width = ((size + (not max_pool)) // 2 for size in (height, width))
     num_features = num_filters if spatial_mean else height * width * num_filters
     specs += [ParameterSpec(f'{HEAD}/kernel', (num_features, num_outputs),
                             standard_normal if spatial_mean else glorot_uniform),
               *normalisation.specs('None', HEAD, num_outputs)]
     self._specs = tuple(specs)
     self._num_features = num_features
-    self._flop_per_example = 2 * (multiply_adds + num_features * num_outputs)
 
   @property
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     return self._specs
-
-  @property
-  def flop_per_example(self) -> int:
-    return self._flop_per_example
 
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
@@ -98,14 +91,3 @@ class Convolutional(WithHead):
     dynamic = tf.shape(inputs)
     leading = [inputs.shape[axis] or dynamic[axis] for axis in (0, 1)]
     return tf.reshape(inputs, leading + shape)
-
-
-def _sizes_of_block(height: int, width: int, max_pool: bool):
-  """(height, width) behind the convolution, and behind the block.
-
-  SAME convolution of stride 2 rounds up; VALID max-pooling rounds down.
-  """
-  if max_pool:
-    return (height, width), (height // 2, width // 2)
-  halved = (height + 1) // 2, (width + 1) // 2
-  return halved, halved

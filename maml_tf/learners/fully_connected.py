@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
@@ -45,11 +44,6 @@ class FullyConnected(WithHead):
   @property
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     return self._specs
-
-  @property
-  def flop_per_example(self) -> int:
-    return sum(2 * math.prod(spec.shape) for spec in self._specs
-               if spec.name.endswith('kernel'))
 
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:

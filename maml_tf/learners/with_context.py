@@ -40,10 +40,6 @@ class WithContext(WithHead):
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     return self._specs
 
-  @property
-  def flop_per_example(self) -> int:
-    return self._net.flop_per_example
-
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None) -> tf.Tensor:
     return self._net.features(parameters, self._with_context(parameters, inputs),

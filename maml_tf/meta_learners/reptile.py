@@ -190,11 +190,11 @@ class SecondMoments(tf.keras.layers.Layer):
 
   def __init__(self, shapes: Mapping[str, Tuple[int, ...]], dtype: str):
     super().__init__(name='second_moments', dtype=dtype, trainable=False)
-    names = attribute_names(shapes)
+    names = attribute_names(shapes, self)
     self._variables_by_name = {_MOMENT + name: self._new(names[name], shape, dtype)
                                for name, shape in shapes.items()}
     self._variables_by_name[_STEPS] = self._new('steps', (), dtype)
-    attributes = attribute_names(self._variables_by_name)
+    attributes = attribute_names(self._variables_by_name, self)
     for name, variable in self._variables_by_name.items():
       # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
       setattr(self, attributes[name], variable)
