@@ -274,6 +274,10 @@ def main(arguments: Optional[List[str]] = None) -> None:
     write(given.out, tf.__version__, name, values)
 
 
+def is_exact(value: Value) -> bool:
+  return not isinstance(value, str) and value < EXACT_IN_FLOAT32
+
+
 def read(path: str) -> Dict[str, Any]:
   """{version: {row: {column: value}}} of a page; of none, where there is none."""
   if not os.path.exists(path):
@@ -315,7 +319,7 @@ def _cell(value: Value, exists: bool) -> str:
     return 'not measured'
   if isinstance(value, str):
     return value.split(':')[0]
-  if value < EXACT_IN_FLOAT32:
+  if is_exact(value):
     return 'exact' if value < EXACT else 'exact (float32)'
   return f'**{value:.1g}**'
 
