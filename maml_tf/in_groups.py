@@ -19,10 +19,12 @@ class InGroups:
 
   Args:
     function: (parameters, group, *static) -> a nest of tensors.
+    in_a_graph: also where there is one group alone.
   """
 
-  def __init__(self, function: Callable[..., Any]):
+  def __init__(self, function: Callable[..., Any], in_a_graph: bool = False):
     self._function = function
+    self._in_a_graph = in_a_graph
     self._graphs: collections.OrderedDict = collections.OrderedDict()
 
   def __call__(self, parameters: Any, batch: Any, groups: TaskGroups, *static: Any) -> Any:
@@ -35,7 +37,8 @@ class InGroups:
       *static: numbers, another graph for each.
     """
     tasks, (size, side_by_side) = num_tasks(batch), groups
-    if size is None or size == tasks:
+    if size is None or (size == tasks
+                        and not (self._in_a_graph and tf.executing_eagerly())):
       return tf.nest.map_structure(lambda value: value[tf.newaxis],
                                    self._function(parameters, batch, *static))
     # One task each needs no sizes, which data of one's own may leave open.

@@ -110,8 +110,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._forget_graphs()
 
   def _forget_graphs(self) -> None:
-    self._gradients_in_groups = InGroups(self._group_gradient)
-    self._results_in_groups = InGroups(self._group_results)
+    in_a_graph = self.learner.one_task_at_a_time
+    self._gradients_in_groups = InGroups(self._group_gradient, in_a_graph)
+    self._results_in_groups = InGroups(self._group_results, in_a_graph)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
   @property

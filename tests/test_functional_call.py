@@ -19,10 +19,9 @@ from maml_tf.keras_models.inner_layers import attributes, layers_of
 
 def layer_with(**weights):
   layer = tf.keras.layers.Layer()
-  made = [layer.add_weight(name=name, shape=np.shape(value),
-                           initializer=tf.keras.initializers.Constant(value), trainable=True)
+  return [layer.add_weight(name=name, shape=np.shape(value), trainable=True,
+                           initializer=tf.keras.initializers.Constant(value))
           for name, value in weights.items()]
-  return made
 
 
 def in_graph(function):

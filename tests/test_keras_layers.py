@@ -45,7 +45,8 @@ def test_all_other_layers(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [name for name in CASES if not name.startswith('MaxPooling2D')])
+@pytest.mark.parametrize('name', [name for name in CASES
+                                  if not name.startswith('MaxPooling2D')])
 def test_all_layers_under_xla(name):
   value = layer_table.measure_layer(CASES[name], jit_compile=True)
   # What XLA cannot compile is an error, not a wrong number.

@@ -338,6 +338,8 @@ def test_reptile_trains_a_model():
   tf.keras.utils.set_random_seed(2)
   model = convolutional()
   before = model.get_weights()
+  with pytest.raises(ValueError, match='Reptile moves all'):
+    Reptile(KerasLearner(model, adapt='dense*'), 'mse', step_size=0.1, num_updates=1)
   reptile = Reptile(model, cross_entropy(), inner_optimizer='sgd', step_size=0.1,
                     num_updates=2)
   reptile.compile(tf.keras.optimizers.SGD(1.0), metrics=['accuracy'])
@@ -552,3 +554,37 @@ def test_masked_outputs_do_not_count(float64):
   loss, _ = maml.meta_gradient((inputs, labels), (inputs, labels))
   expected = cross_entropy()(labels[0, :, :3], model(inputs[0])[:, :3])
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+# Shapes
+
+
+def test_one_task_at_a_time_and_all_together_are_the_same(float64):
+  model = convolutional()
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  support, query = batch_for(model), batch_for(model, 1)
+  loss, gradients = maml.meta_gradient(support, query)
+  parts = [maml.meta_gradient(*(tuple(value[task:task + 1] for value in pair)
+                                for pair in (support, query))) for task in range(TASKS)]
+  np.testing.assert_allclose(loss, np.mean([one for one, _ in parts]), rtol=1e-12)
+  for index, gradient in enumerate(gradients):
+    np.testing.assert_allclose(gradient, np.mean([one[index] for _, one in parts], axis=0),
+                               rtol=0, atol=1e-12)
+
+
+def test_numbers_of_tasks_and_examples_may_be_open():
+  """As in a dataset from a generator."""
+  model = dense()
+  sizes = [(2, 5), (3, 4)]
+  batches = [(batch_for(model, tasks=tasks, examples=examples),) * 2
+             for tasks, examples in sizes]
+  batches = [tf.nest.map_structure(lambda value: value.astype(
+      'float32' if value.dtype == 'float64' else 'int32'), batch) for batch in batches]
+  spec = (tf.TensorSpec([None, None, 4]), tf.TensorSpec([None, None], tf.int32))
+  dataset = tf.data.Dataset.from_generator(lambda: iter(batches),
+                                           output_signature=(spec, spec))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.0), metrics=['accuracy'])
+  received = maml.evaluate(dataset, verbose=0, return_dict=True)['loss']
+  expected = [np.mean(maml.task_results(batch, 1).query['loss'][:, -1]) for batch in batches]
+  np.testing.assert_allclose(received, np.mean(expected), rtol=1e-5)

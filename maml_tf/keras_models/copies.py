@@ -44,7 +44,7 @@ def require_same(model: tf.keras.Model, other: tf.keras.Model) -> None:
 
 
 def fill(copied: tf.keras.Model, model: tf.keras.Model, values: Sequence[tf.Tensor],
-         statistics: Mapping[int, tf.Tensor]) -> None:
+         statistics: Mapping[str, tf.Tensor]) -> None:
   """Assigns all weights of `copied`.
 
   Args:
@@ -58,4 +58,4 @@ def fill(copied: tf.keras.Model, model: tf.keras.Model, values: Sequence[tf.Tens
     if id(original) in adapted:
       weight.assign(adapted[id(original)])
     else:
-      weight.assign(statistics.get(index, original))
+      weight.assign(statistics.get(str(index), original))

@@ -196,7 +196,7 @@ def _activations() -> Dict[str, Case]:
            'sigmoid', 'softmax', 'softplus', 'softsign', 'swish', 'tanh', 'celu', 'glu',
            'hard_shrink', 'hard_silu', 'hard_tanh', 'leaky_relu', 'log_sigmoid',
            'log_softmax', 'relu6', 'soft_shrink', 'sparse_plus', 'sparse_sigmoid',
-           'sparsemax', 'squareplus', 'tanh_shrink', 'threshold')
+           'sparsemax', 'squareplus', 'tanh_shrink')
   found = {f'activation {name}': Case(lambda name=name: tf.keras.layers.Activation(name),
                                       ((6,),))
            for name in names if hasattr(tf.keras.activations, name)}
@@ -215,8 +215,9 @@ def losses() -> Dict[str, Tuple[str, str]]:
                        'Poisson', 'KLDivergence', 'Dice', 'Tversky'),
                       ('probabilities', 'probabilities')),
       **dict.fromkeys(('BinaryCrossentropy', 'BinaryFocalCrossentropy',
-                       'CategoricalCrossentropy', 'CategoricalFocalCrossentropy',
-                       'CategoricalGeneralizedCrossEntropy'), ('one hot', 'probabilities')),
+                       'CategoricalCrossentropy', 'CategoricalFocalCrossentropy'),
+                      ('one hot', 'probabilities')),
+      'CategoricalGeneralizedCrossEntropy': ('classes', 'probabilities'),
       **dict.fromkeys(('Hinge', 'SquaredHinge', 'CategoricalHinge'), ('one hot', 'floats')),
       'SparseCategoricalCrossentropy': ('classes', 'probabilities'),
       'Circle': ('classes', 'unit')}

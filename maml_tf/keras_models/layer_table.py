@@ -47,6 +47,20 @@ class Scaled(tf.keras.layers.Layer):
     return inputs * self.factor
 
 
+class AsFloats(tf.keras.layers.Layer):
+  """What a layer makes of integers, without its mask, as inputs of others."""
+
+  def __init__(self):
+    super().__init__()
+    self.supports_masking = True
+
+  def compute_mask(self, inputs, mask=None):
+    return None
+
+  def call(self, inputs):
+    return tf.cast(inputs, 'float64')
+
+
 def hessian_error(function: Callable, values: Dict[str, np.ndarray], jit_compile=False
                   ) -> Value:
   """Relative, of the Hessian of `function({name: tensor})` times a random vector."""
@@ -152,9 +166,7 @@ def _model(case: Case) -> Tuple[tf.keras.Model, Any]:
   merged = len(given) > 1 and isinstance(layer, layers.Layer)
   outputs = layer(list(given)) if merged else layer(*given)
   if integers:
-    outputs = layers.Flatten()(layers.Lambda(_as_floats, output_shape=outputs.shape[1:])(
-        outputs) if KERAS3 else tf.cast(outputs, 'float64'))
-    outputs = layers.Dense(2)(outputs)
+    outputs = layers.Dense(2)(layers.Flatten()(AsFloats()(outputs)))
   model = tf.keras.Model(symbols, outputs)
   values = [random.randint(0, 7, (1, EXAMPLES, *shape)).astype('int32')
             if case.inputs == 'words' else random.normal(size=(1, EXAMPLES, *shape))
@@ -164,10 +176,6 @@ def _model(case: Case) -> Tuple[tf.keras.Model, Any]:
   if case.random:
     inputs = Seeded(inputs, tf.constant([[[3, 5]] * EXAMPLES], tf.int32))
   return model, inputs
-
-
-def _as_floats(values):
-  return tf.cast(values, 'float64')
 
 
 def _generic_values(learner: KerasLearner) -> Dict[str, np.ndarray]:

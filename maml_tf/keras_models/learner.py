@@ -86,6 +86,7 @@ class KerasLearner(Learner):
     self._others = [variable for variable in model.variables
                     if not any(variable is one for one in model.trainable_variables)]
     self._in_graph = tf.function(self._of_task, autograph=False)
+    self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)
     self._checked: set = set()
     self._passes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
@@ -170,23 +171,20 @@ class KerasLearner(Learner):
     copies.require_same(self.model, copy)
     statistics = {}
     if self.statistics == 'batch' and batch_statistics.normalisations(self._layers):
-      statistics = self._support_statistics(values, inputs)
+      statistics = self._statistics_in_graph(values, self._state(), inputs)
     copies.fill(copy, self.model, list(values.values()), statistics)
     return copy
 
-  def _support_statistics(self, values: Parameters, inputs: Any) -> Dict[int, tf.Tensor]:
+  def _support_statistics(self, values: Parameters, state: List[tf.Tensor], inputs: Any
+                          ) -> Dict[str, tf.Tensor]:
     """{index among the weights: value} of the moving averages."""
     moving = batch_statistics.moving_averages(self._layers)
-    places = {index: variable for index, variable in enumerate(self.model.weights)
+    places = {str(index): variable for index, variable in enumerate(self.model.weights)
               if id(variable) in moving}
-
-    @tf.function(autograph=False)
-    def measured(values, inputs):
-      with attributes(batch_statistics.without_memory(self._layers)):
-        return self._with_values(
-            values, self._state(), inputs, None,
-            lambda _, read: {index: read(variable) for index, variable in places.items()})
-    return measured(values, inputs)
+    with attributes(batch_statistics.without_memory(self._layers)):
+      return self._with_values(
+          values, state, inputs, None,
+          lambda _, read: {index: read(variable) for index, variable in places.items()})
 
   def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
     if tf.distribute.has_strategy():

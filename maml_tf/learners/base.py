@@ -48,6 +48,7 @@ class Learner(abc.ABC):
   """
 
   exact_under_xla = False
+  adapts_all = True            # whether nobody chose what adapts
   one_task_at_a_time = False   # whether a graph can hold one task alone
   is_random = False            # whether it draws random numbers in training
 
