@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from typing import Any, Callable, Dict
@@ -26,20 +27,29 @@ def custom_gradient(function):
   def call(*arguments):
     outputs = differentiable(*arguments)
     if not tf.executing_eagerly():
-      _let_the_graph_keep_it(tf.nest.flatten(outputs)[0].op)
+      op = tf.nest.flatten(outputs)[0].op   # which it adds behind the function
+      _let_it_keep(op.graph, op.get_attr('_gradient_op_type').decode())
     return outputs
   return call
 
 
-def _let_the_graph_keep_it(op: tf.Operation) -> None:
-  """Args: op: the one that `tf.custom_gradient` adds behind the function."""
-  name = op.get_attr('_gradient_op_type').decode()
-  entry = _registry()[name]
-  held = _held_by(op.graph)
-  held[name] = entry['type']
-  graph = weakref.ref(op.graph)
-  entry['type'] = lambda op, *upstream: _held_by(graph())[name](op, *upstream)
-  weakref.finalize(op.graph, _registry().pop, name, None)
+@contextlib.contextmanager
+def others_are_let_go():
+  """The same for those of libraries that are called within, as an all-reduce of Keras 3."""
+  before = set(_registry())
+  yield
+  if not tf.executing_eagerly():
+    for name in set(_registry()) - before:
+      if name.startswith('CustomGradient-'):
+        _let_it_keep(tf.compat.v1.get_default_graph(), name)
+
+
+def _let_it_keep(graph: tf.Graph, name: str) -> None:
+  """Args: name: of a gradient function in the registry that closes over `graph`."""
+  entry, reference = _registry()[name], weakref.ref(graph)
+  _held_by(graph)[name] = entry['type']
+  entry['type'] = lambda op, *upstream: _held_by(reference())[name](op, *upstream)
+  weakref.finalize(graph, _registry().pop, name, None)
 
 
 def _held_by(graph: tf.Graph) -> Dict[str, Callable]:

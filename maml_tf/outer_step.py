@@ -8,6 +8,7 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 
 import tensorflow as tf
 
+from maml_tf.custom_gradients import others_are_let_go
 from maml_tf.episodes import Episodes, num_tasks
 from maml_tf.learners.base import Parameters
 
@@ -112,7 +113,8 @@ def apply_reduced(optimizer, gradients: Sequence[tf.Tensor], variables: Sequence
   else:                                                   # Keras 3 always sums them
     replicas = tf.distribute.get_replica_context().num_replicas_in_sync
     kwargs, gradients = {}, [value / replicas for value in gradients]
-  optimizer.apply_gradients(zip(gradients, variables), **kwargs)
+  with others_are_let_go():
+    optimizer.apply_gradients(zip(gradients, variables), **kwargs)
 
 
 def assign(changes: Iterable[Tuple[tf.Variable, tf.Tensor]]) -> None:

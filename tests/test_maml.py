@@ -176,6 +176,23 @@ def test_nothing_is_traced_again_after_the_first_fit(regressions, steps_per_exec
   assert CountingMAML.calls == traces
 
 
+def test_many_shapes_need_few_traces(make_regression):
+  """Keras makes a graph for unknown sizes of the second one; all fit into that."""
+  CountingMAML.calls = 0
+  model = CountingMAML(FullyConnected(1, (6,), 1, 'None'), MeanSquaredError(),
+                       step_size=0.1, num_updates=1, dtype='float64')
+  model.compile(sgd(0.1))
+  calls = []
+  for tasks, examples in ((4, 3), (2, 5), (6, 7), (3, 4)):
+    episodes = make_regression(tasks, examples)
+    loss, _ = model.meta_gradient(episodes)
+    CountingMAML.calls -= 1
+    logged = fit(model, tf.data.Dataset.from_tensors(episodes)).history['loss'][0]
+    np.testing.assert_allclose(logged, loss['loss'], rtol=1e-6)
+    calls.append(CountingMAML.calls)
+  assert calls[1] == calls[-1]
+
+
 # Parameters
 
 

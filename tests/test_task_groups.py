@@ -36,7 +36,7 @@ def test_what_is_chosen(tasks, examples, size, cores, expected):
     (4, 80, MINIIMAGENET, 16, 4), (4, 100, MINIIMAGENET, 16, 4),
     (32, 10, OMNIGLOT, 8, 32), (25, 10, SINUSOID, 8, 25),
     # 10-way 10-shot, and a card that holds no task: one by one
-    (4, 250, MINIIMAGENET, 16, 2), (4, 250, MINIIMAGENET, 8, 1), (4, 250, MINIIMAGENET, 1, 1)])
+    (4, 250, MINIIMAGENET, 24, 2), (4, 250, MINIIMAGENET, 8, 1), (4, 250, MINIIMAGENET, 1, 1)])
 def test_what_is_chosen_by_the_memory_of_a_device(tasks, examples, size, gigabytes, expected):
   assert task_groups.task_groups(tasks, examples, size,
                                  memory=gigabytes * 2**30) == (expected, 1)
