@@ -8,6 +8,8 @@ a name that needs it is asked for.
   Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, Measure
   Methods     MAML, ANIL, Reptile, ContextVector, MetaLearner, TaskResults
   By hand     adaptation, sgd, adam
+  One's own   KerasLearner, KerasObjective, tasks_from_arrays, tasks_from_folder,
+              tasks_from_function; MAML takes a Keras model and a Keras loss as they are
 
 Example:
   >>> import tensorflow as tf
@@ -35,6 +37,8 @@ _HOMES = {   # {name: its module}
     'EpisodeSource': 'sources.source',
     'Episodes': 'episodes',
     'FullyConnected': 'learners',
+    'KerasLearner': 'keras_models.learner',
+    'KerasObjective': 'keras_models.objective',
     'Learner': 'learners',
     'MAML': 'meta_learners.maml',
     'MeanSquaredError': 'objectives',
@@ -51,6 +55,9 @@ _HOMES = {   # {name: its module}
     'adaptation': 'inner_loop',
     'as_episodes': 'episodes',
     'sgd': 'inner_optimizers',
+    'tasks_from_arrays': 'sources.arrays',
+    'tasks_from_folder': 'sources.arrays',
+    'tasks_from_function': 'sources.arrays',
 }
 
 __all__ = list(_HOMES)   # noqa: PLE0604

@@ -19,10 +19,12 @@ class InGroups:
 
   Args:
     function: (parameters, group, *static) -> a nest of tensors.
+    in_a_graph: also where there is one group alone.
   """
 
-  def __init__(self, function: Callable[..., Any]):
+  def __init__(self, function: Callable[..., Any], in_a_graph: bool = False):
     self._function = function
+    self._in_a_graph = in_a_graph
     self._graphs: collections.OrderedDict = collections.OrderedDict()
 
   def __call__(self, parameters: Any, batch: Any, groups: TaskGroups, *static: Any) -> Any:
@@ -35,16 +37,20 @@ class InGroups:
       *static: numbers, another graph for each.
     """
     tasks, (size, side_by_side) = num_tasks(batch), groups
-    if size == tasks or tasks is None:
+    if size is None or (size == tasks
+                        and not (self._in_a_graph and tf.executing_eagerly())):
       return tf.nest.map_structure(lambda value: value[tf.newaxis],
                                    self._function(parameters, batch, *static))
-    batch = tf.nest.map_structure(lambda value: tf.reshape(
-        value, [tasks // size, size] + value.shape[1:].as_list()), batch)
+    # One task each needs no sizes, which data of one's own may leave open.
+    batch = tf.nest.map_structure(lambda value: value[:, tf.newaxis] if size == 1 else
+                                  tf.reshape(value, [tasks // size, size]
+                                             + value.shape[1:].as_list()), batch)
     graph = self._graph_for(parameters, batch, static)
     signature = tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape, value.dtype),
                                       graph.structured_outputs)
     return tf.map_fn(lambda group: graph(parameters, group), batch,
-                     parallel_iterations=side_by_side, fn_output_signature=signature)
+                     parallel_iterations=1 if tf.executing_eagerly() else side_by_side,
+                     fn_output_signature=signature)
 
   def _graph_for(self, parameters: Any, batch: Any, static: Tuple[Any, ...]):
     """A graph of its own: what it returns has to be known, and making it takes seconds."""

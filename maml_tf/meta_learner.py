@@ -5,7 +5,18 @@ from __future__ import annotations
 import abc
 import functools
 import math
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+  Any,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Tuple,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -15,12 +26,14 @@ from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
 from maml_tf.inner_loop import adaptation
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
+from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.keras_models.objective import KerasObjective
+from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.measures import Measure
 from maml_tf.meta_parameters import MetaParameters
-from maml_tf.objectives import Objective
 from maml_tf.outer_step import GradientStep, OuterStep, apply_reduced, variables_of
-from maml_tf.task_groups import TaskGroups, task_groups
+from maml_tf.task_groups import TaskGroups, available_cores, task_groups
 
 
 class TaskResults(NamedTuple):
@@ -43,8 +56,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   says what is minimised, in `task_objectives`.
 
   Args:
-    learner: the net, as a pure function of its parameters.
-    objective: what a task minimises, and is judged by.
+    learner: the net, as a pure function of its parameters; or a built Keras model, which
+      is trained in place (`KerasLearner` has more to choose).
+    objective: what a task minimises, and is judged by; or a Keras loss, or a function of
+      (labels, outputs).
     step_size: alpha, the inner loop's step size: a number, one for each update, or these
       by parameter (see `inner_optimizers.sgd`).
     num_updates: inner steps in training.
@@ -67,11 +82,15 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   own_arguments: Tuple[str, ...] = ()
 
-  def __init__(self, learner: Learner, objective: Objective, *, step_size: StepSize,
+  def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
                num_updates: int, parameters: Optional[MetaParameters] = None,
                seed: int = 0, dtype: str = 'float32', gradient_clip: float = 0.0,
                tasks_at_once: int = 0, recompute_inner_steps: bool = False,
                cores: Optional[int] = None, device_memory: Optional[int] = None):
+    learner, objective = learner_and_objective(learner, objective)
+    if parameters is None:
+      parameters = learner.own_parameters()
+    _refuse_recomputed_masks(learner, recompute_inner_steps)
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
@@ -83,12 +102,18 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
     self._step_sizes = StepSizes(step_size, dtype)
     self._num_updates = num_updates
+    self._seed = seed
     self._recompute_inner_steps = recompute_inner_steps
+    self._tasks_at_once = tasks_at_once
     self._task_groups = functools.partial(task_groups, at_once=tasks_at_once, cores=cores,
                                           memory=device_memory)
-    self._gradients_in_groups = InGroups(self._group_gradient)
-    self._results_in_groups = InGroups(self._group_results)
-    self._outputs_in_groups = InGroups(self._group_outputs)
+    self._forget_graphs()
+
+  def _forget_graphs(self) -> None:
+    in_a_graph = self.learner.one_task_at_a_time
+    self._gradients_in_groups = InGroups(self._group_gradient, in_a_graph)
+    self._results_in_groups = InGroups(self._group_results, in_a_graph)
+    self._outputs_in_groups = InGroups(self._group_outputs, in_a_graph)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
   @property
@@ -144,21 +169,27 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     return None
 
-  def compile(self, optimizer, *, jit_compile: bool = False, steps_per_execution: int = 1,
+  def compile(self, optimizer, *, metrics: Optional[Sequence] = None,
+              jit_compile: bool = False, steps_per_execution: int = 1,
               run_eagerly: bool = False, **others) -> None:
     """As in Keras; the optimizer's state exists from here on.
 
     Args:
       optimizer: of the outer step.
+      metrics: of Keras, for a task, where the loss is one of Keras, too.
       jit_compile: compile by XLA. Never chosen by Keras: max-pooling has a wrong second
         derivative there.
       steps_per_execution, run_eagerly: as in Keras.
 
     Raises:
-      ConfigError: for a loss or metrics, which the objective is in their place; for XLA
-        and a learner that is not exact under it.
+      ConfigError: for a loss, or metrics beside an `Objective`, which is in their place;
+        for XLA and a learner that is not exact under it.
     """
-    _refuse(others)
+    if isinstance(self.objective, KerasObjective) and metrics is not None:
+      self.objective = self.objective.with_metrics(metrics)
+      self._forget_graphs()
+      metrics = None
+    _refuse(dict(metrics=metrics, **others))
     if jit_compile and not self.learner.exact_under_xla:
       raise ConfigError(
           f'jit_compile={jit_compile} is not possible with a {type(self.learner).__name__} '
@@ -173,18 +204,26 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
-    return self.learner(self.meta_parameters.tensors(), inputs)
+    return self.learner.outputs(self.meta_parameters.tensors(), inputs)
 
-  def meta_gradient(self, episodes: Episodes, parameters: Optional[Parameters] = None
-                    ) -> Tuple[Dict[str, tf.Tensor], Parameters]:
+  def meta_gradient(self, episodes: Any, query: Any = None, *,
+                    parameters: Optional[Parameters] = None) -> Tuple[Any, Any]:
     """{measure: mean over tasks} and {name: gradient of the mean loss}, unclipped.
+
+    Or, of a batch of tasks in two arguments, `meta_gradient(support, query)`: the mean
+    loss, and a list of gradients in the order of the trainable variables of the model.
 
     Memory grows with the tasks that are computed at once, not with the meta-batch.
 
     Args:
-      episodes: the meta-batch.
+      episodes: the meta-batch, `Episodes`; or its (support inputs, support labels).
+      query: its (query inputs, query labels), then.
       parameters: theta; None: the values of the variables.
     """
+    if query is not None:
+      means, gradients = self.meta_gradient(self._cast((episodes, query)),
+                                            parameters=parameters)
+      return means['loss'], [gradients[name] for name in self.meta_parameters.tensors()]
     if parameters is None:
       parameters = self.meta_parameters.tensors()
     measured, gradients = self._gradients_in_groups(parameters, episodes,
@@ -197,7 +236,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   @tf.autograph.experimental.do_not_convert
   def train_step(self, episodes: Any) -> Dict[str, tf.Tensor]:
     """One outer step; the means over tasks of what was measured."""
-    return self.outer_step(self, self._cast(episodes))
+    episodes = self.learner.in_training(self._cast(episodes), self._seed,
+                                        self.optimizer.iterations)
+    return self.outer_step(self, episodes)
 
   def apply_gradients(self, gradients: Parameters) -> None:
     """Changes the variables. The gradients are the same in all replicas."""
@@ -211,7 +252,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   @tf.autograph.experimental.do_not_convert
   def test_step(self, episodes: Any) -> Dict[str, tf.Tensor]:
     """The mean over tasks of everything in `TaskResults`, named as in the TF1 code."""
-    for name, value in named_means(self.task_results(episodes, self._num_updates)).items():
+    results = self.task_results(episodes, self._num_updates)
+    keras = isinstance(self.objective, KerasObjective)
+    for name, value in (plainly_named_means if keras else named_means)(results).items():
       if name not in self._means:
         self._means[name] = tf.keras.metrics.Mean(name=name)
       self._means[name].update_state(value)
@@ -236,8 +279,37 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       `[tasks, num_updates + 1, query examples, outputs]`.
     """
     episodes = self._cast(episodes)
-    return _merged(self._outputs_in_groups(
+    return tf.nest.map_structure(_merged, self._outputs_in_groups(
         self.meta_parameters.tensors(), episodes, self.groups(episodes), num_updates))
+
+  def adapt(self, support_inputs: Any, support_labels: Any,
+            num_updates: Optional[int] = None, into: Optional[tf.keras.Model] = None
+            ) -> tf.keras.Model:
+    """The Keras model, adapted to one task; the initialisation does not change.
+
+    Args:
+      support_inputs, support_labels: of the task, `[examples, ...]` or nests.
+      num_updates: None: as in training.
+      into: a model of the same layers to be filled, which takes less time than a new one.
+
+    Returns:
+      A plain Keras model. Its batch normalisation has the statistics of the support set
+      as moving averages, so that what `predict` gives for an input does not depend on the
+      others beside it.
+
+    Raises:
+      ConfigError: for a net that is not a Keras model.
+    """
+    batch = tf.nest.map_structure(lambda value: tf.convert_to_tensor(value)[tf.newaxis],
+                                  Batch(support_inputs, support_labels))
+    episodes = self._cast((batch, batch))
+    updates = self._num_updates if num_updates is None else num_updates
+    *_, adapted = self.adaptation(self.meta_parameters.tensors(), episodes, updates,
+                                  first_order=True)
+    shapes = {spec.name: spec.shape for spec in self.learner.parameter_specs}
+    values = {name: tf.reshape(value, shapes[name]) for name, value in adapted.items()}
+    inputs = tf.nest.map_structure(lambda value: value[0], episodes.support.inputs)
+    return self.learner.as_model(values, inputs, into)
 
   def task_loss(self, parameters: Parameters, batch: Batch) -> tf.Tensor:
     """`[tasks]`, of the learner's outputs."""
@@ -246,6 +318,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Iterator[Parameters]:
     """See `inner_loop.adaptation`."""
+    self.learner.check(self.task_loss, episodes.support, first_order)
     return adaptation(
         self.task_loss, parameters, episodes.support, self.inner_optimizer(),
         names=self.learner.adapted_names, num_updates=num_updates, first_order=first_order,
@@ -261,6 +334,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     Raises:
       ValueError: when `tasks_at_once` does not divide their number.
     """
+    if self.learner.one_task_at_a_time:
+      return TaskGroups(1, self._tasks_at_once or available_cores())
     if not all(value.shape.is_fully_defined() for value in tf.nest.flatten(episodes)):
       return TaskGroups(num_tasks(episodes))
     example = sum(math.prod(value.shape[2:]) for value
@@ -274,8 +349,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       measured = self.task_objectives(parameters, episodes)
       loss = tf.reduce_sum(measured['loss'])
     # A bias in front of batch norm is not connected to the loss.
-    gradients = tape.gradient(loss, parameters,
-                              unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    with missing_derivatives():
+      gradients = tape.gradient(loss, parameters,
+                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return measured, {name: tf.convert_to_tensor(value)
                       for name, value in gradients.items()}
 
@@ -288,8 +364,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def _group_outputs(self, parameters: Parameters, episodes: Episodes, num_updates: int
                      ) -> tf.Tensor:
     steps = self.adaptation(parameters, episodes, num_updates, first_order=True)
-    return tf.stack([self.learner(adapted, episodes.query.inputs) for adapted in steps],
-                    axis=1)
+    outputs = [self.learner.outputs(adapted, episodes.query.inputs) for adapted in steps]
+    return tf.nest.map_structure(lambda *values: tf.stack(values, axis=1), *outputs)
 
   def _measured(self, learner: Learner, parameters: Parameters,
                 steps: Iterable[Parameters], episodes: Episodes) -> TaskResults:
@@ -309,6 +385,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def _cast(self, episodes: Any) -> Episodes:
     dtype = self.meta_parameters.dtype
     def floats(value):
+      value = tf.convert_to_tensor(value)
       return tf.cast(value, dtype) if value.dtype.is_floating else value
     return tf.nest.map_structure(floats, as_episodes(episodes))
 
@@ -330,6 +407,15 @@ def named_means(results: TaskResults) -> Dict[str, tf.Tensor]:
   return means
 
 
+def plainly_named_means(results: TaskResults) -> Dict[str, tf.Tensor]:
+  """As in `named_means`, of the query set alone: 'loss' after the last update, as Keras
+  names it, and 'loss_before_update'."""
+  means = {name: tf.reduce_mean(values[:, -1]) for name, values in results.query.items()}
+  means.update({f'{name}_before_update': tf.reduce_mean(values[:, 0])
+                for name, values in results.query.items()})
+  return means
+
+
 def _merged(value: tf.Tensor) -> tf.Tensor:
   """`[groups, tasks, ...]` -> `[groups * tasks, ...]`."""
   return tf.reshape(value, [-1] + value.shape[2:].as_list())
@@ -339,6 +425,13 @@ def _number_of(values: tf.Tensor):
   """How many elements: as a number where it is known."""
   known = values.shape.num_elements()
   return tf.cast(tf.size(values), values.dtype) if known is None else known
+
+
+def _refuse_recomputed_masks(learner: Learner, recompute: bool) -> None:
+  if recompute and learner.is_random:
+    raise ConfigError('recompute_inner_steps would draw other dropout masks the second '
+                      'time: leave it out, or make the model without dropout and noise.',
+                      'recompute_inner_steps')
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:

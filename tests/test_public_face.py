@@ -16,7 +16,8 @@ import maml_tf
 
 MODULES = ('maml_tf', *(f'maml_tf.{name}' for name in (
     'episodes', 'flops', 'inner_loop', 'inner_optimizers', 'measures', 'meta_parameters',
-    'meta_learners.maml')))
+    'meta_learners.maml', 'keras_models.functional_call', 'keras_models.learner',
+    'sources.arrays')))
 
 
 @pytest.mark.parametrize('name', MODULES)
@@ -47,7 +48,8 @@ def test_importing_it_loads_no_tensorflow():
 @pytest.mark.parametrize('name', [
     'inner_loop', 'meta_learner', 'outer_step', 'meta_parameters', 'objectives',
     'in_groups', 'task_groups', 'data_generator', 'meta_learners.maml',
-    'meta_learners.anil', 'meta_learners.reptile', 'baselines.averaged_nets', 'learners'])
+    'meta_learners.anil', 'meta_learners.reptile', 'baselines.averaged_nets', 'learners',
+    'keras_models.learner', 'keras_models.objective', 'sources.arrays'])
 def test_the_core_knows_no_configuration(name):
   source = inspect.getsource(importlib.import_module(f'maml_tf.{name}'))
   assert 'config import' not in source and 'import config' not in source

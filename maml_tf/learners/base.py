@@ -14,6 +14,9 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.episodes import Episodes
+from maml_tf.errors import ConfigError
+
 Parameters = Dict[str, tf.Tensor]
 
 
@@ -45,6 +48,9 @@ class Learner(abc.ABC):
   """
 
   exact_under_xla = False
+  adapts_all = True            # whether nobody chose what adapts
+  one_task_at_a_time = False   # whether a graph can hold one task alone
+  is_random = False            # whether it draws random numbers in training
 
   @property
   @abc.abstractmethod
@@ -67,6 +73,27 @@ class Learner(abc.ABC):
   @property
   def adapted_names(self) -> Tuple[str, ...]:
     return tuple(spec.name for spec in self.parameter_specs if spec.adapted)
+
+  def outputs(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> Any:
+    """What a user sees of what `__call__` gives the objective."""
+    return self(parameters, inputs)
+
+  def own_parameters(self):
+    """The variables of a net that has its own, see `MetaParameters`; else None."""
+    return
+
+  def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
+    """`episodes` with what a net needs in an outer step, beside inputs."""
+    return episodes
+
+  def check(self, task_loss: Callable, batch: Any, first_order: bool) -> None:  # noqa: B027
+    """Raises a `ConfigError` where the inner loop cannot be differentiated exactly."""
+
+  def as_model(self, values: Parameters, inputs: Any, into: Any) -> tf.keras.Model:
+    """A Keras model with these values, see `KerasLearner`."""
+    raise ConfigError(f'A {type(self).__name__} is no Keras model that could be adapted to '
+                      'one: take `adapted_outputs`, or make the meta-learner of a Keras '
+                      'model.')
 
   def initial_values(self, seed: int, dtype: str = 'float32') -> Dict[str, np.ndarray]:
     """{name: array}, the same for the same seed.

@@ -40,7 +40,8 @@ class ANIL(MAML):
   def __init__(self, learner: WithHead, objective: Objective, **kwargs):
     if not isinstance(learner, WithHead):
       raise ValueError('ANIL adapts the head alone: its net must be of the class WithHead. '
-                       f'Received: {type(learner).__name__}.')
+                       f'Received: {type(learner).__name__}. Of a Keras model take MAML('
+                       'KerasLearner(model, adapt=the last layer), loss, ...).')
     super().__init__(learner, objective, **kwargs)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:

@@ -81,6 +81,9 @@ class Reptile(MetaLearner):
                inner_optimizer: str = 'adam', inner_batch_size: int = 0,
                test_inner_batch_size: int = 0, gradient_clip: float = 0.0, **kwargs):
     super().__init__(learner, objective, **kwargs)
+    if not self.learner.adapts_all:
+      raise ValueError('Reptile moves all parameters, and only to where they adapt: leave '
+                       'adapt out, and freeze layers by layer.trainable = False.')
     if inner_optimizer not in OPTIMIZERS:
       raise ValueError(f'inner_optimizer must be one of {OPTIMIZERS}. '
                        f'Received: {inner_optimizer!r}.')
@@ -95,7 +98,7 @@ class Reptile(MetaLearner):
     self._adam: Optional[SecondMoments] = None
     if inner_optimizer == 'adam':
       self._adam = SecondMoments(
-          {spec.name: spec.shape for spec in learner.parameter_specs},
+          {spec.name: spec.shape for spec in self.learner.parameter_specs},
           self.meta_parameters.dtype)
       # Where checkpoints find it: a resumed run, and a test, go on with it.
       self.meta_parameters.inner_optimizer = self._adam

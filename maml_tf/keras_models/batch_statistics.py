@@ -1,0 +1,52 @@
+"""What batch normalisation normalises by. The moving averages are never trained here."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Tuple
+
+import tensorflow as tf
+
+from maml_tf.errors import ConfigError
+
+# 'batch', the paper's: each pass by its own batch. 'moving': constants, for nets that were
+# trained before.
+STATISTICS = ('batch', 'moving')
+
+
+def normalisations(layers: List) -> List[tf.keras.layers.BatchNormalization]:
+  return [layer for layer in layers
+          if isinstance(layer, tf.keras.layers.BatchNormalization)]
+
+
+def in_mode(layers: List, statistics: str) -> Iterator[Tuple[Any, str, Any]]:
+  """(layer, attribute, value), see `attributes`: batch normalisation as `statistics` says,
+  whatever the rest of the model does. Frozen layers use their moving averages."""
+  for layer in normalisations(layers):
+    yield layer, 'call', _always(layer.call, statistics == 'batch')
+
+
+def without_memory(layers: List) -> Iterator[Tuple[Any, str, Any]]:
+  """The moving averages become those of the last batch."""
+  return ((layer, 'momentum', 0.0) for layer in normalisations(layers))
+
+
+def moving_averages(layers: List) -> Dict[int, Any]:
+  """{id: variable}, of the layers that are not frozen."""
+  return {id(variable): variable for layer in normalisations(layers) if layer.trainable
+          for variable in (layer.moving_mean, layer.moving_variance)}
+
+
+def refuse_renormalisation(layers: List) -> None:
+  """Raises: ConfigError: for layers whose statistics are not those of the batch alone."""
+  for layer in normalisations(layers):
+    if getattr(layer, 'renorm', False) or getattr(layer, 'virtual_batch_size', None):
+      raise ConfigError(
+          f'{layer.name} has renorm=True or a virtual_batch_size, whose gradients Keras '
+          'stops on purpose: make it without, or take statistics=\'moving\'.')
+
+
+def _always(call, training: bool):
+  def called(inputs, *arguments, **kwargs):
+    kwargs['training'] = training
+    return call(inputs, *arguments, **kwargs)
+  return called

@@ -1,0 +1,52 @@
+"""The layers of a model, however deep they are."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Tuple
+
+import tensorflow as tf
+
+
+def layers_of(model: tf.keras.layers.Layer) -> List[tf.keras.layers.Layer]:
+  """`model` and every layer in it, each once: those in attributes, lists and dictionaries
+  of layers too, and the layers that others wrap."""
+  found: List[tf.keras.layers.Layer] = []
+  seen = set()
+
+  def visit(value: Any) -> None:
+    if id(value) in seen:
+      return
+    if isinstance(value, tf.keras.layers.Layer):
+      seen.add(id(value))
+      found.append(value)
+      for one in [*getattr(value, 'layers', []), *vars(value).values()]:
+        visit(one)
+    elif isinstance(value, Mapping):
+      for one in list(value.values()):
+        visit(one)
+    elif isinstance(value, (list, tuple)):
+      for one in value:
+        visit(one)
+  visit(model)
+  return found
+
+
+@contextlib.contextmanager
+def attributes(changes: Iterable[Tuple[Any, str, Any]]) -> Iterator[None]:
+  """Within, objects have other values of attributes: (object, name, value)."""
+  with contextlib.ExitStack() as stack:
+    for owner, name, value in changes:
+      stack.callback(_restore(owner, name))
+      setattr(owner, name, value)
+    yield
+
+
+def _restore(owner: Any, name: str) -> Callable[[], None]:
+  if name in vars(owner):
+    before = vars(owner)[name]
+    return lambda: setattr(owner, name, before)
+  if isinstance(getattr(type(owner), name, None), property):
+    before = getattr(owner, name)
+    return lambda: setattr(owner, name, before)
+  return lambda: delattr(owner, name)

@@ -1,0 +1,334 @@
+"""A Keras model as a pure function of its variables' values."""
+
+from __future__ import annotations
+
+import fnmatch
+import weakref
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.episodes import Batch, Episodes, num_tasks
+from maml_tf.errors import ConfigError
+from maml_tf.inner_loop import copies_per_task
+from maml_tf.keras_models import batch_statistics, copies, randomness, refusals
+from maml_tf.keras_models.exact_forms import exact
+from maml_tf.keras_models.functional_call import replaced
+from maml_tf.keras_models.inner_layers import attributes, layers_of
+from maml_tf.keras_models.parameters import ModelParameters, names_of
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec
+
+# Which variables adapt: all; those whose name or layer's name fits a pattern; those of
+# layers; those for which a function of the variable says so.
+Adapted = Union[None, str, tf.keras.layers.Layer, List, Callable[[Any], bool]]
+
+
+class ModelOutputs(NamedTuple):
+  """What a model gives for each task.
+
+  Attributes:
+    outputs: of its last layers, `[tasks, examples, ...]` or a nest.
+    added: `[tasks]`: the sum of what it adds to the loss: regularisers, `add_loss`.
+    masks: flat list for the outputs: `[tasks, ...]` of booleans, or None.
+  """
+  outputs: Any
+  added: tf.Tensor
+  masks: List[Optional[tf.Tensor]]
+
+
+class KerasLearner(Learner):
+  """A built Keras model of any kind; theta are its own trainable variables.
+
+  Non-trainable state is never written. Batch normalisation goes by `statistics`; dropout
+  and noise act in `fit` alone (see `randomness`); everything else is a constant, and what
+  a call assigns to it is forgotten behind the call.
+
+  Args:
+    model: built, its variables of float32 or float64 (also under 'mixed_bfloat16').
+    adapt: what the inner loop changes, the rest being meta-learned only; None: all
+      trainable variables. A pattern ('head*') or patterns, of names of variables or
+      layers; a layer or layers; a function of a variable.
+    statistics: of batch normalisation, see `batch_statistics`.
+
+  Raises:
+    ConfigError: for a model that cannot be adapted, or an `adapt` that fits nothing.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> model = tf.keras.Sequential([tf.keras.layers.Dense(4, activation='relu'),
+    ...                              tf.keras.layers.Dense(1, name='head')])
+    >>> _ = model(tf.zeros([1, 2]))
+    >>> len(KerasLearner(model, adapt='head').adapted_names)
+    2
+  """
+
+  one_task_at_a_time = True
+
+  def __init__(self, model: tf.keras.Model, adapt: Adapted = None,
+               statistics: str = 'batch'):
+    _require_usable(model)
+    if statistics not in batch_statistics.STATISTICS:
+      raise ConfigError(f'statistics must be one of {batch_statistics.STATISTICS}. '
+                        f'Received: {statistics!r}.')
+    self.model = model
+    self.statistics = statistics
+    self._layers = layers_of(model)
+    if statistics == 'batch':
+      batch_statistics.refuse_renormalisation(self._layers)
+    self._variables = dict(zip(names_of(model.trainable_variables),
+                               model.trainable_variables))
+    adapted = _adapted(self._variables, self._layers, adapt)
+    self.adapts_all = adapt is None
+    self._specs = tuple(
+        ParameterSpec(name, tuple(variable.shape), _no_initializer, name in adapted)
+        for name, variable in self._variables.items())
+    self._others = [variable for variable in model.variables
+                    if not any(variable is one for one in model.trainable_variables)]
+    self._in_graph = tf.function(self._of_task, autograph=False)
+    self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)
+    self._checked: set = set()
+    self._passes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+  @property
+  def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
+    return self._specs
+
+  @property
+  def exact_under_xla(self) -> bool:
+    """Of Keras's own layers without two-dimensional max-pooling."""
+    return all(_is_of_keras(layer) and not isinstance(layer, tf.keras.layers.MaxPooling2D)
+               for layer in self._layers)
+
+  @property
+  def is_random(self) -> bool:
+    """Whether it draws random numbers in training."""
+    return any(randomness.is_random(layer) for layer in self._layers)
+
+  def initial_values(self, seed: int, dtype: str = 'float32') -> Dict[str, np.ndarray]:
+    """The model's own, whatever the seed."""
+    return {name: np.asarray(variable) for name, variable in self._variables.items()}
+
+  def own_parameters(self) -> ModelParameters:
+    return ModelParameters(self.model)
+
+  def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
+    start = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
+    return randomness.seeded(episodes, randomness.fold_in(start, iteration))
+
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> ModelOutputs:
+    """As in `Learner`. Each task's examples are a batch of their own."""
+    tasks = num_tasks(inputs)
+    if tasks is None:
+      raise ConfigError('A Keras model needs to know the number of tasks that are computed '
+                        'in one graph. Received inputs with None tasks.')
+    results = []
+    for task in range(tasks):
+      values = {spec.name: _of_one_task(parameters[spec.name], spec, task)
+                for spec in self._specs}
+      one, seed = _unseeded(tf.nest.map_structure(lambda value, task=task: value[task],
+                                                  inputs))
+      results.append(self._call(values, one, self._next_seed(seed)))
+    return tf.nest.map_structure(
+        lambda *of_tasks: None if of_tasks[0] is None else tf.stack(of_tasks), *results)
+
+  def outputs(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> Any:
+    return self(parameters, inputs).outputs
+
+  def check(self, task_loss, batch: Batch, first_order: bool) -> None:
+    """Refuses what is not exact, or not adapted at all, before it is computed.
+
+    Args:
+      task_loss: (parameters, batch) -> `[tasks]`.
+      batch: of support sets.
+      first_order: no second derivative is wanted.
+
+    Raises:
+      ConfigError: with the operation or the variable that is in the way.
+    """
+    specs = tf.nest.map_structure(
+        lambda value: tf.TensorSpec([1, *value.shape[1:]], value.dtype), batch)
+    key = (first_order, *tf.nest.flatten(specs))
+    if key not in self._checked:
+      graph = tf.function(self._inner_gradient(task_loss), autograph=False)
+      with refusals.missing_derivatives():
+        traced = graph.get_concrete_function(self._value_specs(), specs)
+      if not first_order:
+        refusals.refuse_inexact(traced.graph)
+      self._checked.add(key)
+
+  def as_model(self, values: Parameters, inputs: Any, into: Optional[tf.keras.Model]
+               ) -> tf.keras.Model:
+    """A copy of the model, with `values`, whose batch normalisation has the statistics of
+    `inputs` as its moving averages.
+
+    Args:
+      values: {name: `shape`}.
+      inputs: of the support set, nest of `[examples, ...]`.
+      into: a model of the same layers, to be filled; None: a new one.
+    """
+    copy = copies.copy_of(self.model, inputs) if into is None else into
+    copies.require_same(self.model, copy)
+    statistics = {}
+    if self.statistics == 'batch' and batch_statistics.normalisations(self._layers):
+      statistics = self._statistics_in_graph(values, self._state(), inputs)
+    copies.fill(copy, self.model, list(values.values()), statistics)
+    return copy
+
+  def _support_statistics(self, values: Parameters, state: List[tf.Tensor], inputs: Any
+                          ) -> Dict[str, tf.Tensor]:
+    """{index among the weights: value} of the moving averages."""
+    moving = batch_statistics.moving_averages(self._layers)
+    places = {str(index): variable for index, variable in enumerate(self.model.weights)
+              if id(variable) in moving}
+    with attributes(batch_statistics.without_memory(self._layers)):
+      return self._with_values(
+          values, state, inputs, None,
+          lambda _, read: {index: read(variable) for index, variable in places.items()})
+
+  def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
+    if tf.distribute.has_strategy():
+      raise ConfigError('A Keras model under tf.distribute has not been tried: train it on '
+                        'one device.')
+    given = values, self._state(), inputs, seed
+    self._require_no_captures(*given)
+    return self._in_graph(*given) if tf.executing_eagerly() else self._of_task(*given)
+
+  def _of_task(self, values: Parameters, state: List[tf.Tensor], inputs: Any, seed
+               ) -> ModelOutputs:
+    return self._with_values(values, state, inputs, seed, self._as_outputs)
+
+  def _state(self) -> List[tf.Tensor]:
+    return [tf.convert_to_tensor(variable) for variable in self._others]
+
+  def _with_values(self, values: Parameters, state: List[tf.Tensor], inputs: Any, seed,
+                   result):
+    """`result(outputs of the model, read)`, see `replaced`.
+
+    Args:
+      state: of the variables that are not trainable.
+    """
+    pairs = [(variable, tf.cast(values[name], variable.dtype))
+             for name, variable in self._variables.items()]
+    given = [value for _, value in pairs]
+    state = {id(variable): (variable, value)
+             for variable, value in zip(self._others, state)}
+    changes = list(batch_statistics.in_mode(self._layers, self.statistics))
+    if seed is not None:
+      changes += randomness.generators(self._layers, seed)
+      state.update({id(variable): (variable, value) for variable, value
+                    in randomness.seed_states(self._others, seed)})
+    with exact(), attributes(changes), replaced([*pairs, *state.values()]) as read:
+      outputs = self.model(inputs, training=seed is not None)
+      refusals.refuse_assigned(
+          [name for (name, variable), value in zip(self._variables.items(), given)
+           if read(variable) is not value], self.model)
+      return result(outputs, read)
+
+  def _as_outputs(self, outputs: Any, read) -> ModelOutputs:
+    dtype = self._specs_dtype()
+    masks = [getattr(value, '_keras_mask', None) for value in tf.nest.flatten(outputs)]
+    added = [tf.cast(tf.reduce_sum(loss), dtype) for loss in self.model.losses]
+    outputs = tf.nest.map_structure(
+        lambda value: tf.cast(value, dtype) if value.dtype.is_floating else value, outputs)
+    return ModelOutputs(outputs, tf.add_n([tf.zeros([], dtype), *added]), masks)
+
+  def _require_no_captures(self, *given: Any) -> None:
+    """Args: given: the arguments of `_of_task`."""
+    specs = tf.nest.map_structure(
+        lambda value: None if value is None else tf.TensorSpec(value.shape, value.dtype),
+        given)
+    key = tuple(tf.nest.flatten(specs))
+    if key not in self._checked:
+      traced = tf.function(self._of_task, autograph=False).get_concrete_function(*specs)
+      refusals.refuse_captured(traced.graph.variables, self.model)
+      self._checked.add(key)
+
+  def _inner_gradient(self, task_loss):
+    names = self.adapted_names
+
+    def gradient(values, batch):
+      fast = copies_per_task({name: values[name] for name in names}, batch)
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(fast)
+        loss = task_loss({**values, **fast}, batch)
+      gradients = tape.gradient(loss, list(fast.values()))
+      refusals.refuse_unconnected(gradients, self.model)
+      return [value for value in gradients if value is not None]
+    return gradient
+
+  def _value_specs(self) -> Dict[str, tf.TensorSpec]:
+    return {spec.name: tf.TensorSpec(spec.shape, self._variables[spec.name].dtype)
+            for spec in self._specs}
+
+  def _specs_dtype(self) -> tf.DType:
+    return tf.as_dtype(self.model.trainable_variables[0].dtype)
+
+  def _next_seed(self, seed):
+    """Another one for each pass that a graph makes; in a second trace the same again."""
+    if seed is None:
+      return None
+    graph = tf.compat.v1.get_default_graph()
+    self._passes[graph] = self._passes.get(graph, 0) + 1
+    return randomness.fold_in(seed, self._passes[graph])
+
+
+def _of_one_task(value: tf.Tensor, spec: ParameterSpec, task: int) -> tf.Tensor:
+  return value if value.shape.rank == len(spec.shape) else value[task]
+
+
+def _unseeded(inputs: Any):
+  if isinstance(inputs, randomness.Seeded):
+    return inputs.inputs, inputs.seeds[0]
+  return inputs, None
+
+
+def _adapted(variables: Mapping[str, Any], layers: List, adapt: Adapted) -> set:
+  """The names of `variables` that `adapt` chooses."""
+  if adapt is None:
+    return set(variables)
+  if callable(adapt) and not isinstance(adapt, tf.keras.layers.Layer):
+    chosen = {name for name, variable in variables.items() if adapt(variable)}
+  else:
+    choices = adapt if isinstance(adapt, (list, tuple)) else [adapt]
+    chosen = {name for choice in choices for name in _chosen(variables, layers, choice)}
+  if not chosen:
+    raise ConfigError(f'adapt={adapt!r} fits none of the trainable variables: choose from '
+                      f'{", ".join(variables)}.')
+  return chosen
+
+
+def _chosen(variables: Mapping[str, Any], layers: List, choice) -> set:
+  if isinstance(choice, str):
+    owners = [layer for layer in layers if fnmatch.fnmatch(layer.name, choice)]
+    by_name = {name for name in variables if fnmatch.fnmatch(name, choice)}
+  else:
+    owners, by_name = [choice], set()
+  owned = {id(variable) for owner in owners for variable in owner.trainable_variables}
+  return by_name | {name for name, variable in variables.items() if id(variable) in owned}
+
+
+def _is_of_keras(layer) -> bool:
+  return type(layer).__module__.split('.')[0] in ('keras', 'tf_keras')
+
+
+def _no_initializer(_: int):
+  raise ConfigError('A Keras model has its own initial values.')
+
+
+def _require_usable(model: tf.keras.Model) -> None:
+  if not model.built:
+    raise ConfigError(f'The model {model.name!r} has no variables yet: call it once on a '
+                      'batch of inputs, or model.build(input_shape).')
+  variables = model.trainable_variables
+  if not variables:
+    raise ConfigError(f'The model {model.name!r} has no trainable variables: nothing can '
+                      'adapt. Set layer.trainable = True for some.')
+  dtypes = sorted({tf.as_dtype(variable.dtype).name for variable in variables})
+  if dtypes not in (['float32'], ['float64']):
+    raise ConfigError(f'The trainable variables of {model.name!r} must be all of float32 or '
+                      f'all of float64. Received: {", ".join(dtypes)}.')
+  if any(getattr(layer, 'compute_dtype', None) == 'float16' for layer in layers_of(model)):
+    raise ConfigError('In float16 an inner loop\'s gradients become 0, since their loss is '
+                      'not scaled: use the policy mixed_bfloat16. Received: '
+                      f'{model.name!r} with compute_dtype float16.')

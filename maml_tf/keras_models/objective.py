@@ -1,0 +1,194 @@
+"""A Keras loss and Keras metrics as the objective of a task."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import tensorflow as tf
+
+from maml_tf.episodes import num_tasks
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.functional_call import replaced
+from maml_tf.keras_models.learner import ModelOutputs
+from maml_tf.measures import ACCURACY, LOSS, Measure
+from maml_tf.objectives import Objective
+
+# Parts of names of metrics that are the better the larger they are.
+_LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'f1', 'fbeta', 'similarity', 'r2',
+           'sensitivity', 'specificity')
+
+
+class KerasObjective(Objective):
+  """The loss of a task is that of its examples, plus what the model adds to it.
+
+  Args:
+    loss: a Keras loss (an object, or its name), a function of (labels, outputs), of whose
+      values the mean is taken, or a nest of these for a model of several outputs, whose
+      sum is taken; or an `Objective`.
+    metrics: Keras metrics (objects, names) or functions of (labels, outputs): one value
+      per task each.
+
+  Raises:
+    ConfigError: for what is none of these.
+  """
+
+  def __init__(self, loss: Any, metrics: Sequence[Any] = ()):
+    self._objective = loss if isinstance(loss, Objective) else None
+    self._losses = None if self._objective else tf.nest.map_structure(_loss, loss)
+    own = self._objective.measures if self._objective else (LOSS,)
+    self._metrics = {_name(metric): _metric(metric) for metric in metrics}
+    self.measures = (*own, *map(_measure, self._metrics))
+
+  def with_metrics(self, metrics: Sequence[Any]) -> 'KerasObjective':
+    """The same loss, and these metrics."""
+    return KerasObjective(self._objective or self._losses, metrics)
+
+  def loss(self, outputs: Any, labels: Any) -> tf.Tensor:
+    return self.measured(outputs, labels, ())['loss']
+
+  def measured(self, outputs: Any, labels: Any, metrics: Optional[Sequence[str]] = None
+               ) -> Dict[str, tf.Tensor]:
+    outputs = _as_model_outputs(outputs, labels)
+    values: Dict[str, tf.Tensor] = {}
+    if self._objective is not None:
+      values = dict(self._objective.measured(outputs.outputs, labels))
+    else:
+      values['loss'] = _of_each_task(self._loss_of_task, labels, outputs.outputs,
+                                     outputs.masks)
+    values['loss'] += tf.cast(outputs.added, values['loss'].dtype)
+    for name in self._metrics if metrics is None else metrics:
+      metric = self._metrics[name]
+      values[name] = tf.cast(_of_each_task(
+          lambda labels, outputs, _, metric=metric: metric(labels, outputs),
+          labels, outputs.outputs, []), values['loss'].dtype)
+    return values
+
+  def _loss_of_task(self, labels: Any, outputs: Any, masks: List) -> tf.Tensor:
+    losses = tf.nest.flatten(self._losses)
+    if len(losses) == 1:
+      parts = [(losses[0], labels, outputs)]
+      masks = masks if len(masks) == 1 else [None]
+    else:
+      _require_same_structure(self._losses, labels, outputs)
+      parts = list(zip(losses, tf.nest.flatten(labels), tf.nest.flatten(outputs)))
+    masks = masks or [None] * len(parts)
+    return tf.add_n([_reduced(*part, mask) for part, mask in zip(parts, masks)])
+
+
+def as_objective(objective: Any) -> Objective:
+  """An `Objective` as it is; a Keras loss or a function as one."""
+  return objective if isinstance(objective, Objective) else KerasObjective(objective)
+
+
+def _as_model_outputs(outputs: Any, labels: Any) -> ModelOutputs:
+  if isinstance(outputs, ModelOutputs):
+    return outputs
+  first = tf.nest.flatten(outputs)[0]
+  return ModelOutputs(outputs, tf.zeros([1], first.dtype), [])
+
+
+def _of_each_task(function: Callable, labels: Any, outputs: Any, masks: List) -> tf.Tensor:
+  """`function(labels, outputs, masks)` of each task: `[tasks]`."""
+  def at(task, nest):
+    return tf.nest.map_structure(
+        lambda value: None if value is None else value[task], nest)
+  return tf.stack([function(at(task, labels), at(task, outputs), at(task, masks))
+                   for task in range(num_tasks(outputs))])
+
+
+def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) -> tf.Tensor:
+  """The loss of one task, a scalar; of the type of the outputs, which the call of a loss of
+  Keras 3 is not."""
+  if not isinstance(loss, tf.keras.losses.Loss):
+    return tf.reduce_mean(loss(labels, outputs))
+  values = loss.call(labels, outputs)
+  reduction = str(getattr(loss, 'reduction', None))
+  weights = tf.ones_like(values) if mask is None else tf.cast(mask, values.dtype)
+  total = tf.reduce_sum(values * weights)
+  return total if reduction == 'sum' else total / tf.reduce_sum(weights)
+
+
+def _loss(loss: Any):
+  if isinstance(loss, str):
+    try:
+      return tf.keras.losses.get(loss)
+    except ValueError as error:
+      raise ConfigError(f'There is no Keras loss of that name. Received: {loss!r}.'
+                        ) from error
+  if not callable(loss):
+    raise ConfigError('loss must be a Keras loss, its name, a function of (labels, outputs)'
+                      f' or an Objective. Received: {loss!r}.')
+  return loss
+
+
+def _require_same_structure(losses: Any, labels: Any, outputs: Any) -> None:
+  for what, nest in (('labels', labels), ('outputs', outputs)):
+    try:
+      tf.nest.assert_same_structure(losses, nest, check_types=False)
+    except (TypeError, ValueError) as error:
+      raise ConfigError(f'Several losses need {what} of the same structure. Received: '
+                        f'{tf.nest.map_structure(lambda value: value.shape, nest)}; '
+                        f'losses: {losses}.') from error
+
+
+def _name(metric: Any) -> str:
+  if isinstance(metric, str):
+    return {'acc': 'accuracy'}.get(metric, metric)
+  name = getattr(metric, 'name', None) or getattr(metric, '__name__', None)
+  if not callable(metric) or name is None:
+    raise ConfigError('A metric must be one of Keras, its name, or a function of (labels, '
+                      f'outputs). Received: {metric!r}.')
+  return name
+
+
+def _measure(name: str) -> Measure:
+  if name == ACCURACY.name:
+    return ACCURACY
+  return Measure(name, name.replace('_', ' '),
+                 larger_is_better=any(part in name for part in _LARGER))
+
+
+def _metric(metric: Any) -> Callable[[Any, Any], tf.Tensor]:
+  if _name(metric) == 'accuracy' and isinstance(metric, str):
+    return _accuracy
+  if isinstance(metric, str):
+    try:
+      metric = tf.keras.metrics.get(metric)
+    except ValueError as error:
+      raise ConfigError(f'There is no Keras metric of that name. Received: {metric!r}.'
+                        ) from error
+  if isinstance(metric, tf.keras.metrics.Metric):
+    return _stateless(metric)
+  return lambda labels, outputs: tf.reduce_mean(metric(labels, outputs))
+
+
+def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any], tf.Tensor]:
+  """What the metric gives for these labels and outputs alone."""
+  metric.reset_state()
+  start = [variable.numpy() for variable in metric.variables]
+
+  def value(labels, outputs):
+    variables = metric.variables
+    if len(variables) != len(start):
+      raise ConfigError(f'The metric {metric.name!r} makes its variables when it is called: '
+                        'call it once before.')
+    with replaced([(variable, tf.constant(before, variable.dtype))
+                   for variable, before in zip(variables, start)]):
+      # Some metrics of Keras 3 fail for float64, which none of them keeps.
+      metric.update_state(labels, tf.nest.map_structure(
+          lambda value: tf.cast(value, metric.dtype), outputs))
+      return tf.identity(metric.result())
+  in_graph = tf.function(value, autograph=False)
+  return lambda *given: (in_graph if tf.executing_eagerly() else value)(*given)
+
+
+def _accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+  """As Keras chooses it by the shapes."""
+  metrics = tf.keras.metrics
+  if outputs.shape[-1] == 1:
+    values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs)
+  elif labels.shape.rank < outputs.shape.rank or labels.shape[-1] == 1:
+    values = metrics.sparse_categorical_accuracy(labels, outputs)
+  else:
+    values = metrics.categorical_accuracy(labels, outputs)
+  return tf.reduce_mean(tf.cast(values, outputs.dtype))

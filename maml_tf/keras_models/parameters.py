@@ -1,0 +1,58 @@
+"""The initialisation, where it is the variables of a Keras model."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.learners.base import Parameters
+
+
+class ModelParameters(tf.keras.layers.Layer):
+  """As `MetaParameters`, of a model's own variables: training changes the model.
+
+  Args:
+    model: built.
+  """
+
+  def __init__(self, model: tf.keras.Model):
+    variables = model.trainable_variables
+    super().__init__(name='parameters', dtype=tf.as_dtype(variables[0].dtype).name)
+    self.model = model
+    self._names = names_of(variables)
+    self.built = True
+
+  def tensors(self) -> Parameters:
+    return {name: tf.convert_to_tensor(variable) for name, variable in self._items()}
+
+  def arrays(self) -> Dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in self._items()}
+
+  def variables_in_order(self, names) -> List:
+    by_name = dict(self._items())
+    return [by_name[name] for name in names]
+
+  def assign(self, values: Mapping[str, np.ndarray]) -> None:
+    """Raises: ValueError: when names or shapes differ from the model's."""
+    shapes = {name: tuple(variable.shape) for name, variable in self._items()}
+    received = {name: tuple(np.shape(value)) for name, value in values.items()}
+    if received != shapes:
+      raise ValueError(f'Values do not fit the model. Received: {received}; '
+                       f'expected: {shapes}.')
+    for name, variable in self._items():
+      variable.assign(values[name])
+
+  def _items(self):
+    return zip(self._names, self.model.trainable_variables)
+
+
+def names_of(variables: Iterable[Any]) -> List[str]:
+  """Their paths, in Keras 2 their names; what two share is numbered."""
+  names: List[str] = []
+  for variable in variables:
+    path = getattr(variable, 'path', None) or variable.name.split(':')[0]
+    number = sum(name.split('#')[0] == path for name in names)
+    names.append(f'{path}#{number}' if number else path)
+  return names

@@ -1,0 +1,106 @@
+"""What no exact meta-gradient can be taken of: found in the traced graph, refused by name."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterable, Iterator, List
+
+import tensorflow as tf
+
+from maml_tf.errors import ConfigError
+
+# {operation of a gradient, without a gradient of its own or with a wrong one: what to use
+# instead}. See `layer_table` for what was measured.
+_OTHERWISE = 'take another layer, or, where it has a first one, first_order=True or Reptile'
+_INEXACT = {
+    **dict.fromkeys(('CudnnRNNBackprop', 'CudnnRNNBackpropV2', 'CudnnRNNBackpropV3'),
+                    'in Keras 3 set layer.use_cudnn = False; in Keras 2 take '
+                    'tf.keras.layers.RNN of an LSTMCell or GRUCell'),
+    **dict.fromkeys(('ResizeBilinearGrad', 'ResizeBicubicGrad', 'ResizeNearestNeighborGrad',
+                     'ScaleAndTranslateGrad'),
+                    'resize before the net, or give the images a height and a width that '
+                    'are known (not None)'),
+    **dict.fromkeys(('CTCLoss', 'CTCLossV2'), 'take another loss, or first_order=True'),
+    'SoftsignGrad': 'call tf.nn.softsign by that name',
+    **dict.fromkeys(('LRNGrad', 'CropAndResizeGradImage', 'CropAndResizeGradBoxes',
+                     'Dilation2DBackpropInput', 'Dilation2DBackpropFilter',
+                     'FractionalMaxPoolGrad', 'FractionalAvgPoolGrad'), _OTHERWISE)}
+
+
+@contextlib.contextmanager
+def missing_derivatives() -> Iterator[None]:
+  """Within, an operation without a derivative is refused by name.
+
+  Raises:
+    ConfigError: instead of TensorFlow's LookupError.
+  """
+  try:
+    yield
+  except LookupError as error:
+    if 'gradient registry' not in str(error):
+      raise
+    operation = str(error).split(':')[-1].strip()
+    raise ConfigError(f'TensorFlow has no derivative of {operation}, which the model '
+                      f'computes between its variables and the loss: {_OTHERWISE}.'
+                      ) from error
+
+
+def refuse_inexact(graph: tf.Graph) -> None:
+  """Args: graph: of a first derivative.
+
+  Raises:
+    ConfigError: where it has no exact derivative.
+  """
+  on_cpu = not tf.config.list_logical_devices('GPU')
+  for node in _nodes(graph):
+    if node.op.startswith('Cudnn') and on_cpu:
+      continue                 # Keras 2 keeps it beside the loop that a CPU runs
+    if node.op in _INEXACT:
+      raise ConfigError(
+          f'The model computes {node.op} ({node.name}), which has no exact derivative in '
+          f'TensorFlow, so that MAML has none of its meta-gradient: {_INEXACT[node.op]}.')
+    if node.op == 'StopGradient' and 'moments/' in node.name:
+      raise ConfigError(
+          f'The model computes TensorFlow\'s moments by a name of its own ({node.name}); '
+          'their second derivative is wrong. Call tf.nn.moments by that name, for which an '
+          'exact form is taken here.')
+
+
+def refuse_captured(variables: Iterable, model) -> None:
+  """Args: variables: that a traced call of `model` reads beside those given to it.
+
+  Raises:
+    ConfigError: where there are any.
+  """
+  names = sorted(str(getattr(variable, 'path', variable.name)) for variable in variables)
+  if names:
+    raise ConfigError(
+        f'The model {model.name!r} reads variables that its adaptation would not change: '
+        f'{", ".join(names)}. Received them by a Lambda layer, a tf.function around call, '
+        'a stateful recurrent layer (stateful=True), or in Keras 3 as a tf.Variable: give '
+        'them to a layer by add_weight, take the tf.function off, set stateful=False.')
+
+
+def refuse_assigned(names: List[str], model) -> None:
+  """Args: names: of trainable variables that a call of `model` assigns."""
+  if names:
+    raise ConfigError(
+        f'The model {model.name!r} assigns its trainable variables in a call: '
+        f'{", ".join(names)}. No derivative is taken through an assignment: leave '
+        'SpectralNormalization and the like out.')
+
+
+def refuse_unconnected(gradients: Iterable, model) -> None:
+  """Args: gradients: of the inner loss, None where it does not depend on a variable."""
+  if all(gradient is None for gradient in gradients):
+    raise ConfigError(
+        f'The loss depends on none of the variables of {model.name!r} that adapt: the '
+        'inner loop would change nothing. A tf.function around call, an argmax, or labels '
+        'in the place of outputs are what usually cuts the gradient.')
+
+
+def _nodes(graph: tf.Graph) -> Iterator:
+  definition = graph.as_graph_def()
+  yield from definition.node
+  for function in definition.library.function:
+    yield from function.node_def

@@ -1,0 +1,590 @@
+"""MAML of Keras models: the meta-gradient against differences of the meta-loss, in float64,
+for every kind of model; what is refused; adapted copies; state and dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import MAML, KerasLearner, KerasObjective, Reptile, ScaledCrossEntropy
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.functional_call import KERAS3
+
+# Keras 3.15 says of every dataset that it cannot shuffle it.
+pytestmark = pytest.mark.filterwarnings('ignore:.shuffle=True. was passed')
+
+TASKS, EXAMPLES, CLASSES = 2, 6, 3
+Input = tf.keras.layers.Input
+
+
+@pytest.fixture
+def float64():
+  """Layers are made in float64 meanwhile."""
+  tf.keras.utils.set_random_seed(0)
+  tf.keras.backend.set_floatx('float64')
+  tf.keras.mixed_precision.set_global_policy('float64')
+  yield
+  tf.keras.backend.set_floatx('float32')
+  tf.keras.mixed_precision.set_global_policy('float32')
+
+
+def layer(kind, *arguments, **kwargs):
+  return getattr(tf.keras.layers, kind)(*arguments, **kwargs)
+
+
+def sequential(shape, *layers, dtype=None):
+  return tf.keras.Sequential([Input(shape, dtype=dtype), *layers])
+
+
+def dense():
+  return sequential((4,), layer('Dense', 5, activation='tanh'), layer('Dense', CLASSES))
+
+
+def convolutional():
+  return sequential(
+      (6, 6, 2), layer('Conv2D', 4, 3, padding='same'), layer('BatchNormalization'),
+      layer('ReLU'), layer('MaxPooling2D'), layer('Flatten'), layer('Dense', CLASSES))
+
+
+def recurrent():
+  return sequential((4, 2), layer('LSTM', 3), layer('Dense', CLASSES))
+
+
+def words():
+  return sequential((5,), layer('Embedding', 7, 3, mask_zero=True),
+                    layer('GlobalAveragePooling1D'), layer('Dense', CLASSES), dtype='int32')
+
+
+def attentive():
+  symbol = Input((4, 3))
+  attended = layer('MultiHeadAttention', 2, 2)(symbol, symbol)
+  normed = layer('LayerNormalization')(symbol + attended)
+  return tf.keras.Model(symbol, layer('Dense', CLASSES)(layer('Flatten')(normed)))
+
+
+def shared_and_frozen():
+  symbol = Input((4,))
+  shared, frozen = layer('Dense', 4, activation='tanh'), layer('Dense', 4)
+  outputs = layer('Dense', CLASSES)(shared(frozen(shared(symbol))))
+  frozen.trainable = False
+  return tf.keras.Model(symbol, outputs)
+
+
+def regularised():
+  return sequential((4,), layer('Dense', CLASSES, kernel_regularizer='l2',
+                                activity_regularizer='l2'))
+
+
+class Nested(tf.keras.Model):
+  """Subclassed: layers in lists and dictionaries, a dictionary of inputs."""
+
+  def __init__(self):
+    super().__init__()
+    self.blocks = [tf.keras.layers.Dense(4, activation='gelu') for _ in range(2)]
+    self.parts = {'a': tf.keras.layers.Dense(3), 'b': tf.keras.layers.Dense(3)}
+    self.head = tf.keras.layers.Dense(CLASSES)
+    self.offset = self.add_weight(name='offset', shape=(3,), initializer='ones')
+
+  def call(self, inputs):
+    x = self.parts['a'](inputs['x']) + self.parts['b'](inputs['z']) * self.offset
+    for block in self.blocks:
+      x = block(x)
+    return self.head(x)
+
+
+def nested():
+  model = Nested()
+  model({'x': tf.zeros([1, 4]), 'z': tf.zeros([1, 2])})
+  return model
+
+
+def two_outputs():
+  symbol = Input((4,))
+  hidden = layer('Dense', 4, activation='softplus')(symbol)
+  return tf.keras.Model(symbol, {'value': layer('Dense', 1)(hidden),
+                                 'kind': layer('Dense', CLASSES)(hidden)})
+
+
+def own_loss(labels, outputs):
+  errors = tf.one_hot(labels, CLASSES, dtype=outputs.dtype) - outputs
+  return tf.reduce_sum(tf.math.log(tf.cosh(errors)), axis=-1)
+
+
+def cross_entropy():
+  return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def batch_for(model, seed=0, tasks=TASKS, examples=EXAMPLES):
+  """A pair of inputs of the model's shapes and labels; as arrays."""
+  random = np.random.RandomState(seed)
+
+  def values(shape, dtype):
+    if dtype == 'int32':
+      return random.randint(0, 7, (tasks, examples, *shape)).astype('int32')
+    return random.normal(size=(tasks, examples, *shape))
+  classes = random.randint(0, CLASSES, (tasks, examples)).astype('int32')
+  if isinstance(model, Nested):
+    return {'x': values((4,), 'floats'), 'z': values((2,), 'floats')}, classes
+  symbol = model.inputs[0]
+  inputs = values(tuple(symbol.shape)[1:], tf.as_dtype(symbol.dtype).name)
+  if len(model.outputs) > 1:
+    return inputs, {'value': values((1,), 'floats'), 'kind': classes}
+  return inputs, classes
+
+
+def assert_exact(maml, support, query):
+  """`meta_gradient` against central differences along random directions."""
+  episodes = (support, query)
+  cast = maml._cast(episodes)
+  variables = maml.learner.model.trainable_variables
+  loss, gradients = maml.meta_gradient(*episodes)
+  assert len(gradients) == len(variables)
+  assert all(tuple(one.shape) == tuple(variable.shape)
+             for one, variable in zip(gradients, variables))
+  theta = maml.meta_parameters.tensors()
+  random = np.random.RandomState(7)
+  size = max(np.abs(gradient).max() for gradient in gradients)
+  assert size > 1e-3
+  for part in [None, *range(len(variables))]:
+    vector = [random.normal(size=one.shape) * (part is None or part == index)
+              for index, one in enumerate(gradients)]
+
+    def moved(step, vector=vector):
+      values = {name: value + step * direction
+                for (name, value), direction in zip(theta.items(), vector)}
+      return float(maml.meta_gradient(cast, parameters=values)[0]['loss'])
+    quotient = (moved(1e-6) - moved(-1e-6)) / 2e-6
+    along = sum(np.sum(one * direction) for one, direction in zip(gradients, vector))
+    np.testing.assert_allclose(along, quotient, rtol=1e-6, atol=1e-7 * size)
+  np.testing.assert_allclose(loss, moved(0.0), rtol=1e-12)
+
+
+MODELS = [dense, convolutional, recurrent, words, attentive, shared_and_frozen, regularised,
+          nested]
+
+
+@pytest.mark.parametrize('make', MODELS, ids=lambda make: make.__name__)
+def test_the_meta_gradient_is_exact(float64, make):
+  model = make()
+  updates = 2 if make in (dense, convolutional) else 1     # tracing takes most of the time
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=updates)
+  assert_exact(maml, batch_for(model), batch_for(model, 1, examples=EXAMPLES + 1))
+
+
+def test_several_outputs_with_a_loss_each(float64):
+  model = two_outputs()
+  maml = MAML(model, {'value': 'mse', 'kind': cross_entropy()}, step_size=0.2, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(loss=own_loss), dict(loss=ScaledCrossEntropy(2)), dict(adapt='head*'),
+    dict(statistics='moving')], ids=lambda kwargs: '-'.join(kwargs))
+def test_other_losses_adapted_layers_and_statistics(float64, kwargs):
+  model = sequential((4,), layer('Dense', 4), layer('BatchNormalization'),
+                     layer('Dense', CLASSES, name='head'))
+  loss = kwargs.pop('loss', cross_entropy())
+  maml = MAML(KerasLearner(model, **kwargs), loss, step_size=0.3, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+
+
+def test_first_order_is_the_gradient_at_the_adapted_values(float64):
+  model = dense()
+  support, query = batch_for(model), batch_for(model, 1)
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=2, first_order=True)
+  second = MAML(model, cross_entropy(), step_size=0.3, num_updates=2)
+  one, other = (flat(each.meta_gradient(support, query)[1]) for each in (maml, second))
+  assert np.linalg.norm(one - other) > 0.01 * np.linalg.norm(other)
+  expected = 0
+  for task in range(TASKS):
+    adapted = maml.adapt(*(part[task] for part in support))
+    with tf.GradientTape() as tape:
+      loss = cross_entropy()(query[1][task], adapted(query[0][task]))
+    expected += flat(tape.gradient(loss, adapted.trainable_variables)) / TASKS
+  np.testing.assert_allclose(one, expected, rtol=1e-6, atol=1e-9)   # Keras 3's loss: float32
+
+
+def flat(values):
+  return np.concatenate([np.ravel(value) for value in values])
+
+
+def test_unused_weights_and_sparse_ones_count_as_0(float64):
+  model = words()
+  inputs, classes = batch_for(model)
+  inputs = np.minimum(inputs, 3)
+  gradient = MAML(model, cross_entropy(), step_size=0.3, num_updates=1).meta_gradient(
+      (inputs, classes), (inputs, classes))[1][0]
+  assert np.all(np.asarray(gradient)[4:] == 0) and np.any(np.asarray(gradient)[1:4] != 0)
+
+
+# Which variables adapt
+
+
+@pytest.mark.parametrize('adapt', ['head', 'head*', ['head'], lambda variable: (
+    variable.shape[-1] == CLASSES)], ids=str)
+def test_what_adapts(adapt):
+  model = sequential((4,), layer('Dense', 5), layer('Dense', CLASSES, name='head'))
+  learner = KerasLearner(model, adapt=adapt)
+  shapes = [spec.shape for spec in learner.parameter_specs if spec.adapted]
+  assert shapes == [(5, CLASSES), (CLASSES,)]
+  assert KerasLearner(model, adapt=model.layers[-1]).adapted_names == learner.adapted_names
+  support = batch_for(model)
+  adapted = MAML(learner, cross_entropy(), step_size=0.3, num_updates=1).adapt(
+      *(part[0] for part in support))
+  changed = [np.any(one.numpy() != other.numpy())
+             for one, other in zip(adapted.weights, model.weights)]
+  assert changed == [False, False, True, True]
+
+
+def test_an_adapt_that_fits_nothing_is_refused():
+  with pytest.raises(ConfigError, match='fits none'):
+    KerasLearner(dense(), adapt='no_such_layer*')
+
+
+# fit, evaluate, adapt
+
+
+def tasks_of(model):
+  return tf.data.Dataset.from_tensors((batch_for(model), batch_for(model, 1))).repeat()
+
+
+def test_fit_trains_the_model_itself_and_reports_keras_metrics():
+  tf.keras.utils.set_random_seed(1)
+  model = convolutional()
+  before = [weight.numpy() for weight in model.weights]
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=2)
+  maml.compile(tf.keras.optimizers.SGD(0.1), metrics=[
+      'accuracy', tf.keras.metrics.SparseCategoricalAccuracy(name='same'),
+      tf.keras.metrics.SparseTopKCategoricalAccuracy(CLASSES, name='top')])
+  history = maml.fit(tasks_of(model), steps_per_epoch=4, verbose=0,
+                     validation_data=tasks_of(model).take(1)).history
+  assert history['loss'][0] > history['val_loss'][0]
+  assert {'accuracy', 'same', 'top', 'val_loss_before_update', 'val_accuracy',
+          'val_accuracy_before_update'} <= set(history)
+  np.testing.assert_allclose(history['accuracy'], history['same'], rtol=1e-6)
+  assert history['top'] == [1.0]
+  changed = [np.any(weight.numpy() != old) for weight, old in zip(model.weights, before)]
+  trained = [any(weight is one for one in model.trainable_variables)
+             for weight in model.weights]
+  assert changed == trained                       # moving averages are never written
+
+
+def test_metrics_are_of_one_task_each():
+  model = dense()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.1), metrics=[
+      'accuracy', lambda labels, outputs: tf.cast(labels, outputs.dtype)])
+  support, query = batch_for(model), batch_for(model, 1)
+  results = maml.task_results((support, query), 1)
+  outputs = maml.adapted_outputs((support, query), 1)
+  expected = np.mean(np.argmax(outputs, -1) == query[1][:, np.newaxis], axis=2)
+  np.testing.assert_allclose(results.query['accuracy'], expected, rtol=1e-6)
+  np.testing.assert_allclose(results.query['<lambda>'][:, 1], query[1].mean(1), rtol=1e-6)
+
+
+def test_adapt_gives_a_plain_model_and_leaves_the_initialisation(tmp_path):
+  model = dense()
+  before = model.get_weights()
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=3)
+  support, query = batch_for(model), batch_for(model, 1)
+  first = maml.adapt(support[0][0], support[1][0])
+  second = maml.adapt(support[0][1], support[1][1], num_updates=3)
+  assert type(first) is type(model) and first is not model
+  outputs = maml.adapted_outputs((support, query), 3)[:, -1]
+  for task, adapted in enumerate((first, second)):
+    np.testing.assert_allclose(adapted.predict(query[0][task], verbose=0), outputs[task],
+                               rtol=1e-4, atol=1e-5)
+  for old, new in zip(before, model.get_weights()):
+    np.testing.assert_array_equal(old, new)
+  path = str(tmp_path / 'adapted.keras')
+  first.save(path)
+  loaded = tf.keras.models.load_model(path)
+  np.testing.assert_array_equal(loaded.predict(query[0][0], verbose=0),
+                                first.predict(query[0][0], verbose=0))
+  assert maml.adapt(support[0][1], support[1][1], into=first) is first
+  np.testing.assert_array_equal(first.get_weights()[0], second.get_weights()[0])
+
+
+def test_an_adapted_model_normalises_by_the_support_set():
+  model = sequential((4,), layer('Dense', 5), layer('BatchNormalization', epsilon=1e-5),
+                     layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=2)
+  inputs, labels = (part[0] for part in batch_for(model))
+  adapted = maml.adapt(inputs, labels)
+  hidden = adapted.layers[0](inputs).numpy()
+  mean, variance = adapted.layers[1].moving_mean, adapted.layers[1].moving_variance
+  np.testing.assert_allclose(mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(variance, hidden.var(0), rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(model.layers[1].moving_mean, np.zeros(5))
+  # So one input gets the same outputs alone as among others.
+  np.testing.assert_allclose(adapted.predict(inputs[:1], verbose=0),
+                             adapted.predict(inputs, verbose=0)[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_subclassed_model_is_copied_or_filled():
+  model = nested()
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  inputs, labels = tf.nest.map_structure(lambda value: value[0], batch_for(model))
+  filled = maml.adapt(inputs, labels, into=nested())
+  assert np.any(filled.get_weights()[0] != model.get_weights()[0])
+  with pytest.raises(ConfigError, match='another model of the same layers'):
+    maml.adapt(inputs, labels, into=dense())
+  with pytest.raises(ConfigError, match='another model'):
+    maml.adapt(inputs, labels, into=model)
+
+
+def test_reptile_trains_a_model():
+  tf.keras.utils.set_random_seed(2)
+  model = convolutional()
+  before = model.get_weights()
+  with pytest.raises(ValueError, match='Reptile moves all'):
+    Reptile(KerasLearner(model, adapt='dense*'), 'mse', step_size=0.1, num_updates=1)
+  reptile = Reptile(model, cross_entropy(), inner_optimizer='sgd', step_size=0.1,
+                    num_updates=2)
+  reptile.compile(tf.keras.optimizers.SGD(1.0), metrics=['accuracy'])
+  history = reptile.fit(tasks_of(model), steps_per_epoch=3, verbose=0).history
+  assert np.isfinite(history['loss']).all() and 'accuracy' in history
+  assert np.any(model.get_weights()[0] != before[0])
+
+
+def test_mixed_precision():
+  tf.keras.mixed_precision.set_global_policy('mixed_bfloat16')
+  try:
+    model = convolutional()
+  finally:
+    tf.keras.mixed_precision.set_global_policy('float32')
+  exact = convolutional()
+  exact.set_weights(model.get_weights())
+  losses = []
+  for one in (model, exact):
+    maml = MAML(one, cross_entropy(), step_size=0.1, num_updates=1)
+    loss, gradients = maml.meta_gradient(batch_for(model), batch_for(model, 1))
+    assert all(gradient.dtype == tf.float32 for gradient in gradients)
+    losses.append(float(loss))
+  assert 0 < abs(losses[0] - losses[1]) < 0.05
+
+
+# Dropout
+
+
+def with_dropout():
+  return sequential((4,), layer('Dense', 16, activation='relu'), layer('Dropout', 0.5),
+                    layer('Dense', CLASSES))
+
+
+def losses_of_fit(model, first=0, steps=3, seed=0):
+  """Of steps that change nothing, from iteration `first` on."""
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1, seed=seed)
+  maml.compile(tf.keras.optimizers.SGD(0.0))
+  maml.optimizer.iterations.assign(first)
+  return [maml.fit(tasks_of(model), steps_per_epoch=1, verbose=0).history['loss'][0]
+          for _ in range(steps)]
+
+
+def test_masks_differ_by_step_and_repeat_in_a_resumed_run():
+  model = with_dropout()
+  losses = losses_of_fit(model, 0, 3)
+  assert len(set(losses)) == 3
+  np.testing.assert_allclose(losses_of_fit(model, 1, 2), losses[1:], rtol=1e-5)
+  assert abs(losses_of_fit(model, 0, 1, seed=1)[0] - losses[0]) > 1e-6
+
+
+def test_tasks_have_masks_of_their_own():
+  model = with_dropout()
+  inputs, labels = (np.repeat(part[:1], 3, axis=0) for part in batch_for(model))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.0))
+  episodes = maml.learner.in_training(
+      maml._cast(((inputs, labels), (inputs, labels))), 0, tf.constant(5, tf.int64))
+  seeds = episodes.support.inputs.seeds[:, 0].numpy()
+  assert len({tuple(seed) for seed in seeds}) == 3
+  values = [float(cross_entropy()(labels[0], maml.learner(
+      maml.meta_parameters.tensors(), tf.nest.map_structure(
+          lambda value, task=task: value[task:task + 1], episodes.support.inputs)).outputs[0]))
+            for task in range(3)]
+  assert len(set(values)) == 3
+
+
+def test_nothing_is_dropped_in_evaluation():
+  model = with_dropout()
+  support, query = batch_for(model), batch_for(model, 1)
+  results = [MAML(model, cross_entropy(), step_size=0.1, num_updates=1).task_results(
+      (support, query), 1).query['loss'] for _ in range(2)]
+  np.testing.assert_array_equal(*results)
+
+
+# What is refused
+
+
+def test_models_that_cannot_be_adapted_are_refused():
+  with pytest.raises(ConfigError, match='no variables yet'):
+    MAML(tf.keras.Sequential([tf.keras.layers.Dense(1)]), 'mse', step_size=1, num_updates=1)
+  frozen = dense()
+  frozen.trainable = False
+  with pytest.raises(ConfigError, match='no trainable variables'):
+    MAML(frozen, 'mse', step_size=1, num_updates=1)
+  half = sequential((4,), layer('Dense', 1, dtype='float16'))
+  with pytest.raises(ConfigError, match='float32 or'):
+    MAML(half, 'mse', step_size=1, num_updates=1)
+  with pytest.raises(ConfigError, match='a Keras model or a Learner'):
+    MAML('dense', 'mse', step_size=1, num_updates=1)
+  with pytest.raises(ConfigError, match='no Keras loss of that name'):
+    MAML(dense(), 'no such loss', step_size=1, num_updates=1)
+  with pytest.raises(ConfigError, match='loss must be'):
+    MAML(dense(), 3, step_size=1, num_updates=1)
+
+
+class Decorated(tf.keras.Model):
+  """Its graph, made when it is built, reads the variables themselves."""
+
+  def __init__(self):
+    super().__init__()
+    self.dense = tf.keras.layers.Dense(CLASSES)
+
+  @tf.function
+  def call(self, inputs):
+    return self.dense(inputs)
+
+
+class Captured(tf.keras.Model):
+  """With a variable that Keras is not told of."""
+
+  def __init__(self):
+    super().__init__()
+    self.dense = tf.keras.layers.Dense(CLASSES)
+    self.hidden = [(lambda variable: lambda: variable)(tf.Variable(2.0))]
+
+  def call(self, inputs):
+    return self.dense(inputs) * self.hidden[0]()
+
+
+class Cut(tf.keras.Model):
+  """No gradient comes through."""
+
+  def __init__(self):
+    super().__init__()
+    self.dense = tf.keras.layers.Dense(CLASSES)
+
+  def call(self, inputs):
+    return tf.stop_gradient(self.dense(inputs))
+
+
+class OwnMoments(tf.keras.layers.Layer):
+  """Computes moments by a name that no patch reaches."""
+
+  own = staticmethod(tf.nn.moments)
+
+  def call(self, inputs):
+    mean, variance = self.own(inputs, [0])
+    return (inputs - mean) / tf.sqrt(variance + 0.1)
+
+
+@pytest.mark.parametrize('make, message', [
+    (Decorated, 'reads variables'), (Captured, 'reads variables'),
+    (Cut, 'depends on none of the variables'),
+    (lambda: sequential((4,), layer('Dense', 3), OwnMoments()), 'a name of its own'),
+    (lambda: tf.keras.Sequential([
+        Input((4, 2), batch_size=EXAMPLES), layer('SimpleRNN', CLASSES, stateful=True)]),
+     'reads variables')],
+    ids=['tf.function', 'captured', 'cut', 'moments', 'stateful'])
+def test_models_without_an_exact_meta_gradient_are_refused(make, message):
+  model = make()
+  if not model.built:
+    model(tf.zeros([EXAMPLES, 4]))
+  if isinstance(model, tf.keras.Sequential):
+    inputs, labels = batch_for(model)
+  else:
+    inputs, labels = batch_for(dense())
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  if make is Decorated and KERAS3:
+    message = 'reads variables|depends on none'
+  with pytest.raises(ConfigError, match=message):
+    maml.meta_gradient((inputs, labels), (inputs, labels))
+
+
+def test_a_layer_that_assigns_its_kernel_is_refused():
+  if not KERAS3:
+    pytest.skip('in Keras 2 its own tf.function fails first')
+  model = sequential((4,), layer('SpectralNormalization', layer('Dense', CLASSES)))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile('sgd')
+  with pytest.raises(ConfigError, match='assigns its trainable variables'):
+    maml.fit(tasks_of(model), steps_per_epoch=1, verbose=0)
+
+
+def test_max_pooling_is_not_compiled_by_xla():
+  maml = MAML(convolutional(), cross_entropy(), step_size=0.1, num_updates=1)
+  with pytest.raises(ConfigError, match='exact under XLA'):
+    maml.compile('sgd', jit_compile=True)
+  MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1).compile(
+      'sgd', jit_compile=True)
+
+
+def test_recomputing_with_dropout_is_refused():
+  with pytest.raises(ConfigError, match='recompute_inner_steps'):
+    MAML(with_dropout(), 'mse', step_size=0.1, num_updates=1, recompute_inner_steps=True)
+
+
+def test_a_learner_of_the_package_cannot_be_a_keras_model():
+  from maml_tf import FullyConnected, MeanSquaredError
+  maml = MAML(FullyConnected(1, (4,), 1, 'None'), MeanSquaredError(), step_size=0.1,
+              num_updates=1)
+  with pytest.raises(ConfigError, match='no Keras model'):
+    maml.adapt(np.zeros([3, 1], 'float32'), np.zeros([3, 1], 'float32'))
+
+
+def test_a_loss_of_keras_goes_with_a_learner_of_the_package(make_regression):
+  from maml_tf import FullyConnected
+  maml = MAML(FullyConnected(1, (4,), 1, 'None'), 'mse', step_size=0.1, num_updates=1)
+  assert isinstance(maml.objective, KerasObjective)
+  means, _ = maml.meta_gradient(make_regression(1, 5, dtype='float32'))
+  assert float(means['loss']) > 0
+
+
+def test_masked_outputs_do_not_count(float64):
+  """As in Keras's own fit: the mean over the words that are there."""
+  model = sequential((5,), layer('Embedding', 7, 3, mask_zero=True), layer('Dense', CLASSES),
+                     dtype='int32')
+  random = np.random.RandomState(0)
+  inputs = random.randint(1, 7, (1, 4, 5)).astype('int32')
+  inputs[0, :, 3:] = 0
+  labels = random.randint(0, CLASSES, (1, 4, 5)).astype('int32')
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=0)
+  loss, _ = maml.meta_gradient((inputs, labels), (inputs, labels))
+  expected = cross_entropy()(labels[0, :, :3], model(inputs[0])[:, :3])
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+# Shapes
+
+
+def test_one_task_at_a_time_and_all_together_are_the_same(float64):
+  model = convolutional()
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  support, query = batch_for(model), batch_for(model, 1)
+  loss, gradients = maml.meta_gradient(support, query)
+  parts = [maml.meta_gradient(*(tuple(value[task:task + 1] for value in pair)
+                                for pair in (support, query))) for task in range(TASKS)]
+  np.testing.assert_allclose(loss, np.mean([one for one, _ in parts]), rtol=1e-12)
+  for index, gradient in enumerate(gradients):
+    np.testing.assert_allclose(gradient, np.mean([one[index] for _, one in parts], axis=0),
+                               rtol=0, atol=1e-12)
+
+
+def test_numbers_of_tasks_and_examples_may_be_open():
+  """As in a dataset from a generator."""
+  model = dense()
+  sizes = [(2, 5), (3, 4)]
+  batches = [(batch_for(model, tasks=tasks, examples=examples),) * 2
+             for tasks, examples in sizes]
+  batches = [tf.nest.map_structure(lambda value: value.astype(
+      'float32' if value.dtype == 'float64' else 'int32'), batch) for batch in batches]
+  spec = (tf.TensorSpec([None, None, 4]), tf.TensorSpec([None, None], tf.int32))
+  dataset = tf.data.Dataset.from_generator(lambda: iter(batches),
+                                           output_signature=(spec, spec))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.0), metrics=['accuracy'])
+  received = maml.evaluate(dataset, verbose=0, return_dict=True)['loss']
+  expected = [np.mean(maml.task_results(batch, 1).query['loss'][:, -1]) for batch in batches]
+  np.testing.assert_allclose(received, np.mean(expected), rtol=1e-5)

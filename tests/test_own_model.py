@@ -1,0 +1,42 @@
+"""The code of docs/own_model.md, and the example script, run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+import tensorflow as tf
+from conftest import REPOSITORY
+
+# Keras 3.15 says of every dataset that it cannot shuffle it.
+pytestmark = pytest.mark.filterwarnings('ignore:.shuffle=True. was passed')
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  page = (REPOSITORY / 'docs' / 'own_model.md').read_text(encoding='utf-8')
+  blocks = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+  assert len(blocks) == 5
+  names: dict = {}
+  for block in blocks:
+    exec(compile(block, 'docs/own_model.md', 'exec'), names)   # noqa: S102
+  assert isinstance(names['adapted'], tf.keras.Model)
+  assert {path.name for path in tmp_path.iterdir()} == {'three_classes.keras',
+                                                        'initialisation.keras'}
+  assert len(names['gradients']) == len(names['model'].trainable_variables)
+  assert len(names['head'].adapted_names) == 2
+  assert names['reptile'].learner.model is names['model']
+
+
+@pytest.mark.parametrize('steps', [2, pytest.param(300, marks=pytest.mark.slow)])
+def test_the_example_runs(tmp_path, capsys, steps):
+  path = REPOSITORY / 'examples' / 'own_keras_model.py'
+  spec = importlib.util.spec_from_file_location('own_keras_model', path)
+  example = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(example)
+  share = example.main(steps, str(tmp_path / 'adapted.keras'))
+  assert (tmp_path / 'adapted.keras').exists()
+  assert 'A new task' in capsys.readouterr().out
+  if steps > 2:
+    assert share > 0.7
