@@ -19,7 +19,7 @@ LAYERS = (
      'locks'),
     ('episodes', 'task_groups', 'devices', 'custom_gradients', 'learners', 'objectives',
      'inner_optimizers', 'inner_loop', 'in_groups', 'meta_parameters', 'outer_step',
-     'meta_learner', 'meta_learners', 'flops'),
+     'meta_learner', 'meta_learners', 'flops', 'keras_models'),
     ('sources', 'data_generator', 'batch_generator', 'baselines'),
     ('reports',),
     ('problems',),
