@@ -90,12 +90,12 @@ def meta_step() -> Dict[str, float]:
   model.meta_parameters.assign({name: numbers(np.shape(value))
                                 for name, value in model.meta_parameters.arrays().items()})
   model.compile(tf.keras.optimizers.SGD(OUTER_STEP_SIZE), jit_compile=False)
-  loss, _, gradients = model.meta_gradient(episodes)
+  means, gradients = model.meta_gradient(episodes)
   model.fit(tf.data.Dataset.from_tensors(episodes), shuffle=False, verbose=0)
   norm = tf.linalg.global_norm(list(gradients.values()))
-  after, *_ = model.meta_gradient(episodes)
-  return {'loss': float(loss), 'gradient norm': float(norm),
-          'loss after the step': float(after)}
+  after, _ = model.meta_gradient(episodes)
+  return {'loss': float(means['loss']), 'gradient norm': float(norm),
+          'loss after the step': float(after['loss'])}
 
 
 def sinusoids():
