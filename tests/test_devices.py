@@ -24,7 +24,7 @@ devices.set_up({side_by_side})
 assert devices.cores_for_tasks() == (devices.available_cores() if {side_by_side} else None)
 model = experiment.build_model(config)
 images = np.random.default_rng(0).random(
-    ({tasks}, 5, *experiment.IMAGE_SHAPES[config.task.datasource]), np.float32)
+    ({tasks}, 5, *{shape}), np.float32)
 labels = np.tile(np.arange(5, dtype=np.int32), ({tasks}, 1))
 episodes = Episodes.of(*map(tf.constant, (images, labels, images[:, ::-1], labels[:, ::-1])))
 gradient = tf.function(model.meta_gradient, autograph=False)
@@ -51,11 +51,11 @@ def last_word(script):
   return found.stdout.split()[-1]
 
 
-@pytest.mark.parametrize('datasource, tasks, side_by_side', [
-    ('omniglot', 32, True), ('omniglot', 32, False),
-    pytest.param('miniimagenet', 2, True, marks=pytest.mark.slow)])
-def test_a_step_of_real_size_is_repeatable(datasource, tasks, side_by_side):
-  script = REPEATED_STEPS.format(datasource=datasource, tasks=tasks,
+@pytest.mark.parametrize('datasource, shape, tasks, side_by_side', [
+    ('omniglot', (28, 28, 1), 32, True), ('omniglot', (28, 28, 1), 32, False),
+    pytest.param('miniimagenet', (84, 84, 3), 2, True, marks=pytest.mark.slow)])
+def test_a_step_of_real_size_is_repeatable(datasource, shape, tasks, side_by_side):
+  script = REPEATED_STEPS.format(datasource=datasource, shape=shape, tasks=tasks,
                                  side_by_side=side_by_side)
   assert last_word(script) == '1'
 
