@@ -17,6 +17,9 @@ from conftest import REPOSITORY
 from maml_tf.keras_models import layer_cases, layer_table
 from maml_tf.keras_models.exact_forms import exact, moments, resize, softsign
 
+# Keras 3 says of a mask that it ends at a layer.
+pytestmark = pytest.mark.filterwarnings('ignore:.*passed an input with a mask')
+
 CASES = layer_cases.cases()
 LOSSES = layer_cases.losses()
 
@@ -97,6 +100,26 @@ def test_a_page_is_put_together_row_by_row(tmp_path):
           if line.startswith('| Dense')]
   assert rows == ['| Dense | refused | **0.3** | exact (float32) | not measured | exact | '
                   'not measured |']
+
+
+def test_sizes_that_are_computed_and_unknown_ones():
+  images = tf.constant(np.random.RandomState(0).uniform(size=(2, 5, 6, 3)), tf.float32)
+  expected = tf.image.resize(images, (10, 12), 'bicubic')
+
+  @tf.function
+  def computed():
+    return resize(images, tf.constant([5, 6]) * 2, 'bicubic')
+  graph = computed.get_concrete_function()
+  assert graph.output_shapes == (2, 10, 12, 3)
+  np.testing.assert_allclose(graph(), expected, atol=1e-5)
+
+  @tf.function(input_signature=[tf.TensorSpec([None] * 3 + [3])])
+  def unknown(images):
+    return resize(images, (10, 12), 'bicubic')
+  np.testing.assert_allclose(unknown(images), expected, atol=1e-5)
+  received = resize(images, (9, 9), preserve_aspect_ratio=True)
+  np.testing.assert_allclose(
+      received, tf.image.resize(images, (9, 9), preserve_aspect_ratio=True), atol=1e-5)
 
 
 # The exact forms are the functions that they stand for

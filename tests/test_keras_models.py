@@ -572,6 +572,7 @@ def test_one_task_at_a_time_and_all_together_are_the_same(float64):
                                rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings('ignore:Your input ran out of data')   # Keras 3, of its end
 def test_numbers_of_tasks_and_examples_may_be_open():
   """As in a dataset from a generator."""
   model = dense()

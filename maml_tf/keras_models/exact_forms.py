@@ -65,16 +65,18 @@ def resize(images, size, method='bilinear', preserve_aspect_ratio=False, antiali
   while tracing, it is left to TensorFlow, and refused behind.
   """
   images = tf.convert_to_tensor(images)
-  resized = _RESIZE(images, size, method, preserve_aspect_ratio, antialias, name)
   height, width = images.shape[-3], images.shape[-2]
-  known = resized.shape[-3:-1]     # of computed sizes, too
+  known = tf.get_static_value(tf.convert_to_tensor(size))
+  if known is None or preserve_aspect_ratio:     # a size that is computed
+    resized = _RESIZE(images, size, method, preserve_aspect_ratio, antialias, name)
+    known = resized.shape[-3:-1]
   if None in (height, width, *known):
-    return resized
+    return _RESIZE(images, size, method, preserve_aspect_ratio, antialias, name)
   dtype = images.dtype
   if not dtype.is_floating and method != 'nearest':
     dtype = tf.float32
-  rows = _matrix(height, known[0], method, antialias)
-  columns = _matrix(width, known[1], method, antialias)
+  rows = _matrix(height, int(known[0]), method, antialias)
+  columns = _matrix(width, int(known[1]), method, antialias)
   if not dtype.is_floating:      # a choice of pixels
     return tf.gather(tf.gather(images, rows.argmax(1), axis=-3), columns.argmax(1), axis=-2)
   return tf.einsum('oh,...hwc,pw->...opc', tf.cast(rows, dtype), tf.cast(images, dtype),
