@@ -43,7 +43,7 @@ from maml_tf.paper import records
 from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
 from maml_tf.task_groups import available_cores
 from maml_tf.verification import plan, report, studies, train_all
-from maml_tf.verification.row_config import row_config
+from maml_tf.verification.turn_process import row_config
 
 DEFAULT_TURN = train_all.Settings.turn
 

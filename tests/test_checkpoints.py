@@ -491,7 +491,7 @@ def test_the_configuration_is_written_beside_the_checkpoints(small_config):
 @pytest.mark.parametrize('values, named', [
     (dict(seed=3), 'task.seed 3 -> 0'),
     (dict(seed=3, test_num_updates=7), 'task.seed 3 -> 0'),
-    (dict(xla='on', meta_lr=0.5), 'training.meta_lr 0.5 -> 0.001, training.xla on -> auto'),
+    (dict(xla='on', meta_lr=0.5), 'training.meta_lr 0.5 -> 0.001, training.xla on -> off'),
 ])
 def test_a_run_of_another_configuration_is_refused(values, named, small_config):
   config = small_config()

@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.parametrize('module', [
-    'maml_tf.benchmark', 'maml_tf.export_step', 'maml_tf.evaluation.matrix',
+    'maml_tf.benchmark', 'maml_tf.export_step', 'maml_tf.matrix',
     'maml_tf.legacy.convert', 'maml_tf.legacy.compare', 'maml_tf.legacy.moments_effect',
     'maml_tf.verify'])
 @pytest.mark.parametrize('mistake', ['--no_such_flag=1', '--datasource=imagenet'])

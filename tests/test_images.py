@@ -191,7 +191,7 @@ def test_without_rotations_nothing_is_turned(make_split):
 
 
 def test_too_many_classes_are_refused(make_split):
-  with pytest.raises(ConfigError, match='--num_classes=6.* has 5 classes'):
+  with pytest.raises(ConfigError, match='num_classes=6.* has 5 classes'):
     generator_of(make_split(), ways=6)
 
 

@@ -256,15 +256,15 @@ def test_main_starts_training_from_a_tf1_checkpoint(legacy_sinusoid, small_confi
 def test_a_run_that_goes_on_does_not_read_what_it_began_with(
     legacy_sinusoid, small_config, tmp_path, capsys):
   config = small_config(legacy_checkpoint=legacy_sinusoid[0], metatrain_iterations=0)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   assert 'Parameters of a new run: from' in capsys.readouterr().out
   shutil.move(tmp_path / 'tf1', tmp_path / 'moved')
   config = small_config(legacy_checkpoint=legacy_sinusoid[0], metatrain_iterations=20)
-  assert application.run(config) == application.DONE
+  assert application.run(config) == command_line.DONE
   assert 'Parameters of a new run' not in capsys.readouterr().out
   # Nor is the run that begins anew allowed without it.
   config = small_config(legacy_checkpoint=legacy_sinusoid[0], resume=False)
-  assert application.run(config) == application.REFUSED
+  assert application.run(config) == command_line.REFUSED
 
 
 def test_a_run_from_scratch_is_not_continued_from_a_tf1_checkpoint(
@@ -307,7 +307,7 @@ def test_a_converted_run_can_be_trained_on(legacy_sinusoid, tmp_path, small_conf
   path, _ = legacy_sinusoid
   config = small_config(metatrain_iterations=400)
   flags = ['--meta_batch_size=4', '--num_test_tasks=6', '--num_validation_tasks=4',
-           '--update_lr=0.01']
+           '--update_lr=0.01', '--xla=off']
   assert convert.main([f'--legacy_checkpoint={path}', f'--out={config.run.logdir}',
                        *flags]) == command_line.DONE
   assert application.run(config) == command_line.DONE
