@@ -222,7 +222,7 @@ def test_unused_weights_and_sparse_ones_count_as_0(float64):
 
 
 @pytest.mark.parametrize('adapt', ['head', 'head*', ['head'], lambda variable: (
-    variable.shape[-1] == CLASSES)], ids=str)
+    variable.shape[-1] == CLASSES)], ids=['name', 'pattern', 'list', 'function'])
 def test_what_adapts(adapt):
   model = sequential((4,), layer('Dense', 5), layer('Dense', CLASSES, name='head'))
   learner = KerasLearner(model, adapt=adapt)
