@@ -62,7 +62,7 @@ def main(steps: int, out: str) -> float:
 
 if __name__ == '__main__':
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--steps', type=int, default=300)
+  parser.add_argument('--steps', type=int, default=1500)
   parser.add_argument('--out', default='adapted.keras')
   given = parser.parse_args()
   main(given.steps, given.out)

@@ -110,7 +110,7 @@ def _compiled(step, state, images: tf.TensorSpec, batch) -> Tuple[bytes, List[An
   concrete = function.get_concrete_function(*tf.nest.flatten(specs))
   if concrete.captured_inputs:
     raise RuntimeError('The step is not pure: it captures '
-                       f'{[value.name for value in concrete.captured_inputs]}.')
+                       f'{[value.shape.as_list() for value in concrete.captured_inputs]}.')
   hlo = function.experimental_get_compiler_ir(*tf.nest.flatten(specs))(
       stage='hlo_serialized')
   return hlo, concrete.structured_outputs

@@ -6,7 +6,8 @@ derivative can be taken through it.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple, Union
+import contextlib
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -100,6 +101,7 @@ class StepSizes:
         lambda one: tf.Variable(one, trainable=False, dtype=dtype, name='step_size'),
         _arrays(value))
     self._value = value
+    self._are_constants = False
 
   @property
   def value(self) -> StepSize:
@@ -117,8 +119,21 @@ class StepSizes:
     self._value = value
 
   def tensors(self) -> StepSize:
-    """The values of the variables."""
+    """The values of the variables; constants while `as_constants` is entered."""
+    if self._are_constants:
+      return tf.nest.map_structure(
+          lambda variable, one: tf.constant(one, variable.dtype), self._variables,
+          _arrays(self._value))
     return tf.nest.map_structure(tf.convert_to_tensor, self._variables)
+
+  @contextlib.contextmanager
+  def as_constants(self) -> Iterator[None]:
+    """What is traced meanwhile reads no variable: for runtimes that know none."""
+    self._are_constants = True
+    try:
+      yield
+    finally:
+      self._are_constants = False
 
 
 def _arrays(value: StepSize):

@@ -34,8 +34,9 @@ def main(argv: Optional[List[str]] = None) -> int:
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
        f'--num_test_tasks={max(options.tasks)}'], 'maml_tf.matrix')
   load_tensorflow()
-  return exit_code('maml_tf.matrix', functools.partial(
-      run, config, options.tasks, options.query_sizes, options.updates))
+  def action() -> None:
+    run(config, options.tasks, options.query_sizes, options.updates)
+  return exit_code('maml_tf.matrix', action)
 
 
 def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],

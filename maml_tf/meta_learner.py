@@ -7,6 +7,7 @@ import functools
 import math
 from typing import (
   Any,
+  ContextManager,
   Dict,
   Iterable,
   Iterator,
@@ -129,6 +130,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   @step_size.setter
   def step_size(self, value: StepSize) -> None:
     self._step_sizes.value = value
+
+  def with_constant_step_size(self) -> ContextManager[None]:
+    """What is traced meanwhile reads no variable of the step sizes."""
+    return self._step_sizes.as_constants()
 
   @property
   def diverged(self) -> tf.Variable:

@@ -66,8 +66,9 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
   episodes_of = config.problem.episodes_on_device(config)
 
   def step(state: TrainingState, images: tf.Tensor, recipes: Recipes):
-    means, gradients = model.meta_gradient(episodes_of(images, recipes),
-                                            parameters=state.parameters)
+    with model.with_constant_step_size():
+      means, gradients = model.meta_gradient(episodes_of(images, recipes),
+                                             parameters=state.parameters)
     finite = all_finite(means['loss'], gradients)
     after = _adam(state, model.outer_step.clipped(gradients), config.training.meta_lr,
                   config.learner.dtype)

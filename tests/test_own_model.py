@@ -29,7 +29,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
   assert names['reptile'].learner.model is names['model']
 
 
-@pytest.mark.parametrize('steps', [2, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('steps', [2, pytest.param(1500, marks=pytest.mark.slow)])
 def test_the_example_runs(tmp_path, capsys, steps):
   path = REPOSITORY / 'examples' / 'own_keras_model.py'
   spec = importlib.util.spec_from_file_location('own_keras_model', path)

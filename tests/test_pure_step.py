@@ -52,10 +52,8 @@ def test_episodes_are_those_of_the_pipeline(small_config):
   generator = experiment.training_generator(config)
   recipes = generator.recipes(0, 8)
   assert len(np.unique(recipes['turns'])) == 4
-  support = config.task.num_classes * config.task.update_batch_size
-  received = pure_step.episodes_of(training_images(config), recipes, support, 'float64',
-                                   rotations=True)
-  for value, expected in zip(received, generator.episodes(0, 8)):
+  received = config.problem.episodes_on_device(config)(training_images(config), recipes)
+  for value, expected in zip(*map(tf.nest.flatten, (received, generator.episodes(0, 8)))):
     np.testing.assert_allclose(value, expected, rtol=1e-15)
 
 

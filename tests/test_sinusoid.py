@@ -58,7 +58,7 @@ def test_the_oracle_sees_amplitude_and_phase():
   generator = generator_of(oracle=True, dtype='float64')
   recipes = generator.recipes(0, 10)
   episodes = generator.episodes(0, 10)
-  for inputs, labels in (episodes[:2], episodes[2:]):
+  for inputs, labels in episodes:
     x, amplitude, phase = np.moveaxis(inputs.numpy(), -1, 0)
     np.testing.assert_array_equal(amplitude, np.repeat(
         recipes['amplitude'].numpy()[:, None], x.shape[1], axis=1))

@@ -25,7 +25,7 @@ def test_the_runs_of_a_study_differ_in_its_flag_alone(study, datasource):
   for label, config in settings:
     found = differences(first, config)
     assert {name.split('.')[1] for name in found} <= {study.flag}
-    assert config.split == 'val' and config.run.train
+    assert not config.evaluation.test_set and config.run.train
     assert config.training.metatrain_iterations == studies.DEFAULT_ITERATIONS[datasource]
     if study.flag is not None:
       assert label == f'{study.flag} {config.to_values()[study.flag]}'
