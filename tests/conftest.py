@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -52,6 +54,8 @@ _written_outside: list = []
 
 
 def pytest_configure(config):
+  if config.pluginmanager.hasplugin('xdist'):
+    config.pluginmanager.register(_OfWorkers())
   if config.option.basetemp:
     _CACHES.append(os.path.realpath(config.option.basetemp))
   sys.addaudithook(_watch)
@@ -130,6 +134,30 @@ def _writes_in_temporary_folders_only():
   appeared = set(os.listdir(REPOSITORY)) - before - {'.pytest_cache', '__pycache__'}
   written, _written_outside[:] = list(_written_outside), []
   assert not appeared and not written, f'a test wrote {sorted(appeared) + written}'
+
+
+_peaks = []   # MB of each worker, or of the one process
+
+
+def pytest_sessionfinish(session):
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  if hasattr(session.config, 'workeroutput'):
+    session.config.workeroutput['peak'] = peak
+  else:
+    _peaks.append(peak)
+
+
+def pytest_terminal_summary(terminalreporter):
+  of_workers = _peaks[:-1] or _peaks   # the last one is this process
+  peaks = ', '.join(f'{peak / 1024:.1f} GB' for peak in of_workers)
+  terminalreporter.write_line(f'Peak memory: {peaks}')
+
+
+class _OfWorkers:
+  """A hook that exists with pytest-xdist alone."""
+
+  def pytest_testnodedown(self, node, error):
+    _peaks.append(getattr(node, 'workeroutput', {}).get('peak', math.nan))
 
 
 def pytest_addoption(parser):

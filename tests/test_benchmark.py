@@ -28,6 +28,7 @@ def run(*arguments):
   return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_images_that_nobody_prepared(tmp_path):
   before = time.monotonic()
   code, out, err = run('--datasource=omniglot', '--num_filters=4', '--meta_batch_size=2',

@@ -51,9 +51,10 @@ def last_word(script):
   return found.stdout.split()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('datasource, shape, tasks, side_by_side', [
     ('omniglot', (28, 28, 1), 32, True), ('omniglot', (28, 28, 1), 32, False),
-    pytest.param('miniimagenet', (84, 84, 3), 2, True, marks=pytest.mark.slow)])
+    ('miniimagenet', (84, 84, 3), 2, True)])
 def test_a_step_of_real_size_is_repeatable(datasource, shape, tasks, side_by_side):
   script = REPEATED_STEPS.format(datasource=datasource, shape=shape, tasks=tasks,
                                  side_by_side=side_by_side)

@@ -179,8 +179,8 @@ def test_every_regression_task_is_valid(support, query, seed, oracle, dtype):
   source = SinusoidSource(support, query, oracle, dtype)
   episodes = source.materialise(source.draw(tf.constant(seed, tf.int64)))
   columns = 3 if oracle else 1
-  for value, shape in zip(tf.nest.flatten(episodes), ((support, columns), (support, 1), (query, columns),
-                                     (query, 1))):
+  shapes = (support, columns), (support, 1), (query, columns), (query, 1)
+  for value, shape in zip(tf.nest.flatten(episodes), shapes):
     assert value.dtype == dtype and value.shape == (BLOCK, *shape)
     assert np.isfinite(value).all()
   inputs = np.concatenate([episodes.support.inputs, episodes.query.inputs], axis=1)
