@@ -6,6 +6,7 @@ And what none may do: use a network, or write elsewhere than in temporary folder
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import math
 import os
@@ -173,6 +174,8 @@ def _clear_keras():
     keras = sys.modules['tensorflow'].keras
     keras.backend.clear_session()
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):   # what was freed goes back
+      ctypes.CDLL('libc.so.6').malloc_trim(0)
     assert keras.backend.floatx() == 'float32', 'a test left another default float type'
 
 
