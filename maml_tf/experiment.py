@@ -12,7 +12,6 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
 from maml_tf.learners import Learner
 from maml_tf.meta_learner import MetaLearner
-from maml_tf.objectives import Objective
 from maml_tf.task_groups import available_cores, divides, keeps_cores_busy, task_groups
 
 # Validation and test episodes do not follow the run's seed: they are the same for
@@ -25,10 +24,6 @@ TUNING_SEED = 1
 def build_learner(config: Config) -> Learner:
   """The paper's net for the problem, with a context where there is one."""
   return config.problem.learner(config)
-
-
-def build_objective(config: Config) -> Objective:
-  return config.problem.objective(config)
 
 
 def build_model(config: Config) -> MetaLearner:

@@ -30,7 +30,7 @@ class Baseline:
     any_shots: whether the checkpoint may be chosen by other shots than are tested.
     own_statistics: whether batch norm takes the statistics of a task's own examples.
     in_legacy_code: whether the TF1 code has it, and so checkpoints of it.
-    training_label, validation_label: of its learning curves; None: as of meta-training.
+    validation_label: of its learning curve; None: as of meta-training.
   """
 
   name = 'None'
@@ -42,7 +42,6 @@ class Baseline:
   any_shots = False
   own_statistics = True
   in_legacy_code = True
-  training_label: Optional[str] = None
   validation_label: Optional[str] = None
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:

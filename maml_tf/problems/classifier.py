@@ -27,7 +27,6 @@ class Classifier(Baseline):
   any_shots = True
   own_statistics = False
   in_legacy_code = False
-  training_label = 'training'
   validation_label = 'validation, nearest neighbour'   # whatever is tested
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:

@@ -25,7 +25,6 @@ class Oracle(Baseline):
   name = folder = 'oracle'
   why_alone = 'only a sinusoid has an amplitude and a phase to give away'
   refused = NOT_META_TRAINED
-  training_label = 'training'
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
     # It sees the task, so that there is nothing to adapt: all of it is pre-training.
@@ -40,7 +39,6 @@ class Averaged(Baseline):
   trains_on_tasks = False
   in_legacy_code = False
   refused = NOT_META_TRAINED
-  training_label = 'training'
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
     # The paper does not give these: iterations, and points of each net in one of them.
