@@ -52,8 +52,7 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
 
 def evaluation_generator(config: Config, split: str, num_tasks: int,
                          seed: int = EVALUATION_SEED) -> DataGenerator:
-  """Validation or test episodes, in batches that groups of `tasks_at_once` divide, and of
-  whose last one as little as possible is not used.
+  """Validation or test episodes, see `Problem.held_out`.
 
   Args:
     config: the configuration.
@@ -61,13 +60,7 @@ def evaluation_generator(config: Config, split: str, num_tasks: int,
     num_tasks: how many episodes will be used.
     seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
   """
-  source = config.problem.source(config, split, config.task.test_query_size)
-  largest = min(num_tasks, config.baseline.most_tasks_evaluated_at_once(config))
-  group = config.training.tasks_at_once or 1
-  sizes = [size for size in range(-(-largest // 2), largest + 1)
-           if size <= group or size % group == 0]
-  batch = min(sizes, key=lambda size: (-num_tasks % size, -size))
-  return DataGenerator(source, batch, seed, split)
+  return config.problem.held_out(config, split, num_tasks, seed)
 
 
 def use_xla(config: Config) -> bool:

@@ -7,6 +7,7 @@ import functools
 import math
 from typing import (
   Any,
+  Callable,
   ContextManager,
   Dict,
   Iterable,
@@ -78,10 +79,13 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   Attributes:
     own_arguments: the names of the arguments that a method has beyond these.
+    logs_are_summaries: whether TensorBoard is shown what steps gave, since their batches
+      cannot be measured by themselves.
     outer_step: what a meta-batch changes, see `OuterStep`.
   """
 
   own_arguments: Tuple[str, ...] = ()
+  logs_are_summaries: bool = False
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
                num_updates: int, parameters: Optional[MetaParameters] = None,
@@ -276,6 +280,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                                       self.groups(episodes), num_updates)
     return TaskResults(*({name: _merged(values[name]) for name in self._in_order(values)}
                          for values in results))
+
+  def results_function(self, num_updates: int) -> Callable[[Any], TaskResults]:
+    """`task_results` after so many updates, compiled, for many meta-batches."""
+    # Autograph has nothing to convert here, and takes seconds to find that out.
+    return tf.function(lambda episodes: self.task_results(episodes, num_updates),
+                       autograph=False)
 
   def adapted_outputs(self, episodes: Any, num_updates: int) -> tf.Tensor:
     """Outputs for the query inputs before the first update and after each one.

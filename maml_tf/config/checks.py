@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Dict
 
-from maml_tf.config.choices import choices, require_choice
+from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.errors import ConfigError
 
@@ -32,7 +32,9 @@ def check(config: 'Config') -> None:
   _check_numbers(values)
   _check_paths(values)
   _check_precision(config)
+  _check_method(config)
   check_fits(config)
+  _check_outer_step(config)
   config.problem.check(config)
   _check_context(config)
   _check_regulariser(config)
@@ -92,6 +94,24 @@ def _check_precision(config: 'Config') -> None:
     raise ConfigError(f'--mixed_precision=True does not fit --dtype={config.learner.dtype}: '
                       'products in bfloat16 would make its precision pointless, so leave '
                       'one of them out.')
+
+
+def _check_method(config: 'Config') -> None:
+  method, problem = config.training.method, config.problem
+  if problem.methods is not None and method not in problem.methods:
+    raise ConfigError(f'--method={method} does not fit --datasource={problem.name}, which is '
+                      f'learned by {" or ".join(problem.methods)}: choose one of these, or '
+                      'leave it out.')
+
+
+def _check_outer_step(config: 'Config') -> None:
+  optimizer, problem = config.training.meta_optimizer, config.problem
+  if (optimizer == TRUST_REGION) == problem.acts:
+    return
+  reason = (f'whose policies take {TRUST_REGION} steps' if problem.acts
+            else f'which has no policies, and {TRUST_REGION} is for these')
+  raise ConfigError(f'--meta_optimizer={optimizer} does not fit --datasource={problem.name}, '
+                    f'{reason}: leave it out, or choose another one.')
 
 
 def _check_context(config: 'Config') -> None:

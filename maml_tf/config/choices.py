@@ -19,7 +19,8 @@ XLA_CHOICES = ('auto', 'on', 'off')
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
 KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
 ADDONS_OPTIMIZERS = ('lamb', 'rectified_adam', 'yogi', 'novograd')
-META_OPTIMIZERS = KERAS_OPTIMIZERS + ADDONS_OPTIMIZERS
+TRUST_REGION = 'trpo'   # of reinforcement learning
+META_OPTIMIZERS = (*KERAS_OPTIMIZERS, *ADDONS_OPTIMIZERS, TRUST_REGION)
 
 
 def choices() -> Dict[str, Tuple[str, ...]]:

@@ -53,6 +53,7 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),
+      *config.problem.additions_to_the_name(config, usual),
       (f'pretrain{training.pretrain_iterations}', training.pretrain_iterations > 0),
       (f'query{task.train_query_size}', task.train_query_size != usual['train_query_size']),
       (training.meta_optimizer, training.meta_optimizer != usual['meta_optimizer']),

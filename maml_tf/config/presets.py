@@ -6,6 +6,7 @@ from typing import Any, Dict, Optional
 
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
+from maml_tf.config.fits import NO_CONTROL
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
@@ -20,7 +21,7 @@ COMMON: Dict[str, Any] = dict(
     num_validation_tasks=200, test_set=False, test_iter=-1, test_checkpoint='latest',
     num_test_tasks=600, test_num_updates=10, test_inner_batch_size=0,
     train_update_batch_size=-1, train_update_lr=-1.0, tune_update_lr=False, train=True,
-    resume=True, log=True, legacy_checkpoint=None, pretrained=None)
+    resume=True, log=True, legacy_checkpoint=None, pretrained=None, **NO_CONTROL)
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {

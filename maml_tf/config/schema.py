@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 from maml_tf import problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
+from maml_tf.config.fits import NO_CONTROL
 from maml_tf.config.sections import (
   SECTIONS,
+  ControlConfig,
   EvaluationConfig,
   InnerLoopConfig,
   LearnerConfig,
@@ -35,6 +37,7 @@ class Config:
   learner: LearnerConfig
   inner_loop: InnerLoopConfig
   training: TrainingConfig
+  control: ControlConfig
   evaluation: EvaluationConfig
   run: RunConfig
 
@@ -53,15 +56,17 @@ class Config:
   def from_dict(cls, sections: Mapping[str, Any]) -> 'Config':
     """The inverse of `to_dict`.
 
-    A file of an earlier version lacks the fields that were added since; they get the
+    A file of an earlier version lacks fields and a section that were added since; they get the
     value that says what was done then.
 
     Raises:
       ConfigError: for a section or a field that is unknown or missing.
     """
-    _require_names('configuration', sections, SECTIONS)
+    _require_names('configuration', sections, SECTIONS, may_lack=_SECTIONS_ADDED_SINCE)
     values = dict(_ADDED_SINCE)
     for name, section in SECTIONS.items():
+      if name not in sections:
+        continue
       fields = {field.name for field in dataclasses.fields(section)}
       _require_names(f'configuration section {name!r}', sections[name], fields,
                      may_lack=_ADDED_SINCE)
@@ -145,7 +150,9 @@ _ADDED_SINCE = {
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
-    'pretrained': None}
+    'pretrained': None, **NO_CONTROL}
+_SECTIONS_ADDED_SINCE = ('control',)
+
 
 def _require_names(what, received, allowed, may_lack=()) -> None:
   if not isinstance(received, Mapping):

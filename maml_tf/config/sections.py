@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,24 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class ControlConfig:
+  """Reinforcement learning (section 5.3, A.2); 0 or None with other data."""
+  env: Optional[str]             # FILE.py:CLASS of --datasource=gym
+  horizon: int                   # most steps of an episode; 0: the environment's
+  discount: float                # gamma
+  gae_lambda: float              # of the advantages
+  max_kl: float                  # delta, the trust region of the outer step
+  cg_iterations: int             # of conjugate gradients
+  cg_damping: float              # added to the Hessian's diagonal
+  hessian: Optional[str]         # exact, secant
+  hessian_every: int             # products see every so-manieth sample
+  rollout_budget: Optional[str]  # rollouts, steps; of training
+  inner_loss: Optional[str]      # log_likelihood, ratio
+  test_later_step: float         # of alpha, in all updates of a test but the first
+  simulation_threads: int        # 0: one for each core
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
   """The test protocol (A.1 of the paper)."""
   test_set: bool                 # True: test classes; False: validation classes
@@ -93,9 +111,15 @@ SECTIONS = {
     'learner': LearnerConfig,
     'inner_loop': InnerLoopConfig,
     'training': TrainingConfig,
+    'control': ControlConfig,
     'evaluation': EvaluationConfig,
     'run': RunConfig,
 }
+
+
+def section_fields(section: str) -> List[str]:
+  """The names of a section's fields."""
+  return [field.name for field in dataclasses.fields(SECTIONS[section])]
 
 
 def field_types() -> Dict[str, str]:

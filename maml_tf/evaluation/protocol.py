@@ -42,9 +42,7 @@ class Evaluator:
     self._num_tasks = num_tasks
     self._batches = generator.dataset(0, -(-num_tasks // generator.meta_batch_size))
     self._model = model
-    # Autograph has nothing to convert here, and takes seconds to find that out.
-    self._task_results = tf.function(
-        lambda episodes: model.task_results(episodes, num_updates), autograph=False)
+    self._task_results = model.results_function(num_updates)
 
   @property
   def measure(self) -> Measure:

@@ -77,17 +77,21 @@ def file_stem(config: Config) -> str:
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
   """`[tasks, updates + 1]` as the TF1 code has them: `update0` is the SUPPORT set
-  before any update, the others are the query set after that many updates."""
+  before any update, the others are the query set after that many updates. A policy has
+  no support set without an update: its `update0` is that of the others."""
   values = np.array(results.query[measure.name], np.float64)
-  values[:, 0] = results.support[measure.name]
+  if results.support:
+    values[:, 0] = results.support[measure.name]
   return values
 
 
 def as_dict(run: ProtocolRun) -> Dict[str, Any]:
   """What the JSON file holds."""
-  results = run.results
-  per_update: Dict[str, Any] = {'update0_support': _measures(results.support)}
-  for update in range(results.query['loss'].shape[1]):
+  results, measure = run.results, run.config.problem.measure
+  per_update: Dict[str, Any] = {}
+  if results.support:
+    per_update['update0_support'] = _measures(results.support)
+  for update in range(results.query[measure.name].shape[1]):
     name = 'update0_query' if update == 0 else f'update{update}'
     per_update[name] = _measures({measure: values[:, update]
                                   for measure, values in results.query.items()})
@@ -95,7 +99,7 @@ def as_dict(run: ProtocolRun) -> Dict[str, Any]:
       'config': run.config.to_dict(),
       'tuning': None if run.tuning is None else run.tuning.as_dict(),
       'updates': per_update,
-      'num_tasks': len(results.support['loss']),
+      'num_tasks': len(results.query[measure.name]),
       'split': run.config.problem.recorded_split(run.config),
       'episodes_fingerprint': run.fingerprint,
       'checkpoint': run.checkpoint,
@@ -120,11 +124,12 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
     paper: {number of updates: value as the paper writes it}, may be empty.
   """
   measure, results = run.config.problem.measure, run.results
-  rows: List[Tuple[str, Statistics, str]] = [
-      ('0 (support set)', statistics(results.support[measure.name]), '')]
+  rows: List[Tuple[str, Statistics, str]] = []
+  if results.support:
+    rows.append(('0 (support set)', statistics(results.support[measure.name]), ''))
   by_update = statistics(results.query[measure.name])
   for update in range(len(by_update.means)):
-    label = '0 (query set)' if update == 0 else str(update)
+    label = '0 (query set)' if update == 0 and results.support else str(update)
     rows.append((label, Statistics(*(value[update] for value in by_update)),
                  paper.get(update, '')))
   width = max(len(label) for label, _, _ in rows)

@@ -34,7 +34,7 @@ MAY_DIFFER = frozenset([
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
-    'logdir'])
+    'logdir', 'test_later_step', 'simulation_threads'])
 
 
 def experiment_folder(config: Config) -> str:

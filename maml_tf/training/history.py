@@ -157,7 +157,7 @@ def _of_validation(results: TaskResults) -> Line:
 
 
 def _has_validation(line: Line) -> bool:
-  return line.get('val_support_loss') is not None
+  return any(value is not None for name, value in line.items() if name.startswith('val_'))
 
 
 def _columns(path: str) -> List[str]:
