@@ -62,9 +62,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
     }),
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',
-        'baseline': 'oracle: a net that is given amplitude and phase of a sinusoid, or a policy '
-                    'that sees the goal. pretrained: a policy trained over random tasks. '
-                    'random: a policy that is not trained. '
+        'baseline': 'oracle: a net that is given amplitude and phase of a sinusoid, or a '
+                    'policy that sees the goal. pretrained: a policy trained over random '
+                    'tasks. random: a policy that is not trained. '
                     'averaged: the mean of the parameters of nets that each learned one '
                     'sinusoid. fine_tuning, nearest_neighbour: a classifier of all '
                     'training classes (images only), whose last layer is replaced and '

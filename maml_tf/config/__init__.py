@@ -29,5 +29,5 @@ from maml_tf.meta_learners import METHODS
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
     'LARGEST_JSON', 'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SCHEDULES',
-    'SECTIONS', 'TRUST_REGION', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences', 'field_types',
-    'from_values', 'preset', 'resolve', 'section_fields']
+    'SECTIONS', 'TRUST_REGION', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences',
+    'field_types', 'from_values', 'preset', 'resolve', 'section_fields']

@@ -10,7 +10,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.files import reported
 from maml_tf.measures import RETURN
 from maml_tf.problems.base import Problem
-from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline, MetaTraining
+from maml_tf.problems.baseline import NOT_META_TRAINED, MetaTraining
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -171,10 +171,10 @@ class Control(Problem):
 
   def check(self, config: 'Config') -> None:
     task, control = config.task, config.control
-    if task.train_query_size != task.update_batch_size:
+    if task.train_query_size != config.trained_shots:
       raise ConfigError(
           f'--train_query_size={task.train_query_size} does not fit --datasource={self.name}, '
-          f'whose tasks have --update_batch_size={task.update_batch_size} rollouts before '
+          f'whose tasks have --update_batch_size={config.trained_shots} rollouts before '
           'each update and behind the last one: leave it out.')
     for name, allowed in (('hessian', HESSIANS), ('rollout_budget', BUDGETS),
                           ('inner_loss', INNER_LOSSES)):

@@ -61,4 +61,4 @@ def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: in
 
 def _paths(phase: Trajectories, task: int) -> List[np.ndarray]:
   return [phase.observations[task, rollout, :phase.lengths[task, rollout]]
-          for rollout in range(PATHS)]
+          for rollout in range(min(PATHS, phase.lengths.shape[1]))]

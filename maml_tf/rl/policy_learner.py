@@ -171,7 +171,8 @@ class PolicyLearner(tf.keras.Model):
     """
     learning, points = self.learning, self.theta()[np.newaxis]
     for update, step_size in enumerate(self.step_sizes(num_updates)):
-      trajectories = learning.sampler.sample(points, [task], rollouts, (ADAPTATION, seed, update))
+      trajectories = learning.sampler.sample(
+          points, [task], rollouts, (ADAPTATION, seed, update))
       points = self._stepped(points, trajectories, step_size)
     return AdaptedPolicy(self.learner, points[0], learning.settings.dtype)
 
