@@ -97,6 +97,11 @@ class Problem(abc.ABC):
     """Whether the paper's values are of the tasks that are tested."""
     return True
 
+  def data_hashes(self, config: 'Config') -> Mapping[str, str]:
+    """{split: SHA-256} of the data that a run reads; empty where it reads none, or where
+    they are not there, which who reads them says."""
+    return {}
+
   def require_query_conditions(self, config: 'Config') -> None:
     """Raises: ConfigError: where the evaluation matrix has no meaning."""
     raise ConfigError(f'--datasource={self.name} has no query images to classify: the '

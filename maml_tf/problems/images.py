@@ -78,6 +78,15 @@ class Images(Problem):
   def is_papers_test(self, config: 'Config') -> bool:
     return config.evaluation.test_set
 
+  def data_hashes(self, config: 'Config') -> Mapping[str, str]:
+    from maml_tf.errors import DataError
+    from maml_tf.sources.image_set import read_manifest
+    try:
+      splits = read_manifest(config.data_dir, self.name)['splits']
+    except DataError:
+      return {}
+    return {split: entry['sha256'] for split, entry in splits.items()}
+
   def require_query_conditions(self, config: 'Config') -> None:
     if not config.baseline.own_statistics:
       raise ConfigError(f'--baseline={config.training.baseline} has fixed batch statistics: '
