@@ -12,6 +12,7 @@ import textwrap
 from absl import flags as absl_flags
 
 from maml_tf import config, problems
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.sinusoid import REGULARISER_WEIGHTS
 
 _WIDTH = 80
@@ -25,6 +26,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             'Classes per task (ways, N), 2 or more, and no more than the split has: '
             'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20. Without '
             'meaning for sinusoids.',
+        'train_num_classes':
+            f'With --method={", ".join(WITHOUT_INNER_LOOP)}: classes per task in training, '
+            '2 or more; -1: the value of --num_classes.',
         'update_batch_size':
             'Examples per class for the inner update (shots, K), 1 or more; for a '
             'sinusoid, points per task.',
@@ -47,6 +51,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'context_size':
             'With --method=context_vector: channels of the context that is put behind '
             'the image, or for sinusoids entries behind x, 1 or more.',
+        'full_context':
+            'With --method=matching: full context embeddings, by which the features of an '
+            'image depend on the support set.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',
@@ -56,6 +63,10 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            f'{", ".join(config.INNER_OPTIMIZERS)}.',
         'inner_batch_size': 'With --method=reptile: examples per inner update in '
                             'training, 1 or more; 0: all.',
+        'learned_step_sizes':
+            f'With --method=maml: {", ".join(config.LEARNED_STEP_SIZES)}. What has a step '
+            'size of its own that is learned with the parameters, from --update_lr on: a '
+            'layer, a layer in each update, an element of a parameter.',
     }),
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',

@@ -110,6 +110,9 @@ GIVEN = {
     '--inner_optimizer=sgd': ('inner_optimizer', 'sgd'),
     '--inner_batch_size=0': ('inner_batch_size', 0),
     '--context_size=0': ('context_size', 0),
+    '--full_context=False': ('full_context', False),
+    '--train_num_classes=-1': ('train_num_classes', -1),
+    '--learned_step_sizes=None': ('learned_step_sizes', 'None'),
     '--method=maml': ('method', 'maml'),
     '--meta_lr_schedule=constant': ('meta_lr_schedule', 'constant'),
     '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
@@ -228,7 +231,8 @@ def test_tf1_commands_keep_the_name_of_their_folder(name):
 @pytest.mark.parametrize('argument', [
     '--seed=1', '--meta_lr=0.01', '--meta_optimizer=sgd', '--meta_gradient_clip=1',
     '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5',
-    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector'])
+    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector',
+    '--learned_step_sizes=layer'])
 def test_runs_that_differ_have_folders_of_their_own(argument):
   usual = parse('--datasource=omniglot').experiment_name
   other = parse('--datasource=omniglot', argument).experiment_name
@@ -512,6 +516,9 @@ MISTAKES = [
     (['--method=maml++'], '--method=maml++', 'maml, reptile, anil, context_vector'),
     (['--method=reptile', '--stop_grad'], '--stop_grad=True', 'leave it out'),
     (['--inner_batch_size=5'], '--inner_batch_size=5', '--method=reptile'),
+    (['--learned_step_sizes=layer', '--tune_update_lr'], '--tune_update_lr=True', 'learned'),
+    (['--method=meta_sgd', '--learned_step_sizes=layer'], '--learned_step_sizes=layer',
+     '--method=maml'),
     (['--datasource=omniglot', '--baseline=oracle'], '--baseline=oracle', 'sinusoid'),
     (['--datasource=miniimagenet', '--nomax_pool'], '--max_pool=False', 'leave'),
     (['--datasource=miniimagenet', '--num_classes=20'], '--num_classes=20', 'at most 16'),

@@ -11,6 +11,7 @@ from maml_tf.config.choices import (
   DTYPES,
   INNER_OPTIMIZERS,
   KERAS_OPTIMIZERS,
+  LEARNED_STEP_SIZES,
   META_OPTIMIZERS,
   NORMS,
   REGULARISERS,
@@ -27,6 +28,6 @@ from maml_tf.meta_learners import METHODS
 
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
-    'LARGEST_JSON', 'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SCHEDULES',
-    'SECTIONS', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences', 'field_types',
-    'from_values', 'preset', 'resolve']
+    'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'METHODS', 'META_OPTIMIZERS', 'NORMS',
+    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'XLA_CHOICES', 'Config', 'ConfigError',
+    'differences', 'field_types', 'from_values', 'preset', 'resolve']

@@ -133,7 +133,7 @@ class Reptile(MetaLearner):
                             num_updates):
       yield step.parameters
 
-  def inner_optimizer(self) -> InnerOptimizer:
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
     """Adam goes on from what training left."""
     sizes = self._step_sizes.tensors()
     if self._adam is None:
@@ -168,7 +168,7 @@ class Reptile(MetaLearner):
 
   def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
              num_updates: int) -> Iterator[_Step]:
-    rule = self.inner_optimizer()
+    rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
     remembered = rule.init(fast)
     for updates, places in enumerate(inner_batches(num_examples(examples), batch_size,

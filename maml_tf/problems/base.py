@@ -37,6 +37,7 @@ class Problem(abc.ABC):
     refused: fields without a meaning here.
     special_presets: (condition in words, ways, shots) with other presets than usual, for
       the help.
+    has_classes: whether a task is to tell classes apart, by K examples of each.
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
     xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
@@ -48,6 +49,7 @@ class Problem(abc.ABC):
   baselines: Mapping[str, 'Baseline'] = {'None': MetaTraining()}
   refused: Tuple[Refused, ...] = ()
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  has_classes: bool = False
   most_steps_per_execution: int = 1
   xla_pays: bool = False
   # For messages: what has the baselines that this problem lacks.
