@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from maml_tf import config, problems
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.control import BUDGETS, HESSIANS, INNER_LOSSES
 from maml_tf.problems.sinusoid import REGULARISER_WEIGHTS
 
@@ -27,6 +28,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             'Classes per task (ways, N), 2 or more, and no more than the split has: '
             'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20. Without '
             'meaning for sinusoids and environments.',
+        'train_num_classes':
+            f'With --method={", ".join(WITHOUT_INNER_LOOP)}: classes per task in training, '
+            '2 or more; -1: the value of --num_classes.',
         'update_batch_size':
             'Examples per class for the inner update (shots, K), 1 or more; for a '
             'sinusoid, points per task; in an environment, rollouts per task.',
@@ -50,6 +54,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'context_size':
             'With --method=context_vector: channels of the context that is put behind '
             'the image, or for sinusoids entries behind x, 1 or more.',
+        'full_context':
+            'With --method=matching: full context embeddings, by which the features of an '
+            'image depend on the support set.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',
@@ -59,6 +66,10 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            f'{", ".join(config.INNER_OPTIMIZERS)}.',
         'inner_batch_size': 'With --method=reptile: examples per inner update in '
                             'training, 1 or more; 0: all.',
+        'learned_step_sizes':
+            f'With --method=maml: {", ".join(config.LEARNED_STEP_SIZES)}. What has a step '
+            'size of its own that is learned with the parameters, from --update_lr on: a '
+            'layer, a layer in each update, an element of a parameter.',
     }),
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',

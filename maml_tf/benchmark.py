@@ -134,7 +134,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   counted.
   """
   task = config.task
-  classes = config.problem.groups(config)
+  classes = config.problem.groups(config.with_trained_classes())
   passes = model.forward_passes(classes * task.update_batch_size,
                                 classes * task.train_query_size)
   if passes is None:

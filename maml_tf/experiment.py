@@ -79,7 +79,8 @@ def side_by_side(config: Config) -> bool:
       or not divides(training.tasks_at_once, training.meta_batch_size)):
     return False
   cores = available_cores()
-  examples = config.problem.groups(config) * (task.update_batch_size + task.train_query_size)
+  examples = (config.problem.groups(config.with_trained_classes())
+              * (task.update_batch_size + task.train_query_size))
   groups = task_groups(
       training.meta_batch_size, examples, math.prod(config.problem.input_shape(config)),
       at_once=training.tasks_at_once, cores=cores)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from maml_tf import config, problems
 from maml_tf.config import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.classifier import FineTuned, Nearest
 
 # Section 5.1, 5.2 and A.1 of the paper, and the TF1 code where it is silent.
@@ -76,6 +77,7 @@ COMMON = {
     'test_set': False, 'test_iter': -1, 'num_test_tasks': 600, 'test_num_updates': 10,
     'train_update_batch_size': -1, 'train_update_lr': -1.0, 'method': 'maml',
     'context_size': 0, 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
+    'learned_step_sizes': 'None',
     'meta_lr_schedule': 'constant', 'test_inner_batch_size': 0, 'train': True,
     'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
 
@@ -120,6 +122,7 @@ def test_a_configuration_from_before_there_were_methods_is_that_of_maml():
   for section, name in (('training', 'method'), ('training', 'meta_lr_schedule'),
                         ('learner', 'context_size'), ('inner_loop', 'inner_optimizer'),
                         ('inner_loop', 'inner_batch_size'),
+                        ('inner_loop', 'learned_step_sizes'),
                         ('evaluation', 'test_inner_batch_size')):
     del sections[section][name]
   assert config.Config.from_json(json.dumps(sections)) == expected
@@ -210,6 +213,13 @@ def given_values(draw):
     optional.pop('baseline', None)
   if method in ('reptile', 'anil'):
     del optional['recompute_inner_steps']
+  if method in WITHOUT_INNER_LOOP:
+    required['datasource'] = st.just('omniglot')
+    for name in ('update_lr', 'num_updates', 'test_num_updates', 'stop_grad',
+                 'recompute_inner_steps', 'tune_update_lr', 'pretrain_iterations',
+                 'legacy_checkpoint'):
+      optional.pop(name, None)
+    optional.update(train_num_classes=st.integers(2, 60))
   if method == 'reptile':
     for name in ('stop_grad', 'pretrain_iterations', 'meta_gradient_clip'):
       del optional[name]
@@ -217,6 +227,9 @@ def given_values(draw):
                     inner_batch_size=st.integers(0, 1000),
                     test_inner_batch_size=st.integers(0, 1000),
                     meta_lr_schedule=st.sampled_from(config.SCHEDULES))
+  elif method == 'meta_sgd':
+    for name in ('legacy_checkpoint', 'tune_update_lr'):
+      optional.pop(name, None)
   elif method == 'context_vector':
     for name in ('legacy_checkpoint', 'norm'):
       optional.pop(name)
@@ -225,6 +238,8 @@ def given_values(draw):
   if draw(st.booleans()):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
+    if method in WITHOUT_INNER_LOOP:
+      optional.pop('train_update_lr')
   given = draw(st.fixed_dictionaries(required, optional=optional))
   if given.get('dtype') == 'float64':
     given.pop('mixed_precision', None)

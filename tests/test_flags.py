@@ -110,6 +110,9 @@ GIVEN = {
     '--inner_optimizer=sgd': ('inner_optimizer', 'sgd'),
     '--inner_batch_size=0': ('inner_batch_size', 0),
     '--context_size=0': ('context_size', 0),
+    '--full_context=False': ('full_context', False),
+    '--train_num_classes=-1': ('train_num_classes', -1),
+    '--learned_step_sizes=None': ('learned_step_sizes', 'None'),
     '--method=maml': ('method', 'maml'),
     '--meta_lr_schedule=constant': ('meta_lr_schedule', 'constant'),
     '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
@@ -256,7 +259,8 @@ def test_tf1_commands_keep_the_name_of_their_folder(name):
 @pytest.mark.parametrize('argument', [
     '--seed=1', '--meta_lr=0.01', '--meta_optimizer=sgd', '--meta_gradient_clip=1',
     '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5',
-    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector'])
+    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector',
+    '--learned_step_sizes=layer'])
 def test_runs_that_differ_have_folders_of_their_own(argument):
   usual = parse('--datasource=omniglot').experiment_name
   other = parse('--datasource=omniglot', argument).experiment_name
@@ -395,6 +399,151 @@ EXPERIMENTS = {
     'miniimagenet_5way_5shot_nearest_neighbour': (
         '51.04 +- 0.65', _classifier('nearest_neighbour', 5)),
 }
+_OF_OTHERS = {name: _IMAGES[name] for name in (
+    'norm', 'meta_optimizer', 'test_set', 'test_checkpoint', 'num_test_tasks', 'meta_lr')}
+_OF_OTHERS['conv'] = True
+# Methods of other papers: {flagfile: (what its comment quotes, its values)}.
+OF_OTHER_PAPERS = {
+    'omniglot_5way_1shot_prototypical': (
+        '98.8', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_5way_5shot_prototypical': (
+        '99.7', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_20way_1shot_prototypical': (
+        '96.0', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_20way_5shot_prototypical': (
+        '98.9', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'miniimagenet_5way_1shot_prototypical': (
+        '49.42 +- 0.78', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 30, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'miniimagenet_5way_5shot_prototypical': (
+        '68.20 +- 0.66', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_5way_1shot_matching': (
+        '98.1', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_5way_5shot_matching': (
+        '98.9', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_20way_1shot_matching': (
+        '93.8', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_20way_5shot_matching': (
+        '98.5', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'miniimagenet_5way_1shot_matching': (
+        '43.56 +- 0.84', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'miniimagenet_5way_5shot_matching': (
+        '55.31 +- 0.73', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_5way_1shot_siamese': (
+        '97.3', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_5way_5shot_siamese': (
+        '98.4', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_20way_1shot_siamese': (
+        '88.2', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_20way_5shot_siamese': (
+        '97.0', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_5way_1shot_meta_sgd': (
+        '99.53', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 1,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.4, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 32,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'omniglot_5way_5shot_meta_sgd': (
+        '99.93', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.4, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 32,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'omniglot_20way_1shot_meta_sgd': (
+        '95.93', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 1,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.1, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 16,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'omniglot_20way_5shot_meta_sgd': (
+        '98.97', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.1, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 16,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'miniimagenet_5way_1shot_meta_sgd': (
+        '50.47 +- 1.87', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 1,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.01, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 4,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 10.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'miniimagenet_5way_5shot_meta_sgd': (
+        '64.03 +- 0.94', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 5,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.01, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 2,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 10.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+}
+EXPERIMENTS.update(OF_OTHER_PAPERS)
 
 # --- and figures 4 and 5 ------------------------------------------------------
 
@@ -601,6 +750,9 @@ MISTAKES = [
     (['--method=maml++'], '--method=maml++', 'maml, reptile, anil, context_vector'),
     (['--method=reptile', '--stop_grad'], '--stop_grad=True', 'leave it out'),
     (['--inner_batch_size=5'], '--inner_batch_size=5', '--method=reptile'),
+    (['--learned_step_sizes=layer', '--tune_update_lr'], '--tune_update_lr=True', 'learned'),
+    (['--method=meta_sgd', '--learned_step_sizes=layer'], '--learned_step_sizes=layer',
+     '--method=maml'),
     (['--datasource=omniglot', '--baseline=oracle'], '--baseline=oracle', 'sinusoid'),
     (['--datasource=miniimagenet', '--nomax_pool'], '--max_pool=False', 'leave'),
     (['--datasource=miniimagenet', '--num_classes=20'], '--num_classes=20', 'at most 16'),

@@ -11,6 +11,7 @@ from maml_tf.config.choices import (
   DTYPES,
   INNER_OPTIMIZERS,
   KERAS_OPTIMIZERS,
+  LEARNED_STEP_SIZES,
   META_OPTIMIZERS,
   NORMS,
   REGULARISERS,
@@ -28,6 +29,7 @@ from maml_tf.meta_learners import METHODS
 
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
-    'LARGEST_JSON', 'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SCHEDULES',
-    'SECTIONS', 'TRUST_REGION', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences',
-    'field_types', 'from_values', 'preset', 'resolve', 'section_fields']
+    'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'META_OPTIMIZERS', 'METHODS', 'NORMS',
+    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'TRUST_REGION', 'XLA_CHOICES', 'Config',
+    'ConfigError', 'differences', 'field_types', 'from_values', 'preset', 'resolve',
+    'section_fields']

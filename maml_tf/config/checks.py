@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict
 from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -20,6 +21,7 @@ _AT_LEAST = {
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
     'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1,
 }
+_OF_AN_INNER_LOOP = ('update_lr', 'num_updates', 'test_num_updates')
 _LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
 
 
@@ -35,6 +37,7 @@ def check(config: 'Config') -> None:
   _check_method(config)
   check_fits(config)
   _check_outer_step(config)
+  _check_classes(config)
   config.problem.check(config)
   _check_context(config)
   _check_regulariser(config)
@@ -44,6 +47,8 @@ def check(config: 'Config') -> None:
 
 def _check_counts(values: Dict[str, Any]) -> None:
   for name, least in _AT_LEAST.items():
+    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+      least = 0   # and nothing else, which `check_fits` says
     if not least <= values[name] <= _LARGEST:
       raise ConfigError(f'--{name}={values[name]} is not allowed: it must be between '
                         f'{least} and {_LARGEST}.')
@@ -57,8 +62,16 @@ def _check_counts(values: Dict[str, Any]) -> None:
                       'or more, or -1 for the value of --update_batch_size.')
 
 
+  classes = values['train_num_classes']
+  if classes != -1 and not 2 <= classes <= _LARGEST:
+    raise ConfigError(f'--train_num_classes={classes} is not allowed: it must be 2 or more, '
+                      'or -1 for the value of --num_classes.')
+
+
 def _check_numbers(values: Dict[str, Any]) -> None:
   for name in ('update_lr', 'meta_lr'):
+    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+      continue
     if not (math.isfinite(values[name]) and values[name] > 0):
       raise ConfigError(f'--{name}={values[name]} is not allowed: a step size must be '
                         'a finite number above 0.')
@@ -112,6 +125,14 @@ def _check_outer_step(config: 'Config') -> None:
             else f'which has no policies, and {TRUST_REGION} is for these')
   raise ConfigError(f'--meta_optimizer={optimizer} does not fit --datasource={problem.name}, '
                     f'{reason}: leave it out, or choose another one.')
+
+
+def _check_classes(config: 'Config') -> None:
+  method = config.training.method
+  if not (config.has_inner_loop or config.problem.has_classes):
+    raise ConfigError(f'--method={method} does not fit --datasource='
+                      f'{config.task.datasource}, which has no classes to compare with: '
+                      'take one of images, or another method.')
 
 
 def _check_context(config: 'Config') -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
 
 from maml_tf import problems
 from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -41,10 +42,29 @@ OWNED = (
     Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
     Owned('inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
     Owned('test_inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
+    Owned('learned_step_sizes', 'None', 'method', ('maml',),
+          'which has step sizes of its own kind'),
+    Owned('train_num_classes', -1, 'method', WITHOUT_INNER_LOOP,
+          'whose net has an output for each class'),
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
+    Owned('full_context', False, 'method', ('matching',), 'whose features are of one image'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
 )
+
+# Of what is tested with step sizes that are meta-learned, like the parameters.
+_LEARNED_STEP_SIZES = (
+    Refused('tune_update_lr', False, 'whose step sizes are learned in training'),
+    Refused('legacy_checkpoint', None,
+            'which has more parameters than any net of the TF1 code'))
+
+_NO_INNER_LOOP = (
+    *(Refused(field, nothing, 'which has no inner loop') for field, nothing in (
+        ('update_lr', 0.0), ('num_updates', 0), ('test_num_updates', 0), ('stop_grad', False),
+        ('recompute_inner_steps', False), ('tune_update_lr', False),
+        ('train_update_lr', -1.0))),
+    Refused('pretrain_iterations', 0, 'whose net classifies nothing'),
+    Refused('legacy_checkpoint', None, 'whose net lacks the last layer'))
 
 # {selector: {value: what it refuses}}; what problems and baselines refuse is theirs.
 _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
@@ -58,7 +78,11 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
             Refused('meta_gradient_clip', 0, 'whose outer step follows no gradient'),
             Refused('pretrain_iterations', 0,
                     'whose --meta_lr is no step size for gradients')),
-        'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),)},
+        'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),),
+        'meta_sgd': _LEARNED_STEP_SIZES,
+        **dict.fromkeys(WITHOUT_INNER_LOOP, _NO_INNER_LOOP)},
+    'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
+                           for kind in ('layer', 'layer_and_step', 'element')},
 }
 
 

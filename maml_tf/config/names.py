@@ -46,11 +46,16 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method)
   return [
       (training.method, training.method != 'maml'),
+      (f'trainways{task.train_num_classes}',
+       task.train_num_classes != usual['train_num_classes']),
       (f'inner{inner_loop.inner_optimizer}',
        inner_loop.inner_optimizer != usual['inner_optimizer']),
       (f'innerbatch{inner_loop.inner_batch_size}',
        inner_loop.inner_batch_size != usual['inner_batch_size']),
+      (f'learned{inner_loop.learned_step_sizes}',
+       inner_loop.learned_step_sizes != usual['learned_step_sizes']),
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
+      ('fullcontext', learner.full_context),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),
       *config.problem.additions_to_the_name(config, usual),

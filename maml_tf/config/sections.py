@@ -13,6 +13,7 @@ class TaskConfig:
   datasource: str
   data_dir: Optional[str]        # prepared data; None: data/DATASOURCE
   num_classes: int               # N, ways
+  train_num_classes: int         # the same in training; -1: num_classes
   update_batch_size: int         # K, support examples per class
   train_query_size: int          # query examples per class in training
   test_query_size: int           # the same in validation and testing
@@ -29,6 +30,7 @@ class LearnerConfig:
   dtype: str                     # float32, float64
   mixed_precision: bool          # products in bfloat16
   context_size: int              # channels (sinusoid: entries) of the context; 0: none
+  full_context: bool             # features that depend on the support set (matching)
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class InnerLoopConfig:
   stop_grad: bool                # first-order approximation
   inner_optimizer: str           # sgd, adam (Reptile)
   inner_batch_size: int          # examples of an inner step (Reptile); 0: all
+  learned_step_sizes: str        # None, layer, layer_and_step, element
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
   """The outer loop."""
-  method: str                    # maml, reptile, anil, context_vector
+  method: str                    # see `maml_tf/meta_learners`
   baseline: str                  # see `maml_tf/problems`
   num_averaged_nets: int         # of the baseline 'averaged'
   averaged_regulariser: str      # of its nets: None, l2, mean

@@ -66,10 +66,12 @@ def read_times_tested(path: str) -> int:
 def file_stem(config: Config) -> str:
   """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
   overwrote it there, is called `val_...` here. A step size that was tuned is called
-  `tuned`, and a nearest neighbour has none."""
+  `tuned`, and a nearest neighbour or a method without inner loop has none."""
   stem = f'{config.split}_ubs{config.task.update_batch_size}'
   if not config.baseline.has_step_size:
     return f'{stem}_{config.baseline.name}'
+  if not config.has_inner_loop:
+    return f'{stem}_{config.training.method}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
   return f'{stem}_stepsize{step_size}'
@@ -77,8 +79,8 @@ def file_stem(config: Config) -> str:
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
   """`[tasks, updates + 1]` as the TF1 code has them: `update0` is the SUPPORT set
-  before any update, the others are the query set after that many updates. A policy has
-  no support set without an update: its `update0` is that of the others."""
+  before any update, the others are the query set after that many updates. Of a method
+  without updates, which measures no support set, it is the query set."""
   values = np.array(results.query[measure.name], np.float64)
   if results.support:
     values[:, 0] = results.support[measure.name]
@@ -132,7 +134,7 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
     label = '0 (query set)' if update == 0 and results.support else str(update)
     rows.append((label, Statistics(*(value[update] for value in by_update)),
                  paper.get(update, '')))
-  width = max(len(label) for label, _, _ in rows)
+  width = max(len(label) for label in ['updates', *(label for label, _, _ in rows)])
   lines = [f'{"updates":<{width}}  {measure.title:>18}  {"95% interval":>12}  '
            f'{"std":>8}  paper']
   for label, values, reference in rows:

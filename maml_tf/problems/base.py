@@ -37,6 +37,7 @@ class Problem(abc.ABC):
     refused: fields without a meaning here.
     special_presets: (condition in words, ways, shots) with other presets than usual, for
       the help.
+    has_classes: whether a task is to tell classes apart, by K examples of each.
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
     acts: whether a policy acts in environments: reinforcement learning.
@@ -51,6 +52,7 @@ class Problem(abc.ABC):
   baselines: Mapping[str, 'Baseline'] = {'None': MetaTraining()}
   refused: Tuple[Refused, ...] = ()
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  has_classes: bool = False
   most_steps_per_execution: int = 1
   xla_pays: bool = False
   acts: bool = False
@@ -107,6 +109,11 @@ class Problem(abc.ABC):
   def is_papers_test(self, config: 'Config') -> bool:
     """Whether the paper's values are of the tasks that are tested."""
     return True
+
+  def data_hashes(self, config: 'Config') -> Mapping[str, str]:
+    """{split: SHA-256} of the data that a run reads; empty where it reads none, or where
+    they are not there, which who reads them says."""
+    return {}
 
   def require_query_conditions(self, config: 'Config') -> None:
     """Raises: ConfigError: where the evaluation matrix has no meaning."""

@@ -31,7 +31,7 @@ class History:
     loss, and what else the problem measures (accuracy): of training meta-batches, after the
       inner updates (while pre-training: without any).
     val_support_loss, val_support_MEASURE: on the validation tasks' support sets before any
-      update.
+      update; not of methods without an inner loop.
     val_loss_J, val_MEASURE_J: on their query sets after J updates.
 
   Accuracies are from 0 to 1. A line without validation
