@@ -16,15 +16,16 @@ REPOSITORY = Path(__file__).parent.parent
 # what is not listed belongs to the layer of its folder.
 LAYERS = (
     ('errors', 'measures', 'bounded', 'files', 'before_tensorflow', 'command_line',
-     'locks'),
+     'locks', 'lifeline', 'cluster'),
     ('episodes', 'task_groups', 'devices', 'custom_gradients', 'learners', 'objectives',
      'inner_optimizers', 'inner_loop', 'in_groups', 'meta_parameters', 'outer_step',
+     'replicas',
      'meta_learner', 'meta_learners', 'flops', 'keras_models'),
     ('sources', 'data_generator', 'batch_generator', 'baselines'),
     ('reports',),
     ('problems',),
     ('config',),
-    ('experiment',),
+    ('experiment', 'strategies'),
     ('evaluation',),
     ('training', 'pure_step'),
     ('rl',),

@@ -15,6 +15,7 @@ from maml_tf.config.choices import (
   NORMS,
   REGULARISERS,
   SCHEDULES,
+  STRATEGIES,
   XLA_CHOICES,
 )
 from maml_tf.config.differences import differences
@@ -28,5 +29,5 @@ from maml_tf.meta_learners import METHODS
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
     'LARGEST_JSON', 'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SCHEDULES',
-    'SECTIONS', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences', 'field_types',
-    'from_values', 'preset', 'resolve']
+    'SECTIONS', 'STRATEGIES', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences',
+    'field_types', 'from_values', 'preset', 'resolve']

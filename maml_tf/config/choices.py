@@ -15,6 +15,7 @@ CHECKPOINTS = ('latest', 'best')
 INNER_OPTIMIZERS = ('sgd', 'adam')
 SCHEDULES = ('constant', 'linear')
 XLA_CHOICES = ('auto', 'on', 'off')
+STRATEGIES = ('off', 'mirrored', 'multi_worker_mirrored', 'auto')
 
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
 KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
@@ -30,6 +31,7 @@ def choices() -> Dict[str, Tuple[str, ...]]:
       'inner_optimizer': INNER_OPTIMIZERS, 'meta_lr_schedule': SCHEDULES,
       'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
       'xla': XLA_CHOICES, 'averaged_regulariser': REGULARISERS,
+      'distribution_strategy': STRATEGIES,
   }
 
 

@@ -145,7 +145,8 @@ _ADDED_SINCE = {
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
-    'pretrained': None}
+    'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
+    'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300}
 
 def _require_names(what, received, allowed, may_lack=()) -> None:
   if not isinstance(received, Mapping):
