@@ -165,6 +165,19 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             'FOLDER/seed0.npz. With --train=False they are tested; in training a new run '
             'starts from them. The other flags describe the net, so give the '
             "row's --flagfile, too.",
+        'distribution_strategy':
+            f'Who computes the tasks of a meta-batch: {", ".join(config.STRATEGIES)}. '
+            'mirrored: the GPUs of this machine. multi_worker_mirrored: several processes, '
+            'each with the devices of its machine. auto: mirrored where there is more than '
+            'one GPU. off: one device.',
+        'num_gpus': 'How many of the GPUs of this machine, 0 or more; -1: all.',
+        'worker_hosts':
+            'With multi_worker_mirrored: HOST:PORT of each process, with commas between, '
+            'the same for all. Worker 0, the first, is the one that writes files. TF_CONFIG '
+            'in the environment wins over it; srun of Slurm needs neither.',
+        'task_index': 'The place of this process among them, from 0; -1: from the '
+                      'environment (TF_CONFIG, Slurm, an indexed job of Kubernetes).',
+        'worker_timeout': 'Seconds to wait for the other processes at the start, 1 or more.',
     }),
 }
 
@@ -182,6 +195,7 @@ _DEFAULTS_IN_WORDS = {
     'logdir': 'logs/DATASOURCE',
     'legacy_checkpoint': 'none',
     'pretrained': 'none',
+    'worker_hosts': 'none',
     'regulariser_weight': '0; with l2 '
                           f'{REGULARISER_WEIGHTS["l2"]}, with mean '
                           f'{REGULARISER_WEIGHTS["mean"]}',
@@ -197,7 +211,7 @@ _TYPES = {
     'Optional[str]': (absl_flags.ArgumentParser, 'a text', 'NAME'),
 }
 _PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER', 'legacy_checkpoint': 'PATH',
-                 'pretrained': 'ROW'}
+                 'pretrained': 'ROW', 'worker_hosts': 'HOSTS'}
 
 USAGE = """\
 Model-agnostic meta-learning (MAML): trains on the tasks of one data source,

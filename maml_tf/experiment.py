@@ -51,7 +51,7 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
 
 
 def evaluation_generator(config: Config, split: str, num_tasks: int,
-                         seed: int = EVALUATION_SEED) -> DataGenerator:
+                         seed: int = EVALUATION_SEED, replicas: int = 1) -> DataGenerator:
   """Validation or test episodes, see `Problem.held_out`.
 
   Args:
@@ -59,8 +59,9 @@ def evaluation_generator(config: Config, split: str, num_tasks: int,
     split: 'val' or 'test'.
     num_tasks: how many episodes will be used.
     seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
+    replicas: that share the batches.
   """
-  return config.problem.held_out(config, split, num_tasks, seed)
+  return config.problem.held_out(config, split, num_tasks, seed, replicas)
 
 
 def use_xla(config: Config) -> bool:

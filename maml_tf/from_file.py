@@ -1,74 +1,79 @@
-"""What a user wrote in a file of their own: `my_file.py:Name`."""
+"""What a user wrote in a file of their own: `FILE.py:NAME`, of --model and --method.
+
+No TensorFlow here.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import sys
-from typing import Any
+from typing import Any, Tuple
 
 from maml_tf.errors import ConfigError
 
 
-def load(spec: str, flag: str) -> Any:
-  """The function or class that a flag names.
+def is_spec(text: str) -> bool:
+  """Whether it is of the form FILE.py:NAME, and not the name of something known."""
+  return '.py' in text and (':' in text or text.endswith('.py'))
 
-  The file's folder can be imported from while it is loaded, as for a script.
+
+def load(spec: str, what: str) -> Any:
+  """The attribute NAME of the Python file of FILE.py:NAME.
+
+  The file is run once in a process, as a module of its own; its folder is searched for what
+  it imports.
 
   Args:
-    spec: 'FILE.py:NAME'.
-    flag: that names it, for messages: '--env'.
+    spec: FILE.py:NAME.
+    what: for messages: the flag, as in '--model'.
 
   Raises:
-    ConfigError: for a value of another form, a file that is not there or fails, and a name
-      that it does not have.
+    ConfigError: where there is no such file or name, or the file cannot be run.
   """
-  path, colon, name = spec.rpartition(':')
-  if not colon or not path.endswith('.py') or not name.isidentifier():
-    raise ConfigError(f'{flag}={spec} is not allowed: it must be FILE.py:NAME, a Python file '
-                      'and what is defined in it.')
-  path = os.path.abspath(os.path.expanduser(path))
-  if not os.path.isfile(path):
-    raise ConfigError(f'{flag}={spec}: there is no file {path}.')
-  module = _module(path, f'{flag}={spec}')
+  path, name = split(spec, what)
+  module = _module(path, f'{what}={spec}')
   if not hasattr(module, name):
-    known = sorted(known for known, value in vars(module).items()
-                   if not known.startswith('_') and callable(value)
-                   and getattr(value, '__module__', None) == module.__name__)
-    raise ConfigError(f'{flag}={spec}: {path} defines no {name}; it defines '
-                      f'{", ".join(known) or "nothing that could be called"}.')
+    there = ', '.join(sorted(known for known in vars(module) if not known.startswith('_')))
+    raise ConfigError(f'{what}={spec}: {path} has no {name}: choose from '
+                      f'{there or "nothing"}.')
   return getattr(module, name)
 
 
-def _module(path: str, given: str) -> Any:
-  """The file, executed once for a process: classes of two loads would be different ones."""
-  stem = os.path.splitext(os.path.basename(path))[0]
-  name = f'maml_tf_from_file_{stem}_{abs(hash(path)):x}'
+def split(spec: str, what: str) -> Tuple[str, str]:
+  """(path of the file, name).
+
+  Raises:
+    ConfigError: for another form, or where there is no such file.
+  """
+  # From the right: a path of Windows begins with C:.
+  path, colon, name = spec.rpartition(':')
+  if not colon or not path.endswith('.py') or not name.isidentifier():
+    raise ConfigError(f'{what}={spec} is not allowed: it must be FILE.py:NAME, a Python file '
+                      'and a name in it.')
+  path = os.path.expanduser(path)
+  if not os.path.isfile(path):
+    raise ConfigError(f'{what}={spec}: there is no file {path} in {os.getcwd()}: give its '
+                      'path.')
+  return path, name
+
+
+def _module(path: str, given: str):
+  path = os.path.realpath(path)
+  name = f'from_file_{hashlib.sha256(path.encode()).hexdigest()[:12]}'
   if name in sys.modules:
     return sys.modules[name]
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module
-  sys.path.insert(0, os.path.dirname(path))
+  if os.path.dirname(path) not in sys.path:
+    sys.path.append(os.path.dirname(path))
+  specification = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(specification)
+  sys.modules[name] = module   # pickling, and dataclasses, look their module up
   try:
-    spec.loader.exec_module(module)
-  except Exception as error:   # noqa: BLE001  whatever a user's file does
+    specification.loader.exec_module(module)
+  except Exception as error:   # whatever is wrong with the user's file is what they must hear
     del sys.modules[name]
-    line = _line_in(path, error)
-    raise ConfigError(f'{given}: {path}{line} fails with {type(error).__name__}: '
-                      f'{" ".join(str(error).split())}.') from error
-  finally:
-    sys.path.remove(os.path.dirname(path))
+    text = ' '.join(str(error).split())
+    raise ConfigError(f'{given}: {path} cannot be imported ({type(error).__name__}: {text}): '
+                      f'mend the file; `python {path}` shows where it stops.') from error
   return module
-
-
-def _line_in(path: str, error: BaseException) -> str:
-  """', line 12', the last one of the file that was being executed."""
-  if isinstance(error, SyntaxError) and error.filename == path:
-    return f', line {error.lineno},'
-  line, trace = '', error.__traceback__
-  while trace is not None:
-    if trace.tb_frame.f_code.co_filename == path:
-      line = f', line {trace.tb_lineno},'
-    trace = trace.tb_next
-  return line

@@ -79,7 +79,9 @@ COMMON = {
     'context_size': 0, 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'learned_step_sizes': 'None',
     'meta_lr_schedule': 'constant', 'test_inner_batch_size': 0, 'train': True,
-    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
+    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None,
+    'distribution_strategy': 'off', 'num_gpus': -1, 'worker_hosts': None, 'task_index': -1,
+    'worker_timeout': 300}
 
 CLASSIFIER_BASELINES = (FineTuned.name, Nearest.name)
 
@@ -159,7 +161,8 @@ _ALWAYS_VALID = {
     'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
     'num_test_tasks': st.integers(2, 10**6), 'test_num_updates': _COUNTS,
     'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS,
-    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS}
+    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS,
+    'num_gpus': st.integers(-1, 1), 'worker_timeout': _COUNTS}
 _ONLY_TESTING = {
     'test_iter': st.integers(-1, 10**6), 'train_update_batch_size': st.integers(1, 8),
     'train_update_lr': _POSITIVE}
@@ -459,6 +462,16 @@ WRONG = [
     ({'test_iter': 1000, 'train': False, 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
     ({'test_iter': 1000, 'train': False, 'pretrained': 'x'}, '--pretrained'),
     ({'legacy_checkpoint': 'x', 'pretrained': 'y'}, '--pretrained=y'),
+    ({'distribution_strategy': 'tpu'}, 'distribution_strategy=tpu'),
+    ({'num_gpus': -2}, 'num_gpus=-2'),
+    ({'num_gpus': 2}, 'choose mirrored'),
+    ({'worker_timeout': 0}, 'worker_timeout=0'),
+    ({'worker_hosts': 'a:1'}, '--distribution_strategy=off'),
+    ({'task_index': 1, 'distribution_strategy': 'mirrored'},
+     '--distribution_strategy=mirrored'),
+    ({'baseline': 'averaged', 'distribution_strategy': 'mirrored'}, '--baseline=averaged'),
+    ({'baseline': 'fine_tuning', 'datasource': 'omniglot', 'distribution_strategy': 'auto'},
+     '--baseline=fine_tuning'),
     ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
     ({'method': 'reptile', 'baseline': 'oracle'}, '--baseline=oracle'),

@@ -144,6 +144,12 @@ GIVEN = {
     '--logdir=runs/': ('logdir', 'runs/'),
     '--legacy_checkpoint=tf1/model1': ('legacy_checkpoint', 'tf1/model1'),
     '--pretrained=sinusoid_5shot:1': ('pretrained', 'sinusoid_5shot:1'),
+    '--distribution_strategy=multi_worker_mirrored':
+        ('distribution_strategy', 'multi_worker_mirrored'),
+    '--num_gpus=1': ('num_gpus', 1),
+    '--worker_hosts=a:1,b:1': ('worker_hosts', 'a:1,b:1'),
+    '--task_index=1': ('task_index', 1),
+    '--worker_timeout=60': ('worker_timeout', 60),
 }
 
 
@@ -179,6 +185,8 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
     arguments -= {'--pretrained=sinusoid_5shot:1'}
   if '--dtype=float64' in arguments:
     arguments -= {'--mixed_precision'}
+  if '--distribution_strategy=multi_worker_mirrored' not in arguments:
+    arguments -= {'--worker_hosts=a:1,b:1', '--task_index=1'}
   resolved = parse('--datasource=omniglot', '--train=False', *arguments).to_values()
   assert resolved['datasource'] == 'omniglot' and resolved['train'] is False
   for argument in arguments:

@@ -1,47 +1,79 @@
-"""Functions and classes of a user's own file."""
-
-from __future__ import annotations
+"""FILE.py:NAME: what is found, and each of the ways in which it is not."""
 
 import pytest
 
-from maml_tf.errors import ConfigError
-from maml_tf.from_file import load
+from maml_tf import from_file
+from maml_tf.errors import ConfigError, UserError
+
+WHAT = '--model'
 
 
-def written(tmp_path, text, name='mine.py'):
-  (tmp_path / name).write_text(text, encoding='utf-8')
-  return str(tmp_path / name)
+@pytest.fixture
+def own(tmp_path):
+  """A function that writes a file of that text; its path."""
+  def write(text, name='mine.py'):
+    path = tmp_path / name
+    path.write_text(text, encoding='utf-8')
+    return str(path)
+  return write
 
 
-def test_what_a_file_defines_is_there_and_stays_the_same(tmp_path):
-  written(tmp_path, 'SIZE = 3\n', 'beside.py')
-  path = written(tmp_path, 'from beside import SIZE\nclass Env:\n  size = SIZE\n')
-  found = load(f'{path}:Env', '--env')
-  assert found.size == 3 and load(f'{path}:Env', '--env') is found
+def test_the_attribute_is_loaded_and_the_file_run_once(own, tmp_path):
+  counter = tmp_path / 'runs'
+  path = own(f'with open({str(counter)!r}, "a") as file:\n  file.write("x")\n\ndef build():\n  return 7\n')
+  assert from_file.load(f'{path}:build', WHAT)() == 7
+  assert from_file.load(f'{path}:build', WHAT) is from_file.load(f'{path}:build', WHAT)
+  assert counter.read_text() == 'x'
 
 
-@pytest.mark.parametrize('text, spec, sentence', [
-    ('', '{0}', 'it must be FILE.py:NAME'),
-    ('', '{0}:', 'it must be FILE.py:NAME'),
-    ('', 'nowhere.py:Env', 'there is no file'),
-    ('def build(): pass\n_x = 1\nimport os\n', '{0}:Env', 'defines no Env; it defines build.'),
-    ('a = 1\n', '{0}:Env', 'it defines nothing that could be called'),
-    ('a = 1\nimport no_such_library\n', '{0}:Env',
-     ", line 2, fails with ModuleNotFoundError: No module named 'no_such_library'"),
-    ('a = (\n', '{0}:Env', 'line 1, fails with SyntaxError'),
-    ('def f():\n  raise ValueError("a\\nb")\nf()\n', '{0}:Env',
-     'line 2, fails with ValueError: a b.')])
-def test_what_cannot_be_loaded_is_one_sentence(tmp_path, text, spec, sentence):
-  spec = spec.format(written(tmp_path, text))
-  with pytest.raises(ConfigError) as caught:
-    load(spec, '--env')
-  assert str(caught.value).startswith(f'--env={spec}') and sentence in str(caught.value)
-  assert '\n' not in str(caught.value)
+def test_its_folder_is_searched_for_what_it_imports(own):
+  own('VALUE = 3\n', name='beside_mine.py')
+  path = own('from beside_mine import VALUE\n', name='importing.py')
+  assert from_file.load(f'{path}:VALUE', WHAT) == 3
 
 
-def test_a_file_that_failed_can_be_mended(tmp_path):
-  path = written(tmp_path, 'raise ValueError\n')
-  with pytest.raises(ConfigError):
-    load(f'{path}:X', '--model')
-  written(tmp_path, 'X = 5\n')
-  assert load(f'{path}:X', '--model') == 5
+def test_two_files_of_one_name_are_two(tmp_path):
+  for folder in ('a', 'b'):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / 'net.py').write_text(f'NAME = {folder!r}\n')
+  assert [from_file.load(f'{tmp_path}/{folder}/net.py:NAME', WHAT)
+          for folder in ('a', 'b')] == ['a', 'b']
+
+
+def refusal(spec):
+  with pytest.raises(UserError) as caught:
+    from_file.load(spec, WHAT)
+  assert isinstance(caught.value, ConfigError)
+  text = str(caught.value)
+  assert '\n' not in text and text.startswith(f'--model={spec}') and text.endswith('.')
+  return text
+
+
+def test_a_missing_file_is_refused():
+  assert 'there is no file nowhere.py' in refusal('nowhere.py:build')
+
+
+def test_a_missing_name_is_refused_with_those_that_there_are(own):
+  text = refusal(own('def other():\n  pass\n_hidden = 1\n') + ':build')
+  assert 'has no build: choose from other.' in text
+
+
+@pytest.mark.parametrize('source, reason', [
+    ('import no_such_package_here\n', 'ModuleNotFoundError: No module named'),
+    ('def build(:\n', 'SyntaxError'),
+    ('raise ValueError("two\\nlines")\n', 'ValueError: two lines')])
+def test_a_file_that_cannot_be_run_is_refused_each_time(own, source, reason):
+  spec = own(source) + ':build'
+  assert reason in refusal(spec)
+  assert reason in refusal(spec)
+
+
+@pytest.mark.parametrize('spec', ['mine.py', 'mine:build', 'mine.txt:build', 'mine.py:',
+                                  'mine.py:a b'])
+def test_another_form_is_refused(spec):
+  assert 'it must be FILE.py:NAME' in refusal(spec)
+
+
+def test_what_is_such_a_spec():
+  assert from_file.is_spec('my_net.py:build') and from_file.is_spec('my_net.py')
+  assert not from_file.is_spec('resnet12')

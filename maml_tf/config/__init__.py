@@ -16,6 +16,7 @@ from maml_tf.config.choices import (
   NORMS,
   REGULARISERS,
   SCHEDULES,
+  STRATEGIES,
   TRUST_REGION,
   XLA_CHOICES,
 )
@@ -30,6 +31,6 @@ from maml_tf.meta_learners import METHODS
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
     'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'META_OPTIMIZERS', 'METHODS', 'NORMS',
-    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'TRUST_REGION', 'XLA_CHOICES', 'Config',
-    'ConfigError', 'differences', 'field_types', 'from_values', 'preset', 'resolve',
+    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'STRATEGIES', 'TRUST_REGION', 'XLA_CHOICES',
+    'Config', 'ConfigError', 'differences', 'field_types', 'from_values', 'preset', 'resolve',
     'section_fields']

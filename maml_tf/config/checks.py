@@ -19,7 +19,8 @@ _AT_LEAST = {
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
-    'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1,
+    'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1, 'num_gpus': -1,
+    'task_index': -1, 'worker_timeout': 1,
 }
 _OF_AN_INNER_LOOP = ('update_lr', 'num_updates', 'test_num_updates')
 _LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
@@ -43,6 +44,7 @@ def check(config: 'Config') -> None:
   _check_regulariser(config)
   _check_tested_checkpoint(config)
   _check_named_parameters(config)
+  _check_strategy(config)
 
 
 def _check_counts(values: Dict[str, Any]) -> None:
@@ -180,6 +182,23 @@ def _check_tested_checkpoint(config: 'Config') -> None:
     raise ConfigError(
         f'--test_iter={evaluation.test_iter} is given while training: it chooses the '
         'checkpoint to test, so give it with --train=False only.')
+
+
+def _check_strategy(config: 'Config') -> None:
+  run = config.run
+  strategy = run.distribution_strategy
+  if strategy == 'off' and run.num_gpus > 1:
+    raise ConfigError(f'--num_gpus={run.num_gpus} does not fit --distribution_strategy=off, '
+                      'which uses one: choose mirrored.')
+  for name, nothing in (('worker_hosts', None), ('task_index', -1)):
+    value = getattr(run, name)
+    if strategy != 'multi_worker_mirrored' and value != nothing:
+      raise ConfigError(f'--{name}={value} does not fit --distribution_strategy={strategy}, '
+                        'which is of one process: choose multi_worker_mirrored.')
+  if strategy != 'off' and not config.baseline.trains_on_tasks:
+    raise ConfigError(
+        f'--distribution_strategy={strategy} does not fit --baseline={config.baseline.name}, '
+        'whose batches are not of tasks that replicas could share: leave it out.')
 
 
 def _check_named_parameters(config: 'Config') -> None:

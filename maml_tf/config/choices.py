@@ -16,6 +16,7 @@ INNER_OPTIMIZERS = ('sgd', 'adam')
 SCHEDULES = ('constant', 'linear')
 XLA_CHOICES = ('auto', 'on', 'off')
 LEARNED_STEP_SIZES = ('None', 'layer', 'layer_and_step', 'element')
+STRATEGIES = ('off', 'mirrored', 'multi_worker_mirrored', 'auto')
 
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
 KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
@@ -33,6 +34,7 @@ def choices() -> Dict[str, Tuple[str, ...]]:
       'meta_lr_schedule': SCHEDULES,
       'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
       'xla': XLA_CHOICES, 'averaged_regulariser': REGULARISERS,
+      'distribution_strategy': STRATEGIES,
   }
 
 

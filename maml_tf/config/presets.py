@@ -24,7 +24,9 @@ COMMON: Dict[str, Any] = dict(
     num_validation_tasks=200, test_set=False, test_iter=-1, test_checkpoint='latest',
     num_test_tasks=600, test_num_updates=10, test_inner_batch_size=0,
     train_update_batch_size=-1, train_update_lr=-1.0, tune_update_lr=False, train=True,
-    resume=True, log=True, legacy_checkpoint=None, pretrained=None, **NO_CONTROL)
+    resume=True, log=True, legacy_checkpoint=None, pretrained=None,
+    distribution_strategy='off', num_gpus=-1, worker_hosts=None, task_index=-1,
+    worker_timeout=300, **NO_CONTROL)
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {

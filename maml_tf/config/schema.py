@@ -169,7 +169,9 @@ _ADDED_SINCE = {
     'learned_step_sizes': 'None', 'train_num_classes': -1,
     'full_context': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
-    'pretrained': None, **NO_CONTROL}
+    'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
+    'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
+    **NO_CONTROL}
 _SECTIONS_ADDED_SINCE = ('control',)
 
 

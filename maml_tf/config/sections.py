@@ -107,6 +107,11 @@ class RunConfig:
   logdir: str
   legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
   pretrained: Optional[str]          # ROW, ROW:SEED or FILE.npz, for the same; or None
+  distribution_strategy: str         # off, mirrored, multi_worker_mirrored, auto
+  num_gpus: int                      # of this machine; -1: all
+  worker_hosts: Optional[str]        # HOST:PORT,...; None: from the environment
+  task_index: int                    # of this process among them; -1: the same
+  worker_timeout: int                # seconds to wait for the others
 
 
 SECTIONS = {

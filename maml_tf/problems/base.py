@@ -151,8 +151,8 @@ class Problem(abc.ABC):
       DataError: where the data are not prepared.
     """
 
-  def held_out(self, config: 'Config', split: str, num_tasks: int, seed: int
-               ) -> 'DataGenerator':
+  def held_out(self, config: 'Config', split: str, num_tasks: int, seed: int,
+               replicas: int = 1) -> 'DataGenerator':
     """Validation or test episodes, in batches that groups of `tasks_at_once` divide, and of
     whose last one as little as possible is not used.
 
@@ -161,10 +161,12 @@ class Problem(abc.ABC):
       split: 'val' or 'test'.
       num_tasks: how many episodes will be used.
       seed: of the episodes.
+      replicas: that share the batches.
     """
     from maml_tf.data_generator import DataGenerator
     source = self.source(config, split, config.task.test_query_size)
-    largest = min(num_tasks, config.baseline.most_tasks_evaluated_at_once(config))
+    largest = min(-(-num_tasks // replicas),
+                  config.baseline.most_tasks_evaluated_at_once(config))
     group = config.training.tasks_at_once or 1
     sizes = [size for size in range(-(-largest // 2), largest + 1)
              if size <= group or size % group == 0]

@@ -35,6 +35,7 @@ _REFUSED = (
     Refused('recompute_inner_steps', False, 'which keeps no inner steps in memory'),
     Refused('xla', 'auto', 'whose steps are not one graph'),
     Refused('tune_update_lr', False, 'which has no validation classes to tune it on'),
+    Refused('distribution_strategy', 'off', 'which samples in threads of one process'),
     Refused('legacy_checkpoint', None, 'of which the TF1 code has nothing'))
 
 
@@ -247,7 +248,8 @@ class Control(Problem):
     raise ConfigError(f'--datasource={self.name} has no examples to draw: its tasks are '
                       'acted in.')
 
-  def held_out(self, config: 'Config', split: str, num_tasks: int, seed: int):
+  def held_out(self, config: 'Config', split: str, num_tasks: int, seed: int,
+               replicas: int = 1):
     """The test tasks are those of the original's evaluations; validation tasks are others,
     with as many rollouts as in training."""
     from maml_tf.rl.task_streams import HeldOutTasks

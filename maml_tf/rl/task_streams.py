@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Sequence
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.data_generator import WHOLE, Part
 from maml_tf.rl.environments import Environment
 
 
@@ -59,8 +60,8 @@ class HeldOutTasks:
     self._rollouts = rollouts
     self._budget = budget
 
-  def dataset(self, first: int, count: int) -> List[HeldOut]:
-    """The batch, for `first` 0 and `count` 1."""
+  def dataset(self, first: int, count: int, every: Part = WHOLE) -> List[HeldOut]:
+    """The batch, for `first` 0 and `count` 1; one process has all of it."""
     if (first, count) != (0, 1):
       raise ValueError(f'There is one batch of held-out tasks. Received: batches {first} to '
                        f'{first + count - 1}.')

@@ -35,7 +35,8 @@ MAY_DIFFER = frozenset([
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
-    'logdir', 'test_later_step', 'simulation_threads'])
+    'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
+    'worker_timeout', 'test_later_step', 'simulation_threads'])
 
 
 def experiment_folder(config: Config) -> str:
@@ -159,6 +160,25 @@ class Checkpoints:
     if held - {*objects, 'save_counter', '_CHECKPOINTABLE_OBJECT_GRAPH'}:
       objects.update((name, value) for name, value in self._earlier().items() if name in held)
     return tf.train.Checkpoint(**objects)
+
+
+class NoCheckpoints:
+  """In the place of `Checkpoints` where another process has them: keeps nothing."""
+
+  def __init__(self, *_, **__):
+    pass
+
+  def save(self, iteration: int) -> str:
+    return ''
+
+  def offer_best(self, iteration: int, score: float) -> bool:
+    return False
+
+  def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
+    pass
+
+  def restore_latest(self) -> int:
+    return 0
 
 
 def _require_none(files: CheckpointFiles) -> None:
