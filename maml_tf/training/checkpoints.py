@@ -19,6 +19,7 @@ from maml_tf.training.checkpoint_files import (
   iteration_of,
   newest_whole,
 )
+from maml_tf.training.run_data import note_data, require_same_data
 from maml_tf.training.run_lock import run_lock
 
 CONFIG_FILE = 'config.json'
@@ -34,7 +35,8 @@ MAY_DIFFER = frozenset([
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
-    'logdir'])
+    'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
+    'worker_timeout', 'test_later_step', 'simulation_threads'])
 
 
 def experiment_folder(config: Config) -> str:
@@ -160,6 +162,25 @@ class Checkpoints:
     return tf.train.Checkpoint(**objects)
 
 
+class NoCheckpoints:
+  """In the place of `Checkpoints` where another process has them: keeps nothing."""
+
+  def __init__(self, *_, **__):
+    pass
+
+  def save(self, iteration: int) -> str:
+    return ''
+
+  def offer_best(self, iteration: int, score: float) -> bool:
+    return False
+
+  def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
+    pass
+
+  def restore_latest(self) -> int:
+    return 0
+
+
 def _require_none(files: CheckpointFiles) -> None:
   """Raises `CheckpointError` for a folder that has, or should have, checkpoints."""
   for path in reversed(files.paths or files.listed):
@@ -177,8 +198,10 @@ def restore_for_test(folder: str, config: Config, **objects) -> str:
 
   Raises:
     CheckpointError: where there is none, it is damaged, or does not fit.
+    ConfigError: where it was trained on other data than those that are there.
   """
   path = _checkpoint_for_test(folder, config)
+  require_same_data(folder, config)
   try:
     status = tf.train.Checkpoint(**objects).restore(path)
     status.expect_partial().assert_existing_objects_matched()
@@ -208,8 +231,8 @@ def prepare_folder(config: Config) -> str:
   holds anything is moved aside, never deleted.
 
   Raises:
-    ConfigError: when the folder holds a run of another configuration, or cannot be
-      written.
+    ConfigError: when the folder holds a run of another configuration or on other data, or
+      cannot be written.
   """
   folder = experiment_folder(config)
   try:
@@ -231,8 +254,10 @@ def _prepare(folder: str, config: Config) -> None:
     stored = stored_config(folder)
     if stored is not None:
       require_same_run(folder, stored, config)
+    require_same_data(folder, config)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
+  note_data(folder, config)
 
 
 def goes_on(config: Config) -> bool:
