@@ -9,6 +9,7 @@ from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.paths import unusable_for_checkpoints
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -95,6 +96,12 @@ def _check_paths(values: Dict[str, Any]) -> None:
     if '\0' in (values[name] or ''):
       raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '
                         'has no null character.')
+  for name in ('logdir', 'legacy_checkpoint'):
+    unusable = unusable_for_checkpoints(values[name] or '')
+    if unusable:
+      raise ConfigError(f'--{name}={values[name]} is not allowed: it has {unusable}, which '
+                        'TensorFlow does not take in the path of a checkpoint; choose another '
+                        'name, or a path from the current folder.')
   for name, what in (
       ('legacy_checkpoint', 'name a checkpoint of the TF1 code'),
       ('pretrained', 'be ROW or ROW:SEED of `python -m maml_tf.verify`, or a file of '

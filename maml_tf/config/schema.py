@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
-from maml_tf import problems
+from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
 from maml_tf.config.fits import NO_CONTROL
@@ -161,6 +161,9 @@ VALIDATED_LIKE_THE_TEST = ('reptile',)
 # {argument of a method: the field that says it, where that has another name}.
 _FIELDS_OF_ARGUMENTS = {'first_order': 'stop_grad', 'shots': 'update_batch_size'}
 
+# Fields that a '~' may stand in.
+_PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
+
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
@@ -191,6 +194,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for a wrong value or an impossible combination.
   """
+  values = {**values, **{name: _path(name, values[name]) for name in _PATHS}}
   sections = {}
   for name, section in SECTIONS.items():
     sections[name] = section(**{
@@ -199,6 +203,13 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
+
+
+def _path(name: str, value):
+  try:
+    return paths.expanded(value) if isinstance(value, str) else value
+  except ConfigError as error:
+    raise ConfigError(f'--{name}={value} is not allowed: {error}.') from None
 
 
 def checked_type(name: str, written_type: str, value):

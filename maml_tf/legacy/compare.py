@@ -15,6 +15,7 @@ import math
 import sys
 from typing import List, Optional
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
 from maml_tf.config import DTYPES, XLA_CHOICES
@@ -97,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.compare', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
+  parser.add_argument('files', type=paths.argument, nargs='+', metavar='FILE.npz',
+                      help='golden files')
   parser.add_argument('--dtype', choices=DTYPES, default='float64',
                       help='precision of the computation; default float64')
   parser.add_argument('--tolerance', type=_tolerance, metavar='NUMBER',

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
 
 from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
-from maml_tf.errors import CheckpointError
+from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
   UNREADABLE,
@@ -66,6 +66,7 @@ class Checkpoints:
     self._checkpoint = tf.train.Checkpoint(**self._objects)
     # `restore` expects it in the file; this makes it.
     self._checkpoint.save_counter.assign(0)
+    self._folder, self._identity = folder, _identity(folder)
     self._latest = CheckpointFiles(folder, KEPT)
     self._best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)
     for files in (self._latest, self._best):
@@ -84,6 +85,7 @@ class Checkpoints:
     """
     if iteration in self.iterations:
       return self._latest.paths[self.iterations.index(iteration)]
+    self._require_own_folder(iteration)
     return self._latest.write(self._checkpoint, iteration)
 
   def offer_best(self, iteration: int, score: float) -> bool:
@@ -94,10 +96,20 @@ class Checkpoints:
     """
     if not score > float(self.best_score.numpy()):
       return False
+    self._require_own_folder(iteration)
     self.best_score.assign(score)
     self.best_tasks.assign(self._tasks())
     self._best.write(self._checkpoint, iteration)
     return True
+
+  def _require_own_folder(self, iteration: int) -> None:
+    """Raises `WriteError` where the run's folder was moved or removed: in a new one of its
+    name there is no configuration, no lock, and nothing of what was before."""
+    if self._identity not in (None, _identity(self._folder)):
+      raise WriteError(
+          f'{self._folder} was moved or removed while it was trained in, so iteration '
+          f'{iteration} is not saved: put it back, and the same command goes on from its last '
+          'checkpoint.')
 
   def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
     """What is offered from here on is scored on these validation tasks.
@@ -179,6 +191,15 @@ class NoCheckpoints:
 
   def restore_latest(self) -> int:
     return 0
+
+
+def _identity(folder: str) -> Optional[Tuple[int, int]]:
+  """What a folder keeps when it is moved; None where there is none."""
+  try:
+    status = os.stat(folder)
+  except OSError:
+    return None
+  return status.st_dev, status.st_ino
 
 
 def _require_none(files: CheckpointFiles) -> None:

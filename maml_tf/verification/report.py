@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -168,11 +169,19 @@ def read_studies(results: str) -> List[Dict[str, Any]]:
   for path in sorted(glob.glob(os.path.join(glob.escape(results), 'studies', '*.json'))):
     try:
       with open(path, encoding='utf-8') as file:
-        found.append(json.load(file))
+        found.append(_with_nan(json.load(file)))
     except (OSError, ValueError) as error:
       raise ConfigError(f'{path} cannot be read as JSON ({error}): take it back from the '
                         'version control, or move it away.') from error
   return found
+
+
+def _with_nan(result: Dict[str, Any]) -> Dict[str, Any]:
+  """JSON has null for what was not finite."""
+  for run in result['runs']:
+    run['query'] = [{name: math.nan if value is None else value
+                     for name, value in after.items()} for after in run['query']]
+  return result
 
 
 def short_commit(commit: str) -> str:
