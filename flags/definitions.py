@@ -64,9 +64,12 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'inner_batch_size': 'With --method=reptile: examples per inner update in '
                             'training, 1 or more; 0: all.',
         'learned_step_sizes':
-            f'With --method=maml: {", ".join(config.LEARNED_STEP_SIZES)}. What has a step '
-            'size of its own that is learned with the parameters, from --update_lr on: a '
-            'layer, a layer in each update, an element of a parameter.',
+            f'With --method=maml and boil: {", ".join(config.LEARNED_STEP_SIZES)}. What has '
+            'a step size of its own that is learned with the parameters, from --update_lr '
+            'on: a layer, a layer in each update, an element of a parameter.',
+        'proximal_weight': 'With --method=imaml: how strongly the inner loop is held near '
+                           'the initialisation (lambda), above 0.',
+        'cg_iterations': 'With --method=imaml: iterations of conjugate gradients, 1 or more.',
     }),
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',

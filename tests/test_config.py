@@ -180,7 +180,9 @@ def given_values(draw):
   if method != 'maml':
     required.update(method=st.just(method))
     optional.pop('baseline', None)
-  if method in ('reptile', 'anil'):
+  if method == 'imaml':
+    del optional['stop_grad']
+  if method in ('reptile', 'anil', 'imaml'):
     del optional['recompute_inner_steps']
   if method in WITHOUT_INNER_LOOP:
     required['datasource'] = st.just('omniglot')

@@ -32,6 +32,7 @@ def check(config: 'Config') -> None:
     require_choice(name, values[name])
   _check_counts(values)
   _check_numbers(values)
+  _check_imaml(values)
   _check_paths(values)
   _check_precision(config)
   check_fits(config)
@@ -82,6 +83,17 @@ def _check_numbers(values: Dict[str, Any]) -> None:
   if step_size != -1 and not (math.isfinite(step_size) and step_size > 0):
     raise ConfigError(f'--train_update_lr={step_size} is not allowed: it must be a finite '
                       'number above 0, or -1 for the value of --update_lr.')
+
+
+def _check_imaml(values: Dict[str, Any]) -> None:
+  if values['method'] != 'imaml':
+    return
+  if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
+    raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
+                      'be a finite number above 0.')
+  if values['cg_iterations'] < 1:
+    raise ConfigError(f'--cg_iterations={values["cg_iterations"]} is not allowed: it must be '
+                      '1 or more.')
 
 
 def _check_paths(values: Dict[str, Any]) -> None:

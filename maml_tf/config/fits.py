@@ -36,8 +36,10 @@ OWNED = (
     Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
     Owned('inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
     Owned('test_inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
-    Owned('learned_step_sizes', 'None', 'method', ('maml',),
+    Owned('learned_step_sizes', 'None', 'method', ('maml', 'boil'),
           'which has step sizes of its own kind'),
+    Owned('proximal_weight', 0.0, 'method', ('imaml',), 'which has no proximal term'),
+    Owned('cg_iterations', 0, 'method', ('imaml',), 'which solves no linear system'),
     Owned('train_num_classes', -1, 'method', WITHOUT_INNER_LOOP,
           'whose net has an output for each class'),
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
@@ -74,6 +76,9 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
                     'whose --meta_lr is no step size for gradients')),
         'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),),
         'meta_sgd': _LEARNED_STEP_SIZES,
+        'imaml': (
+            Refused('recompute_inner_steps', False, _NOT_KEPT),
+            Refused('stop_grad', False, 'which takes no derivative through inner steps')),
         **dict.fromkeys(WITHOUT_INNER_LOOP, _NO_INNER_LOOP)},
     'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
                            for kind in ('layer', 'layer_and_step', 'element')},

@@ -15,6 +15,7 @@ COMMON: Dict[str, Any] = dict(
     max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
     full_context=False, update_lr=0.4, num_updates=1, stop_grad=False,
     inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
+    proximal_weight=0.0, cg_iterations=0,
     meta_lr_schedule='constant',
     baseline='None', num_averaged_nets=500, averaged_regulariser='None',
     regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
@@ -27,6 +28,11 @@ COMMON: Dict[str, Any] = dict(
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {
+    # One inner step, as in Li et al. 2017.
+    'meta_sgd': dict(num_updates=1),
+    # This project's, on the scale of its loss: lambda * alpha must be well below 2.
+    'imaml': dict(proximal_weight=2.0, cg_iterations=5, update_lr=0.1, num_updates=16,
+                  test_num_updates=16),
     # Nichol et al. 2018, and the commands in the authors' README for images; support and
     # query examples together are their training shots. Sinusoids are this project's.
     'reptile': dict(

@@ -42,6 +42,8 @@ class InnerLoopConfig:
   inner_optimizer: str           # sgd, adam (Reptile)
   inner_batch_size: int          # examples of an inner step (Reptile); 0: all
   learned_step_sizes: str        # None, layer, layer_and_step, element
+  proximal_weight: float         # lambda (iMAML)
+  cg_iterations: int             # of its conjugate gradients
 
 
 @dataclass(frozen=True)

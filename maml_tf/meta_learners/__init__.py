@@ -15,6 +15,8 @@ _CLASSES = {   # {method: 'module.Class'}
     'anil': 'anil.ANIL',
     'context_vector': 'context_vector.ContextVector',
     'meta_sgd': 'meta_sgd.MetaSGD',
+    'boil': 'boil.BOIL',
+    'imaml': 'imaml.IMAML',
     'prototypical': 'prototypical.Prototypical',
     'matching': 'matching.Matching',
     'siamese': 'siamese.Siamese',
