@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _AT_LEAST = {
     'num_classes': 2, 'update_batch_size': 1, 'train_query_size': 1,
     'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'context_size': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0,
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,

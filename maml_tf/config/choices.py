@@ -13,7 +13,7 @@ DTYPES = ('float32', 'float64')
 REGULARISERS = ('None', 'l2', 'mean')
 CHECKPOINTS = ('latest', 'best')
 INNER_OPTIMIZERS = ('sgd', 'adam')
-SCHEDULES = ('constant', 'linear')
+SCHEDULES = ('constant', 'linear', 'cosine')
 XLA_CHOICES = ('auto', 'on', 'off')
 LEARNED_STEP_SIZES = ('None', 'layer', 'layer_and_step', 'element')
 

@@ -163,6 +163,7 @@ _ADDED_SINCE = {
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'learned_step_sizes': 'None', 'train_num_classes': -1,
     'full_context': False, 'proximal_weight': 0.0, 'cg_iterations': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
     'pretrained': None}
 

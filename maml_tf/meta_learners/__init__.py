@@ -15,6 +15,7 @@ _CLASSES = {   # {method: 'module.Class'}
     'anil': 'anil.ANIL',
     'context_vector': 'context_vector.ContextVector',
     'meta_sgd': 'meta_sgd.MetaSGD',
+    'maml_plus_plus': 'maml_plus_plus.MAMLPlusPlus',
     'boil': 'boil.BOIL',
     'imaml': 'imaml.IMAML',
     'prototypical': 'prototypical.Prototypical',
