@@ -181,8 +181,7 @@ def given_values(draw):
     required.update(method=st.just(method))
     optional.pop('baseline', None)
   if method == 'maml_plus_plus':
-    required['pretrain_iterations'] = st.just(0)
-    for name in ('legacy_checkpoint', 'tune_update_lr'):
+    for name in ('legacy_checkpoint', 'tune_update_lr', 'pretrain_iterations'):
       optional.pop(name, None)
   if method == 'imaml':
     del optional['stop_grad']
