@@ -67,9 +67,21 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'inner_batch_size': 'With --method=reptile: examples per inner update in '
                             'training, 1 or more; 0: all.',
         'learned_step_sizes':
-            f'With --method=maml: {", ".join(config.LEARNED_STEP_SIZES)}. What has a step '
-            'size of its own that is learned with the parameters, from --update_lr on: a '
-            'layer, a layer in each update, an element of a parameter.',
+            f'With --method=maml, boil, maml_plus_plus: '
+            f'{", ".join(config.LEARNED_STEP_SIZES)}. What has a step size of its own that '
+            'is learned with the parameters, from --update_lr on: a layer, a layer in each '
+            'update, an element of a parameter.',
+        'proximal_weight': 'With --method=imaml: how strongly the inner loop is held near '
+                           'the initialisation (lambda), above 0.',
+        'imaml_cg_iterations': 'With --method=imaml: iterations of conjugate gradients, 1 or '
+                               'more.',
+        'multi_step_iterations':
+            'With --method=maml_plus_plus: in so many first iterations the losses after all '
+            'updates count, the less the later it is; 0: the last one alone.',
+        'first_order_iterations': 'With --method=maml_plus_plus: so many first iterations '
+                                  'are of first order; 0: none.',
+        'per_step_norm': 'With --method=maml_plus_plus: offsets and scales of '
+                         'normalisations of their own after each update.',
     }),
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',
@@ -93,7 +105,7 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            'points of each net, with fine_tuning and nearest_neighbour '
                            'images per update.',
         'meta_lr': 'Step size of the meta-update (beta), above 0.',
-        'meta_lr_schedule': 'constant, or linear: falling to 0 over the iterations of '
+        'meta_lr_schedule': 'constant; linear, cosine: falling to 0 over the iterations of '
                             'meta-training.',
         'meta_optimizer':
             f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '

@@ -21,6 +21,11 @@ QUICK = {
     'maml': dict(meta_lr=0.01, update_lr=0.01),
     'anil': dict(meta_lr=0.01, update_lr=0.1),
     'context_vector': dict(meta_lr=0.01, update_lr=0.5),
+    'maml_plus_plus': dict(meta_lr=0.01, update_lr=0.01, num_updates=2,
+                           multi_step_iterations=100, first_order_iterations=50,
+                           meta_lr_schedule='constant'),
+    'boil': dict(meta_lr=0.01, update_lr=0.01),
+    'imaml': dict(meta_lr=0.01, update_lr=0.01, num_updates=3),
     'meta_sgd': dict(meta_lr=0.003, update_lr=0.01),
     'reptile': dict(inner_optimizer='adam', update_lr=0.01, num_updates=3,
                     train_query_size=15, inner_batch_size=5, test_num_updates=4)}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _AT_LEAST = {
     'num_classes': 2, 'update_batch_size': 1, 'train_query_size': 1,
     'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'context_size': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0,
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
@@ -34,6 +35,7 @@ def check(config: 'Config') -> None:
     require_choice(name, values[name])
   _check_counts(values)
   _check_numbers(values)
+  _check_imaml(values)
   _check_paths(values)
   _check_precision(config)
   _check_method(config)
@@ -87,6 +89,17 @@ def _check_numbers(values: Dict[str, Any]) -> None:
   if step_size != -1 and not (math.isfinite(step_size) and step_size > 0):
     raise ConfigError(f'--train_update_lr={step_size} is not allowed: it must be a finite '
                       'number above 0, or -1 for the value of --update_lr.')
+
+
+def _check_imaml(values: Dict[str, Any]) -> None:
+  if values['method'] != 'imaml':
+    return
+  if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
+    raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
+                      'be a finite number above 0.')
+  if values['imaml_cg_iterations'] < 1:
+    raise ConfigError(f'--imaml_cg_iterations={values["imaml_cg_iterations"]} is not allowed: '
+                      'it must be 1 or more.')
 
 
 def _check_paths(values: Dict[str, Any]) -> None:

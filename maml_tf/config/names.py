@@ -54,6 +54,13 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
        inner_loop.inner_batch_size != usual['inner_batch_size']),
       (f'learned{inner_loop.learned_step_sizes}',
        inner_loop.learned_step_sizes != usual['learned_step_sizes']),
+      *((f'{text}{getattr(inner_loop, name)}', getattr(inner_loop, name) != usual[name])
+        for text, name in (('msl', 'multi_step_iterations'), ('da', 'first_order_iterations'),
+                           ('bnwb', 'per_step_norm'))),
+      (f'lambda{inner_loop.proximal_weight}',
+       inner_loop.proximal_weight != usual['proximal_weight']),
+      (f'cg{inner_loop.imaml_cg_iterations}',
+       inner_loop.imaml_cg_iterations != usual['imaml_cg_iterations']),
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
       ('fullcontext', learner.full_context),
       ('noconv', usual['conv'] and not learner.conv),

@@ -16,6 +16,8 @@ COMMON: Dict[str, Any] = dict(
     max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
     full_context=False, update_lr=0.4, num_updates=1, stop_grad=False,
     inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
+    proximal_weight=0.0, imaml_cg_iterations=0, multi_step_iterations=0,
+    first_order_iterations=0, per_step_norm=False,
     meta_lr_schedule='constant',
     baseline='None', num_averaged_nets=500, averaged_regulariser='None',
     regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
@@ -30,6 +32,17 @@ COMMON: Dict[str, Any] = dict(
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {
+    # One inner step, as in Li et al. 2017.
+    'meta_sgd': dict(num_updates=1),
+    # Antoniou et al. 2019: 100 epochs of 500 iterations; losses of all updates in the first
+    # 15, first order in the first 50.
+    'maml_plus_plus': dict(
+        learned_step_sizes='layer_and_step', multi_step_iterations=7500,
+        first_order_iterations=25000, per_step_norm=True, meta_lr_schedule='cosine',
+        metatrain_iterations=50000, num_updates=5, test_num_updates=5),
+    # This project's, on the scale of its loss: lambda * alpha must be well below 2.
+    'imaml': dict(proximal_weight=2.0, imaml_cg_iterations=5, update_lr=0.1, num_updates=16,
+                  test_num_updates=16),
     # Nichol et al. 2018, and the commands in the authors' README for images; support and
     # query examples together are their training shots. Sinusoids are this project's.
     'reptile': dict(

@@ -159,7 +159,8 @@ class Config:
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 # {argument of a method: the field that says it, where that has another name}.
-_FIELDS_OF_ARGUMENTS = {'first_order': 'stop_grad', 'shots': 'update_batch_size'}
+_FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
+                        'shots': 'update_batch_size'}
 
 # Fields that a '~' may stand in.
 _PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
@@ -170,7 +171,8 @@ _ADDED_SINCE = {
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'learned_step_sizes': 'None', 'train_num_classes': -1,
-    'full_context': False,
+    'full_context': False, 'proximal_weight': 0.0, 'imaml_cg_iterations': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
     'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
     'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
