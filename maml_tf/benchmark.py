@@ -28,6 +28,14 @@ With --distribution_strategy, in each process the figures of this process, and
     processes each measures it at the same time.
   scaling_efficiency: own_share_ms / step_ms_median: how near to `replicas` times as fast as
     one replica with all of its time at its own tasks.
+
+Of policies (--datasource=cheetah_direction; N iterations, default 30):
+
+  iteration_seconds, seconds_sampling, seconds_advantages, seconds_inner, seconds_outer.
+  sampled_steps_per_second, steps_per_second: of the environment, while sampling, and of all.
+  physics_steps_per_second: of MuJoCo alone, in as many threads.
+  sampling_efficiency: sampled_steps_per_second / physics_steps_per_second.
+  share_not_sampling: of an iteration.
 """
 
 from __future__ import annotations
@@ -86,7 +94,8 @@ def _run(config: Config, options: argparse.Namespace) -> None:
   with joined(config, 'maml_tf.benchmark') as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}')
-    figures = measure(config, options.steps, options.profile, replicas)
+    figures = (measure_control(config, options.steps) if config.problem.acts
+               else measure(config, options.steps, options.profile, replicas))
   for name, value in figures.items():
     print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
   print(json.dumps({'config': config.to_dict(), **figures}))
@@ -177,6 +186,14 @@ def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> float:
   return float(np.median(seconds[WARM_UP:]))
 
 
+def measure_control(config: Config, iterations: int) -> Dict[str, Optional[float]]:
+  """The same of policies: see `rl.speed.measure`."""
+  from maml_tf.rl import speed
+  model = trainer.compile_model(config, experiment.build_model(config))
+  return {**speed.measure(model, iterations, config.problem.threads(config)),
+          'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
 def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   """The arithmetic of one meta-step, in units of 1e9 operations.
 
@@ -184,7 +201,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   counted.
   """
   task = config.task
-  classes = config.problem.groups(config)
+  classes = config.problem.groups(config.with_trained_classes())
   passes = model.forward_passes(classes * task.update_batch_size,
                                 classes * task.train_query_size)
   if passes is None:

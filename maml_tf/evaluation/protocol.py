@@ -49,9 +49,7 @@ class Evaluator:
     self._part = (Part(self._replicas.worker, self._replicas.workers) if shared else WHOLE)
     self._batches = generator.dataset(0, self._number, every=self._part)
     self._model = model
-    # Autograph has nothing to convert here, and takes seconds to find that out.
-    self._task_results = tf.function(
-        lambda episodes: model.task_results(episodes, num_updates), autograph=False)
+    self._task_results = model.results_function(num_updates)
 
   def alone(self) -> 'Evaluator':
     """One that does all tasks in this process."""

@@ -19,6 +19,7 @@ from maml_tf.training.checkpoint_files import (
   iteration_of,
   newest_whole,
 )
+from maml_tf.training.run_data import note_data, require_same_data
 from maml_tf.training.run_lock import run_lock
 
 CONFIG_FILE = 'config.json'
@@ -35,7 +36,7 @@ MAY_DIFFER = frozenset([
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
     'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
-    'worker_timeout'])
+    'worker_timeout', 'test_later_step', 'simulation_threads'])
 
 
 def experiment_folder(config: Config) -> str:
@@ -197,8 +198,10 @@ def restore_for_test(folder: str, config: Config, **objects) -> str:
 
   Raises:
     CheckpointError: where there is none, it is damaged, or does not fit.
+    ConfigError: where it was trained on other data than those that are there.
   """
   path = _checkpoint_for_test(folder, config)
+  require_same_data(folder, config)
   try:
     status = tf.train.Checkpoint(**objects).restore(path)
     status.expect_partial().assert_existing_objects_matched()
@@ -228,8 +231,8 @@ def prepare_folder(config: Config) -> str:
   holds anything is moved aside, never deleted.
 
   Raises:
-    ConfigError: when the folder holds a run of another configuration, or cannot be
-      written.
+    ConfigError: when the folder holds a run of another configuration or on other data, or
+      cannot be written.
   """
   folder = experiment_folder(config)
   try:
@@ -251,8 +254,10 @@ def _prepare(folder: str, config: Config) -> None:
     stored = stored_config(folder)
     if stored is not None:
       require_same_run(folder, stored, config)
+    require_same_data(folder, config)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
+  note_data(folder, config)
 
 
 def goes_on(config: Config) -> bool:

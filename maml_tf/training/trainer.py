@@ -137,17 +137,13 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
   callbacks = [run_callbacks.StopWhenNotFinite(iteration), validation]
   if history is not None:   # this process writes
     callbacks += [run_callbacks.RecordHistory(iteration, history, interval, validation),
-                  run_callbacks.SaveCheckpoints(iteration, checkpoints, writer)]
+                  run_callbacks.SaveCheckpoints(iteration, checkpoints,
+                                                _save_interval(config), writer)]
   if watch is not None:
     callbacks.append(run_callbacks.Watched(iteration, watch))
   callbacks.append(stop)
   if writer is not None:
-    measure = tf.function(
-        lambda episodes: named_means(
-            model.task_results(episodes, config.inner_loop.num_updates)),
-        autograph=False)
-    callbacks.insert(1, run_callbacks.TrainingSummaries(iteration, writer, generator,
-                                                        measure))
+    callbacks.insert(1, _training_summaries(config, model, generator, writer, iteration))
   bar = (run_callbacks.ProgressBar(iteration) if watch is None and history is not None
          else None)
   try:
@@ -159,10 +155,23 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
   return stop.iteration
 
 
+def _training_summaries(config: Config, model: MetaLearner, generator: DataGenerator, writer,
+                        iteration: int) -> run_callbacks.IterationCallback:
+  if model.logs_are_summaries:
+    return run_callbacks.LoggedSummaries(iteration, writer)
+  results_of = model.results_function(config.inner_loop.num_updates)
+  return run_callbacks.TrainingSummaries(
+      iteration, writer, generator, lambda episodes: named_means(results_of(episodes)))
+
+
 def steps_per_execution(config: Config) -> int:
   """A divisor of all intervals: what is due falls between two executions."""
   return math.gcd(config.problem.most_steps_per_execution, run_callbacks.SUMMARY_INTERVAL,
-                  run_callbacks.SAVE_INTERVAL, config.training.validation_interval)
+                  _save_interval(config), config.training.validation_interval)
+
+
+def _save_interval(config: Config) -> int:
+  return config.problem.save_interval or run_callbacks.SAVE_INTERVAL
 
 
 def _end_of_fit(config: Config, iteration: int, last_iteration: int) -> int:
