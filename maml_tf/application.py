@@ -55,6 +55,7 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
   """Training in the experiment's folder; says what happens. See `trainer.train`."""
   with training_folder(config) as folder:
     print(f'Experiment folder: {folder}', flush=True)
+    config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until, watch)
   if result.interrupted_by is not None:
     print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '

@@ -84,7 +84,7 @@ class Config:
   @property
   def problem(self) -> 'Problem':
     """The kind of task."""
-    return problems.named(self.task.datasource)
+    return problems.named(self.task.datasource).with_data(self.data_dir)
 
   @property
   def baseline(self) -> 'Baseline':
@@ -121,7 +121,7 @@ class Config:
 
   @property
   def data_dir(self) -> str:
-    return self.task.data_dir or f'data/{self.task.datasource}'
+    return self.task.data_dir or default_data_dir(self.task.datasource)
 
   @property
   def split(self) -> str:
@@ -146,6 +146,12 @@ _ADDED_SINCE = {
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
     'pretrained': None}
+
+
+def default_data_dir(datasource: str) -> str:
+  """Where the data are if nobody says it."""
+  return f'data/{datasource}'
+
 
 def _require_names(what, received, allowed, may_lack=()) -> None:
   if not isinstance(received, Mapping):

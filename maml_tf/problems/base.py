@@ -39,6 +39,7 @@ class Problem(abc.ABC):
       the help.
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
+    usual_ways: N where nobody says it.
     xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
       docs/speed.md.
   """
@@ -49,9 +50,17 @@ class Problem(abc.ABC):
   refused: Tuple[Refused, ...] = ()
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
   most_steps_per_execution: int = 1
+  usual_ways: int = 5
   xla_pays: bool = False
   # For messages: what has the baselines that this problem lacks.
   plural: ClassVar[str] = 'other data'
+
+  def with_data(self, data_dir: str) -> 'Problem':
+    """The problem for the data in that folder, where its shape or limits are theirs."""
+    return self
+
+  def keep_beside(self, folder: str, config: 'Config') -> None:   # noqa: B027
+    """Puts what tests of a run need of its data into the run's folder."""
 
   # --- presets and limits
 
@@ -110,6 +119,19 @@ class Problem(abc.ABC):
     """
     raise ConfigError(f'--datasource={self.name} has no images to keep where the step runs: '
                       'take omniglot or miniimagenet.')
+
+  def pixels(self, data: bytes, config: 'Config') -> Any:
+    """A photo as training saw its images: uint8 `[height, width, channels]`.
+
+    Args:
+      data: an image file of any format, size and mode, see `data_scripts.images`.
+
+    Raises:
+      ConfigError: where the tasks are not made of images.
+      DataError: for a file that is not a whole image; the text is a phrase.
+    """
+    raise ConfigError(f'--datasource={self.name} has no images: photos can be classified by a '
+                      'run of images alone.')
 
   # --- objects
 

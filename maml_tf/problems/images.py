@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, DataError
 from maml_tf.measures import ACCURACY
 from maml_tf.problems.base import Problem
 from maml_tf.problems.baseline import Baseline, MetaTraining
@@ -34,6 +34,7 @@ class Images(Problem):
     classifier_iterations: of the classifier baselines.
     own_preset: (ways, shots) -> {field: value} where it differs from `presets.COMMON`.
     reptile_preset: (ways, shots) -> the same for Reptile, from `presets.REPTILE`.
+    inverted: whether the set is stored inverted, so that ink is 255.
     special_presets: see `Problem`.
   """
   name: str
@@ -47,6 +48,7 @@ class Images(Problem):
   own_preset: Callable[[int, int], Dict[str, Any]]
   reptile_preset: Callable[[int, int], Dict[str, Any]]
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  inverted: bool = False
   measure = ACCURACY
   plural = 'images'
   baselines: Mapping[str, Baseline] = field(default_factory=lambda: {
@@ -88,6 +90,15 @@ class Images(Problem):
     support = config.task.num_classes * config.task.update_batch_size
     return lambda images, recipes: episodes_of(
         images, recipes, support, config.learner.dtype, self.rotations)
+
+  def pixels(self, data: bytes, config: 'Config'):
+    from data_scripts.images import ImageError, own_pixels
+    side, _, channels = self.shape
+    try:
+      image, _ = own_pixels(data, side, channels)
+    except ImageError as error:
+      raise DataError(str(error)) from error
+    return 255 - image if self.inverted else image
 
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return self.shape if config.learner.conv else (math.prod(self.shape),)
@@ -205,7 +216,7 @@ OMNIGLOT = Images(
     'omniglot', (28, 28, 1), {'train': 1100, 'val': 100, 'test': 423}, examples=20,
     rotations=True, spatial_mean=True, needs_pooling=False, classifier_iterations=30000,
     own_preset=_omniglot, reptile_preset=_omniglot_by_reptile,
-    special_presets=(('20 classes or more', 20, None),))
+    special_presets=(('20 classes or more', 20, None),), inverted=True)
 MINIIMAGENET = Images(
     'miniimagenet', (84, 84, 3), {'train': 64, 'val': 16, 'test': 20}, examples=600,
     rotations=False, spatial_mean=False, needs_pooling=True, classifier_iterations=12000,
