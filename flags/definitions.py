@@ -26,8 +26,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'data_dir': 'Folder with the prepared data. Sinusoids and environments need none.',
         'num_classes':
             'Classes per task (ways, N), 2 or more, and no more than the split has: '
-            'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20. Without '
-            'meaning for sinusoids and environments.',
+            'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20; your own '
+            'images as prepared. Without meaning for sinusoids and environments.',
         'train_num_classes':
             f'With --method={", ".join(WITHOUT_INNER_LOOP)}: classes per task in training, '
             '2 or more; -1: the value of --num_classes.',
@@ -197,14 +197,15 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
 _DEFAULTS_IN_WORDS = {
     'datasource': 'sinusoid',
     'data_dir': 'data/DATASOURCE',
-    'num_classes': '5',
+    'num_classes': '5; images as many as each of their splits has, 5 at most',
     'env': 'none',
     'train_query_size': 'the value of --update_batch_size; miniimagenet 15; with '
                         '--method=reptile what makes 50 examples of a sinusoid, or 10 of '
-                        'a class (miniimagenet 15)',
+                        'a class (miniimagenet 15); images as miniimagenet, or what '
+                        'their classes have',
     'test_query_size': 'the value of --update_batch_size',
     'train_update_lr': '-1',
-    'logdir': 'logs/DATASOURCE',
+    'logdir': 'logs/DATASOURCE; images logs/NAME of the folder with the data',
     'legacy_checkpoint': 'none',
     'pretrained': 'none',
     'worker_hosts': 'none',

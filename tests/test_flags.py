@@ -918,9 +918,11 @@ def test_forms_of_help(arguments, capsys):
 
 
 @pytest.mark.parametrize('name, default', [
-    ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); miniimagenet 0.01'),
+    ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); '
+     'miniimagenet, images 0.01'),
     ('meta_batch_size',
-     'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet 4 (5 shots or more: 2)'),
+     'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet, images 4 '
+     '(5 shots or more: 2)'),
     ('meta_lr', '0.001; with --method=reptile 1.0'),
     ('method', 'maml'),
     ('train_query_size', 'the value of --update_batch_size; miniimagenet 15'),

@@ -43,7 +43,8 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   """(text, whether it is part of the name)."""
   task, learner, training = config.task, config.learner, config.training
   inner_loop = config.inner_loop
-  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method)
+  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method,
+                 config.data_dir)
   return [
       (training.method, training.method != 'maml'),
       (f'trainways{task.train_num_classes}',

@@ -59,15 +59,17 @@ _OF_METHODS.update({
 
 
 def preset(datasource: str, num_classes: Optional[int] = None,
-           update_batch_size: Optional[int] = None, method: str = 'maml'
-           ) -> Dict[str, Any]:
+           update_batch_size: Optional[int] = None, method: str = 'maml',
+           data_dir: Optional[str] = None) -> Dict[str, Any]:
   """The paper's values for a data source, a number of classes and of shots.
 
   Args:
     datasource: the name of a problem.
-    num_classes: N; None: 5.
+    num_classes: N; None: 5, or as many as the data have.
     update_batch_size: K; None: 5 for sinusoids, 1 for images.
     method: one of `METHODS`.
+    data_dir: folder with the data, of whose shape the values may be; None: whatever they
+      are.
 
   Returns:
     {field name: value}, complete: `from_values` accepts it as it is.
@@ -85,7 +87,9 @@ def preset(datasource: str, num_classes: Optional[int] = None,
   require_choice('datasource', datasource)
   require_choice('method', method)
   problem = problems.named(datasource)
-  ways = 5 if num_classes is None else num_classes
+  if data_dir is not None:
+    problem = problem.with_data(data_dir)
+  ways = problem.usual_ways if num_classes is None else num_classes
   values = {**COMMON, 'datasource': datasource, 'num_classes': ways, 'method': method,
             'logdir': f'logs/{datasource}', **problem.preset(ways, update_batch_size)}
   values.update(_OF_METHODS.get(method, {}))

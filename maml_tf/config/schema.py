@@ -90,7 +90,7 @@ class Config:
   @property
   def problem(self) -> 'Problem':
     """The kind of task."""
-    return problems.named(self.task.datasource)
+    return problems.named(self.task.datasource).with_data(self.data_dir)
 
   @property
   def baseline(self) -> 'Baseline':
@@ -143,7 +143,7 @@ class Config:
 
   @property
   def data_dir(self) -> str:
-    return self.task.data_dir or f'data/{self.task.datasource}'
+    return self.task.data_dir or default_data_dir(self.task.datasource)
 
   @property
   def split(self) -> str:
@@ -178,6 +178,12 @@ _ADDED_SINCE = {
     'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
     **NO_CONTROL}
 _SECTIONS_ADDED_SINCE = ('control',)
+
+
+
+def default_data_dir(datasource: str) -> str:
+  """Where the data are if nobody says it."""
+  return f'data/{datasource}'
 
 
 def _require_names(what, received, allowed, may_lack=()) -> None:
