@@ -6,6 +6,7 @@ from typing import Optional, Sequence
 
 import flags
 from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import exit_code
 
 
 def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
@@ -17,7 +18,10 @@ def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
     program: under whose name a problem is reported.
   """
   config = flags.main_config(sys.argv if argv is None else argv, program)
-  # TensorFlow is loaded once the flags are known to be right.
+  refused = exit_code(program, lambda: config.problem.require_data(config))
+  if refused:
+    return refused
+  # TensorFlow is loaded once the flags are known to be right, and the data to be there.
   load_tensorflow()
   from maml_tf import application
   return application.run(config, program)
