@@ -5,8 +5,9 @@ a name that needs it is asked for.
 
   Tasks       Episodes, Batch, as_episodes, DataGenerator, EpisodeSource, SinusoidSource
   Nets        Learner, ParameterSpec, FullyConnected, Convolutional, WithContext
-  Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, Measure
-  Methods     MAML, ANIL, Reptile, ContextVector, MetaLearner, TaskResults
+  Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, MeanCrossEntropy, Measure
+  Methods     MAML, MetaSGD, ANIL, Reptile, ContextVector, Prototypical, Matching,
+              Siamese, MetaLearner, TaskResults
   By hand     adaptation, sgd, adam
   One's own   KerasLearner, KerasObjective, tasks_from_arrays, tasks_from_folder,
               tasks_from_function; MAML takes a Keras model and a Keras loss as they are
@@ -41,13 +42,18 @@ _HOMES = {   # {name: its module}
     'KerasObjective': 'keras_models.objective',
     'Learner': 'learners',
     'MAML': 'meta_learners.maml',
+    'Matching': 'meta_learners.matching',
+    'MeanCrossEntropy': 'objectives',
     'MeanSquaredError': 'objectives',
     'Measure': 'measures',
     'MetaLearner': 'meta_learner',
+    'MetaSGD': 'meta_learners.meta_sgd',
     'Objective': 'objectives',
     'ParameterSpec': 'learners',
+    'Prototypical': 'meta_learners.prototypical',
     'Reptile': 'meta_learners.reptile',
     'ScaledCrossEntropy': 'objectives',
+    'Siamese': 'meta_learners.siamese',
     'SinusoidSource': 'sources.sinusoid',
     'TaskResults': 'meta_learner',
     'WithContext': 'learners',

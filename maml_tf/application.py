@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -19,6 +20,8 @@ from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import weights
 from maml_tf.paper.comparable import comparison
+from maml_tf.replicas import Replicas
+from maml_tf.strategies import joined
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
@@ -35,16 +38,24 @@ from maml_tf.training.trainer import TrainingResult, Watch, train
 def run(config: Config, program: str = 'main.py') -> int:
   """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr,
   under the name `program`."""
-  return command_line.exit_code(program, lambda: _run(config))
+  return command_line.exit_code(program, lambda: _run(config, program))
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, program: str) -> int:
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   print(config.to_json(), end='')
-  model = experiment.build_model(config)
+  with joined(config, program) as replicas:
+    if replicas.are_several:
+      print(f'Strategy: {replicas.describe()}', flush=True)
+    with replicas.scope():
+      model = experiment.build_model(config)
+    return _train_and_test(config, model, replicas)
+
+
+def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> int:
   print(describe(model))
   if config.run.train:
-    if _names_parameters(config) and not goes_on(config):
+    if replicas.is_writer and _names_parameters(config) and not goes_on(config):
       print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
       return command_line.DONE
@@ -55,13 +66,15 @@ def _run(config: Config) -> int:
 def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None,
                     watch: Optional[Watch] = None) -> TrainingResult:
   """Training in the experiment's folder; says what happens. See `trainer.train`."""
-  with training_folder(config) as folder:
+  is_writer = Replicas.of(model).is_writer
+  with (training_folder(config) if is_writer else
+        contextlib.nullcontext(experiment_folder(config))) as folder:
     print(f'Experiment folder: {folder}', flush=True)
     result = train(config, model, folder, until, watch)
   if result.interrupted_by is not None:
+    saved = f'saved as {result.checkpoint}' if is_writer else 'saved by worker 0'
     print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
-          f'{config.total_iterations}; saved as {result.checkpoint}. The same command '
-          'goes on from there.')
+          f'{config.total_iterations}; {saved}. The same command goes on from there.')
   return result
 
 
@@ -74,22 +87,30 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   Raises:
     CheckpointError: where there is no such checkpoint, or it does not fit.
   """
-  checkpoint, iteration = load_for_test(config, model, folder)
+  replicas = Replicas.of(model)
+  checkpoint, iteration = (load_for_test(config, model, folder) if replicas.is_writer
+                           else ('', None))
+  if replicas.workers > 1:
+    state = model.state()
+    model.assign_state(dict(zip(state, replicas.of_writer(list(state.values())))))
   evaluation = config.evaluation
   tuning = tune(config, model) if evaluation.tune_update_lr else None
   generator = experiment.evaluation_generator(config, config.split,
-                                              evaluation.num_test_tasks)
+                                              evaluation.num_test_tasks,
+                                              replicas=replicas.number)
   evaluator = Evaluator(model, generator, evaluation.num_test_tasks,
                         evaluation.test_num_updates)
   started = time.monotonic()
-  bar = functools.partial(tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr)
+  bar = functools.partial(tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr,
+                          disable=not replicas.is_writer)
   results = evaluator(progress=bar)
   test_run = ProtocolRun(
       config=config, results=results, checkpoint=checkpoint,
       iteration=iteration,
       fingerprint=generator.fingerprint(evaluation.num_test_tasks),
       seconds=time.monotonic() - started, tuning=tuning)
-  _report(test_run, model, generator, folder)
+  if replicas.is_writer:
+    _report(test_run, model, generator, folder)
   return test_run
 
 

@@ -17,6 +17,14 @@ JSON:
   sgemm_gflops: a 2048 x 2048 float32 product in the same process (one for each core at
     the same time where an operation has one thread), the mean of before and after.
   efficiency: gflop_per_step / step_ms_median / sgemm_gflops.
+
+Of policies (--datasource=cheetah_direction; N iterations, default 30):
+
+  iteration_seconds, seconds_sampling, seconds_advantages, seconds_inner, seconds_outer.
+  sampled_steps_per_second, steps_per_second: of the environment, while sampling, and of all.
+  physics_steps_per_second: of MuJoCo alone, in as many threads.
+  sampling_efficiency: sampled_steps_per_second / physics_steps_per_second.
+  share_not_sampling: of an iteration.
 """
 
 from __future__ import annotations
@@ -64,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
     parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more')
   config = flags.main_config([argv[0], *rest], 'maml_tf.benchmark')
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
-  figures = measure(config, options.steps, options.profile)
+  figures = (measure_control(config, options.steps) if config.problem.acts
+             else measure(config, options.steps, options.profile))
   for name, value in figures.items():
     print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
   print(json.dumps({'config': config.to_dict(), **figures}))
@@ -111,6 +120,14 @@ def measure(config: Config, steps: int, profile: Optional[str] = None
   }
 
 
+def measure_control(config: Config, iterations: int) -> Dict[str, Optional[float]]:
+  """The same of policies: see `rl.speed.measure`."""
+  from maml_tf.rl import speed
+  model = trainer.compile_model(config, experiment.build_model(config))
+  return {**speed.measure(model, iterations, config.problem.threads(config)),
+          'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
 def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   """The arithmetic of one meta-step, in units of 1e9 operations.
 
@@ -118,7 +135,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   counted.
   """
   task = config.task
-  classes = config.problem.groups(config)
+  classes = config.problem.groups(config.with_trained_classes())
   passes = model.forward_passes(classes * task.update_batch_size,
                                 classes * task.train_query_size)
   if passes is None:

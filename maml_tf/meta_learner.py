@@ -7,6 +7,7 @@ import functools
 import math
 from typing import (
   Any,
+  Callable,
   ContextManager,
   Dict,
   Iterable,
@@ -29,9 +30,9 @@ from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.keras_models.refusals import missing_derivatives
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
-from maml_tf.meta_parameters import MetaParameters
+from maml_tf.meta_parameters import Extended, MetaParameters
 from maml_tf.outer_step import GradientStep, OuterStep, apply_reduced, variables_of
 from maml_tf.task_groups import TaskGroups, available_cores, task_groups
 
@@ -74,30 +75,40 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       instead of keeping their activations.
     cores: that compute groups of tasks side by side; None: one after the other.
     device_memory: bytes of a device without caches, for `task_groups`; None: a CPU.
+    own_specs: what a method meta-learns beside the net: among its `parameters`, and handed
+      to the net, which takes no notice.
 
   Attributes:
     own_arguments: the names of the arguments that a method has beyond these.
+    logs_are_summaries: whether TensorBoard is shown what steps gave, since their batches
+      cannot be measured by themselves.
+    has_inner_loop: whether it adapts parameters to a task, by steps of some size.
     outer_step: what a meta-batch changes, see `OuterStep`.
     steps_of_an_execution: `steps_per_execution`, once it is compiled.
   """
 
   own_arguments: Tuple[str, ...] = ()
+  logs_are_summaries: bool = False
+  has_inner_loop = True
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
                num_updates: int, parameters: Optional[MetaParameters] = None,
                seed: int = 0, dtype: str = 'float32', gradient_clip: float = 0.0,
                tasks_at_once: int = 0, recompute_inner_steps: bool = False,
-               cores: Optional[int] = None, device_memory: Optional[int] = None):
+               cores: Optional[int] = None, device_memory: Optional[int] = None,
+               own_specs: Sequence[ParameterSpec] = ()):
     learner, objective = learner_and_objective(learner, objective)
     if parameters is None:
       parameters = learner.own_parameters()
+      if parameters is not None and own_specs:
+        parameters = Extended(parameters, own_specs, seed)
     _refuse_recomputed_masks(learner, recompute_inner_steps)
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
     self.objective = objective
-    self.meta_parameters = (MetaParameters(learner, seed, dtype) if parameters is None
-                            else parameters)
+    self.meta_parameters = (MetaParameters(learner, seed, dtype, own_specs)
+                            if parameters is None else parameters)
     self.built = True
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
@@ -278,6 +289,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return TaskResults(*({name: _merged(values[name]) for name in self._in_order(values)}
                          for values in results))
 
+  def results_function(self, num_updates: int) -> Callable[[Any], TaskResults]:
+    """`task_results` after so many updates, compiled, for many meta-batches."""
+    # Autograph has nothing to convert here, and takes seconds to find that out.
+    return tf.function(lambda episodes: self.task_results(episodes, num_updates),
+                       autograph=False)
+
   def adapted_outputs(self, episodes: Any, num_updates: int) -> tf.Tensor:
     """Outputs for the query inputs before the first update and after each one.
 
@@ -314,7 +331,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                             first_order=True)
     [adapted] = after(steps, [updates], dict)
     shapes = {spec.name: spec.shape for spec in self.learner.parameter_specs}
-    values = {name: tf.reshape(value, shapes[name]) for name, value in adapted.items()}
+    values = {name: tf.reshape(adapted[name], shape) for name, shape in shapes.items()}
     inputs = tf.nest.map_structure(lambda value: value[0], episodes.support.inputs)
     return self.learner.as_model(values, inputs, into)
 
@@ -328,12 +345,13 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     updates are unrolled in tests, too."""
     self.learner.check(self.task_loss, episodes.support, first_order)
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
         names=self.learner.adapted_names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
 
-  def inner_optimizer(self) -> InnerOptimizer:
-    """The rule of the inner loop, with the step sizes as they are."""
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
+    """The rule of the inner loop, with the step sizes as they are; where a method learns
+    them, they are among the `parameters`."""
     return sgd(self._step_sizes.tensors())
 
   def groups(self, episodes: Episodes) -> TaskGroups:

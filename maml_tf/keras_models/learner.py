@@ -114,7 +114,8 @@ class KerasLearner(Learner):
 
   def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
     start = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
-    return randomness.seeded(episodes, randomness.fold_in(start, iteration))
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return randomness.seeded(episodes, randomness.fold_in(start, iteration), replica)
 
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> ModelOutputs:
     """As in `Learner`. Each task's examples are a batch of their own."""

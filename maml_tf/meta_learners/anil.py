@@ -55,8 +55,8 @@ class ANIL(MAML):
     # features would be lost.
     return adaptation(
         self._head_loss, parameters, Batch(features, episodes.support.labels),
-        self.inner_optimizer(), names=self.learner.head_names, num_updates=num_updates,
-        first_order=first_order)
+        self.inner_optimizer(parameters), names=self.learner.head_names,
+        num_updates=num_updates, first_order=first_order)
 
   def _head_loss(self, parameters: Parameters, batch: Batch) -> tf.Tensor:
     return self.objective.loss(self.learner.head(parameters, batch.inputs), batch.labels)

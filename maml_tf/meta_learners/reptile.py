@@ -133,7 +133,7 @@ class Reptile(MetaLearner):
     return Adaptation(start, lambda state, updates: step(state, updates)[:2],
                       lambda state: state[0], num_updates)
 
-  def inner_optimizer(self) -> InnerOptimizer:
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
     """Adam goes on from what training left."""
     sizes = self._step_sizes.tensors()
     if self._adam is None:
@@ -172,7 +172,7 @@ class Reptile(MetaLearner):
   def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
              num_updates: int):
     """The first state, (parameters, remembered); and (state, updates before) -> `_Step`."""
-    rule = self.inner_optimizer()
+    rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
     places = inner_batches(num_examples(examples), batch_size, num_updates)
 

@@ -81,7 +81,7 @@ class Record:
   @property
   def updates(self) -> List[int]:
     """Numbers of updates after which the query set was measured, from 0."""
-    return list(range(len(self.fields['updates']) - 1))
+    return list(range(len(set(self.fields['updates']) - {'update0_support'})))
 
   def after(self, updates: int) -> Measured:
     """On the query set after that many updates."""

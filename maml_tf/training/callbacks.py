@@ -177,22 +177,25 @@ class Watched(IterationCallback):
 
 
 class SaveCheckpoints(IterationCallback):
-  """Every `SAVE_INTERVAL` iterations.
+  """Every so many iterations.
 
   Args:
     first_iteration: see `IterationCallback`.
     checkpoints: where they go.
+    interval: in iterations.
     writer: of TensorBoard summaries, or None. What it was given up to here is in its file
       before the checkpoint is: a resumed run writes the later ones only.
   """
 
-  def __init__(self, first_iteration: int, checkpoints: Checkpoints, writer=None):
+  def __init__(self, first_iteration: int, checkpoints: Checkpoints, interval: int,
+               writer=None):
     super().__init__(first_iteration)
     self._checkpoints = checkpoints
+    self._interval = interval
     self._writer = writer
 
   def after_iterations(self, before, now, logs):
-    if passed(SAVE_INTERVAL, before, now):
+    if passed(self._interval, before, now):
       require_finite(self.model, now)
       if self._writer is not None:
         flush_summaries(self._writer)
@@ -230,6 +233,25 @@ class TrainingSummaries(IterationCallback):
   def _write(self, iteration: int) -> None:
     write_summaries(self._writer, 'metatrain_', iteration,
                     self._measure(self._generator.batch(iteration)))
+
+
+class LoggedSummaries(IterationCallback):
+  """`metatrain_` summaries of what each step logged.
+
+  Args:
+    first_iteration: see `IterationCallback`.
+    writer: of TensorBoard summaries.
+  """
+
+  def __init__(self, first_iteration: int, writer):
+    super().__init__(first_iteration)
+    self._writer = writer
+
+  def after_iterations(self, before, now, logs):
+    write_summaries(self._writer, 'metatrain_', now, logs)
+
+  def on_train_end(self, logs=None):
+    flush_summaries(self._writer)
 
 
 class Validation(IterationCallback):
@@ -358,8 +380,8 @@ class ProgressBar(IterationCallback):
         unit='it', mininterval=0.1 if sys.stderr.isatty() else 1.0, file=sys.stderr)
 
   def after_iterations(self, before, now, logs):
-    self._bar.set_postfix({name: float(value) for name, value in logs.items()},
-                          refresh=False)
+    shown = {name: float(value) for name, value in logs.items() if '_' not in name}
+    self._bar.set_postfix(shown, refresh=False)
     self._bar.update(now - before)
 
   def close(self) -> None:

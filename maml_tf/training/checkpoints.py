@@ -39,7 +39,8 @@ MAY_DIFFER = frozenset([
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
-    'logdir'])
+    'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
+    'worker_timeout', 'test_later_step', 'simulation_threads'])
 
 
 def experiment_folder(config: Config) -> str:
@@ -184,6 +185,25 @@ def _identity(folder: str) -> Optional[Tuple[int, int]]:
   except OSError:
     return None
   return status.st_dev, status.st_ino
+
+
+class NoCheckpoints:
+  """In the place of `Checkpoints` where another process has them: keeps nothing."""
+
+  def __init__(self, *_, **__):
+    pass
+
+  def save(self, iteration: int) -> str:
+    return ''
+
+  def offer_best(self, iteration: int, score: float) -> bool:
+    return False
+
+  def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
+    pass
+
+  def restore_latest(self) -> int:
+    return 0
 
 
 def _require_none(files: CheckpointFiles) -> None:

@@ -31,7 +31,7 @@ class History:
     loss, and what else the problem measures (accuracy): of training meta-batches, after the
       inner updates (while pre-training: without any).
     val_support_loss, val_support_MEASURE: on the validation tasks' support sets before any
-      update.
+      update; not of methods without an inner loop.
     val_loss_J, val_MEASURE_J: on their query sets after J updates.
 
   Accuracies are from 0 to 1. A line without validation
@@ -161,7 +161,7 @@ def _of_validation(results: TaskResults) -> Line:
 
 
 def _has_validation(line: Line) -> bool:
-  return line.get('val_support_loss') is not None
+  return any(value is not None for name, value in line.items() if name.startswith('val_'))
 
 
 def _columns(path: str) -> List[str]:

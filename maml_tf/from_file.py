@@ -1,0 +1,79 @@
+"""What a user wrote in a file of their own: `FILE.py:NAME`, of --model and --method.
+
+No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+from typing import Any, Tuple
+
+from maml_tf.errors import ConfigError
+
+
+def is_spec(text: str) -> bool:
+  """Whether it is of the form FILE.py:NAME, and not the name of something known."""
+  return '.py' in text and (':' in text or text.endswith('.py'))
+
+
+def load(spec: str, what: str) -> Any:
+  """The attribute NAME of the Python file of FILE.py:NAME.
+
+  The file is run once in a process, as a module of its own; its folder is searched for what
+  it imports.
+
+  Args:
+    spec: FILE.py:NAME.
+    what: for messages: the flag, as in '--model'.
+
+  Raises:
+    ConfigError: where there is no such file or name, or the file cannot be run.
+  """
+  path, name = split(spec, what)
+  module = _module(path, f'{what}={spec}')
+  if not hasattr(module, name):
+    there = ', '.join(sorted(known for known in vars(module) if not known.startswith('_')))
+    raise ConfigError(f'{what}={spec}: {path} has no {name}: choose from '
+                      f'{there or "nothing"}.')
+  return getattr(module, name)
+
+
+def split(spec: str, what: str) -> Tuple[str, str]:
+  """(path of the file, name).
+
+  Raises:
+    ConfigError: for another form, or where there is no such file.
+  """
+  # From the right: a path of Windows begins with C:.
+  path, colon, name = spec.rpartition(':')
+  if not colon or not path.endswith('.py') or not name.isidentifier():
+    raise ConfigError(f'{what}={spec} is not allowed: it must be FILE.py:NAME, a Python file '
+                      'and a name in it.')
+  path = os.path.expanduser(path)
+  if not os.path.isfile(path):
+    raise ConfigError(f'{what}={spec}: there is no file {path} in {os.getcwd()}: give its '
+                      'path.')
+  return path, name
+
+
+def _module(path: str, given: str):
+  path = os.path.realpath(path)
+  name = f'from_file_{hashlib.sha256(path.encode()).hexdigest()[:12]}'
+  if name in sys.modules:
+    return sys.modules[name]
+  if os.path.dirname(path) not in sys.path:
+    sys.path.append(os.path.dirname(path))
+  specification = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(specification)
+  sys.modules[name] = module   # pickling, and dataclasses, look their module up
+  try:
+    specification.loader.exec_module(module)
+  except Exception as error:   # whatever is wrong with the user's file is what they must hear
+    del sys.modules[name]
+    text = ' '.join(str(error).split())
+    raise ConfigError(f'{given}: {path} cannot be imported ({type(error).__name__}: {text}): '
+                      f'mend the file; `python {path}` shows where it stops.') from error
+  return module
