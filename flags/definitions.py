@@ -80,7 +80,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                          'normalisations of their own after each update.',
     }),
     'training': ('Training', {
-        'method': f'Meta-learner: {", ".join(config.METHODS)}.',
+        'method': f'Meta-learner: {", ".join(config.METHODS)}; or FILE.py:CLASS, one of '
+                  'your own, with the flags of the one that it is derived from.',
         'baseline': 'oracle: a net that is given amplitude and phase (sinusoid only). '
                     'averaged: the mean of the parameters of nets that each learned one '
                     'sinusoid. fine_tuning, nearest_neighbour: a classifier of all '

@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
@@ -83,10 +83,11 @@ def preset(datasource: str, num_classes: Optional[int] = None,
   require_choice('method', method)
   problem = problems.named(datasource)
   ways = 5 if num_classes is None else num_classes
+  known = known_method(method)
   values = {**COMMON, 'datasource': datasource, 'num_classes': ways, 'method': method,
             'logdir': f'logs/{datasource}', **problem.preset(ways, update_batch_size)}
-  values.update(_OF_METHODS.get(method, {}))
-  values.update(problem.method_preset(method, ways, values['update_batch_size']))
+  values.update(_OF_METHODS.get(known, {}))
+  values.update(problem.method_preset(known, ways, values['update_batch_size']))
   for query_size in ('train_query_size', 'test_query_size'):
     if values[query_size] is None:
       values[query_size] = values['update_batch_size']

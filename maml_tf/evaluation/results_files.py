@@ -17,6 +17,7 @@ from maml_tf.evaluation.tuning import Tuning
 from maml_tf.files import whole_file
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
+from maml_tf.meta_learners import short_name
 
 
 class ProtocolRun(NamedTuple):
@@ -71,7 +72,7 @@ def file_stem(config: Config) -> str:
   if not config.baseline.has_step_size:
     return f'{stem}_{config.baseline.name}'
   if not config.has_inner_loop:
-    return f'{stem}_{config.training.method}'
+    return f'{stem}_{short_name(config.training.method)}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
   return f'{stem}_stepsize{step_size}'
