@@ -24,7 +24,7 @@ QUICK = {
     'maml_plus_plus': dict(meta_lr=0.01, update_lr=0.01, num_updates=2,
                            multi_step_iterations=100, first_order_iterations=50,
                            meta_lr_schedule='constant'),
-    'boil': dict(meta_lr=0.01, update_lr=0.02),
+    'boil': dict(meta_lr=0.01, update_lr=0.1),
     'imaml': dict(meta_lr=0.01, update_lr=0.01, num_updates=3),
     'meta_sgd': dict(meta_lr=0.003, update_lr=0.01),
     'reptile': dict(inner_optimizer='adam', update_lr=0.01, num_updates=3,
