@@ -70,6 +70,7 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
   with (training_folder(config) if is_writer else
         contextlib.nullcontext(experiment_folder(config))) as folder:
     print(f'Experiment folder: {folder}', flush=True)
+    config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until, watch)
   if result.interrupted_by is not None:
     saved = f'saved as {result.checkpoint}' if is_writer else 'saved by worker 0'

@@ -251,7 +251,8 @@ def _dismiss(lines: Dict[int, _Line], error: UserError) -> None:
 
 
 def _never_came(hosts: Sequence[str], missing: List[int], timeout: float) -> str:
-  return (f'{_named(hosts, missing)} did not come within {timeout:g} s: start all workers, '
+  name = _named(hosts, missing)
+  return (f'{name[0].upper()}{name[1:]} did not come within {timeout:g} s: start all workers, '
           'with the same --worker_hosts (TF_CONFIG), or give them more time by '
           '--worker_timeout.')
 

@@ -72,8 +72,8 @@ def train(name, strategy):
   logs = Logs()
   generator = maml_tf.DataGenerator(source, TASKS, seed=1)
   fit = Fit(generator, steps, compiled)
-  assert fit(model, 0, STEPS - 1, [logs]) is False
-  assert fit(model, STEPS - 1, 1, []) is False   # goes on, in the graph that there is
+  fit(model, 0, STEPS - 1, [logs])
+  fit(model, STEPS - 1, 1, [])   # goes on, in the graph that there is
   results = Evaluator(model, maml_tf.DataGenerator(source, 2, 0, 'val'), EVALUATED, 2)()
   variables = [raw(variable) for variable in model.changed_variables()]
   return [np.asarray(logs.seen), *tf.nest.flatten(results),

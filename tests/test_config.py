@@ -214,7 +214,12 @@ def given_values(draw):
   if method != 'maml':
     required.update(method=st.just(method))
     optional.pop('baseline', None)
-  if method in ('reptile', 'anil'):
+  if method == 'maml_plus_plus':
+    for name in ('legacy_checkpoint', 'tune_update_lr', 'pretrain_iterations'):
+      optional.pop(name, None)
+  if method == 'imaml':
+    del optional['stop_grad']
+  if method in ('reptile', 'anil', 'imaml'):
     del optional['recompute_inner_steps']
   if method in WITHOUT_INNER_LOOP:
     required['datasource'] = st.just('omniglot')
@@ -407,7 +412,7 @@ WRONG = [
     ({'pretrained': 'a\0b'}, 'pretrained='),
     ({'method': 'protonet'}, 'method=protonet'),
     ({'inner_optimizer': 'rmsprop', 'method': 'reptile'}, 'inner_optimizer=rmsprop'),
-    ({'meta_lr_schedule': 'cosine'}, 'meta_lr_schedule=cosine'),
+    ({'meta_lr_schedule': 'steps'}, 'meta_lr_schedule=steps'),
     ({'context_size': -1}, 'context_size=-1'),
     ({'inner_batch_size': -1, 'method': 'reptile'}, 'inner_batch_size=-1'),
     ({'num_averaged_nets': 0}, 'num_averaged_nets=0'),

@@ -188,9 +188,6 @@ class KerasLearner(Learner):
           lambda _, read: {index: read(variable) for index, variable in places.items()})
 
   def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
-    if tf.distribute.has_strategy():
-      raise ConfigError('A Keras model under tf.distribute has not been tried: train it on '
-                        'one device.')
     given = values, self._state(), inputs, seed
     self._require_no_captures(*given)
     return self._in_graph(*given) if tf.executing_eagerly() else self._of_task(*given)

@@ -178,15 +178,6 @@ class Checkpoints:
     return tf.train.Checkpoint(**objects)
 
 
-def _identity(folder: str) -> Optional[Tuple[int, int]]:
-  """What a folder keeps when it is moved; None where there is none."""
-  try:
-    status = os.stat(folder)
-  except OSError:
-    return None
-  return status.st_dev, status.st_ino
-
-
 class NoCheckpoints:
   """In the place of `Checkpoints` where another process has them: keeps nothing."""
 
@@ -204,6 +195,15 @@ class NoCheckpoints:
 
   def restore_latest(self) -> int:
     return 0
+
+
+def _identity(folder: str) -> Optional[Tuple[int, int]]:
+  """What a folder keeps when it is moved; None where there is none."""
+  try:
+    status = os.stat(folder)
+  except OSError:
+    return None
+  return status.st_dev, status.st_ino
 
 
 def _require_none(files: CheckpointFiles) -> None:

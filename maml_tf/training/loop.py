@@ -39,10 +39,11 @@ class Fit:
     self._executions: Dict[int, Execution] = {}
 
   def __call__(self, model: MetaLearner, first: int, count: int,
-               callbacks: Sequence[tf.keras.callbacks.Callback]) -> bool:
-    """Meta-batches `first` to `first + count - 1`; whether a callback stopped it.
+               callbacks: Sequence[tf.keras.callbacks.Callback]) -> None:
+    """Meta-batches `first` to `first + count - 1`.
 
-    Where one sets `model.stop_training` in one process, all end after the same step.
+    Where a callback sets `model.stop_training` in one process, all end after the next
+    execution, which is the same one in all of them.
 
     Args:
       model: compiled; under a strategy: made and compiled in its scope.
@@ -52,13 +53,13 @@ class Fit:
     """
     replicas = Replicas.of(model)
     if replicas.are_several:
-      return self._fit(model, replicas, first, count, callbacks)
+      self._fit(model, replicas, first, count, callbacks)
+      return
     model.fit(self._generator.dataset(first, count), callbacks=list(callbacks), verbose=0,
               shuffle=False)
-    return model.stop_training
 
   def _fit(self, model: MetaLearner, replicas: Replicas, first: int, count: int,
-           callbacks: Sequence[tf.keras.callbacks.Callback]) -> bool:
+           callbacks: Sequence[tf.keras.callbacks.Callback]) -> None:
     model.stop_training = False
     watchers = tf.keras.callbacks.CallbackList(
         list(callbacks), add_history=False, add_progbar=False, model=model, verbose=0,
@@ -72,14 +73,11 @@ class Fit:
       watchers.on_train_batch_begin(start)
       logs = execute(batches, tf.constant(model.stop_training), tf.constant(steps))
       logs = {name: value.numpy() for name, value in logs.items()}
-      all_stop = bool(logs.pop(STOP) > 0)
+      asked = bool(logs.pop(STOP) > 0)   # by any process
       watchers.on_train_batch_end(start + steps - 1, logs)
-      # Alone, it need not ask.
-      model.stop_training = all_stop if replicas.workers > 1 else model.stop_training
-      if model.stop_training:
+      if asked or (replicas.workers == 1 and model.stop_training):
         break
     watchers.on_train_end()
-    return model.stop_training
 
   def _execution(self, model: MetaLearner, replicas: Replicas) -> Execution:
     """Made once for a model."""

@@ -90,7 +90,7 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
   phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
   with run_callbacks.Signals() as signals:
     for phase, last_iteration in phases:
-      while iteration < last_iteration and signals.received is None:
+      while iteration < last_iteration and _received(replicas, signals) is None:
         iteration = _fit(config, phase, fit, generator, evaluator, checkpoints, history,
                          writer, signals, iteration,
                          _end_of_fit(config, iteration, last_iteration), watch)
@@ -100,8 +100,8 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
     if writer is not None:
       run_callbacks.flush_summaries(writer)
     path = checkpoints.save(iteration)
-  return TrainingResult(iteration, path,
-                        None if signals.received is None else signals.received.name)
+    received = _received(replicas, signals)
+  return TrainingResult(iteration, path, None if received is None else received.name)
 
 
 def _same_in_all(replicas: Replicas, models: Sequence[Optional[MetaLearner]], iteration: int
@@ -116,6 +116,14 @@ def _same_in_all(replicas: Replicas, models: Sequence[Optional[MetaLearner]], it
   for variable, value in zip(variables.values(), values):
     variable.assign(value)
   return int(place)
+
+
+def _received(replicas: Replicas, signals: run_callbacks.Signals) -> Optional[signal.Signals]:
+  """What ends the run in all processes alike: a signal that any of them received."""
+  if replicas.workers == 1:
+    return signals.received
+  [number] = replicas.combined([np.array(signals.received is not None, np.int64)])
+  return (signals.received or signal.SIGTERM) if number else None
 
 
 def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
@@ -139,10 +147,8 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
   bar = (run_callbacks.ProgressBar(iteration) if watch is None and history is not None
          else None)
   try:
-    stopped = fit(model, iteration, last_iteration - iteration,
-                  callbacks if bar is None else [bar, *callbacks])
-    if stopped and signals.received is None:
-      signals.received = signal.SIGTERM   # another process received one
+    fit(model, iteration, last_iteration - iteration,
+        callbacks if bar is None else [bar, *callbacks])
   finally:
     if bar is not None:
       bar.close()
@@ -180,7 +186,8 @@ def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
   """`model`, compiled for training as the configuration says."""
   with Replicas.of(model).scope():
     optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
-                                config.learner.dtype, _decay_iterations(config))
+                                config.learner.dtype, _decay_iterations(config),
+                                config.training.meta_lr_schedule)
     model.compile(optimizer, jit_compile=experiment.use_xla(config),
                   steps_per_execution=steps_per_execution(config))
   return model
