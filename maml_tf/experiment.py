@@ -51,23 +51,17 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
 
 
 def evaluation_generator(config: Config, split: str, num_tasks: int,
-                         seed: int = EVALUATION_SEED) -> DataGenerator:
-  """Validation or test episodes, in batches that groups of `tasks_at_once` divide, and of
-  whose last one as little as possible is not used.
+                         seed: int = EVALUATION_SEED, replicas: int = 1) -> DataGenerator:
+  """Validation or test episodes, see `Problem.held_out`.
 
   Args:
     config: the configuration.
     split: 'val' or 'test'.
     num_tasks: how many episodes will be used.
     seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
+    replicas: that share the batches.
   """
-  source = config.problem.source(config, split, config.task.test_query_size)
-  largest = min(num_tasks, config.baseline.most_tasks_evaluated_at_once(config))
-  group = config.training.tasks_at_once or 1
-  sizes = [size for size in range(-(-largest // 2), largest + 1)
-           if size <= group or size % group == 0]
-  batch = min(sizes, key=lambda size: (-num_tasks % size, -size))
-  return DataGenerator(source, batch, seed, split)
+  return config.problem.held_out(config, split, num_tasks, seed, replicas)
 
 
 def use_xla(config: Config) -> bool:

@@ -79,7 +79,9 @@ COMMON = {
     'context_size': 0, 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'learned_step_sizes': 'None',
     'meta_lr_schedule': 'constant', 'test_inner_batch_size': 0, 'train': True,
-    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
+    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None,
+    'distribution_strategy': 'off', 'num_gpus': -1, 'worker_hosts': None, 'task_index': -1,
+    'worker_timeout': 300}
 
 CLASSIFIER_BASELINES = (FineTuned.name, Nearest.name)
 
@@ -136,7 +138,7 @@ def test_field_names_are_unique():
 
 _POSITIVE = st.floats(min_value=1e-9, max_value=1e3)
 _COUNTS = st.integers(1, 10**6)
-_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'),
+_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0[\\~'),
                    min_size=1, max_size=10)
 # Values that fit every data source and each other; 8 + 12 examples are all of Omniglot's.
 _ALWAYS_VALID = {
@@ -150,7 +152,8 @@ _ALWAYS_VALID = {
     'tune_update_lr': st.booleans(),
     'pretrain_iterations': st.integers(0, 10**6),
     'metatrain_iterations': st.integers(0, 10**6), 'meta_batch_size': _COUNTS,
-    'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(config.META_OPTIMIZERS),
+    'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(
+        [name for name in config.META_OPTIMIZERS if name != config.TRUST_REGION]),
     'meta_gradient_clip': st.floats(0, 1e6), 'tasks_at_once': st.integers(0, 1000),
     'recompute_inner_steps': st.booleans(),
     'xla': st.sampled_from(config.XLA_CHOICES), 'validation_interval': _COUNTS,
@@ -158,16 +161,47 @@ _ALWAYS_VALID = {
     'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
     'num_test_tasks': st.integers(2, 10**6), 'test_num_updates': _COUNTS,
     'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS,
-    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS}
+    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS,
+    'num_gpus': st.integers(-1, 1), 'worker_timeout': _COUNTS}
 _ONLY_TESTING = {
     'test_iter': st.integers(-1, 10**6), 'train_update_batch_size': st.integers(1, 8),
     'train_update_lr': _POSITIVE}
+
+
+_ALWAYS_VALID_IN_CONTROL = {
+    'seed': st.integers(0, 2**31 - 1), 'test_query_size': st.integers(1, 12),
+    'dtype': st.sampled_from(config.DTYPES), 'update_lr': _POSITIVE, 'num_updates': _COUNTS,
+    'stop_grad': st.booleans(), 'meta_batch_size': _COUNTS,
+    'tasks_at_once': st.integers(0, 1000), 'validation_interval': _COUNTS,
+    'num_test_tasks': st.integers(2, 10**6), 'logdir': _FOLDERS, 'pretrained': _FOLDERS,
+    'horizon': st.integers(0, 1000), 'discount': st.floats(0, 1),
+    'gae_lambda': st.floats(0, 1), 'max_kl': _POSITIVE, 'cg_iterations': st.integers(1, 1000),
+    'cg_damping': st.floats(0, 1000), 'hessian': st.sampled_from(['exact', 'secant']),
+    'hessian_every': _COUNTS, 'rollout_budget': st.sampled_from(['rollouts', 'steps']),
+    'inner_loss': st.sampled_from(['log_likelihood', 'ratio']),
+    'test_later_step': st.floats(0, 1000), 'simulation_threads': st.integers(0, 1024)}
+
+
+def control_values(datasource):
+  """The same of environments, whose fields are others."""
+  required = {'datasource': st.just(datasource)}
+  if datasource == 'gym':
+    required['env'] = st.just('file.py:Env')
+  return st.one_of(
+      st.fixed_dictionaries(required, optional=_ALWAYS_VALID_IN_CONTROL),
+      st.fixed_dictionaries({**required, 'method': st.just('context_vector')},
+                            optional=_ALWAYS_VALID_IN_CONTROL),
+      st.fixed_dictionaries(
+          {**required, 'baseline': st.sampled_from(['pretrained', 'random', 'oracle'])},
+          optional=_ALWAYS_VALID_IN_CONTROL))
 
 
 @st.composite
 def given_values(draw):
   """What a user may give: any subset of the fields, with values that fit together."""
   datasource = draw(st.sampled_from(problems.names()))
+  if problems.named(datasource).acts:
+    return draw(control_values(datasource))
   optional = dict(_ALWAYS_VALID)
   required = {'datasource': st.just(datasource)}
   if datasource == 'sinusoid':
@@ -259,7 +293,7 @@ def test_a_file_of_an_earlier_version_is_read():
   del sections['run']['pretrained']
   for name in ('num_averaged_nets', 'averaged_regulariser', 'regulariser_weight'):
     del sections['training'][name]
-  del sections['evaluation']['tune_update_lr']
+  del sections['evaluation']['tune_update_lr'], sections['control']
   assert config.Config.from_dict(sections) == resolved
 
 
@@ -311,13 +345,22 @@ def test_net_without_convolutions_pools_only_on_request():
   assert not resolved.learner.max_pool
 
 
-@pytest.mark.parametrize('datasource', problems.names())
+@pytest.mark.parametrize('datasource', [
+    name for name in problems.names() if not problems.named(name).acts])
 def test_other_shots_are_tested_in_the_folder_of_the_trained_shots(datasource):
   trained = config.resolve({'datasource': datasource, 'update_batch_size': 1})
   tested = config.resolve({'datasource': datasource, 'update_batch_size': 5,
                            'train_update_batch_size': 1, 'train': False})
   assert tested.experiment_name == trained.experiment_name
   assert tested.task.update_batch_size == tested.task.test_query_size == 5
+
+
+def test_more_rollouts_are_tested_in_the_folder_of_the_trained_ones():
+  trained = config.resolve({'datasource': 'point_navigation', 'update_batch_size': 1})
+  tested = config.resolve({'datasource': 'point_navigation', 'update_batch_size': 5,
+                           'train_update_batch_size': 1, 'train': False})
+  assert tested.experiment_name == trained.experiment_name
+  assert tested.task.test_query_size == 40   # the rollouts of a test have a flag of their own
 
 
 def test_other_step_size_is_tested_in_the_folder_of_the_trained_one():
@@ -424,6 +467,16 @@ WRONG = [
     ({'test_iter': 1000, 'train': False, 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
     ({'test_iter': 1000, 'train': False, 'pretrained': 'x'}, '--pretrained'),
     ({'legacy_checkpoint': 'x', 'pretrained': 'y'}, '--pretrained=y'),
+    ({'distribution_strategy': 'tpu'}, 'distribution_strategy=tpu'),
+    ({'num_gpus': -2}, 'num_gpus=-2'),
+    ({'num_gpus': 2}, 'choose mirrored'),
+    ({'worker_timeout': 0}, 'worker_timeout=0'),
+    ({'worker_hosts': 'a:1'}, '--distribution_strategy=off'),
+    ({'task_index': 1, 'distribution_strategy': 'mirrored'},
+     '--distribution_strategy=mirrored'),
+    ({'baseline': 'averaged', 'distribution_strategy': 'mirrored'}, '--baseline=averaged'),
+    ({'baseline': 'fine_tuning', 'datasource': 'omniglot', 'distribution_strategy': 'auto'},
+     '--baseline=fine_tuning'),
     ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
     ({'method': 'reptile', 'baseline': 'oracle'}, '--baseline=oracle'),

@@ -69,6 +69,25 @@ def test_the_grouping_of_tasks_changes_nothing(method, small_config):
     np.testing.assert_allclose(received, expected, rtol=1e-9)
 
 
+def size_of_graph(model, generator, num_updates) -> int:
+  """Operations of a test, those of the functions that it calls included."""
+  graph = tf.function(
+      lambda episodes: (model.task_results(episodes, num_updates),
+                        model.adapted_outputs(episodes, num_updates)), autograph=False
+  ).get_concrete_function(generator.dataset(0, 1).element_spec).graph.as_graph_def()
+  return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_the_graph_of_a_test_does_not_grow_with_its_updates(method, small_config):
+  """`--test_num_updates=100` took a minute and 2.5 GB before the first task."""
+  configuration = small_config('sinusoid', method=method)
+  model = experiment.build_model(configuration)
+  generator = experiment.training_generator(configuration)
+  assert (size_of_graph(model, generator, 3) == size_of_graph(model, generator, 100)
+          < 20 * size_of_graph(model, generator, 0))
+
+
 def checkpoint_values(prefix):
   reader = tf.train.load_checkpoint(prefix)
   return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()

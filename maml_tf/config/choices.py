@@ -16,11 +16,13 @@ INNER_OPTIMIZERS = ('sgd', 'adam')
 SCHEDULES = ('constant', 'linear', 'cosine')
 XLA_CHOICES = ('auto', 'on', 'off')
 LEARNED_STEP_SIZES = ('None', 'layer', 'layer_and_step', 'element')
+STRATEGIES = ('off', 'mirrored', 'multi_worker_mirrored', 'auto')
 
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
 KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
 ADDONS_OPTIMIZERS = ('lamb', 'rectified_adam', 'yogi', 'novograd')
-META_OPTIMIZERS = KERAS_OPTIMIZERS + ADDONS_OPTIMIZERS
+TRUST_REGION = 'trpo'   # of reinforcement learning
+META_OPTIMIZERS = (*KERAS_OPTIMIZERS, *ADDONS_OPTIMIZERS, TRUST_REGION)
 
 
 def choices() -> Dict[str, Tuple[str, ...]]:
@@ -32,6 +34,7 @@ def choices() -> Dict[str, Tuple[str, ...]]:
       'meta_lr_schedule': SCHEDULES,
       'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
       'xla': XLA_CHOICES, 'averaged_regulariser': REGULARISERS,
+      'distribution_strategy': STRATEGIES,
   }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
 
+from maml_tf import problems
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.problems.refused import Refused
@@ -29,6 +30,11 @@ class Owned(NamedTuple):
   lacking: str
 
 
+# {field: its value in problems that are not of control}.
+NO_CONTROL: Dict[str, Any] = dict(
+    env=None, horizon=0, discount=0.0, gae_lambda=0.0, max_kl=0.0, cg_iterations=0,
+    cg_damping=0.0, hessian=None, hessian_every=0, rollout_budget=None, inner_loss=None,
+    test_later_step=0.0, simulation_threads=0)
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
 _LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'
@@ -45,7 +51,7 @@ OWNED = (
     Owned('per_step_norm', False, 'method', ('maml_plus_plus',),
           'whose normalisations are the same in every step'),
     Owned('proximal_weight', 0.0, 'method', ('imaml',), 'which has no proximal term'),
-    Owned('cg_iterations', 0, 'method', ('imaml',), 'which solves no linear system'),
+    Owned('imaml_cg_iterations', 0, 'method', ('imaml',), 'which solves no linear system'),
     Owned('train_num_classes', -1, 'method', WITHOUT_INNER_LOOP,
           'whose net has an output for each class'),
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
@@ -101,6 +107,8 @@ def check_fits(config: 'Config') -> None:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
       raise ConfigError(f'{_pair(owned.field, owned.selector, values)}, {owned.lacking}: '
                         f'leave it out, or give {owners}.')
+  if not config.problem.acts:
+    _check_nothing_acts(values)
   refused = {'baseline': baseline.refused, 'datasource': config.problem.refused}
   for selector, by_value in _REFUSED.items():
     refused[selector] = by_value.get(known[selector], ())
@@ -109,6 +117,14 @@ def check_fits(config: 'Config') -> None:
       if values[rule.field] != rule.nothing:
         raise ConfigError(f'{_pair(rule.field, selector, values)}, {rule.reason}: '
                           f'{rule.advice}.')
+
+
+def _check_nothing_acts(values: Dict[str, Any]) -> None:
+  for field, nothing in NO_CONTROL.items():
+    if values[field] != nothing:
+      control = ', '.join(name for name in problems.names() if problems.named(name).acts)
+      raise ConfigError(f'{_pair(field, "datasource", values)}, in which no policy acts: '
+                        f'leave it out, or give one of {control}.')
 
 
 def _pair(field: str, selector: str, values: Dict[str, Any]) -> str:

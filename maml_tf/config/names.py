@@ -44,7 +44,8 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   """(text, whether it is part of the name)."""
   task, learner, training = config.task, config.learner, config.training
   inner_loop = config.inner_loop
-  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method)
+  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method,
+                 config.data_dir)
   return [
       (short_name(training.method), training.method != 'maml'),
       (f'trainways{task.train_num_classes}',
@@ -60,12 +61,13 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
                            ('bnwb', 'per_step_norm'))),
       (f'lambda{inner_loop.proximal_weight}',
        inner_loop.proximal_weight != usual['proximal_weight']),
-      (f'cg{inner_loop.cg_iterations}',
-       inner_loop.cg_iterations != usual['cg_iterations']),
+      (f'cg{inner_loop.imaml_cg_iterations}',
+       inner_loop.imaml_cg_iterations != usual['imaml_cg_iterations']),
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
       ('fullcontext', learner.full_context),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),
+      *config.problem.additions_to_the_name(config, usual),
       (f'pretrain{training.pretrain_iterations}', training.pretrain_iterations > 0),
       (f'query{task.train_query_size}', task.train_query_size != usual['train_query_size']),
       (training.meta_optimizer, training.meta_optimizer != usual['meta_optimizer']),

@@ -8,11 +8,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
-from maml_tf import problems
+from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
+from maml_tf.config.fits import NO_CONTROL
 from maml_tf.config.sections import (
   SECTIONS,
+  ControlConfig,
   EvaluationConfig,
   InnerLoopConfig,
   LearnerConfig,
@@ -36,6 +38,7 @@ class Config:
   learner: LearnerConfig
   inner_loop: InnerLoopConfig
   training: TrainingConfig
+  control: ControlConfig
   evaluation: EvaluationConfig
   run: RunConfig
 
@@ -54,15 +57,17 @@ class Config:
   def from_dict(cls, sections: Mapping[str, Any]) -> 'Config':
     """The inverse of `to_dict`.
 
-    A file of an earlier version lacks the fields that were added since; they get the
+    A file of an earlier version lacks fields and a section that were added since; they get the
     value that says what was done then.
 
     Raises:
       ConfigError: for a section or a field that is unknown or missing.
     """
-    _require_names('configuration', sections, SECTIONS)
+    _require_names('configuration', sections, SECTIONS, may_lack=_SECTIONS_ADDED_SINCE)
     values = dict(_ADDED_SINCE)
     for name, section in SECTIONS.items():
+      if name not in sections:
+        continue
       fields = {field.name for field in dataclasses.fields(section)}
       _require_names(f'configuration section {name!r}', sections[name], fields,
                      may_lack=_ADDED_SINCE)
@@ -85,7 +90,7 @@ class Config:
   @property
   def problem(self) -> 'Problem':
     """The kind of task."""
-    return problems.named(self.task.datasource)
+    return problems.named(self.task.datasource).with_data(self.data_dir)
 
   @property
   def baseline(self) -> 'Baseline':
@@ -142,7 +147,7 @@ class Config:
 
   @property
   def data_dir(self) -> str:
-    return self.task.data_dir or f'data/{self.task.datasource}'
+    return self.task.data_dir or default_data_dir(self.task.datasource)
 
   @property
   def split(self) -> str:
@@ -158,7 +163,11 @@ class Config:
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 # {argument of a method: the field that says it, where that has another name}.
-_FIELDS_OF_ARGUMENTS = {'first_order': 'stop_grad', 'shots': 'update_batch_size'}
+_FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
+                        'shots': 'update_batch_size'}
+
+# Fields that a '~' may stand in.
+_PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
 
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
@@ -166,10 +175,20 @@ _ADDED_SINCE = {
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'learned_step_sizes': 'None', 'train_num_classes': -1,
-    'full_context': False, 'proximal_weight': 0.0, 'cg_iterations': 0,
+    'full_context': False, 'proximal_weight': 0.0, 'imaml_cg_iterations': 0,
     'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
-    'pretrained': None}
+    'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
+    'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
+    **NO_CONTROL}
+_SECTIONS_ADDED_SINCE = ('control',)
+
+
+
+def default_data_dir(datasource: str) -> str:
+  """Where the data are if nobody says it."""
+  return f'data/{datasource}'
+
 
 def _require_names(what, received, allowed, may_lack=()) -> None:
   if not isinstance(received, Mapping):
@@ -187,6 +206,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for a wrong value or an impossible combination.
   """
+  values = {**values, **{name: _path(name, values[name]) for name in _PATHS}}
   sections = {}
   for name, section in SECTIONS.items():
     sections[name] = section(**{
@@ -195,6 +215,13 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
+
+
+def _path(name: str, value):
+  try:
+    return paths.expanded(value) if isinstance(value, str) else value
+  except ConfigError as error:
+    raise ConfigError(f'--{name}={value} is not allowed: {error}.') from None
 
 
 def checked_type(name: str, written_type: str, value):

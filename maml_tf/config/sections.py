@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class InnerLoopConfig:
   inner_batch_size: int          # examples of an inner step (Reptile); 0: all
   learned_step_sizes: str        # None, layer, layer_and_step, element
   proximal_weight: float         # lambda (iMAML)
-  cg_iterations: int             # of its conjugate gradients
+  imaml_cg_iterations: int       # of its conjugate gradients
   multi_step_iterations: int     # in which losses of all updates count; 0: none (MAML++)
   first_order_iterations: int    # in the beginning; 0: none (MAML++)
   per_step_norm: bool            # norms of their own after each update (MAML++)
@@ -72,6 +72,24 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class ControlConfig:
+  """Reinforcement learning (section 5.3, A.2); 0 or None with other data."""
+  env: Optional[str]             # FILE.py:CLASS of --datasource=gym
+  horizon: int                   # most steps of an episode; 0: the environment's
+  discount: float                # gamma
+  gae_lambda: float              # of the advantages
+  max_kl: float                  # delta, the trust region of the outer step
+  cg_iterations: int             # of conjugate gradients
+  cg_damping: float              # added to the Hessian's diagonal
+  hessian: Optional[str]         # exact, secant
+  hessian_every: int             # products see every so-manieth sample
+  rollout_budget: Optional[str]  # rollouts, steps; of training
+  inner_loss: Optional[str]      # log_likelihood, ratio
+  test_later_step: float         # of alpha, in all updates of a test but the first
+  simulation_threads: int        # 0: one for each core
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
   """The test protocol (A.1 of the paper)."""
   test_set: bool                 # True: test classes; False: validation classes
@@ -94,6 +112,11 @@ class RunConfig:
   logdir: str
   legacy_checkpoint: Optional[str]   # TF1 checkpoint to start from, or to test; or None
   pretrained: Optional[str]          # ROW, ROW:SEED or FILE.npz, for the same; or None
+  distribution_strategy: str         # off, mirrored, multi_worker_mirrored, auto
+  num_gpus: int                      # of this machine; -1: all
+  worker_hosts: Optional[str]        # HOST:PORT,...; None: from the environment
+  task_index: int                    # of this process among them; -1: the same
+  worker_timeout: int                # seconds to wait for the others
 
 
 SECTIONS = {
@@ -101,9 +124,15 @@ SECTIONS = {
     'learner': LearnerConfig,
     'inner_loop': InnerLoopConfig,
     'training': TrainingConfig,
+    'control': ControlConfig,
     'evaluation': EvaluationConfig,
     'run': RunConfig,
 }
+
+
+def section_fields(section: str) -> List[str]:
+  """The names of a section's fields."""
+  return [field.name for field in dataclasses.fields(SECTIONS[section])]
 
 
 def field_types() -> Dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from maml_tf import problems
 from maml_tf.config import Config, ConfigError
+from maml_tf.paper.control_rows import RETURNS, by_updates
 from maml_tf.problems import Baseline, Problem
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -350,6 +351,29 @@ ROWS: Tuple[Row, ...] = (
         _images('miniimagenet', 5, 5, method='maml_plus_plus'),
         {5: '68.32 +- 0.44'}, 5),
 )
+
+
+def _control_rows() -> Tuple[Row, ...]:
+  """Of each environment: MAML and its baselines, and the context vector where the paper
+  has it. Those that are not adapted are judged before any update."""
+  rows = []
+  for name, returns in RETURNS.items():
+    def row(suffix, label, values, headline, name=name, returns=returns, place=None, **more):
+      identity = {**dict(datasource=name, method='maml', baseline='None', stop_grad=False),
+                  **more}
+      rows.append(Row(f'{name}{suffix}', place or returns.place, f'{returns.label}, {label}',
+                      identity, by_updates(values), headline))
+    row('', 'MAML', returns.maml, 1)
+    row('_pretrained', 'pre-trained', returns.pretrained, 1, baseline='pretrained')
+    row('_random', 'random', returns.random, 1, baseline='random')
+    row('_oracle', 'oracle', (returns.oracle,), 0, baseline='oracle')
+    if returns.context_vector:
+      row('_context_vector', 'context vector', returns.context_vector, 1,
+          place='appendix C', method='context_vector')
+  return tuple(rows)
+
+
+ROWS += _control_rows()
 
 
 def row_named(name: str, rows: Tuple[Row, ...] = ROWS) -> Row:

@@ -8,7 +8,7 @@ from typing import Any, Dict
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.config import ADDONS_OPTIMIZERS, ConfigError
+from maml_tf.config import ADDONS_OPTIMIZERS, TRUST_REGION, ConfigError
 from maml_tf.training.optional_addons import tensorflow_addons
 
 ADAM_BETAS = (0.9, 0.999)
@@ -21,7 +21,8 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
 
   Args:
     name: 'adam' (the paper's), 'sgd', 'momentum' (0.9), 'rmsprop', 'adamw', and of
-      TensorFlow Addons 'lamb', 'rectified_adam', 'yogi', 'novograd'.
+      TensorFlow Addons 'lamb', 'rectified_adam', 'yogi', 'novograd'; 'trpo', whose steps
+      are made by `rl.policy_learner` and are counted by what is returned.
     learning_rate: beta, the meta step size.
     dtype: of the variables that it will update. In float64 Keras's own constants
       would pass through float32 in some places and not in others, and lose 1e-5 of
@@ -50,6 +51,7 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
       'adam': lambda rate: optimizers.Adam(rate, **adam),
       'adamw': lambda rate: optimizers.AdamW(rate, **adam),
       'sgd': optimizers.SGD,
+      TRUST_REGION: lambda rate: optimizers.SGD(1.0),   # it counts the steps, no more
       'momentum': lambda rate: optimizers.SGD(rate, momentum=constant(0.9)),
       'rmsprop': lambda rate: optimizers.RMSprop(rate, rho=constant(0.9)),
   }
