@@ -159,6 +159,35 @@ def study(result: Dict[str, Any]) -> bytes:
   return png(figure)
 
 
+def methods(result: Dict[str, Any]) -> bytes:
+  """The validation scores of methods against seconds of training, and iterations."""
+  measure = measures.named(result['measure'])
+  figure = Figure(figsize=(10.5, 4.4), layout='constrained')
+  figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
+  of_seconds, of_iterations = figure.subplots(1, 2, sharey=True)
+  for index, run in enumerate(result['runs']):
+    style = dict(color=f'C{index % 10}', linestyle='-' if index < 10 else '--',
+                 marker='.', label=run['label'])
+    column, spent, points = f'val_{result["measure"]}_{run["updates"]}', 0.0, []
+    for line in run['history']:
+      spent += line['seconds'] or 0
+      if line.get(column) is not None:
+        points.append((spent, line['iteration'], measure.scale * line[column]))
+    points.append((spent, run['iterations'],
+                   measure.scale * run['query'][run['updates']]['mean']))
+    seconds, iterations, scores = zip(*points)
+    of_seconds.plot(seconds, scores, **style)
+    of_iterations.plot(iterations, scores, **style)
+  of_seconds.set_xlabel('seconds of training')
+  of_iterations.set_xlabel('iterations')
+  of_iterations.set_xscale('log')
+  of_seconds.set_ylabel(f'validation {measure.title}')
+  of_iterations.legend(fontsize=8)
+  for axes in (of_seconds, of_iterations):
+    axes.grid(alpha=0.3)
+  return png(figure)
+
+
 def _against_updates(axes, runs: Sequence[Dict[str, Any]], unit: float) -> None:
   for index, run in enumerate(runs):
     values = run['query']
