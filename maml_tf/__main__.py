@@ -11,7 +11,8 @@ from maml_tf.command_line import exit_code
 
 def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
   """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused,
-  130 interrupted outside of training, or by a second Ctrl-C.
+  75 another process of the run was lost, 130 interrupted outside of training, or by a second
+  Ctrl-C.
 
   Args:
     argv: the command line with the program; None: that of the process.
