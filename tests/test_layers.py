@@ -30,7 +30,7 @@ LAYERS = (
     ('rl',),
     ('paper',),
     ('legacy',),
-    ('application',),
+    ('application', 'prediction'),
     ('verification',),
 )
 CORE = LAYERS[:3]
