@@ -30,12 +30,14 @@ flag_names = definitions.names
 help_text = definitions.help_text
 
 
-def main_config(argv: Sequence[str], program: str = 'main.py') -> Config:
+def main_config(argv: Sequence[str], program: str = 'main.py',
+                several_devices: bool = False) -> Config:
   """The configuration of a command line; for help or a mistake it ends the program.
 
   Args:
     argv: the command line, `argv[0]` being the program.
     program: under whose name a mistake is reported.
+    several_devices: whether it can use them.
 
   Raises:
     SystemExit: with code 0 after --help; with code 2 for a command line that
@@ -45,7 +47,12 @@ def main_config(argv: Sequence[str], program: str = 'main.py') -> Config:
     print(help_text(), end='')
     sys.exit(0)
   try:
-    return parse(argv)
+    config = parse(argv)
+    strategy = config.run.distribution_strategy
+    if strategy != 'off' and not several_devices:
+      raise ConfigError(f'--distribution_strategy={strategy} is not possible here: {program} '
+                        'uses one device, so leave it out.')
+    return config
   except ConfigError as error:
     print(f'{program}: {_in_one_line(str(error))}', file=sys.stderr)
     sys.exit(2)

@@ -8,10 +8,13 @@ of classes", which `maml_tf.config.preset` knows. The help text asks it, too.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
 from maml_tf import config, problems
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.problems.control import BUDGETS, HESSIANS, INNER_LOSSES
 from maml_tf.problems.sinusoid import REGULARISER_WEIGHTS
 
 _WIDTH = 80
@@ -20,18 +23,22 @@ _WIDTH = 80
 MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
     'task': ('Task: data source, ways and shots', {
         'datasource': f'What the tasks are made of: {", ".join(problems.names())}.',
-        'data_dir': 'Folder with the prepared data. A sinusoid needs none.',
+        'data_dir': 'Folder with the prepared data. Sinusoids and environments need none.',
         'num_classes':
             'Classes per task (ways, N), 2 or more, and no more than the split has: '
             'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20; your own '
-            'images as prepared. Without meaning for sinusoids.',
+            'images as prepared. Without meaning for sinusoids and environments.',
+        'train_num_classes':
+            f'With --method={", ".join(WITHOUT_INNER_LOOP)}: classes per task in training, '
+            '2 or more; -1: the value of --num_classes.',
         'update_batch_size':
             'Examples per class for the inner update (shots, K), 1 or more; for a '
-            'sinusoid, points per task.',
+            'sinusoid, points per task; in an environment, rollouts per task.',
         'train_query_size':
             'Examples per class for the meta-update, in training, 1 or more.',
         'test_query_size':
-            'Examples per class for measuring, in validation and testing, 1 or more.',
+            'Examples per class for measuring, in validation and testing, 1 or more; in an '
+            'environment, rollouts per test task before each update, each of full length.',
         'seed': 'Of the episodes and of the initialisation, 0 or more.',
     }),
     'learner': ('Net', {
@@ -47,6 +54,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'context_size':
             'With --method=context_vector: channels of the context that is put behind '
             'the image, or for sinusoids entries behind x, 1 or more.',
+        'full_context':
+            'With --method=matching: full context embeddings, by which the features of an '
+            'image depend on the support set.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',
@@ -56,10 +66,28 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            f'{", ".join(config.INNER_OPTIMIZERS)}.',
         'inner_batch_size': 'With --method=reptile: examples per inner update in '
                             'training, 1 or more; 0: all.',
+        'learned_step_sizes':
+            f'With --method=maml, boil, maml_plus_plus: '
+            f'{", ".join(config.LEARNED_STEP_SIZES)}. What has a step size of its own that '
+            'is learned with the parameters, from --update_lr on: a layer, a layer in each '
+            'update, an element of a parameter.',
+        'proximal_weight': 'With --method=imaml: how strongly the inner loop is held near '
+                           'the initialisation (lambda), above 0.',
+        'imaml_cg_iterations': 'With --method=imaml: iterations of conjugate gradients, 1 or '
+                               'more.',
+        'multi_step_iterations':
+            'With --method=maml_plus_plus: in so many first iterations the losses after all '
+            'updates count, the less the later it is; 0: the last one alone.',
+        'first_order_iterations': 'With --method=maml_plus_plus: so many first iterations '
+                                  'are of first order; 0: none.',
+        'per_step_norm': 'With --method=maml_plus_plus: offsets and scales of '
+                         'normalisations of their own after each update.',
     }),
     'training': ('Training', {
         'method': f'Meta-learner: {", ".join(config.METHODS)}.',
-        'baseline': 'oracle: a net that is given amplitude and phase (sinusoid only). '
+        'baseline': 'oracle: a net that is given amplitude and phase of a sinusoid, or a '
+                    'policy that sees the goal. pretrained: a policy trained over random '
+                    'tasks. random: a policy that is not trained. '
                     'averaged: the mean of the parameters of nets that each learned one '
                     'sinusoid. fine_tuning, nearest_neighbour: a classifier of all '
                     'training classes (images only), whose last layer is replaced and '
@@ -77,7 +105,7 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            'points of each net, with fine_tuning and nearest_neighbour '
                            'images per update.',
         'meta_lr': 'Step size of the meta-update (beta), above 0.',
-        'meta_lr_schedule': 'constant, or linear: falling to 0 over the iterations of '
+        'meta_lr_schedule': 'constant; linear, cosine: falling to 0 over the iterations of '
                             'meta-training.',
         'meta_optimizer':
             f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '
@@ -91,6 +119,25 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'xla': f'Compilation with XLA: {", ".join(config.XLA_CHOICES)}.',
         'validation_interval': 'Iterations between two validations, 1 or more.',
         'num_validation_tasks': 'Tasks of each validation, 1 or more.',
+    }),
+    'control': ('Reinforcement learning: a datasource in whose tasks a policy acts', {
+        'env': 'With --datasource=gym: FILE.py:CLASS, a gymnasium.Env with sample_tasks(n) '
+               'and set_task(task).',
+        'horizon': "Most steps of an episode, 1 or more; 0: the environment's own.",
+        'discount': 'Of rewards (gamma), from 0 to 1.',
+        'gae_lambda': 'Of generalised advantages, from 0 to 1; 1: plain returns.',
+        'max_kl': 'Bound of the KL divergence of an outer step (delta), above 0.',
+        'cg_iterations': 'Of the conjugate gradients of an outer step, 1 or more.',
+        'cg_damping': "Added to the Hessian's diagonal, 0 or more.",
+        'hessian': f'Products with the Hessian: {", ".join(HESSIANS)} (the difference that '
+                   'the original code takes).',
+        'hessian_every': 'These products see every so-manieth sample, 1 or more.',
+        'rollout_budget': f'Of training: {", ".join(BUDGETS)}. steps: whole rollouts until '
+                          'each task has as many steps as --update_batch_size full ones.',
+        'inner_loss': f'{", ".join(INNER_LOSSES)}. ratio: with the part of the second '
+                      'derivative that the likelihood loses.',
+        'test_later_step': 'Of --update_lr, in all updates of a test but the first.',
+        'simulation_threads': 'That simulate side by side, 1 or more; 0: one for each core.',
     }),
     'evaluation': ('Testing', {
         'test_set': 'True: test on the test classes. False: on the validation classes.',
@@ -130,6 +177,19 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
             'FOLDER/seed0.npz. With --train=False they are tested; in training a new run '
             'starts from them. The other flags describe the net, so give the '
             "row's --flagfile, too.",
+        'distribution_strategy':
+            f'Who computes the tasks of a meta-batch: {", ".join(config.STRATEGIES)}. '
+            'mirrored: the GPUs of this machine. multi_worker_mirrored: several processes, '
+            'each with the devices of its machine. auto: mirrored where there is more than '
+            'one GPU. off: one device.',
+        'num_gpus': 'How many of the GPUs of this machine, 0 or more; -1: all.',
+        'worker_hosts':
+            'With multi_worker_mirrored: HOST:PORT of each process, with commas between, '
+            'the same for all. Worker 0, the first, is the one that writes files. TF_CONFIG '
+            'in the environment wins over it; srun of Slurm needs neither.',
+        'task_index': 'The place of this process among them, from 0; -1: from the '
+                      'environment (TF_CONFIG, Slurm, an indexed job of Kubernetes).',
+        'worker_timeout': 'Seconds to wait for the other processes at the start, 1 or more.',
     }),
 }
 
@@ -138,7 +198,7 @@ _DEFAULTS_IN_WORDS = {
     'datasource': 'sinusoid',
     'data_dir': 'data/DATASOURCE',
     'num_classes': '5; images as many as each of their splits has, 5 at most',
-    'update_batch_size': '5 for sinusoid, 1 for images',
+    'env': 'none',
     'train_query_size': 'the value of --update_batch_size; miniimagenet 15; with '
                         '--method=reptile what makes 50 examples of a sinusoid, or 10 of '
                         'a class (miniimagenet 15); images as miniimagenet, or what '
@@ -148,6 +208,7 @@ _DEFAULTS_IN_WORDS = {
     'logdir': 'logs/DATASOURCE; images logs/NAME of the folder with the data',
     'legacy_checkpoint': 'none',
     'pretrained': 'none',
+    'worker_hosts': 'none',
     'regulariser_weight': '0; with l2 '
                           f'{REGULARISER_WEIGHTS["l2"]}, with mean '
                           f'{REGULARISER_WEIGHTS["mean"]}',
@@ -163,7 +224,7 @@ _TYPES = {
     'Optional[str]': (absl_flags.ArgumentParser, 'a text', 'NAME'),
 }
 _PLACEHOLDERS = {'data_dir': 'FOLDER', 'logdir': 'FOLDER', 'legacy_checkpoint': 'PATH',
-                 'pretrained': 'ROW'}
+                 'pretrained': 'ROW', 'worker_hosts': 'HOSTS'}
 
 USAGE = """\
 Model-agnostic meta-learning (MAML): trains on the tasks of one data source,
@@ -260,31 +321,48 @@ def _default_in_words(name: str) -> str:
   """The presets of a flag, e.g. 'sinusoid 25; omniglot 32 (20 classes or more: 16)'."""
   if name in _DEFAULTS_IN_WORDS:
     return _DEFAULTS_IN_WORDS[name]
-  usual = {datasource: config.preset(datasource)[name]
-           for datasource in problems.names()}
-  words = []
+  control = name in config.section_fields('control')
+  usual = {datasource: config.preset(datasource)[name] for datasource in problems.names()
+           if problems.named(datasource).acts or not control}
+  by_words: dict[str, list[str]] = {}
   for datasource, value in usual.items():
-    words.append(f'{datasource} {value}')
+    words = str(value)
     for condition, ways, shots in problems.named(datasource).special_presets:
       other = config.preset(datasource, ways, shots)[name]
       if other != value:
-        words[-1] += f' ({condition}: {other})'
-  if len(set(usual.values())) == 1 and not any('(' in word for word in words):
-    words = [str(next(iter(usual.values())))]
+        words += f' ({condition}: {other})'
+    by_words.setdefault(words, []).append(datasource)
+  if len(by_words) == 1 and '(' not in next(iter(by_words)):
+    words = list(by_words)
+  else:
+    words = [f'{_together(names)} {value}' for value, names in by_words.items()]
   return '; '.join(words + _defaults_of_methods(name, usual))
+
+
+def _together(names: Sequence[str]) -> str:
+  """The problems, those in which a policy acts under one name where they are all there."""
+  control = [name for name in problems.names() if problems.named(name).acts]
+  if not set(control) <= set(names):
+    return ', '.join(names)
+  return ', '.join([*(name for name in names if name not in control), 'environments'])
 
 
 def _defaults_of_methods(name: str, usual: dict) -> list[str]:
   """What differs from MAML's, e.g. ['with --method=reptile omniglot 5']."""
   words = []
   for method in config.METHODS[1:]:
-    own = {datasource: config.preset(datasource, method=method)[name]
-           for datasource in problems.names()}
+    own = {datasource: config.preset(datasource, method=method)[name] for datasource in usual
+           if method in (problems.named(datasource).methods or config.METHODS)}
     differing = {datasource: value for datasource, value in own.items()
                  if value != usual[datasource]}
     if not differing or name == 'method':
       continue
+    by_value: dict[str, list[str]] = {}
+    for datasource, value in differing.items():
+      by_value.setdefault(str(value), []).append(datasource)
     values = (str(next(iter(own.values()))) if len(set(own.values())) == 1 else
-              ', '.join(f'{datasource} {value}' for datasource, value in differing.items()))
+              ', '.join(f'{datasource} {value}' for value, datasources in by_value.items()
+                        for datasource in ([_together(datasources)]
+                                           if len(datasources) > 3 else datasources)))
     words.append(f'with --method={method} {values}')
   return words

@@ -5,8 +5,9 @@ a name that needs it is asked for.
 
   Tasks       Episodes, Batch, as_episodes, DataGenerator, EpisodeSource, SinusoidSource
   Nets        Learner, ParameterSpec, FullyConnected, Convolutional, WithContext
-  Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, Measure
-  Methods     MAML, ANIL, Reptile, ContextVector, MetaLearner, TaskResults
+  Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, MeanCrossEntropy, Measure
+  Methods     MAML, MAMLPlusPlus, MetaSGD, ANIL, BOIL, IMAML, Reptile, ContextVector,
+              Prototypical, Matching, Siamese, MetaLearner, TaskResults
   By hand     adaptation, sgd, adam
   One's own   KerasLearner, KerasObjective, tasks_from_arrays, tasks_from_folder,
               tasks_from_function; MAML takes a Keras model and a Keras loss as they are
@@ -30,6 +31,7 @@ import importlib
 
 _HOMES = {   # {name: its module}
     'ANIL': 'meta_learners.anil',
+    'BOIL': 'meta_learners.boil',
     'Batch': 'episodes',
     'ContextVector': 'meta_learners.context_vector',
     'Convolutional': 'learners',
@@ -37,17 +39,24 @@ _HOMES = {   # {name: its module}
     'EpisodeSource': 'sources.source',
     'Episodes': 'episodes',
     'FullyConnected': 'learners',
+    'IMAML': 'meta_learners.imaml',
     'KerasLearner': 'keras_models.learner',
     'KerasObjective': 'keras_models.objective',
     'Learner': 'learners',
     'MAML': 'meta_learners.maml',
+    'MAMLPlusPlus': 'meta_learners.maml_plus_plus',
+    'Matching': 'meta_learners.matching',
+    'MeanCrossEntropy': 'objectives',
     'MeanSquaredError': 'objectives',
     'Measure': 'measures',
     'MetaLearner': 'meta_learner',
+    'MetaSGD': 'meta_learners.meta_sgd',
     'Objective': 'objectives',
     'ParameterSpec': 'learners',
+    'Prototypical': 'meta_learners.prototypical',
     'Reptile': 'meta_learners.reptile',
     'ScaledCrossEntropy': 'objectives',
+    'Siamese': 'meta_learners.siamese',
     'SinusoidSource': 'sources.sinusoid',
     'TaskResults': 'meta_learner',
     'WithContext': 'learners',

@@ -16,7 +16,8 @@ def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
     argv: the command line with the program; None: that of the process.
     program: under whose name a problem is reported.
   """
-  config = flags.main_config(sys.argv if argv is None else argv, program)
+  config = flags.main_config(sys.argv if argv is None else argv, program,
+                             several_devices=True)
   # TensorFlow is loaded once the flags are known to be right.
   load_tensorflow()
   from maml_tf import application

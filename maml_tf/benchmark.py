@@ -17,11 +17,31 @@ JSON:
   sgemm_gflops: a 2048 x 2048 float32 product in the same process (one for each core at
     the same time where an operation has one thread), the mean of before and after.
   efficiency: gflop_per_step / step_ms_median / sgemm_gflops.
+
+With --distribution_strategy, in each process the figures of this process, and
+
+  replicas: that compute together.
+  all_reduce_ms: the exchange of a gradient of this size alone, the median of rounds that
+    begin together.
+  all_reduce_fraction: all_reduce_ms / step_ms_median.
+  own_share_ms: a step with the tasks of one replica, and without any exchange; of several
+    processes each measures it at the same time.
+  scaling_efficiency: own_share_ms / step_ms_median: how near to `replicas` times as fast as
+    one replica with all of its time at its own tasks.
+
+Of policies (--datasource=cheetah_direction; N iterations, default 30):
+
+  iteration_seconds, seconds_sampling, seconds_advantages, seconds_inner, seconds_outer.
+  sampled_steps_per_second, steps_per_second: of the environment, while sampling, and of all.
+  physics_steps_per_second: of MuJoCo alone, in as many threads.
+  sampling_efficiency: sampled_steps_per_second / physics_steps_per_second.
+  share_not_sampling: of an iteration.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -32,8 +52,9 @@ from typing import Dict, Optional, Sequence
 import numpy as np
 
 import flags
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import OneSentenceParser
+from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
 
 load_tensorflow()
@@ -45,11 +66,15 @@ from maml_tf.data_generator import DataGenerator  # noqa: E402
 from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.flops import flop_per_example  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
+from maml_tf.replicas import Replicas  # noqa: E402
+from maml_tf.strategies import joined  # noqa: E402
 from maml_tf.training import trainer  # noqa: E402
+from maml_tf.training.loop import Fit  # noqa: E402
 
 WARM_UP = 2   # executions
 MATRIX_SIZE = 2048
 MATRIX_PRODUCTS = 12
+ROUNDS = 200   # of the exchange
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,41 +82,54 @@ def main(argv: Sequence[str]) -> int:
       prog='python -m maml_tf.benchmark', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--steps', type=int, default=30)
-  parser.add_argument('--profile')
+  parser.add_argument('--profile', type=paths.argument)
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 2:
     parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more')
-  config = flags.main_config([argv[0], *rest], 'maml_tf.benchmark')
+  config = flags.main_config([argv[0], *rest], 'maml_tf.benchmark', several_devices=True)
+  return exit_code('maml_tf.benchmark', lambda: _run(config, options))
+
+
+def _run(config: Config, options: argparse.Namespace) -> None:
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
-  figures = measure(config, options.steps, options.profile)
+  with joined(config, 'maml_tf.benchmark') as replicas:
+    if replicas.are_several:
+      print(f'Strategy: {replicas.describe()}')
+    figures = (measure_control(config, options.steps) if config.problem.acts
+               else measure(config, options.steps, options.profile, replicas))
   for name, value in figures.items():
     print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
   print(json.dumps({'config': config.to_dict(), **figures}))
-  return 0
 
 
-def measure(config: Config, steps: int, profile: Optional[str] = None
-            ) -> Dict[str, Optional[float]]:
+def measure(config: Config, steps: int, profile: Optional[str] = None,
+            replicas: Optional[Replicas] = None) -> Dict[str, Optional[float]]:
   """The figures of one configuration, by name; see the module's text.
 
   Args:
     config: what to train.
     steps: executions to time.
     profile: folder for a TensorBoard trace of these executions, or None.
+    replicas: that compute together; None: one device.
   """
-  model = trainer.compile_model(config, experiment.build_model(config))
+  replicas = replicas or Replicas(tf.distribute.get_strategy())
+  with replicas.scope():
+    model = experiment.build_model(config)
+  trainer.compile_model(config, model)
   generator = _training_generator(config)
   per_execution = trainer.steps_per_execution(config)
+  fit = Fit(generator, per_execution, experiment.use_xla(config))
   warm_up, counted = WARM_UP * per_execution, steps * per_execution
-  ends = _ends_of_executions(model, generator.dataset(0, warm_up))
+  ends = _ends_of_executions(fit, model, 0, warm_up)
   seconds_to_first_step = ends[0] - _start_of_process()
   sgemm = [sgemm_gflops()]
   if profile:
     tf.profiler.experimental.start(profile)
-  ends = _ends_of_executions(model, generator.dataset(warm_up, counted))
+  ends = _ends_of_executions(fit, model, warm_up, counted)
   if profile:
     tf.profiler.experimental.stop()
-  wait = _input_wait_fraction(config, model, generator, warm_up + counted, steps)
+  wait = (None if replicas.are_several else
+          _input_wait_fraction(config, model, generator, warm_up + counted, steps))
   sgemm.append(sgemm_gflops())
   step_seconds = np.diff(ends) / per_execution
   median = float(np.median(step_seconds))
@@ -107,7 +145,54 @@ def measure(config: Config, steps: int, profile: Optional[str] = None
       'gflop_per_step': gflop,
       'sgemm_gflops': float(np.mean(sgemm)),
       'efficiency': None if gflop is None else gflop / median / float(np.mean(sgemm)),
+      **(_of_replicas(config, model, replicas, steps, median) if replicas.are_several
+         else {}),
   }
+
+
+def _of_replicas(config: Config, model: MetaLearner, replicas: Replicas, steps: int,
+                 median: float) -> Dict[str, Optional[float]]:
+  """What the others cost."""
+  all_reduce = _all_reduce_seconds(model, replicas)
+  share = config.training.meta_batch_size // replicas.number
+  alone = dataclasses.replace(config, training=dataclasses.replace(
+      config.training, meta_batch_size=share))
+  own = trainer.compile_model(alone, experiment.build_model(alone))
+  per_execution = trainer.steps_per_execution(alone)
+  fit = Fit(_training_generator(alone), per_execution, experiment.use_xla(alone))
+  _ends_of_executions(fit, own, 0, WARM_UP * per_execution)
+  replicas.combined([np.zeros(1)])   # all begin now
+  ends = _ends_of_executions(fit, own, 0, steps * per_execution)
+  own_share = float(np.median(np.diff(ends))) / per_execution
+  return {'replicas': replicas.number, 'all_reduce_ms': 1e3 * all_reduce,
+          'all_reduce_fraction': all_reduce / median, 'own_share_ms': 1e3 * own_share,
+          'scaling_efficiency': own_share / median}
+
+
+def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> float:
+  size = sum(variable.shape.num_elements() for variable in model.trainable_variables)
+  vector = tf.zeros([size], model.meta_parameters.dtype)
+
+  def exchange(vector):
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
+  round_ = tf.function(lambda: replicas.strategy.run(exchange, args=(vector,)),
+                       autograph=False)
+  seconds = []
+  for _ in range(WARM_UP + ROUNDS):
+    before = time.perf_counter()
+    tf.nest.map_structure(lambda value: value.numpy(),
+                          replicas.strategy.experimental_local_results(round_()))
+    seconds.append(time.perf_counter() - before)
+  return float(np.median(seconds[WARM_UP:]))
+
+
+def measure_control(config: Config, iterations: int) -> Dict[str, Optional[float]]:
+  """The same of policies: see `rl.speed.measure`."""
+  from maml_tf.rl import speed
+  model = trainer.compile_model(config, experiment.build_model(config))
+  return {**speed.measure(model, iterations, config.problem.threads(config)),
+          'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
@@ -117,7 +202,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   counted.
   """
   task = config.task
-  classes = config.problem.groups(config)
+  classes = config.problem.groups(config.with_trained_classes())
   passes = model.forward_passes(classes * task.update_batch_size,
                                 classes * task.train_query_size)
   if passes is None:
@@ -154,9 +239,10 @@ class _EndsOfExecutions(tf.keras.callbacks.Callback):
     self.times.append(time.monotonic())
 
 
-def _ends_of_executions(model: MetaLearner, dataset: tf.data.Dataset) -> Sequence[float]:
+def _ends_of_executions(fit: Fit, model: MetaLearner, first: int, count: int
+                        ) -> Sequence[float]:
   ends = _EndsOfExecutions()
-  model.fit(dataset, callbacks=[ends], verbose=0, shuffle=False)
+  fit(model, first, count, [ends])
   return ends.times
 
 

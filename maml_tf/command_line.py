@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import Callable, Iterator, Optional
 
+from maml_tf import outputs
 from maml_tf.errors import UserError
 
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -16,16 +17,17 @@ INTERRUPTED = 130   # what a shell makes of Ctrl-C
 def exit_code(program: str, action: Callable[[], Optional[int]]) -> int:
   """The exit code of a command that does `action`, 0 or what it returns; what stops it is
   one sentence on stderr under the name `program`."""
-  try:
-    return action() or DONE
-  except UserError as error:
-    print(f'{program}: {text_of(error)}', file=sys.stderr)
-    return error.exit_code
-  except KeyboardInterrupt:
-    # Outside of training, or the second Ctrl-C in it.
-    print(f'{program}: interrupted; the same command goes on from the last checkpoint.',
-          file=sys.stderr)
-    return INTERRUPTED
+  with outputs.lasting():
+    try:
+      return action() or DONE
+    except UserError as error:
+      outputs.say(f'{program}: {text_of(error)}')
+      return error.exit_code
+    except KeyboardInterrupt:
+      # Outside of training, or the second Ctrl-C in it.
+      outputs.say(f'{program}: interrupted; the same command goes on from the last '
+                  'checkpoint, if there is one.')
+      return INTERRUPTED
 
 
 def text_of(error: UserError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,15 @@ STREAMS = ('train', 'val', 'test')
 # Batches that wait for the step, so that the step does not wait for them.
 MOST_AHEAD = 4
 BYTES_AHEAD = 128 * 2**20
+
+
+class Part(NamedTuple):
+  """Number `number`, from 0, of `of` equal parts."""
+  number: int
+  of: int
+
+
+WHOLE = Part(0, 1)
 
 
 class DataGenerator:
@@ -46,11 +55,17 @@ class DataGenerator:
   def meta_batch_size(self) -> int:
     return self._meta_batch_size
 
-  def dataset(self, first: int, count: int) -> tf.data.Dataset:
+  def dataset(self, first: int, count: int, share: Part = WHOLE, every: Part = WHOLE
+              ) -> tf.data.Dataset:
     """Meta-batches `first` to `first + count - 1` of the sequence.
 
     Each element is an `Episodes` with `meta_batch_size` tasks. Nothing is drawn
     before it is asked for, and the graph holds no data.
+
+    Args:
+      first, count: of the meta-batches.
+      share: of the tasks of each meta-batch, for one of several processes.
+      every: of the meta-batches: (k, n) are those at the places k, k + n, ...
     """
     start = first * self._meta_batch_size
     stop = start + count * self._meta_batch_size
@@ -59,6 +74,13 @@ class DataGenerator:
     recipes = recipes.unbatch().skip(start % BLOCK).take(stop - start)
     batches = recipes.batch(self._meta_batch_size, drop_remainder=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+    if share != WHOLE:
+      size = self._meta_batch_size // share.of
+      batches = batches.map(lambda drawn: {
+          name: value[share.number * size:(share.number + 1) * size]
+          for name, value in drawn.items()}, num_parallel_calls=1)
+    if every != WHOLE:
+      batches = batches.shard(every.of, every.number)
     return made_ahead(batches, self._materialise)
 
   def batch(self, index: int) -> Episodes:

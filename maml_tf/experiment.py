@@ -51,23 +51,17 @@ def training_generator(config: Config) -> Union[DataGenerator, BatchGenerator]:
 
 
 def evaluation_generator(config: Config, split: str, num_tasks: int,
-                         seed: int = EVALUATION_SEED) -> DataGenerator:
-  """Validation or test episodes, in batches that groups of `tasks_at_once` divide, and of
-  whose last one as little as possible is not used.
+                         seed: int = EVALUATION_SEED, replicas: int = 1) -> DataGenerator:
+  """Validation or test episodes, see `Problem.held_out`.
 
   Args:
     config: the configuration.
     split: 'val' or 'test'.
     num_tasks: how many episodes will be used.
     seed: of the episodes: `EVALUATION_SEED` or `TUNING_SEED`.
+    replicas: that share the batches.
   """
-  source = config.problem.source(config, split, config.task.test_query_size)
-  largest = min(num_tasks, config.baseline.most_tasks_evaluated_at_once(config))
-  group = config.training.tasks_at_once or 1
-  sizes = [size for size in range(-(-largest // 2), largest + 1)
-           if size <= group or size % group == 0]
-  batch = min(sizes, key=lambda size: (-num_tasks % size, -size))
-  return DataGenerator(source, batch, seed, split)
+  return config.problem.held_out(config, split, num_tasks, seed, replicas)
 
 
 def use_xla(config: Config) -> bool:
@@ -86,7 +80,8 @@ def side_by_side(config: Config) -> bool:
       or not divides(training.tasks_at_once, training.meta_batch_size)):
     return False
   cores = available_cores()
-  examples = config.problem.groups(config) * (task.update_batch_size + task.train_query_size)
+  examples = (config.problem.groups(config.with_trained_classes())
+              * (task.update_batch_size + task.train_query_size))
   groups = task_groups(
       training.meta_batch_size, examples, math.prod(config.problem.input_shape(config)),
       at_once=training.tasks_at_once, cores=cores)

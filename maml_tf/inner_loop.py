@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -15,9 +15,111 @@ from maml_tf.learners.base import Parameters
 TaskLoss = Callable[[Parameters, Any], tf.Tensor]
 
 
+class Adaptation:
+  """The parameters before the first update and after each one, in two forms.
+
+  Gone through, as `num_updates + 1` dictionaries, each update is a part of its own of a
+  graph, and a derivative can be taken through all of them. Where none is wanted,
+  `after_each` and `after` do the same in a loop: a graph of them does not grow with the
+  number of updates.
+
+  Args:
+    start: the state before the first update, a nest of tensors.
+    step: (state, number of updates before, an integer or a scalar tensor) -> the state
+      after one more, of the same structure and shapes.
+    parameters: of a state.
+    num_updates: gradient steps.
+  """
+
+  def __init__(self, start: Any, step: Callable[[Any, Any], Any],
+               parameters: Callable[[Any], Parameters], num_updates: int):
+    self._start = start
+    self._step = step
+    self._parameters = parameters
+    self._num_updates = num_updates
+
+  def __iter__(self) -> Iterator[Parameters]:
+    state = self._start
+    yield self._parameters(state)
+    for updates in range(self._num_updates):
+      state = self._step(state, updates)
+      yield self._parameters(state)
+
+  def after_each(self, function: Callable[[Parameters], Any]) -> Any:
+    """See the function of that name."""
+    if self._num_updates < 2:
+      return _unrolled(self, function)
+    size = self._num_updates + 1
+    arrays = tf.nest.map_structure(
+        lambda value: tf.TensorArray(value.dtype, size, element_shape=value.shape).write(
+            0, value), function(self._parameters(self._start)))
+
+    def body(updates, state, arrays):
+      state = self._step(state, updates)
+      values = function(self._parameters(state))
+      return updates + 1, state, tf.nest.map_structure(
+          lambda array, value: array.write(updates + 1, value), arrays, values)
+    *_, arrays = _while_fewer(self._num_updates, body, (tf.constant(0), self._start, arrays))
+    return tf.nest.map_structure(lambda array: _tasks_first(array.stack()), arrays)
+
+  def after(self, updates: Sequence[int], function: Callable[[Parameters], Any]
+            ) -> List[Any]:
+    """`function(parameters)` after each of these numbers of updates: ascending, and
+    `num_updates` at most."""
+    state, done, results = self._start, tf.constant(0), []
+
+    def body(done, state):
+      return done + 1, self._step(state, done)
+    for number in updates:
+      done, state = _while_fewer(number, body, (done, state))
+      results.append(function(self._parameters(state)))
+    return results
+
+
+def after_each(steps: Iterable[Parameters], function: Callable[[Parameters], Any]) -> Any:
+  """`function(parameters)` before the first update and after each one.
+
+  Args:
+    steps: an `Adaptation`, which is gone through in a loop; or anything that gives
+      parameters one after the other, which is unrolled.
+    function: -> nest of `[tasks, ...]`, whose shapes are the same each time.
+
+  Returns:
+    nest of `[tasks, updates + 1, ...]`.
+  """
+  return (steps.after_each(function) if isinstance(steps, Adaptation)
+          else _unrolled(steps, function))
+
+
+def after(steps: Iterable[Parameters], updates: Sequence[int],
+          function: Callable[[Parameters], Any]) -> List[Any]:
+  """`function(parameters)` after each of these numbers of updates, ascending; `steps` as in
+  `after_each`."""
+  if isinstance(steps, Adaptation):
+    return steps.after(updates, function)
+  return [function(parameters) for done, parameters in enumerate(steps) if done in updates]
+
+
+def _unrolled(steps: Iterable[Parameters], function: Callable[[Parameters], Any]) -> Any:
+  return tf.nest.map_structure(lambda *values: tf.stack(values, axis=1),
+                               *[function(parameters) for parameters in steps])
+
+
+def _while_fewer(number: int, body: Callable, state: Tuple) -> Tuple:
+  """`body` again and again, while the first of `state`, which counts, is below `number`."""
+  # What is measured after an update may be computed beside the next one; more of them at a
+  # time would only be in memory together.
+  return tf.while_loop(lambda done, *_: done < number, body, state, parallel_iterations=2)
+
+
+def _tasks_first(values: tf.Tensor) -> tf.Tensor:
+  """`[steps, tasks, ...]` -> `[tasks, steps, ...]`."""
+  return tf.transpose(values, [1, 0, *range(2, values.shape.rank)])
+
+
 def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: Any,
                inner_optimizer: InnerOptimizer, *, names: Sequence[str], num_updates: int,
-               first_order: bool = False, recompute: bool = False) -> Iterator[Parameters]:
+               first_order: bool = False, recompute: bool = False) -> Adaptation:
   """The parameters before the first update and after each one.
 
   theta_i' = theta - alpha * grad L_i(theta), for all tasks of a batch at once.
@@ -36,9 +138,9 @@ def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: 
       compute each step a second time there: less memory, more time, the same result.
       No derivative is taken by `batch` then.
 
-  Yields:
-    num_updates + 1 dictionaries; the adapted ones with one copy per task,
-    `[tasks, *shape]`. Differentiable with respect to `parameters`.
+  Returns:
+    num_updates + 1 dictionaries, one after the other; the adapted parameters in them with
+    one copy per task, `[tasks, *shape]`. Differentiable with respect to `parameters`.
 
   Example:
     >>> import tensorflow as tf
@@ -52,9 +154,8 @@ def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: 
   """
   fixed = {name: value for name, value in parameters.items() if name not in names}
   fast = copies_per_task({name: parameters[name] for name in names}, batch)
-  remembered = inner_optimizer.init(fast)
 
-  def step(state, fixed: Parameters, updates: int):
+  def step(state, fixed: Parameters, updates):
     fast, remembered = state
     _, gradients = loss_and_gradients(
         lambda fast: task_loss({**fixed, **fast}, batch), fast)
@@ -65,10 +166,9 @@ def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: 
   # First order: nothing of a step is kept, so there is nothing to save.
   if recompute and not first_order:
     step = _recomputed_backward(step)
-  yield {**fixed, **fast}
-  for updates in range(num_updates):
-    fast, remembered = step((fast, remembered), fixed, updates)
-    yield {**fixed, **fast}
+  return Adaptation((fast, inner_optimizer.init(fast)),
+                    lambda state, updates: step(state, fixed, updates),
+                    lambda state: {**fixed, **state[0]}, num_updates)
 
 
 def copies_per_task(parameters: Mapping[str, tf.Tensor], batch: Any) -> Parameters:

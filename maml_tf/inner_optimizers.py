@@ -28,10 +28,11 @@ class InnerOptimizer(NamedTuple):
   Attributes:
     init: parameters -> what is remembered before the first step.
     update: (parameters, gradients, remembered, number of updates before) ->
-      (parameters, remembered).
+      (parameters, remembered), of the shapes that they had. The number is an integer, or
+      in a loop a scalar tensor.
   """
   init: Callable[[Parameters], Any]
-  update: Callable[[Parameters, Parameters, Any, int], Tuple[Parameters, Any]]
+  update: Callable[[Parameters, Parameters, Any, Any], Tuple[Parameters, Any]]
 
 
 def sgd(step_size: StepSize) -> InnerOptimizer:
@@ -49,7 +50,7 @@ def sgd(step_size: StepSize) -> InnerOptimizer:
     0.5
   """
   def update(values, gradients, remembered, updates):
-    return {name: value - _of(step_size, name, updates) * gradients[name]
+    return {name: value - _of(step_size, name, updates, value.dtype) * gradients[name]
             for name, value in values.items()}, remembered
   return InnerOptimizer(lambda values: (), update)
 
@@ -70,7 +71,8 @@ def adam(step_size: StepSize, initial: Optional[AdamState] = None) -> InnerOptim
   """
   def init(values):
     if initial is not None:
-      return initial
+      return initial._replace(moments={name: tf.broadcast_to(moment, tf.shape(values[name]))
+                                       for name, moment in initial.moments.items()})
     dtype = next(iter(values.values())).dtype
     return AdamState({name: tf.zeros_like(value) for name, value in values.items()},
                      tf.zeros([], dtype))
@@ -82,8 +84,9 @@ def adam(step_size: StepSize, initial: Optional[AdamState] = None) -> InnerOptim
     # The correction of the bias is part of the step size. `tf.cast` would take the
     # number through float32.
     correction = tf.sqrt(1 - tf.pow(tf.constant(BETA_2, steps.dtype), steps))
-    values = {name: value - _of(step_size, name, updates) * correction * gradients[name]
-              / (tf.sqrt(moments[name]) + EPSILON) for name, value in values.items()}
+    values = {name: value - _of(step_size, name, updates, value.dtype) * correction
+              * gradients[name] / (tf.sqrt(moments[name]) + EPSILON)
+              for name, value in values.items()}
     return values, AdamState(moments, steps)
   return InnerOptimizer(init, update)
 
@@ -142,8 +145,10 @@ def _arrays(value: StepSize):
   return np.asarray(value)
 
 
-def _of(step_size: StepSize, name: str, updates: int):
-  """The step size of a parameter, after so many updates."""
+def _of(step_size: StepSize, name: str, updates, dtype: tf.DType):
+  """The step size of a parameter of that type, after so many updates."""
   value = step_size[name] if isinstance(step_size, Mapping) else step_size
   sizes = np.shape(value) if not tf.is_tensor(value) else value.shape
+  if len(sizes) and tf.is_tensor(updates):
+    return tf.convert_to_tensor(value, dtype)[tf.minimum(updates, sizes[0] - 1)]
   return value[min(updates, sizes[0] - 1)] if len(sizes) else value

@@ -54,6 +54,9 @@ MEAN_SQUARED_ERROR = Measure('loss', 'mean squared error', larger_is_better=Fals
 ACCURACY = Measure('accuracy', 'accuracy', larger_is_better=True, unit='%', scale=100,
                    digits=2)
 
+# Of an episode, undiscounted: the sum of its rewards.
+RETURN = Measure('return', 'return', larger_is_better=True, digits=1)
+
 _KNOWN: Dict[str, Measure] = {}
 
 

@@ -7,10 +7,10 @@ import functools
 import math
 from typing import (
   Any,
+  Callable,
   ContextManager,
   Dict,
   Iterable,
-  Iterator,
   List,
   Mapping,
   NamedTuple,
@@ -25,14 +25,14 @@ import tensorflow as tf
 from maml_tf.episodes import Batch, Episodes, as_episodes, num_examples, num_tasks
 from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
-from maml_tf.inner_loop import adaptation
+from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.keras_models.refusals import missing_derivatives
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
-from maml_tf.meta_parameters import MetaParameters
+from maml_tf.meta_parameters import Extended, MetaParameters
 from maml_tf.outer_step import GradientStep, OuterStep, apply_reduced, variables_of
 from maml_tf.task_groups import TaskGroups, available_cores, task_groups
 
@@ -75,29 +75,40 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       instead of keeping their activations.
     cores: that compute groups of tasks side by side; None: one after the other.
     device_memory: bytes of a device without caches, for `task_groups`; None: a CPU.
+    own_specs: what a method meta-learns beside the net: among its `parameters`, and handed
+      to the net, which takes no notice.
 
   Attributes:
     own_arguments: the names of the arguments that a method has beyond these.
+    logs_are_summaries: whether TensorBoard is shown what steps gave, since their batches
+      cannot be measured by themselves.
+    has_inner_loop: whether it adapts parameters to a task, by steps of some size.
     outer_step: what a meta-batch changes, see `OuterStep`.
+    steps_of_an_execution: `steps_per_execution`, once it is compiled.
   """
 
   own_arguments: Tuple[str, ...] = ()
+  logs_are_summaries: bool = False
+  has_inner_loop = True
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
                num_updates: int, parameters: Optional[MetaParameters] = None,
                seed: int = 0, dtype: str = 'float32', gradient_clip: float = 0.0,
                tasks_at_once: int = 0, recompute_inner_steps: bool = False,
-               cores: Optional[int] = None, device_memory: Optional[int] = None):
+               cores: Optional[int] = None, device_memory: Optional[int] = None,
+               own_specs: Sequence[ParameterSpec] = ()):
     learner, objective = learner_and_objective(learner, objective)
     if parameters is None:
       parameters = learner.own_parameters()
+      if parameters is not None and own_specs:
+        parameters = Extended(parameters, own_specs, seed)
     _refuse_recomputed_masks(learner, recompute_inner_steps)
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
     self.objective = objective
-    self.meta_parameters = (MetaParameters(learner, seed, dtype) if parameters is None
-                            else parameters)
+    self.meta_parameters = (MetaParameters(learner, seed, dtype, own_specs)
+                            if parameters is None else parameters)
     self.built = True
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
@@ -195,6 +206,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       self._forget_graphs()
       metrics = None
     _refuse(dict(metrics=metrics, **others))
+    self.steps_of_an_execution = steps_per_execution
     if jit_compile and not self.learner.exact_under_xla:
       raise ConfigError(
           f'jit_compile={jit_compile} is not possible with a {type(self.learner).__name__} '
@@ -277,6 +289,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return TaskResults(*({name: _merged(values[name]) for name in self._in_order(values)}
                          for values in results))
 
+  def results_function(self, num_updates: int) -> Callable[[Any], TaskResults]:
+    """`task_results` after so many updates, compiled, for many meta-batches."""
+    # Autograph has nothing to convert here, and takes seconds to find that out.
+    return tf.function(lambda episodes: self.task_results(episodes, num_updates),
+                       autograph=False)
+
   def adapted_outputs(self, episodes: Any, num_updates: int) -> tf.Tensor:
     """Outputs for the query inputs before the first update and after each one.
 
@@ -309,10 +327,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                                   Batch(support_inputs, support_labels))
     episodes = self._cast((batch, batch))
     updates = self._num_updates if num_updates is None else num_updates
-    *_, adapted = self.adaptation(self.meta_parameters.tensors(), episodes, updates,
-                                  first_order=True)
+    steps = self.adaptation(self.meta_parameters.tensors(), episodes, updates,
+                            first_order=True)
+    [adapted] = after(steps, [updates], dict)
     shapes = {spec.name: spec.shape for spec in self.learner.parameter_specs}
-    values = {name: tf.reshape(value, shapes[name]) for name, value in adapted.items()}
+    values = {name: tf.reshape(adapted[name], shape) for name, shape in shapes.items()}
     inputs = tf.nest.map_structure(lambda value: value[0], episodes.support.inputs)
     return self.learner.as_model(values, inputs, into)
 
@@ -321,16 +340,18 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return self.objective.loss(self.learner(parameters, batch.inputs), batch.labels)
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
-                 first_order: bool) -> Iterator[Parameters]:
-    """See `inner_loop.adaptation`."""
+                 first_order: bool) -> Iterable[Parameters]:
+    """See `inner_loop.adaptation`; where a method returns something else than that, its
+    updates are unrolled in tests, too."""
     self.learner.check(self.task_loss, episodes.support, first_order)
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
         names=self.learner.adapted_names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
 
-  def inner_optimizer(self) -> InnerOptimizer:
-    """The rule of the inner loop, with the step sizes as they are."""
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
+    """The rule of the inner loop, with the step sizes as they are; where a method learns
+    them, they are among the `parameters`."""
     return sgd(self._step_sizes.tensors())
 
   def groups(self, episodes: Episodes) -> TaskGroups:
@@ -369,8 +390,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def _group_outputs(self, parameters: Parameters, episodes: Episodes, num_updates: int
                      ) -> tf.Tensor:
     steps = self.adaptation(parameters, episodes, num_updates, first_order=True)
-    outputs = [self.learner.outputs(adapted, episodes.query.inputs) for adapted in steps]
-    return tf.nest.map_structure(lambda *values: tf.stack(values, axis=1), *outputs)
+    return after_each(
+        steps, lambda adapted: self.learner.outputs(adapted, episodes.query.inputs))
 
   def _measured(self, learner: Learner, parameters: Parameters,
                 steps: Iterable[Parameters], episodes: Episodes) -> TaskResults:
@@ -378,10 +399,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     of `steps` on the query set."""
     def measured(values, batch):
       return self.objective.measured(learner(values, batch.inputs), batch.labels)
-    support = measured(parameters, episodes.support)
-    query = [measured(adapted, episodes.query) for adapted in steps]
-    return TaskResults(support, {name: tf.stack([values[name] for values in query], axis=1)
-                                 for name in support})
+    return TaskResults(
+        measured(parameters, episodes.support),
+        after_each(steps, lambda adapted: measured(adapted, episodes.query)))
 
   def _in_order(self, measured: Mapping[str, Any]) -> List[str]:
     """The names, in the objective's order, which a graph does not keep."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec, drawn
 
 
 class MetaParameters(tf.keras.layers.Layer):
@@ -19,17 +19,21 @@ class MetaParameters(tf.keras.layers.Layer):
     learner: the net whose parameters these are.
     seed: of the initial values.
     dtype: 'float32' or 'float64'.
+    own_specs: what a method learns beside them.
   """
 
-  def __init__(self, learner: Learner, seed: int = 0, dtype: str = 'float32'):
+  def __init__(self, learner: Learner, seed: int = 0, dtype: str = 'float32',
+               own_specs: Sequence[ParameterSpec] = ()):
+    specs = learner.parameter_specs
+    initial = {**learner.initial_values(seed, dtype),
+               **drawn(own_specs, seed, dtype, first=len(specs))}
     super().__init__(name='parameters', dtype=dtype)
-    initial = learner.initial_values(seed, dtype)
     attributes = attribute_names(initial, self)
     self._by_name = {
         spec.name: self.add_weight(
             name=attributes[spec.name], shape=spec.shape, dtype=dtype,
             initializer=tf.keras.initializers.Zeros(), trainable=True)
-        for spec in learner.parameter_specs}
+        for spec in (*specs, *own_specs)}
     for name, variable in self._by_name.items():
       # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
       setattr(self, attributes[name], variable)
@@ -60,6 +64,47 @@ class MetaParameters(tf.keras.layers.Layer):
                        f'expected: {shapes}.')
     for name, variable in self._by_name.items():
       variable.assign(values[name])
+
+
+class Extended(tf.keras.layers.Layer):
+  """The variables of a Keras model, and what a method learns beside them, as one.
+
+  Args:
+    of_model: `ModelParameters`, or what else is like `MetaParameters`.
+    own_specs: of the others.
+    seed: of their initial values.
+  """
+
+  def __init__(self, of_model: Any, own_specs: Sequence[ParameterSpec], seed: int):
+    super().__init__(name='parameters', dtype=of_model.dtype)
+    self.of_model = of_model
+    self.own = MetaParameters(NoNet(), seed, of_model.dtype, own_specs)
+    self.built = True
+
+  def tensors(self) -> Parameters:
+    return {**self.of_model.tensors(), **self.own.tensors()}
+
+  def arrays(self) -> Dict[str, np.ndarray]:
+    return {**self.of_model.arrays(), **self.own.arrays()}
+
+  def variables_in_order(self, names) -> List:
+    own = self.own.tensors()
+    return [(self.own if name in own else self.of_model).variables_in_order([name])[0]
+            for name in names]
+
+  def assign(self, values: Mapping[str, np.ndarray]) -> None:
+    """Raises: ValueError: when names or shapes differ from the model's and the method's."""
+    own = self.own.arrays()
+    self.own.assign({name: values[name] for name in own if name in values})
+    self.of_model.assign({name: value for name, value in values.items() if name not in own})
+
+
+class NoNet(Learner):
+  """Without parameters."""
+  parameter_specs = ()
+
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> Any:
+    return inputs
 
 
 def attribute_names(names: Iterable[str], layer: tf.keras.layers.Layer) -> Dict[str, str]:

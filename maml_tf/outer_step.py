@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import inspect
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -16,7 +17,27 @@ Means = Dict[str, tf.Tensor]
 
 
 class OuterStep(abc.ABC):
-  """How the meta-parameters of a model are changed by a meta-batch."""
+  """How the meta-parameters of a model are changed by a meta-batch.
+
+  Attributes:
+    along: {name: scalar} that is averaged over replicas in the all-reduce of the step, and
+      logged: what processes tell each other costs nothing so.
+    gradient: of a model, in place of its `meta_gradient`; None: that.
+  """
+
+  def __init__(self):
+    self.along: Means = {}
+    self.gradient: Optional[Callable[[Episodes], Tuple[Means, Parameters]]] = None
+
+  @contextlib.contextmanager
+  def within(self, along: Means, gradient: Optional[Callable] = None) -> Iterator[None]:
+    """Steps that are traced meanwhile have these."""
+    before = self.along, self.gradient
+    self.along, self.gradient = along, gradient
+    try:
+      yield
+    finally:
+      self.along, self.gradient = before
 
   @abc.abstractmethod
   def __call__(self, model, episodes: Episodes) -> Means:
@@ -49,13 +70,16 @@ class GradientStep(OuterStep):
   """
 
   def __init__(self, gradient_clip: float, dtype: str):
+    super().__init__()
     self.gradient_clip = gradient_clip
     same = dict(trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
     self.diverged = tf.Variable(False, name='diverged', **same)
     self.latest_loss = tf.Variable(0.0, name='latest_loss', dtype=dtype, **same)
 
   def __call__(self, model, episodes: Episodes) -> Means:
-    means, gradients = over_replicas(*model.meta_gradient(episodes), num_tasks(episodes))
+    means, gradients = (self.gradient or model.meta_gradient)(episodes)
+    means, gradients = over_replicas({**means, **self.along}, gradients,
+                                     num_tasks(episodes))
     diverged = tf.convert_to_tensor(self.diverged)
     proceed = tf.logical_and(all_finite(means['loss'], gradients),
                              tf.logical_not(diverged))

@@ -100,6 +100,11 @@ def _require_supported(config: Config) -> None:
   if training.method == 'reptile':
     raise ConfigError('--method=reptile keeps a state between meta-batches and is not '
                       'written as a pure function: take another method.')
+  inner_loop = config.inner_loop
+  if inner_loop.multi_step_iterations or inner_loop.first_order_iterations:
+    raise ConfigError('Losses and orders that change with the iteration are not written as a '
+                      'pure function: leave --multi_step_iterations and '
+                      '--first_order_iterations at 0.')
   if training.meta_optimizer != 'adam':
     raise ConfigError(f'--meta_optimizer={training.meta_optimizer} is not written as a pure '
                       'function: take adam.')

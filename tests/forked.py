@@ -67,8 +67,11 @@ class Fork:
   def output_text(self) -> str:
     return self.output.read_text() if self.output.exists() else ''
 
+  def signal(self, number) -> None:
+    os.kill(self.pid, number)
+
   def kill(self) -> None:
-    os.kill(self.pid, signal.SIGKILL)
+    self.signal(signal.SIGKILL)
 
   def wait(self) -> int:
     """The exit code, or minus the signal that ended it."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from maml_tf import config, problems
 from maml_tf.config import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.classifier import FineTuned, Nearest
 
 # Section 5.1, 5.2 and A.1 of the paper, and the TF1 code where it is silent.
@@ -76,8 +77,11 @@ COMMON = {
     'test_set': False, 'test_iter': -1, 'num_test_tasks': 600, 'test_num_updates': 10,
     'train_update_batch_size': -1, 'train_update_lr': -1.0, 'method': 'maml',
     'context_size': 0, 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
+    'learned_step_sizes': 'None',
     'meta_lr_schedule': 'constant', 'test_inner_batch_size': 0, 'train': True,
-    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None}
+    'resume': True, 'log': True, 'seed': 0, 'legacy_checkpoint': None, 'pretrained': None,
+    'distribution_strategy': 'off', 'num_gpus': -1, 'worker_hosts': None, 'task_index': -1,
+    'worker_timeout': 300}
 
 CLASSIFIER_BASELINES = (FineTuned.name, Nearest.name)
 
@@ -120,6 +124,7 @@ def test_a_configuration_from_before_there_were_methods_is_that_of_maml():
   for section, name in (('training', 'method'), ('training', 'meta_lr_schedule'),
                         ('learner', 'context_size'), ('inner_loop', 'inner_optimizer'),
                         ('inner_loop', 'inner_batch_size'),
+                        ('inner_loop', 'learned_step_sizes'),
                         ('evaluation', 'test_inner_batch_size')):
     del sections[section][name]
   assert config.Config.from_json(json.dumps(sections)) == expected
@@ -133,7 +138,7 @@ def test_field_names_are_unique():
 
 _POSITIVE = st.floats(min_value=1e-9, max_value=1e3)
 _COUNTS = st.integers(1, 10**6)
-_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'),
+_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0[\\~'),
                    min_size=1, max_size=10)
 # Values that fit every data source and each other; 8 + 12 examples are all of Omniglot's.
 _ALWAYS_VALID = {
@@ -147,7 +152,8 @@ _ALWAYS_VALID = {
     'tune_update_lr': st.booleans(),
     'pretrain_iterations': st.integers(0, 10**6),
     'metatrain_iterations': st.integers(0, 10**6), 'meta_batch_size': _COUNTS,
-    'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(config.META_OPTIMIZERS),
+    'meta_lr': _POSITIVE, 'meta_optimizer': st.sampled_from(
+        [name for name in config.META_OPTIMIZERS if name != config.TRUST_REGION]),
     'meta_gradient_clip': st.floats(0, 1e6), 'tasks_at_once': st.integers(0, 1000),
     'recompute_inner_steps': st.booleans(),
     'xla': st.sampled_from(config.XLA_CHOICES), 'validation_interval': _COUNTS,
@@ -155,16 +161,47 @@ _ALWAYS_VALID = {
     'test_checkpoint': st.sampled_from(config.CHECKPOINTS),
     'num_test_tasks': st.integers(2, 10**6), 'test_num_updates': _COUNTS,
     'resume': st.booleans(), 'log': st.booleans(), 'logdir': _FOLDERS,
-    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS}
+    'legacy_checkpoint': _FOLDERS, 'pretrained': _FOLDERS,
+    'num_gpus': st.integers(-1, 1), 'worker_timeout': _COUNTS}
 _ONLY_TESTING = {
     'test_iter': st.integers(-1, 10**6), 'train_update_batch_size': st.integers(1, 8),
     'train_update_lr': _POSITIVE}
+
+
+_ALWAYS_VALID_IN_CONTROL = {
+    'seed': st.integers(0, 2**31 - 1), 'test_query_size': st.integers(1, 12),
+    'dtype': st.sampled_from(config.DTYPES), 'update_lr': _POSITIVE, 'num_updates': _COUNTS,
+    'stop_grad': st.booleans(), 'meta_batch_size': _COUNTS,
+    'tasks_at_once': st.integers(0, 1000), 'validation_interval': _COUNTS,
+    'num_test_tasks': st.integers(2, 10**6), 'logdir': _FOLDERS, 'pretrained': _FOLDERS,
+    'horizon': st.integers(0, 1000), 'discount': st.floats(0, 1),
+    'gae_lambda': st.floats(0, 1), 'max_kl': _POSITIVE, 'cg_iterations': st.integers(1, 1000),
+    'cg_damping': st.floats(0, 1000), 'hessian': st.sampled_from(['exact', 'secant']),
+    'hessian_every': _COUNTS, 'rollout_budget': st.sampled_from(['rollouts', 'steps']),
+    'inner_loss': st.sampled_from(['log_likelihood', 'ratio']),
+    'test_later_step': st.floats(0, 1000), 'simulation_threads': st.integers(0, 1024)}
+
+
+def control_values(datasource):
+  """The same of environments, whose fields are others."""
+  required = {'datasource': st.just(datasource)}
+  if datasource == 'gym':
+    required['env'] = st.just('file.py:Env')
+  return st.one_of(
+      st.fixed_dictionaries(required, optional=_ALWAYS_VALID_IN_CONTROL),
+      st.fixed_dictionaries({**required, 'method': st.just('context_vector')},
+                            optional=_ALWAYS_VALID_IN_CONTROL),
+      st.fixed_dictionaries(
+          {**required, 'baseline': st.sampled_from(['pretrained', 'random', 'oracle'])},
+          optional=_ALWAYS_VALID_IN_CONTROL))
 
 
 @st.composite
 def given_values(draw):
   """What a user may give: any subset of the fields, with values that fit together."""
   datasource = draw(st.sampled_from(problems.names()))
+  if problems.named(datasource).acts:
+    return draw(control_values(datasource))
   optional = dict(_ALWAYS_VALID)
   required = {'datasource': st.just(datasource)}
   if datasource == 'sinusoid':
@@ -177,8 +214,20 @@ def given_values(draw):
   if method != 'maml':
     required.update(method=st.just(method))
     optional.pop('baseline', None)
-  if method in ('reptile', 'anil'):
+  if method == 'maml_plus_plus':
+    for name in ('legacy_checkpoint', 'tune_update_lr', 'pretrain_iterations'):
+      optional.pop(name, None)
+  if method == 'imaml':
+    del optional['stop_grad']
+  if method in ('reptile', 'anil', 'imaml'):
     del optional['recompute_inner_steps']
+  if method in WITHOUT_INNER_LOOP:
+    required['datasource'] = st.just('omniglot')
+    for name in ('update_lr', 'num_updates', 'test_num_updates', 'stop_grad',
+                 'recompute_inner_steps', 'tune_update_lr', 'pretrain_iterations',
+                 'legacy_checkpoint'):
+      optional.pop(name, None)
+    optional.update(train_num_classes=st.integers(2, 60))
   if method == 'reptile':
     for name in ('stop_grad', 'pretrain_iterations', 'meta_gradient_clip'):
       del optional[name]
@@ -186,6 +235,9 @@ def given_values(draw):
                     inner_batch_size=st.integers(0, 1000),
                     test_inner_batch_size=st.integers(0, 1000),
                     meta_lr_schedule=st.sampled_from(config.SCHEDULES))
+  elif method == 'meta_sgd':
+    for name in ('legacy_checkpoint', 'tune_update_lr'):
+      optional.pop(name, None)
   elif method == 'context_vector':
     for name in ('legacy_checkpoint', 'norm'):
       optional.pop(name)
@@ -194,6 +246,8 @@ def given_values(draw):
   if draw(st.booleans()):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
+    if method in WITHOUT_INNER_LOOP:
+      optional.pop('train_update_lr')
   given = draw(st.fixed_dictionaries(required, optional=optional))
   if given.get('dtype') == 'float64':
     given.pop('mixed_precision', None)
@@ -239,7 +293,7 @@ def test_a_file_of_an_earlier_version_is_read():
   del sections['run']['pretrained']
   for name in ('num_averaged_nets', 'averaged_regulariser', 'regulariser_weight'):
     del sections['training'][name]
-  del sections['evaluation']['tune_update_lr']
+  del sections['evaluation']['tune_update_lr'], sections['control']
   assert config.Config.from_dict(sections) == resolved
 
 
@@ -291,13 +345,22 @@ def test_net_without_convolutions_pools_only_on_request():
   assert not resolved.learner.max_pool
 
 
-@pytest.mark.parametrize('datasource', problems.names())
+@pytest.mark.parametrize('datasource', [
+    name for name in problems.names() if not problems.named(name).acts])
 def test_other_shots_are_tested_in_the_folder_of_the_trained_shots(datasource):
   trained = config.resolve({'datasource': datasource, 'update_batch_size': 1})
   tested = config.resolve({'datasource': datasource, 'update_batch_size': 5,
                            'train_update_batch_size': 1, 'train': False})
   assert tested.experiment_name == trained.experiment_name
   assert tested.task.update_batch_size == tested.task.test_query_size == 5
+
+
+def test_more_rollouts_are_tested_in_the_folder_of_the_trained_ones():
+  trained = config.resolve({'datasource': 'point_navigation', 'update_batch_size': 1})
+  tested = config.resolve({'datasource': 'point_navigation', 'update_batch_size': 5,
+                           'train_update_batch_size': 1, 'train': False})
+  assert tested.experiment_name == trained.experiment_name
+  assert tested.task.test_query_size == 40   # the rollouts of a test have a flag of their own
 
 
 def test_other_step_size_is_tested_in_the_folder_of_the_trained_one():
@@ -349,7 +412,7 @@ WRONG = [
     ({'pretrained': 'a\0b'}, 'pretrained='),
     ({'method': 'protonet'}, 'method=protonet'),
     ({'inner_optimizer': 'rmsprop', 'method': 'reptile'}, 'inner_optimizer=rmsprop'),
-    ({'meta_lr_schedule': 'cosine'}, 'meta_lr_schedule=cosine'),
+    ({'meta_lr_schedule': 'steps'}, 'meta_lr_schedule=steps'),
     ({'context_size': -1}, 'context_size=-1'),
     ({'inner_batch_size': -1, 'method': 'reptile'}, 'inner_batch_size=-1'),
     ({'num_averaged_nets': 0}, 'num_averaged_nets=0'),
@@ -404,6 +467,16 @@ WRONG = [
     ({'test_iter': 1000, 'train': False, 'legacy_checkpoint': 'x'}, 'legacy_checkpoint'),
     ({'test_iter': 1000, 'train': False, 'pretrained': 'x'}, '--pretrained'),
     ({'legacy_checkpoint': 'x', 'pretrained': 'y'}, '--pretrained=y'),
+    ({'distribution_strategy': 'tpu'}, 'distribution_strategy=tpu'),
+    ({'num_gpus': -2}, 'num_gpus=-2'),
+    ({'num_gpus': 2}, 'choose mirrored'),
+    ({'worker_timeout': 0}, 'worker_timeout=0'),
+    ({'worker_hosts': 'a:1'}, '--distribution_strategy=off'),
+    ({'task_index': 1, 'distribution_strategy': 'mirrored'},
+     '--distribution_strategy=mirrored'),
+    ({'baseline': 'averaged', 'distribution_strategy': 'mirrored'}, '--baseline=averaged'),
+    ({'baseline': 'fine_tuning', 'datasource': 'omniglot', 'distribution_strategy': 'auto'},
+     '--baseline=fine_tuning'),
     ({'train_update_batch_size': 10}, 'train_update_batch_size=10'),
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
     ({'method': 'reptile', 'baseline': 'oracle'}, '--baseline=oracle'),

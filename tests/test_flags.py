@@ -110,6 +110,14 @@ GIVEN = {
     '--inner_optimizer=sgd': ('inner_optimizer', 'sgd'),
     '--inner_batch_size=0': ('inner_batch_size', 0),
     '--context_size=0': ('context_size', 0),
+    '--multi_step_iterations=0': ('multi_step_iterations', 0),
+    '--first_order_iterations=0': ('first_order_iterations', 0),
+    '--per_step_norm=False': ('per_step_norm', False),
+    '--proximal_weight=0': ('proximal_weight', 0.0),
+    '--imaml_cg_iterations=0': ('imaml_cg_iterations', 0),
+    '--full_context=False': ('full_context', False),
+    '--train_num_classes=-1': ('train_num_classes', -1),
+    '--learned_step_sizes=None': ('learned_step_sizes', 'None'),
     '--method=maml': ('method', 'maml'),
     '--meta_lr_schedule=constant': ('meta_lr_schedule', 'constant'),
     '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
@@ -141,11 +149,36 @@ GIVEN = {
     '--logdir=runs/': ('logdir', 'runs/'),
     '--legacy_checkpoint=tf1/model1': ('legacy_checkpoint', 'tf1/model1'),
     '--pretrained=sinusoid_5shot:1': ('pretrained', 'sinusoid_5shot:1'),
+    '--distribution_strategy=multi_worker_mirrored':
+        ('distribution_strategy', 'multi_worker_mirrored'),
+    '--num_gpus=1': ('num_gpus', 1),
+    '--worker_hosts=a:1,b:1': ('worker_hosts', 'a:1,b:1'),
+    '--task_index=1': ('task_index', 1),
+    '--worker_timeout=60': ('worker_timeout', 60),
+}
+
+
+# The same where a policy acts.
+GIVEN_IN_CONTROL = {
+    '--env=my_file.py:Env': ('env', 'my_file.py:Env'),
+    '--horizon=50': ('horizon', 50),
+    '--discount=0.9': ('discount', 0.9),
+    '--gae_lambda=0.95': ('gae_lambda', 0.95),
+    '--max_kl=0.02': ('max_kl', 0.02),
+    '--cg_iterations=5': ('cg_iterations', 5),
+    '--cg_damping=1e-3': ('cg_damping', 1e-3),
+    '--hessian=secant': ('hessian', 'secant'),
+    '--hessian_every=4': ('hessian_every', 4),
+    '--rollout_budget=steps': ('rollout_budget', 'steps'),
+    '--inner_loss=ratio': ('inner_loss', 'ratio'),
+    '--test_later_step=0.25': ('test_later_step', 0.25),
+    '--simulation_threads=2': ('simulation_threads', 2),
 }
 
 
 def test_the_table_of_given_values_is_complete():
-  given = {name for name, _ in GIVEN.values()} | {'datasource', 'train'}
+  given = {name for name, _ in [*GIVEN.values(), *GIVEN_IN_CONTROL.values()]}
+  given |= {'datasource', 'train'}
   assert given == set(config.field_types())
 
 
@@ -157,10 +190,21 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
     arguments -= {'--pretrained=sinusoid_5shot:1'}
   if '--dtype=float64' in arguments:
     arguments -= {'--mixed_precision'}
+  if '--distribution_strategy=multi_worker_mirrored' not in arguments:
+    arguments -= {'--worker_hosts=a:1,b:1', '--task_index=1'}
   resolved = parse('--datasource=omniglot', '--train=False', *arguments).to_values()
   assert resolved['datasource'] == 'omniglot' and resolved['train'] is False
   for argument in arguments:
     name, value = GIVEN[argument]
+    assert resolved[name] == value and type(resolved[name]) is type(value)
+
+
+@hypothesis.given(st.sets(st.sampled_from(sorted(GIVEN_IN_CONTROL))))
+def test_the_same_with_flags_of_reinforcement_learning(arguments):
+  arguments |= {'--env=my_file.py:Env'}
+  resolved = parse('--datasource=gym', *arguments).to_values()
+  for argument in arguments:
+    name, value = GIVEN_IN_CONTROL[argument]
     assert resolved[name] == value and type(resolved[name]) is type(value)
 
 
@@ -228,7 +272,8 @@ def test_tf1_commands_keep_the_name_of_their_folder(name):
 @pytest.mark.parametrize('argument', [
     '--seed=1', '--meta_lr=0.01', '--meta_optimizer=sgd', '--meta_gradient_clip=1',
     '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5',
-    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector'])
+    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector',
+    '--learned_step_sizes=layer'])
 def test_runs_that_differ_have_folders_of_their_own(argument):
   usual = parse('--datasource=omniglot').experiment_name
   other = parse('--datasource=omniglot', argument).experiment_name
@@ -367,6 +412,212 @@ EXPERIMENTS = {
     'miniimagenet_5way_5shot_nearest_neighbour': (
         '51.04 +- 0.65', _classifier('nearest_neighbour', 5)),
 }
+_OF_OTHERS = {name: _IMAGES[name] for name in (
+    'norm', 'meta_optimizer', 'test_set', 'test_checkpoint', 'num_test_tasks', 'meta_lr')}
+_OF_OTHERS['conv'] = True
+# Methods of other papers: {flagfile: (what its comment quotes, its values)}.
+OF_OTHER_PAPERS = {
+    'omniglot_5way_1shot_prototypical': (
+        '98.8', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_5way_5shot_prototypical': (
+        '99.7', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_20way_1shot_prototypical': (
+        '96.0', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_20way_5shot_prototypical': (
+        '98.9', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'miniimagenet_5way_1shot_prototypical': (
+        '49.42 +- 0.78', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 30, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'miniimagenet_5way_5shot_prototypical': (
+        '68.20 +- 0.66', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
+    'omniglot_5way_1shot_matching': (
+        '98.1', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_5way_5shot_matching': (
+        '98.9', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_20way_1shot_matching': (
+        '93.8', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_20way_5shot_matching': (
+        '98.5', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'miniimagenet_5way_1shot_matching': (
+        '43.56 +- 0.84', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'miniimagenet_5way_5shot_matching': (
+        '55.31 +- 0.73', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 15,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'full_context': False, 'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_5way_1shot_siamese': (
+        '97.3', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_5way_5shot_siamese': (
+        '98.4', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_20way_1shot_siamese': (
+        '88.2', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_20way_5shot_siamese': (
+        '97.0', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 1, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'train_num_classes': 20, 'meta_batch_size': 8, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'siamese'}),
+    'omniglot_5way_1shot_meta_sgd': (
+        '99.53', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 1,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.4, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 32,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'omniglot_5way_5shot_meta_sgd': (
+        '99.93', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.4, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 32,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'omniglot_20way_1shot_meta_sgd': (
+        '95.93', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 1,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.1, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 16,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'omniglot_20way_5shot_meta_sgd': (
+        '98.97', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.1, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 16,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 0.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'miniimagenet_5way_1shot_meta_sgd': (
+        '50.47 +- 1.87', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 1,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.01, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 4,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 10.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+    'miniimagenet_5way_5shot_meta_sgd': (
+        '64.03 +- 0.94', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
+            'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 5,
+            'num_filters': 32, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'update_lr': 0.01, 'num_updates': 1, 'stop_grad': False, 'meta_batch_size': 2,
+            'metatrain_iterations': 60000, 'meta_gradient_clip': 10.0, 'test_num_updates': 10,
+            'method': 'meta_sgd'}),
+}
+EXPERIMENTS.update(OF_OTHER_PAPERS)
+
+# --- and figures 4 and 5 ------------------------------------------------------
+
+
+def _control(name, alpha=0.1, tasks=40, rollouts=20, iterations=100, delta=0.01, every=5,
+             test_rollouts=20, later_step=0.5, **more):
+  """What the runs of an environment share; the paper tests the last iteration."""
+  return dict(dict(
+      datasource=name, update_batch_size=rollouts, test_query_size=test_rollouts,
+      update_lr=alpha, num_updates=1, stop_grad=False, method='maml', baseline='None',
+      metatrain_iterations=iterations, meta_batch_size=tasks, discount=0.99, gae_lambda=1.0,
+      max_kl=delta, cg_iterations=10, cg_damping=1e-5, hessian='exact', hessian_every=every,
+      rollout_budget='rollouts', inner_loss='log_likelihood', test_set=True,
+      test_checkpoint='latest', num_test_tasks=40, test_num_updates=3,
+      test_later_step=later_step), **more)
+
+
+_CONTROL = {
+    'point_navigation': dict(tasks=20, every=1, test_rollouts=40),
+    'cheetah_direction': dict(delta=0.02),
+    'cheetah_velocity': dict(rollouts=10, iterations=475),
+    'ant_direction': dict(rollouts=40, iterations=575, test_rollouts=40, later_step=0.01),
+    'ant_velocity': dict(iterations=375)}
+# Step sizes of the baselines pretrained and random, and iterations of the oracle.
+_CONTROL_BASELINES = {
+    'point_navigation': (0.5, 0.5, 100), 'cheetah_direction': (0.2, 1.0, 1000),
+    'cheetah_velocity': (0.02, 0.1, 1000), 'ant_direction': (0.2, 1.0, 1975),
+    'ant_velocity': (0.2, 1.0, 1975)}
+_RETURNS = {
+    'point_navigation': ('-40.4 / -11.7 / -3.3 / -3.2', '-40.8 / -19.7 / -11.7 / -8.5',
+                         '-82.7 / -58.0 / -53.8 / -46.8', '-2.3 without'),
+    'cheetah_direction': ('-50.7 / 293.2 / 313.5 / 315.7', '-43.0 / -24.7 / -12.8 / 19.6',
+                          '-35.7 / 21.8 / 62.3 / 86.2', '442.7 without'),
+    'cheetah_velocity': ('-129.5 / -78.6 / -66.6 / -60.8',
+                         '-158.0 / -135.4 / -128.5 / -133.6',
+                         '-254.8 / -254.3 / -246.8 / -230.8', '-54.5 without'),
+    'ant_direction': ('8.7 / 499.1 / 500.7 / 499.1', '3.2 / 1.3 / 6.5 / 6.9',
+                      '3.1 / 9.2 / 16.0 / 26.1', '524.8 without'),
+    'ant_velocity': ('30.6 / 96.7 / 100.1 / 101.4', '-1.8 / 6.1 / 8.5 / 9.5',
+                     '-78.6 / -62.8 / -48.5 / -35.6', '107.9 without')}
+for _name, _of in _CONTROL.items():
+  _pre, _fresh, _oracle_iterations = _CONTROL_BASELINES[_name]
+  _maml, _trained_before, _random, _seen = _RETURNS[_name]
+  _fixed = dict(_of, iterations=0)
+  EXPERIMENTS.update({
+      _name: (_maml, _control(_name, **_of)),
+      f'{_name}_pretrained': (_trained_before, _control(
+          _name, alpha=_pre, baseline='pretrained', **{**_fixed, 'tasks': 100},
+          pretrain_iterations=_of.get('iterations', 100))),
+      f'{_name}_random': (_random, _control(
+          _name, alpha=_fresh, baseline='random', **_fixed)),
+      f'{_name}_oracle': (_seen, _control(
+          _name, baseline='oracle', **{**_fixed, 'tasks': 100},
+          pretrain_iterations=_oracle_iterations))})
+EXPERIMENTS['point_navigation_context_vector'] = (
+    '-42.4 / -13.9 / -5.2 / -3.2', _control('point_navigation', method='context_vector',
+                                           context_size=5, **_CONTROL['point_navigation']))
+EXPERIMENTS['cheetah_direction_context_vector'] = (
+    '-40.5 / -44.1 / -38.3 / -42.5', _control(
+        'cheetah_direction', method='context_vector', context_size=5,
+        **_CONTROL['cheetah_direction']))
 
 
 def test_every_flagfile_has_its_row():
@@ -512,6 +763,9 @@ MISTAKES = [
     (['--method=maml++'], '--method=maml++', 'maml, reptile, anil, context_vector'),
     (['--method=reptile', '--stop_grad'], '--stop_grad=True', 'leave it out'),
     (['--inner_batch_size=5'], '--inner_batch_size=5', '--method=reptile'),
+    (['--learned_step_sizes=layer', '--tune_update_lr'], '--tune_update_lr=True', 'learned'),
+    (['--method=meta_sgd', '--learned_step_sizes=layer'], '--learned_step_sizes=layer',
+     '--method=maml'),
     (['--datasource=omniglot', '--baseline=oracle'], '--baseline=oracle', 'sinusoid'),
     (['--datasource=miniimagenet', '--nomax_pool'], '--max_pool=False', 'leave'),
     (['--datasource=miniimagenet', '--num_classes=20'], '--num_classes=20', 'at most 16'),
@@ -664,9 +918,11 @@ def test_forms_of_help(arguments, capsys):
 
 
 @pytest.mark.parametrize('name, default', [
-    ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); miniimagenet 0.01'),
+    ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); '
+     'miniimagenet, images 0.01'),
     ('meta_batch_size',
-     'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet 4 (5 shots or more: 2)'),
+     'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet, images 4 '
+     '(5 shots or more: 2)'),
     ('meta_lr', '0.001; with --method=reptile 1.0'),
     ('method', 'maml'),
     ('train_query_size', 'the value of --update_batch_size; miniimagenet 15'),

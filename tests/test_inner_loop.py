@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.inner_loop import adaptation
+from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import StepSizes, adam, sgd
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
@@ -262,3 +262,41 @@ def test_step_sizes_can_be_set_to_what_has_their_form():
   for wrong in (0.3, {'w': 0.3}, {'w': 0.3, 'v': 0.4}):
     with pytest.raises(ValueError, match='has the form that it was made with'):
       sizes.value = wrong
+
+
+# In a loop
+
+
+RULES = {'sgd': lambda: sgd([0.1, 0.3]), 'adam': lambda: adam([0.1, 0.3])}
+
+
+@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize('in_a_graph', [False, True])
+def test_a_loop_gives_what_one_update_after_the_other_gives(rule, in_a_graph):
+  targets = tf.constant([0.0, 3.0], tf.float64)
+
+  def steps():
+    return adaptation(distance, {'w': tf.constant([1.0], tf.float64)}, targets,
+                      RULES[rule](), names=['w'], num_updates=5)
+  def looped():
+    return (after_each(steps(), lambda values: values['w'] ** 2),
+            after(steps(), [0, 2, 5], lambda values: values['w']))
+  each, some = tf.function(looped)() if in_a_graph else looped()
+  expected = np.stack([step['w'] for step in steps()], axis=1)
+  np.testing.assert_allclose(each, expected ** 2, rtol=1e-14)
+  np.testing.assert_allclose(tf.stack(some, axis=1), expected[:, [0, 2, 5]], rtol=1e-14)
+  unrolled = after_each(iter(steps()), lambda values: values['w'] ** 2)
+  np.testing.assert_allclose(each, unrolled, rtol=1e-14)
+  assert len(after(iter(steps()), [0, 2, 5], dict)) == 3
+
+
+def test_one_update_or_none_needs_no_loop():
+  def graph(num_updates):
+    def results(targets):
+      steps = adaptation(distance, {'w': tf.constant([1.0])}, targets, sgd(0.1), names=['w'],
+                         num_updates=num_updates)
+      return after_each(steps, lambda values: values['w'])
+    return tf.function(results).get_concrete_function(tf.TensorSpec([2], tf.float32))
+  for num_updates in (0, 1):
+    assert graph(num_updates)(tf.zeros([2])).shape == (2, num_updates + 1, 1)
+    assert not [op for op in graph(num_updates).graph.get_operations() if 'While' in op.type]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from maml_tf import config, experiment
 from maml_tf.meta_learner import MetaLearner
-from maml_tf.meta_learners import METHODS, meta_learner_class
+from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.training import callbacks, trainer
 from maml_tf.training.checkpoints import prepare_folder
 
@@ -21,13 +21,21 @@ QUICK = {
     'maml': dict(meta_lr=0.01, update_lr=0.01),
     'anil': dict(meta_lr=0.01, update_lr=0.1),
     'context_vector': dict(meta_lr=0.01, update_lr=0.5),
+    'maml_plus_plus': dict(meta_lr=0.01, update_lr=0.01, num_updates=2,
+                           multi_step_iterations=100, first_order_iterations=50,
+                           meta_lr_schedule='constant'),
+    'boil': dict(meta_lr=0.01, update_lr=0.01),
+    'imaml': dict(meta_lr=0.01, update_lr=0.01, num_updates=3),
+    'meta_sgd': dict(meta_lr=0.003, update_lr=0.01),
     'reptile': dict(inner_optimizer='adam', update_lr=0.01, num_updates=3,
                     train_query_size=15, inner_batch_size=5, test_num_updates=4)}
 
 
 def test_the_flag_and_the_registry_have_the_same_methods():
   assert config.METHODS == METHODS
-  assert set(METHODS) == set(QUICK)
+  assert set(METHODS) == set(QUICK) | set(WITHOUT_INNER_LOOP)
+  for method in METHODS:
+    assert meta_learner_class(method).has_inner_loop == (method in QUICK)
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -35,13 +43,17 @@ def test_every_method_is_a_meta_learner_that_cites_its_paper(method):
   kind = meta_learner_class(method)
   assert issubclass(kind, MetaLearner)
   assert '20' in inspect.getdoc(kind) and 'Args:' in inspect.getdoc(kind)
-  assert type(experiment.build_model(config.resolve({'method': method}))) is kind
+  datasource = 'sinusoid' if method in QUICK else 'omniglot'
+  resolved = config.resolve({'method': method, 'datasource': datasource})
+  assert type(experiment.build_model(resolved)) is kind
 
 
 @pytest.mark.parametrize('method', METHODS[1:])
 def test_the_grouping_of_tasks_changes_nothing(method, small_config):
   """Neither the outer step nor the results."""
-  given = dict(method=method, dtype='float64', meta_batch_size=4, test_num_updates=2)
+  given, updates = dict(method=method, dtype='float64', meta_batch_size=4), 0
+  if method in QUICK:
+    updates = given['test_num_updates'] = 2
   if method == 'reptile':
     given.update(num_updates=2, inner_batch_size=4)
   one_by_one, together = (
@@ -52,9 +64,28 @@ def test_the_grouping_of_tasks_changes_nothing(method, small_config):
   for received, expected in zip(tf.nest.flatten(one_by_one.meta_gradient(episodes)),
                                 tf.nest.flatten(together.meta_gradient(episodes))):
     np.testing.assert_allclose(received, expected, rtol=1e-7, atol=1e-10)
-  for received, expected in zip(tf.nest.flatten(one_by_one.task_results(episodes, 2)),
-                                tf.nest.flatten(together.task_results(episodes, 2))):
+  for received, expected in zip(tf.nest.flatten(one_by_one.task_results(episodes, updates)),
+                                tf.nest.flatten(together.task_results(episodes, updates))):
     np.testing.assert_allclose(received, expected, rtol=1e-9)
+
+
+def size_of_graph(model, generator, num_updates) -> int:
+  """Operations of a test, those of the functions that it calls included."""
+  graph = tf.function(
+      lambda episodes: (model.task_results(episodes, num_updates),
+                        model.adapted_outputs(episodes, num_updates)), autograph=False
+  ).get_concrete_function(generator.dataset(0, 1).element_spec).graph.as_graph_def()
+  return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_the_graph_of_a_test_does_not_grow_with_its_updates(method, small_config):
+  """`--test_num_updates=100` took a minute and 2.5 GB before the first task."""
+  configuration = small_config('sinusoid', method=method)
+  model = experiment.build_model(configuration)
+  generator = experiment.training_generator(configuration)
+  assert (size_of_graph(model, generator, 3) == size_of_graph(model, generator, 100)
+          < 20 * size_of_graph(model, generator, 0))
 
 
 def checkpoint_values(prefix):
@@ -78,7 +109,7 @@ def interrupt_at(monkeypatch, iteration):
   monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
 
 
-@pytest.mark.parametrize('method', METHODS[1:])
+@pytest.mark.parametrize('method', list(QUICK)[1:])
 def test_a_run_learns_and_ends_the_same_where_it_was_interrupted(
     method, small_config, tmp_path, monkeypatch):
   values = dict(method=method, meta_batch_size=5, metatrain_iterations=400, log=False,

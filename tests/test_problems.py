@@ -150,7 +150,7 @@ def test_verify_trains_and_reports_a_row_of_it(tmp_path, capsys):
 
 def test_the_help_and_the_messages_know_it(capsys):
   assert 'lines' in flags.help_text()
-  with pytest.raises(ConfigError, match='sinusoid, omniglot, miniimagenet, images, lines'):
+  with pytest.raises(ConfigError, match='sinusoid, omniglot, miniimagenet, .*, lines'):
     resolve({'datasource': 'line'})
   with pytest.raises(ConfigError, match='--baseline=oracle does not fit --datasource=lines'):
     resolve({'datasource': 'lines', 'baseline': 'oracle'})

@@ -5,19 +5,18 @@ The files' README defines every array.
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 import numpy as np
 import pytest
 from rl_problems import golden_arrays
 
+from maml_tf.legacy import compare as legacy_compare
 from maml_tf.rl import golden
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy' / 'rl_golden'
 NAMES = ('point_1step', 'ant_ragged', 'steps3')
-# Inputs, and what says how to compute.
-INPUTS = {'observations', 'actions', 'rewards', 'lengths', 'case', 'seed', 'hidden', 'theta',
-          'theta_b', 'hvp_vector', *golden._SCALARS}
 
 
 def original(name):
@@ -33,9 +32,8 @@ def test_everything_in_an_original_file_is_reproduced(name):
   arrays = original(name)
   compared = golden.compare(arrays, tasks_at_once=4)
   assert [quantity for quantity in compared if not quantity.passed] == []
-  stems = {name.rpartition('_')[0] if name.rpartition('_')[2].isdigit() else name
-           for name in arrays}
-  assert {quantity.name for quantity in compared} == stems - INPUTS
+  stems = {golden.stem(name) for name in arrays}
+  assert {quantity.name for quantity in compared} == stems - golden.INPUTS
 
 
 @pytest.fixture(scope='module')
@@ -78,3 +76,28 @@ def test_a_file_that_cannot_be_used_is_named(small, change, sentence):
   arrays = {name: value for name, value in {**small, **change}.items() if value is not None}
   with pytest.raises(golden.UnusableFile, match=sentence):
     golden.compare(arrays)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_command_compares_them(name, capsys):
+  """`python -m maml_tf.legacy.compare`, as with the TF1 code's files."""
+  original(name)
+  assert legacy_compare.main([str(FOLDER / f'{name}.npz')]) == legacy_compare.PASSED
+  *table, line = capsys.readouterr().out.strip().splitlines()
+  assert table[0].startswith(f'{FOLDER / name}.npz: MAML-TRPO, ')
+  assert json.loads(line)['passed'] and 'not compared' not in '\n'.join(table)
+
+
+def test_the_command_names_what_fails(small, tmp_path, capsys):
+  whole = {name: np.asarray(value) for name, value in golden.computed(small).items()}
+  path = str(tmp_path / 'golden.npz')
+  np.savez(path, **{**small, **whole, 'hvp': whole['hvp'] * (1 + 1e-6), 'more': np.zeros(2)})
+  assert legacy_compare.main([path]) == legacy_compare.FAILED
+  out = capsys.readouterr().out
+  assert 'FAILED: largest error' in out and 'not compared, since unknown: more' in out
+  assert legacy_compare.main([path, '--tolerance=1e-5']) == legacy_compare.PASSED
+  assert legacy_compare.main([path, '--dtype=float32']) == legacy_compare.PASSED
+  np.savez(path, **{name: value for name, value in small.items() if name != 'alpha'})
+  assert legacy_compare.main([path]) == legacy_compare.UNUSABLE
+  error = capsys.readouterr().err
+  assert f'{path} is not a usable golden file: it lacks alpha.' in error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -192,13 +194,15 @@ def test_discrete_actions_come_as_often_as_they_should():
 
 
 def test_a_policy_for_each_kind_of_action():
-  assert isinstance(policy_for(3, ContinuousActions(2)), GaussianPolicy)
-  discrete = policy_for(3, DiscreteActions(4), hidden_sizes=(7,))
+  def environment(actions):
+    return types.SimpleNamespace(observation_size=3, actions=actions)
+  assert isinstance(policy_for(environment(ContinuousActions(2))), GaussianPolicy)
+  discrete = policy_for(environment(DiscreteActions(4)), hidden_sizes=(7,))
   assert isinstance(discrete, CategoricalPolicy)
   assert discrete.split(np.zeros((1, discrete.num_parameters)))['output/kernel'].shape == (
       1, 7, 4)
   with pytest.raises(TypeError, match='Received: 3'):
-    policy_for(3, 3)
+    policy_for(environment(3))
 
 
 def test_parameters_that_are_of_no_use_are_named():

@@ -7,12 +7,14 @@ import pytest
 from rl_problems import Line
 
 from maml_tf.rl.errors import Diverged, EnvironmentFault
-from maml_tf.rl.evaluation import Protocol, halved, returns_on, task_returns
+from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
 from maml_tf.rl.point_navigation import PointNavigation
 from maml_tf.rl.policy import GaussianPolicy
+from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.rollouts import Trajectories, packed
 from maml_tf.rl.streams import EVALUATION
-from maml_tf.rl.training import Settings, Training
+from maml_tf.rl.task_streams import HeldOutTasks, Iterations
+from maml_tf.rl.training import Settings
 from maml_tf.rl.trpo import TrustRegion
 
 SMALL = Settings(tasks=3, rollouts=4, trust_region=TrustRegion(cg_iterations=3))
@@ -20,9 +22,17 @@ SMALL = Settings(tasks=3, rollouts=4, trust_region=TrustRegion(cg_iterations=3))
 
 def make(environment=None, settings=SMALL, seed=0, hidden=(6,)):
   environment = environment or Line()
-  return Training(environment, GaussianPolicy(environment.observation_size,
-                                              environment.actions.size, hidden),
-                  settings, seed)
+  model = PolicyLearner(environment, GaussianPolicy(environment.observation_size,
+                                                    environment.actions.size, hidden),
+                        settings, seed=seed)
+  model.compile()
+  return model
+
+
+def step(model, iteration=0):
+  """What a meta-iteration logged."""
+  return {name: float(value)
+          for name, value in model.train_step(Iterations().batch(iteration)).items()}
 
 
 def same_state(first, second):
@@ -33,55 +43,54 @@ def same_state(first, second):
 
 @pytest.fixture(scope='module')
 def after_one():
-  """A training after an iteration; not to be changed."""
-  training = make()
-  training.iterate()
-  return training
+  """A model after an iteration; not to be changed."""
+  model = make()
+  step(model)
+  return model
 
 
 def test_two_and_two_iterations_are_four_to_the_last_bit():
   whole, half = make(), make()
-  for _ in range(4):
-    last = whole.iterate()
-  for _ in range(2):
-    half.iterate()
-  rest = make(seed=0)
+  for iteration in range(4):
+    last = step(whole, iteration)
+  for iteration in range(2):
+    step(half, iteration)
+  rest = make()
   rest.assign_state({name: np.copy(value) for name, value in half.state().items()})
-  rest.iterate()
-  again = rest.iterate()
-  assert same_state(whole, rest) and rest.iteration == 4
-  np.testing.assert_array_equal(last.returns, again.returns)
-  assert (last.kl, last.surrogate, last.steps) == (again.kl, again.surrogate, again.steps)
+  step(rest, 2)
+  again = step(rest, 3)
+  assert same_state(whole, rest)
+  for name in ('return_0', 'return', 'kl', 'loss', 'steps'):
+    assert last[name] == again[name], name
+
+
+def test_fit_does_the_iterations_in_their_order():
+  by_hand, by_fit = make(), make()
+  logs = [step(by_hand, iteration) for iteration in (3, 4)]
+  history = by_fit.fit(Iterations().dataset(3, 2), verbose=0, shuffle=False).history
+  assert same_state(by_hand, by_fit)
+  assert history['return'] == pytest.approx([logs[-1]['return']])   # of its last one
+  assert int(by_fit.optimizer.iterations) == 2
 
 
 def test_an_iteration_improves_within_the_trust_region():
-  training = make()
-  before = training.parameters
-  done = training.iterate()
-  assert done.number == 0 and training.iteration == 1
-  assert done.accepted >= 0 and 0 < done.kl <= 0.01 and done.surrogate < 0
-  assert not np.array_equal(before, training.parameters)
-  assert set(done.seconds) == {'sampling', 'advantages', 'inner', 'outer'}
-  assert done.returns.shape == (2,) and done.steps > 0
+  model = make()
+  before = model.theta()
+  done = step(model)
+  assert done['accepted'] >= 0 and 0 < done['kl'] <= 0.01 and done['loss'] < 0
+  assert not np.array_equal(before, model.theta())
+  seconds = {name for name in done if name.startswith('seconds_')}
+  assert seconds == {'seconds_sampling', 'seconds_advantages', 'seconds_inner',
+                     'seconds_outer'}
+  assert done['return'] == done['return_1'] and 'return_2' not in done and done['steps'] > 0
 
 
 def test_seeds_differ(after_one):
   first, second = make(seed=0), make(seed=1)
-  assert not np.array_equal(first.parameters, second.parameters)
+  assert not np.array_equal(first.theta(), second.theta())
   second.assign_state(first.state())
-  second.iterate()
-  assert not np.array_equal(after_one.parameters, second.parameters)
-
-
-def test_the_best_parameters_are_those_that_sampled():
-  training = make()
-  thetas, scores = [], []
-  for _ in range(4):
-    thetas.append(training.parameters)
-    scores.append(training.iterate().returns[-1])
-  best = int(np.argmax(scores))
-  assert training.best.iteration == best and training.best.score == scores[best]
-  np.testing.assert_array_equal(training.best.parameters, thetas[best])
+  step(second)
+  assert not np.array_equal(after_one.theta(), second.theta())
 
 
 @pytest.mark.parametrize('options', [
@@ -90,16 +99,17 @@ def test_the_best_parameters_are_those_that_sampled():
     ids=lambda options: '-'.join(options))
 def test_each_option_gives_another_step(options, after_one):
   other = make(settings=SMALL._replace(**options))
-  done = other.iterate()
-  assert len(done.returns) == 1 + other.learning.settings.num_updates
-  assert np.isfinite(done.returns).all() and np.isfinite(other.parameters).all()
-  assert not np.array_equal(after_one.parameters, other.parameters)
+  done = step(other)
+  updates = other.learning.settings.num_updates
+  assert done[f'return_{updates}'] == done['return'] and f'return_{updates + 1}' not in done
+  assert np.isfinite(list(done.values())).all() and np.isfinite(other.theta()).all()
+  assert not np.array_equal(after_one.theta(), other.theta())
 
 
 def test_rollouts_of_all_tasks_can_be_judged_as_those_of_one():
   """As pre-training does: a baseline and a mean over all of them."""
-  training = make(settings=SMALL._replace(num_updates=0, one_task=True, rollouts=1))
-  assert training.iterate().kl > 0
+  model = make(settings=SMALL._replace(num_updates=0, one_task=True, rollouts=1))
+  assert step(model)['kl'] > 0
 
 
 @pytest.mark.parametrize('options, sentence', [
@@ -116,70 +126,57 @@ def test_settings_that_cannot_be_run_are_named(options, sentence):
 
 @pytest.mark.parametrize('environment, error', [
     (Line(bad_step=1), EnvironmentFault), (Line(bad_step=1, bad_value=1e200), Diverged)])
-def test_a_fault_changes_nothing(environment, error, after_one):
+@pytest.mark.parametrize('by', [step, lambda model: model.fit(
+    Iterations().dataset(0, 1), verbose=0)], ids=['step', 'fit'])
+def test_a_fault_changes_nothing(environment, error, by, after_one):
   broken = make(environment)
   broken.assign_state(after_one.state())
   with pytest.raises(error):
-    broken.iterate()
-  assert same_state(after_one, broken)
+    by(broken)
+  assert same_state(after_one, broken) and int(broken.optimizer.iterations) == 0
 
 
 @pytest.mark.parametrize('step_size, sentence', [
     (1e30, 'not finite|collapsed'), (np.nan, 'after an inner step are not finite')])
 def test_an_inner_step_too_large_is_one_sentence(step_size, sentence):
-  training = make(settings=SMALL._replace(step_size=step_size))
-  before = training.state()
+  model = make(settings=SMALL._replace(step_size=step_size))
+  before = model.state()
   with np.errstate(all='ignore'), pytest.raises(Diverged, match=sentence):
-    training.iterate()
-  assert training.iteration == 0
-  np.testing.assert_array_equal(before['parameters/log_std'],
-                                training.state()['parameters/log_std'])
+    step(model)
+  np.testing.assert_array_equal(before['log_std'], model.state()['log_std'])
 
 
 def test_a_deviation_that_collapses_is_one_sentence():
-  training = make()
-  state = training.state()
-  state['parameters/log_std'] = np.array([-13.9])
-  training.assign_state(state)
+  model = make()
+  model.assign_state({**model.state(), 'log_std': np.array([-13.9])})
   with pytest.raises(Diverged, match='collapsed'):
-    training.iterate()
-  assert training.iteration == 0
+    step(model)
 
 
-def test_a_state_of_another_policy_is_refused(after_one):
-  other = make(hidden=(7,))
-  before = other.state()
-  with pytest.raises(ValueError, match='does not fit the policy. Received: .*expected'):
-    other.assign_state(after_one.state())
-  assert other.iteration == 0
-  np.testing.assert_array_equal(before['parameters/output/kernel'],
-                                other.state()['parameters/output/kernel'])
-
-
-def test_a_state_goes_through_a_file(tmp_path, after_one):
-  np.savez(tmp_path / 'state.npz', **after_one.state())
-  other = make()
-  with np.load(tmp_path / 'state.npz') as state:
-    other.assign_state({name: state[name] for name in state.files})
-  assert same_state(after_one, other)
+@pytest.mark.parametrize('options', [dict(jit_compile=True), dict(steps_per_execution=5)])
+def test_what_a_step_cannot_be_is_refused(options):
+  with pytest.raises(ValueError, match='runs its steps eagerly, one at a time'):
+    make().compile(**options)
 
 
 # --- evaluation -------------------------------------------------------------
-PROTOCOL = Protocol(tasks=5, rollouts=3, step_sizes=(0.1, 0.05))
+HELD_OUT = HeldOutTasks(Line(), drawn=5, num_tasks=5, seed=1, rollouts=3)
 
 
 def test_the_step_sizes_of_the_papers_evaluations():
-  assert halved(0.5, 3) == (0.5, 0.25, 0.25) and halved(0.5, 0) == ()
+  assert later_steps(0.5, 3) == (0.5, 0.25, 0.25) and later_steps(0.5, 0) == ()
+  assert later_steps(0.1, 2, 0.01) == (0.1, 0.001)
 
 
 def test_returns_of_held_out_tasks_before_and_after_updates(after_one):
   """Beside the same steps, one after the other."""
-  training = after_one
-  received = task_returns(training.learning, training.parameters, PROTOCOL)
+  results = after_one.task_results(HELD_OUT.batch(0), 2)
+  assert results.support == {} and set(results.query) == {'return'}
+  received = results.query['return'].numpy()
   assert received.shape == (5, 3)
-  learning = training.learning
+  learning = after_one.learning
   tasks = learning.environment.test_tasks(5, 1)
-  points = np.tile(training.parameters, (5, 1))
+  points = np.tile(after_one.theta(), (5, 1))
   for update, step_size in enumerate((0.1, 0.05, 0.0)):
     phase = learning.sampler.sample(points, tasks, 3, (EVALUATION, 1, update), 'steps')
     np.testing.assert_array_equal(received[:, update], phase.mean_returns())
@@ -188,39 +185,76 @@ def test_returns_of_held_out_tasks_before_and_after_updates(after_one):
     points = points - step_size * gradients
 
 
+def test_the_first_tasks_are_the_same_however_many_there_are(after_one):
+  few = HeldOutTasks(Line(), drawn=5, num_tasks=2, seed=1, rollouts=3)
+  all_of_them = after_one.task_results(HELD_OUT.batch(0), 1).query['return'].numpy()
+  np.testing.assert_array_equal(
+      all_of_them[:2], after_one.task_results(few.batch(0), 1).query['return'].numpy())
+  assert few.fingerprint(2) == HELD_OUT.fingerprint(2) != HELD_OUT.fingerprint(3)
+  other = HeldOutTasks(Line(), drawn=5, num_tasks=2, seed=2, rollouts=3)
+  assert other.fingerprint(2) != few.fingerprint(2)
+  with pytest.raises(ValueError, match='held-out tasks. Received: batches 1 to 2'):
+    few.dataset(1, 2)
+
+
 def test_evaluating_does_not_change_training(after_one):
-  training = make()
-  task_returns(training.learning, training.parameters, PROTOCOL)
-  training.iterate()
-  assert same_state(training, after_one)
+  model = make()
+  model.task_results(HELD_OUT.batch(0), 1)
+  step(model)
+  assert same_state(model, after_one)
 
 
 def test_a_policy_adapts_to_tasks_of_ones_own(after_one):
   tasks = np.array([1.5, 2.5])
-  received = returns_on(after_one.learning, after_one.parameters, tasks,
+  received = returns_on(after_one.learning, after_one.theta(), tasks,
                         Protocol(rollouts=3, step_sizes=()))
   assert received.shape == (2, 1)
 
 
+def test_adapt_is_the_inner_steps_of_one_task(after_one):
+  before = after_one.theta()
+  adapted = after_one.adapt(1.5, rollouts=4, num_updates=2)
+  again = after_one.adapt(1.5, rollouts=4, num_updates=2)
+  np.testing.assert_array_equal(adapted.vector, again.vector)
+  np.testing.assert_array_equal(before, after_one.theta())
+  assert not np.array_equal(adapted.vector, before)
+  assert not np.array_equal(adapted.vector, after_one.adapt(1.5, 4, 2, seed=1).vector)
+  likely = adapted.act(np.zeros(1))
+  drawn = [adapted.act(np.zeros(1), np.random.default_rng(seed)) for seed in range(200)]
+  std = np.exp(adapted.policy.split(adapted.vector)['log_std'])
+  assert likely.shape == (1,) and np.mean(drawn) == pytest.approx(likely[0], abs=0.3 * std[0])
+  assert np.std(drawn) == pytest.approx(std[0], rel=0.2)
+
+
+def test_rollouts_made_elsewhere_adapt_a_policy(after_one):
+  sampler = after_one.learning.sampler
+  phase = sampler.sample(after_one.theta()[np.newaxis], [2.0], 4, (9,))
+  adapted = after_one.adapt_to(phase)
+  batch = packed(phase, after_one.learning.judged(phase))
+  _, gradients = after_one.learning.meta_policy.inner_gradient(
+      after_one.theta()[np.newaxis], batch)
+  np.testing.assert_array_equal(adapted.vector, after_one.theta() - 0.1 * gradients[0])
+
+
 def test_inner_steps_on_a_known_advantage_do_what_they_should():
   """Where one action is better than another, it becomes more likely."""
-  training = make(settings=SMALL._replace(step_size=0.5))
+  model = make(settings=SMALL._replace(step_size=0.5))
   actions = np.array([1.0, -1.0] * 3).reshape(1, 1, 6, 1)
   phase = Trajectories(np.zeros((1, 1, 6, 1)), actions, np.zeros((1, 1, 6)), np.array([[6]]))
   batch = packed(phase, actions[..., 0])
-  points = training.parameters[np.newaxis]
-  adapted = training.learning.adapted(points, batch)
-  mean = training.learning.meta_policy.outputs(adapted, batch)[0]
+  points = model.theta()[np.newaxis]
+  adapted = model.learning.adapted(points, batch)
+  mean = model.learning.meta_policy.outputs(adapted, batch)[0]
   # d/d mean of log pi x A, averaged, is 1, and of the output's bias, too.
   assert mean[0, 0, 0] == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.slow
 def test_a_point_learns_to_find_its_goal():
-  training = Training(PointNavigation(), GaussianPolicy(2, 2),
-                      Settings(tasks=20, rollouts=20, step_size=0.1), seed=0)
-  for _ in range(25):
-    training.iterate()
-  returns = task_returns(training.learning, training.parameters, Protocol(
-      rollouts=20, step_sizes=halved(0.1, 1))).mean(axis=0)
+  environment = PointNavigation()
+  model = PolicyLearner(environment, GaussianPolicy(2, 2), Settings())
+  model.compile()
+  model.fit(Iterations().dataset(0, 25), verbose=0, shuffle=False)
+  tasks = HeldOutTasks(environment, drawn=40, num_tasks=40, seed=1, rollouts=20)
+  returns = model.task_results(tasks.batch(0), 1).query['return'].numpy().mean(axis=0)
   assert returns[0] < -35 and returns[1] > -16

@@ -60,7 +60,9 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
 def test_the_paper_s_values_can_be_read(row):
   for value in row.paper.values():
     mean, interval = numbers(value)
-    assert 0 < mean <= 100 and (interval > 0) == (row.problem.measure is measures.ACCURACY)
+    assert 0 < mean <= 100
+    if row.method in ('maml', 'anil', 'reptile', 'context_vector'):
+      assert (interval > 0) == (row.problem.measure is measures.ACCURACY)
 
 
 def test_numbers_as_the_paper_writes_them():

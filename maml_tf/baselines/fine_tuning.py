@@ -50,7 +50,7 @@ class FineTuning(ClassifierBaseline):
                      ) -> TaskResults:
     episodes = self.with_features(parameters, episodes)
     head = {name: tf.constant(value) for name, value in self._new_head.items()}
-    steps = adaptation(self._head_loss, head, episodes.support, self.inner_optimizer(),
+    steps = adaptation(self._head_loss, head, episodes.support, self.inner_optimizer(head),
                        names=tuple(head), num_updates=num_updates, first_order=True)
     return self._measured(self.head, head, steps, episodes)
 

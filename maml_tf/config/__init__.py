@@ -11,22 +11,26 @@ from maml_tf.config.choices import (
   DTYPES,
   INNER_OPTIMIZERS,
   KERAS_OPTIMIZERS,
+  LEARNED_STEP_SIZES,
   META_OPTIMIZERS,
   NORMS,
   REGULARISERS,
   SCHEDULES,
+  STRATEGIES,
+  TRUST_REGION,
   XLA_CHOICES,
 )
 from maml_tf.config.differences import differences
 from maml_tf.config.presets import preset
 from maml_tf.config.resolve import resolve
 from maml_tf.config.schema import LARGEST_JSON, Config, from_values
-from maml_tf.config.sections import SECTIONS, field_types
+from maml_tf.config.sections import SECTIONS, field_types, section_fields
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import METHODS
 
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
-    'LARGEST_JSON', 'METHODS', 'META_OPTIMIZERS', 'NORMS', 'REGULARISERS', 'SCHEDULES',
-    'SECTIONS', 'XLA_CHOICES', 'Config', 'ConfigError', 'differences', 'field_types',
-    'from_values', 'preset', 'resolve']
+    'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'META_OPTIMIZERS', 'METHODS', 'NORMS',
+    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'STRATEGIES', 'TRUST_REGION', 'XLA_CHOICES',
+    'Config', 'ConfigError', 'differences', 'field_types', 'from_values', 'preset', 'resolve',
+    'section_fields']

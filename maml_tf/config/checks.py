@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Dict
 
-from maml_tf.config.choices import choices, require_choice
+from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.paths import unusable_for_checkpoints
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
 _AT_LEAST = {
     'num_classes': 2, 'update_batch_size': 1, 'train_query_size': 1,
     'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'context_size': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0,
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
-    'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1,
+    'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1, 'num_gpus': -1,
+    'task_index': -1, 'worker_timeout': 1,
 }
+_OF_AN_INNER_LOOP = ('update_lr', 'num_updates', 'test_num_updates')
 _LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
 
 
@@ -30,18 +35,25 @@ def check(config: 'Config') -> None:
     require_choice(name, values[name])
   _check_counts(values)
   _check_numbers(values)
+  _check_imaml(values)
   _check_paths(values)
   _check_precision(config)
+  _check_method(config)
   check_fits(config)
+  _check_outer_step(config)
+  _check_classes(config)
   config.problem.check(config)
   _check_context(config)
   _check_regulariser(config)
   _check_tested_checkpoint(config)
   _check_named_parameters(config)
+  _check_strategy(config)
 
 
 def _check_counts(values: Dict[str, Any]) -> None:
   for name, least in _AT_LEAST.items():
+    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+      least = 0   # and nothing else, which `check_fits` says
     if not least <= values[name] <= _LARGEST:
       raise ConfigError(f'--{name}={values[name]} is not allowed: it must be between '
                         f'{least} and {_LARGEST}.')
@@ -55,8 +67,16 @@ def _check_counts(values: Dict[str, Any]) -> None:
                       'or more, or -1 for the value of --update_batch_size.')
 
 
+  classes = values['train_num_classes']
+  if classes != -1 and not 2 <= classes <= _LARGEST:
+    raise ConfigError(f'--train_num_classes={classes} is not allowed: it must be 2 or more, '
+                      'or -1 for the value of --num_classes.')
+
+
 def _check_numbers(values: Dict[str, Any]) -> None:
   for name in ('update_lr', 'meta_lr'):
+    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+      continue
     if not (math.isfinite(values[name]) and values[name] > 0):
       raise ConfigError(f'--{name}={values[name]} is not allowed: a step size must be '
                         'a finite number above 0.')
@@ -71,6 +91,17 @@ def _check_numbers(values: Dict[str, Any]) -> None:
                       'number above 0, or -1 for the value of --update_lr.')
 
 
+def _check_imaml(values: Dict[str, Any]) -> None:
+  if values['method'] != 'imaml':
+    return
+  if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
+    raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
+                      'be a finite number above 0.')
+  if values['imaml_cg_iterations'] < 1:
+    raise ConfigError(f'--imaml_cg_iterations={values["imaml_cg_iterations"]} is not allowed: '
+                      'it must be 1 or more.')
+
+
 def _check_paths(values: Dict[str, Any]) -> None:
   for name in ('logdir', 'data_dir'):
     if values[name] == '':
@@ -78,6 +109,12 @@ def _check_paths(values: Dict[str, Any]) -> None:
     if '\0' in (values[name] or ''):
       raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '
                         'has no null character.')
+  for name in ('logdir', 'legacy_checkpoint'):
+    unusable = unusable_for_checkpoints(values[name] or '')
+    if unusable:
+      raise ConfigError(f'--{name}={values[name]} is not allowed: it has {unusable}, which '
+                        'TensorFlow does not take in the path of a checkpoint; choose another '
+                        'name, or a path from the current folder.')
   for name, what in (
       ('legacy_checkpoint', 'name a checkpoint of the TF1 code'),
       ('pretrained', 'be ROW or ROW:SEED of `python -m maml_tf.verify`, or a file of '
@@ -92,6 +129,32 @@ def _check_precision(config: 'Config') -> None:
     raise ConfigError(f'--mixed_precision=True does not fit --dtype={config.learner.dtype}: '
                       'products in bfloat16 would make its precision pointless, so leave '
                       'one of them out.')
+
+
+def _check_method(config: 'Config') -> None:
+  method, problem = config.training.method, config.problem
+  if problem.methods is not None and method not in problem.methods:
+    raise ConfigError(f'--method={method} does not fit --datasource={problem.name}, which is '
+                      f'learned by {" or ".join(problem.methods)}: choose one of these, or '
+                      'leave it out.')
+
+
+def _check_outer_step(config: 'Config') -> None:
+  optimizer, problem = config.training.meta_optimizer, config.problem
+  if (optimizer == TRUST_REGION) == problem.acts:
+    return
+  reason = (f'whose policies take {TRUST_REGION} steps' if problem.acts
+            else f'which has no policies, and {TRUST_REGION} is for these')
+  raise ConfigError(f'--meta_optimizer={optimizer} does not fit --datasource={problem.name}, '
+                    f'{reason}: leave it out, or choose another one.')
+
+
+def _check_classes(config: 'Config') -> None:
+  method = config.training.method
+  if not (config.has_inner_loop or config.problem.has_classes):
+    raise ConfigError(f'--method={method} does not fit --datasource='
+                      f'{config.task.datasource}, which has no classes to compare with: '
+                      'take one of images, or another method.')
 
 
 def _check_context(config: 'Config') -> None:
@@ -139,6 +202,23 @@ def _check_tested_checkpoint(config: 'Config') -> None:
     raise ConfigError(
         f'--test_iter={evaluation.test_iter} is given while training: it chooses the '
         'checkpoint to test, so give it with --train=False only.')
+
+
+def _check_strategy(config: 'Config') -> None:
+  run = config.run
+  strategy = run.distribution_strategy
+  if strategy == 'off' and run.num_gpus > 1:
+    raise ConfigError(f'--num_gpus={run.num_gpus} does not fit --distribution_strategy=off, '
+                      'which uses one: choose mirrored.')
+  for name, nothing in (('worker_hosts', None), ('task_index', -1)):
+    value = getattr(run, name)
+    if strategy != 'multi_worker_mirrored' and value != nothing:
+      raise ConfigError(f'--{name}={value} does not fit --distribution_strategy={strategy}, '
+                        'which is of one process: choose multi_worker_mirrored.')
+  if strategy != 'off' and not config.baseline.trains_on_tasks:
+    raise ConfigError(
+        f'--distribution_strategy={strategy} does not fit --baseline={config.baseline.name}, '
+        'whose batches are not of tasks that replicas could share: leave it out.')
 
 
 def _check_named_parameters(config: 'Config') -> None:

@@ -13,13 +13,16 @@ DTYPES = ('float32', 'float64')
 REGULARISERS = ('None', 'l2', 'mean')
 CHECKPOINTS = ('latest', 'best')
 INNER_OPTIMIZERS = ('sgd', 'adam')
-SCHEDULES = ('constant', 'linear')
+SCHEDULES = ('constant', 'linear', 'cosine')
 XLA_CHOICES = ('auto', 'on', 'off')
+LEARNED_STEP_SIZES = ('None', 'layer', 'layer_and_step', 'element')
+STRATEGIES = ('off', 'mirrored', 'multi_worker_mirrored', 'auto')
 
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
 KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
 ADDONS_OPTIMIZERS = ('lamb', 'rectified_adam', 'yogi', 'novograd')
-META_OPTIMIZERS = KERAS_OPTIMIZERS + ADDONS_OPTIMIZERS
+TRUST_REGION = 'trpo'   # of reinforcement learning
+META_OPTIMIZERS = (*KERAS_OPTIMIZERS, *ADDONS_OPTIMIZERS, TRUST_REGION)
 
 
 def choices() -> Dict[str, Tuple[str, ...]]:
@@ -27,9 +30,11 @@ def choices() -> Dict[str, Tuple[str, ...]]:
   return {
       'datasource': problems.names(), 'norm': NORMS, 'dtype': DTYPES,
       'baseline': problems.baseline_names(), 'method': METHODS,
-      'inner_optimizer': INNER_OPTIMIZERS, 'meta_lr_schedule': SCHEDULES,
+      'inner_optimizer': INNER_OPTIMIZERS, 'learned_step_sizes': LEARNED_STEP_SIZES,
+      'meta_lr_schedule': SCHEDULES,
       'meta_optimizer': META_OPTIMIZERS, 'test_checkpoint': CHECKPOINTS,
       'xla': XLA_CHOICES, 'averaged_regulariser': REGULARISERS,
+      'distribution_strategy': STRATEGIES,
   }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
 
+from maml_tf import problems
 from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -28,23 +30,55 @@ class Owned(NamedTuple):
   lacking: str
 
 
+# {field: its value in problems that are not of control}.
+NO_CONTROL: Dict[str, Any] = dict(
+    env=None, horizon=0, discount=0.0, gae_lambda=0.0, max_kl=0.0, cg_iterations=0,
+    cg_damping=0.0, hessian=None, hessian_every=0, rollout_budget=None, inner_loss=None,
+    test_later_step=0.0, simulation_threads=0)
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
+_LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'
 
 OWNED = (
     Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
     Owned('inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
     Owned('test_inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
+    Owned('learned_step_sizes', 'None', 'method', ('maml', 'boil', 'maml_plus_plus'),
+          'which has step sizes of its own kind'),
+    Owned('multi_step_iterations', 0, 'method', ('maml_plus_plus',), _LAST_LOSS),
+    Owned('first_order_iterations', 0, 'method', ('maml_plus_plus',),
+          'whose order does not change'),
+    Owned('per_step_norm', False, 'method', ('maml_plus_plus',),
+          'whose normalisations are the same in every step'),
+    Owned('proximal_weight', 0.0, 'method', ('imaml',), 'which has no proximal term'),
+    Owned('imaml_cg_iterations', 0, 'method', ('imaml',), 'which solves no linear system'),
+    Owned('train_num_classes', -1, 'method', WITHOUT_INNER_LOOP,
+          'whose net has an output for each class'),
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
+    Owned('full_context', False, 'method', ('matching',), 'whose features are of one image'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
 )
 
+_MORE_PARAMETERS = 'which has more parameters than any net of the TF1 code'
+# Of what is tested with step sizes that are meta-learned, like the parameters.
+_LEARNED_STEP_SIZES = (
+    Refused('tune_update_lr', False, 'whose step sizes are learned in training'),
+    Refused('legacy_checkpoint', None, _MORE_PARAMETERS))
+
+_NO_INNER_LOOP = (
+    *(Refused(field, nothing, 'which has no inner loop') for field, nothing in (
+        ('update_lr', 0.0), ('num_updates', 0), ('test_num_updates', 0), ('stop_grad', False),
+        ('recompute_inner_steps', False), ('tune_update_lr', False),
+        ('train_update_lr', -1.0))),
+    Refused('pretrain_iterations', 0, 'whose net classifies nothing'),
+    Refused('legacy_checkpoint', None, 'whose net lacks the last layer'))
+
 # {selector: {value: what it refuses}}; what problems and baselines refuse is theirs.
 _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
-    'meta_lr_schedule': {'linear': (
+    'meta_lr_schedule': dict.fromkeys(('linear', 'cosine'), (
         Refused('pretrain_iterations', 0, 'which is for meta-training alone',
-                'leave one of them out'),)},
+                'leave one of them out'),)),
     'method': {
         'reptile': (
             Refused('recompute_inner_steps', False, _NOT_KEPT),
@@ -52,7 +86,15 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
             Refused('meta_gradient_clip', 0, 'whose outer step follows no gradient'),
             Refused('pretrain_iterations', 0,
                     'whose --meta_lr is no step size for gradients')),
-        'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),)},
+        'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),),
+        'meta_sgd': _LEARNED_STEP_SIZES,
+        'maml_plus_plus': (Refused('legacy_checkpoint', None, _MORE_PARAMETERS),),
+        'imaml': (
+            Refused('recompute_inner_steps', False, _NOT_KEPT),
+            Refused('stop_grad', False, 'which takes no derivative through inner steps')),
+        **dict.fromkeys(WITHOUT_INNER_LOOP, _NO_INNER_LOOP)},
+    'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
+                           for kind in ('layer', 'layer_and_step', 'element')},
 }
 
 
@@ -64,6 +106,8 @@ def check_fits(config: 'Config') -> None:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
       raise ConfigError(f'{_pair(owned.field, owned.selector, values)}, {owned.lacking}: '
                         f'leave it out, or give {owners}.')
+  if not config.problem.acts:
+    _check_nothing_acts(values)
   refused = {'baseline': baseline.refused, 'datasource': config.problem.refused}
   for selector, by_value in _REFUSED.items():
     refused[selector] = by_value.get(values[selector], ())
@@ -72,6 +116,14 @@ def check_fits(config: 'Config') -> None:
       if values[rule.field] != rule.nothing:
         raise ConfigError(f'{_pair(rule.field, selector, values)}, {rule.reason}: '
                           f'{rule.advice}.')
+
+
+def _check_nothing_acts(values: Dict[str, Any]) -> None:
+  for field, nothing in NO_CONTROL.items():
+    if values[field] != nothing:
+      control = ', '.join(name for name in problems.names() if problems.named(name).acts)
+      raise ConfigError(f'{_pair(field, "datasource", values)}, in which no policy acts: '
+                        f'leave it out, or give one of {control}.')
 
 
 def _pair(field: str, selector: str, values: Dict[str, Any]) -> str:

@@ -6,13 +6,19 @@ from typing import Any, Dict, Optional
 
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
+from maml_tf.config.fits import NO_CONTROL
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
-    data_dir=None, update_batch_size=1, train_query_size=None, test_query_size=None, seed=0,
-    norm='batch_norm', num_filters=64, conv=True, max_pool=False, dtype='float32',
-    mixed_precision=False, context_size=0, update_lr=0.4, num_updates=1, stop_grad=False,
-    inner_optimizer='sgd', inner_batch_size=0, meta_lr_schedule='constant',
+    data_dir=None, train_num_classes=-1, update_batch_size=1, train_query_size=None,
+    test_query_size=None, seed=0, norm='batch_norm', num_filters=64, conv=True,
+    max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
+    full_context=False, update_lr=0.4, num_updates=1, stop_grad=False,
+    inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
+    proximal_weight=0.0, imaml_cg_iterations=0, multi_step_iterations=0,
+    first_order_iterations=0, per_step_norm=False,
+    meta_lr_schedule='constant',
     baseline='None', num_averaged_nets=500, averaged_regulariser='None',
     regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
     meta_batch_size=32, meta_lr=0.001, meta_optimizer='adam', meta_gradient_clip=0.0,
@@ -20,10 +26,23 @@ COMMON: Dict[str, Any] = dict(
     num_validation_tasks=200, test_set=False, test_iter=-1, test_checkpoint='latest',
     num_test_tasks=600, test_num_updates=10, test_inner_batch_size=0,
     train_update_batch_size=-1, train_update_lr=-1.0, tune_update_lr=False, train=True,
-    resume=True, log=True, legacy_checkpoint=None, pretrained=None)
+    resume=True, log=True, legacy_checkpoint=None, pretrained=None,
+    distribution_strategy='off', num_gpus=-1, worker_hosts=None, task_index=-1,
+    worker_timeout=300, **NO_CONTROL)
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {
+    # One inner step, as in Li et al. 2017.
+    'meta_sgd': dict(num_updates=1),
+    # Antoniou et al. 2019: 100 epochs of 500 iterations; losses of all updates in the first
+    # 15, first order in the first 50.
+    'maml_plus_plus': dict(
+        learned_step_sizes='layer_and_step', multi_step_iterations=7500,
+        first_order_iterations=25000, per_step_norm=True, meta_lr_schedule='cosine',
+        metatrain_iterations=50000, num_updates=5, test_num_updates=5),
+    # This project's, on the scale of its loss: lambda * alpha must be well below 2.
+    'imaml': dict(proximal_weight=2.0, imaml_cg_iterations=5, update_lr=0.1, num_updates=16,
+                  test_num_updates=16),
     # Nichol et al. 2018, and the commands in the authors' README for images; support and
     # query examples together are their training shots. Sinusoids are this project's.
     'reptile': dict(
@@ -32,6 +51,11 @@ _OF_METHODS: Dict[str, Dict[str, Any]] = {
         meta_batch_size=5, metatrain_iterations=100000, test_num_updates=50,
         test_inner_batch_size=5),
 }
+
+
+_OF_METHODS.update({
+    method: dict(update_lr=0.0, num_updates=0, test_num_updates=0, meta_gradient_clip=0.0)
+    for method in WITHOUT_INNER_LOOP})
 
 
 def preset(datasource: str, num_classes: Optional[int] = None,

@@ -8,11 +8,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
-from maml_tf import problems
+from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
+from maml_tf.config.fits import NO_CONTROL
 from maml_tf.config.sections import (
   SECTIONS,
+  ControlConfig,
   EvaluationConfig,
   InnerLoopConfig,
   LearnerConfig,
@@ -21,6 +23,7 @@ from maml_tf.config.sections import (
   TrainingConfig,
 )
 from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 
 if TYPE_CHECKING:
   from maml_tf.problems import Baseline, Problem
@@ -35,6 +38,7 @@ class Config:
   learner: LearnerConfig
   inner_loop: InnerLoopConfig
   training: TrainingConfig
+  control: ControlConfig
   evaluation: EvaluationConfig
   run: RunConfig
 
@@ -53,15 +57,17 @@ class Config:
   def from_dict(cls, sections: Mapping[str, Any]) -> 'Config':
     """The inverse of `to_dict`.
 
-    A file of an earlier version lacks the fields that were added since; they get the
+    A file of an earlier version lacks fields and a section that were added since; they get the
     value that says what was done then.
 
     Raises:
       ConfigError: for a section or a field that is unknown or missing.
     """
-    _require_names('configuration', sections, SECTIONS)
+    _require_names('configuration', sections, SECTIONS, may_lack=_SECTIONS_ADDED_SINCE)
     values = dict(_ADDED_SINCE)
     for name, section in SECTIONS.items():
+      if name not in sections:
+        continue
       fields = {field.name for field in dataclasses.fields(section)}
       _require_names(f'configuration section {name!r}', sections[name], fields,
                      may_lack=_ADDED_SINCE)
@@ -102,6 +108,22 @@ class Config:
     shots = self.evaluation.train_update_batch_size
     return self.task.update_batch_size if shots == -1 else shots
 
+  @property
+  def has_inner_loop(self) -> bool:
+    """Whether the method adapts parameters to a task."""
+    return self.training.method not in WITHOUT_INNER_LOOP
+
+  @property
+  def trained_classes(self) -> int:
+    """N in training."""
+    classes = self.task.train_num_classes
+    return self.task.num_classes if classes == -1 else classes
+
+  def with_trained_classes(self) -> 'Config':
+    """With tasks of as many classes as in training."""
+    return dataclasses.replace(self, task=dataclasses.replace(
+        self.task, num_classes=self.trained_classes))
+
   def with_trained_shots(self) -> 'Config':
     """With the tasks of the run whose checkpoint is tested."""
     return dataclasses.replace(self, task=dataclasses.replace(
@@ -137,15 +159,26 @@ class Config:
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 # {argument of a method: the field that says it, where that has another name}.
-_FIELDS_OF_ARGUMENTS = {'first_order': 'stop_grad'}
+_FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
+                        'shots': 'update_batch_size'}
+
+# Fields that a '~' may stand in.
+_PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
 
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
+    'learned_step_sizes': 'None', 'train_num_classes': -1,
+    'full_context': False, 'proximal_weight': 0.0, 'imaml_cg_iterations': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
-    'pretrained': None}
+    'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
+    'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
+    **NO_CONTROL}
+_SECTIONS_ADDED_SINCE = ('control',)
+
 
 
 def default_data_dir(datasource: str) -> str:
@@ -169,6 +202,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for a wrong value or an impossible combination.
   """
+  values = {**values, **{name: _path(name, values[name]) for name in _PATHS}}
   sections = {}
   for name, section in SECTIONS.items():
     sections[name] = section(**{
@@ -177,6 +211,13 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
+
+
+def _path(name: str, value):
+  try:
+    return paths.expanded(value) if isinstance(value, str) else value
+  except ConfigError as error:
+    raise ConfigError(f'--{name}={value} is not allowed: {error}.') from None
 
 
 def checked_type(name: str, written_type: str, value):

@@ -17,6 +17,7 @@ import tensorflow as tf
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
 from maml_tf.evaluation.protocol import statistics
+from maml_tf.inner_loop import after
 from maml_tf.meta_learner import MetaLearner
 
 FROM_QUERY, FROM_SUPPORT = 'transductive', 'inductive'
@@ -69,9 +70,8 @@ def task_accuracies(model: MetaLearner, episodes: Episodes, num_classes: int,
   """
   parameters = model.meta_parameters.tensors()
   steps = model.adaptation(parameters, episodes, max(updates), first_order=True)
-  measured = [_accuracies(model, adapted, episodes, num_classes, query_sizes)
-              for step, adapted in enumerate(steps) if step in updates]
-  return tf.stack(measured, axis=2)
+  return tf.stack(after(steps, updates, lambda adapted: _accuracies(
+      model, adapted, episodes, num_classes, query_sizes)), axis=2)
 
 
 class ConditionsEvaluator:

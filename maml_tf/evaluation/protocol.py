@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.data_generator import DataGenerator
+from maml_tf.data_generator import WHOLE, DataGenerator, Part
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.replicas import Replicas
 
 
 class Statistics(NamedTuple):
@@ -35,16 +36,24 @@ class Evaluator:
     generator: its episodes; the same ones every time.
     num_tasks: how many; of the last batch what is beyond them is left out.
     num_updates: inner steps.
+    shared: among all processes of the model's strategy, which all call it then, and all have
+      all results; False: this one does all tasks.
   """
 
   def __init__(self, model: MetaLearner, generator: DataGenerator, num_tasks: int,
-               num_updates: int):
+               num_updates: int, shared: bool = True):
+    self._arguments = model, generator, num_tasks, num_updates
     self._num_tasks = num_tasks
-    self._batches = generator.dataset(0, -(-num_tasks // generator.meta_batch_size))
+    self._replicas = Replicas.of(model)
+    self._number = -(-num_tasks // generator.meta_batch_size)
+    self._part = (Part(self._replicas.worker, self._replicas.workers) if shared else WHOLE)
+    self._batches = generator.dataset(0, self._number, every=self._part)
     self._model = model
-    # Autograph has nothing to convert here, and takes seconds to find that out.
-    self._task_results = tf.function(
-        lambda episodes: model.task_results(episodes, num_updates), autograph=False)
+    self._task_results = model.results_function(num_updates)
+
+  def alone(self) -> 'Evaluator':
+    """One that does all tasks in this process."""
+    return self if self._part.of == 1 else Evaluator(*self._arguments, shared=False)
 
   @property
   def measure(self) -> Measure:
@@ -58,17 +67,47 @@ class Evaluator:
       progress: wraps the iteration over batches, like `tqdm`; None: silent.
     """
     batches = self._batches if progress is None else progress(self._batches)
-    collected = [self._task_results(episodes) for episodes in batches]
+    collected = self._replicas.map(self._task_results, batches)
+    if self._part.of > 1:
+      return self._of_all(collected)
     return tf.nest.map_structure(
-        lambda *values: np.concatenate([value.numpy() for value in values])[
-            :self._num_tasks], *collected)
+        lambda *values: np.concatenate(values)[:self._num_tasks], *collected)
+
+  def _of_all(self, collected: Sequence[TaskResults]) -> TaskResults:
+    """With the results of the other processes between those of this one."""
+    traced = self._task_results.get_concrete_function(self._batches.element_spec)
+    form = traced.structured_outputs
+    whole = [np.zeros([self._number, *one.shape], one.dtype.as_numpy_dtype)
+             for one in tf.nest.flatten(form)]
+    for place, results in enumerate(collected):
+      for values, own in zip(whole, tf.nest.flatten(results)):
+        values[self._part.number + place * self._part.of] = own
+    return tf.nest.pack_sequence_as(form, [
+        values.reshape(-1, *values.shape[2:])[:self._num_tasks]
+        for values in self._replicas.combined(whole)])
+
+
+def where_not_finite(results: TaskResults) -> Optional[str]:
+  """Which of the results has a number that is not finite, as a phrase: the first measure,
+  and since which update; None where all are finite."""
+  for name, values in results.support.items():
+    if not np.isfinite(values).all():
+      return f'the {name} of the support set before any update'
+  for name, values in results.query.items():
+    finite = np.isfinite(values).all(axis=0)
+    if not finite.all():
+      updates = int(np.argmin(finite))
+      return (f'the {name} of the query set after {updates} update'
+              f'{"" if updates == 1 else "s"}')
+  return None
 
 
 def statistics(values: np.ndarray) -> Statistics:
-  """Of `[tasks, updates]`, or `[tasks]`."""
+  """Of `[tasks, updates]`, or `[tasks]`; not finite where a value is not."""
   values = np.asarray(values, np.float64)
-  stds = values.std(axis=0)
-  return Statistics(values.mean(axis=0), stds, 1.96 * stds / np.sqrt(len(values)))
+  with np.errstate(over='ignore', invalid='ignore'):
+    stds = values.std(axis=0)
+    return Statistics(values.mean(axis=0), stds, 1.96 * stds / np.sqrt(len(values)))
 
 
 def score(results: TaskResults, measure: Measure) -> float:

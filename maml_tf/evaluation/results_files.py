@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 from maml_tf.config import Config
 from maml_tf.evaluation.protocol import Statistics, statistics
 from maml_tf.evaluation.tuning import Tuning
-from maml_tf.files import whole_file
+from maml_tf.files import as_json, whole_file, write_whole
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
 
@@ -46,9 +47,8 @@ def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
   stem = os.path.join(folder, file_stem(run.config))
   times_tested = 1 + read_times_tested(stem + '.json')
   _write_csv(stem + '.csv', legacy_columns(run.results, run.config.problem.measure))
-  with whole_file(stem + '.json') as file:
-    json.dump({**as_dict(run), 'times_tested': times_tested}, file, indent=2)
-    file.write('\n')
+  write_whole(stem + '.json',
+              as_json({**as_dict(run), 'times_tested': times_tested}, indent=2))
   return stem + '.csv', stem + '.json'
 
 
@@ -66,28 +66,46 @@ def read_times_tested(path: str) -> int:
 def file_stem(config: Config) -> str:
   """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
   overwrote it there, is called `val_...` here. A step size that was tuned is called
-  `tuned`, and a nearest neighbour has none."""
+  `tuned`, and a nearest neighbour or a method without inner loop has none. Where
+  --pretrained or --legacy_checkpoint is tested, its name follows: the folder has a run's own
+  results, too."""
   stem = f'{config.split}_ubs{config.task.update_batch_size}'
   if not config.baseline.has_step_size:
-    return f'{stem}_{config.baseline.name}'
+    return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
+  if not config.has_inner_loop:
+    return f'{stem}_{config.training.method}{_of_named_file(config)}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
-  return f'{stem}_stepsize{step_size}'
+  return f'{stem}_stepsize{step_size}{_of_named_file(config)}'
+
+
+def _of_named_file(config: Config) -> str:
+  """What tells a test of other parameters than the folder's own from one of these."""
+  run = config.run
+  named = None if run.train else run.pretrained or run.legacy_checkpoint
+  if named is None:
+    return ''
+  name = re.sub(r'\.npz$', '', os.path.basename(named))
+  return '_of_' + re.sub(r'[^\w.-]', '-', name)
 
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
   """`[tasks, updates + 1]` as the TF1 code has them: `update0` is the SUPPORT set
-  before any update, the others are the query set after that many updates."""
+  before any update, the others are the query set after that many updates. Of a method
+  without updates, which measures no support set, it is the query set."""
   values = np.array(results.query[measure.name], np.float64)
-  values[:, 0] = results.support[measure.name]
+  if results.support:
+    values[:, 0] = results.support[measure.name]
   return values
 
 
 def as_dict(run: ProtocolRun) -> Dict[str, Any]:
   """What the JSON file holds."""
-  results = run.results
-  per_update: Dict[str, Any] = {'update0_support': _measures(results.support)}
-  for update in range(results.query['loss'].shape[1]):
+  results, measure = run.results, run.config.problem.measure
+  per_update: Dict[str, Any] = {}
+  if results.support:
+    per_update['update0_support'] = _measures(results.support)
+  for update in range(results.query[measure.name].shape[1]):
     name = 'update0_query' if update == 0 else f'update{update}'
     per_update[name] = _measures({measure: values[:, update]
                                   for measure, values in results.query.items()})
@@ -95,7 +113,7 @@ def as_dict(run: ProtocolRun) -> Dict[str, Any]:
       'config': run.config.to_dict(),
       'tuning': None if run.tuning is None else run.tuning.as_dict(),
       'updates': per_update,
-      'num_tasks': len(results.support['loss']),
+      'num_tasks': len(results.query[measure.name]),
       'split': run.config.problem.recorded_split(run.config),
       'episodes_fingerprint': run.fingerprint,
       'checkpoint': run.checkpoint,
@@ -120,16 +138,17 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
     paper: {number of updates: value as the paper writes it}, may be empty.
   """
   measure, results = run.config.problem.measure, run.results
-  rows: List[Tuple[str, Statistics, str]] = [
-      ('0 (support set)', statistics(results.support[measure.name]), '')]
+  rows: List[Tuple[str, Statistics, str]] = []
+  if results.support:
+    rows.append(('0 (support set)', statistics(results.support[measure.name]), ''))
   by_update = statistics(results.query[measure.name])
   for update in range(len(by_update.means)):
-    label = '0 (query set)' if update == 0 else str(update)
+    label = '0 (query set)' if update == 0 and results.support else str(update)
     rows.append((label, Statistics(*(value[update] for value in by_update)),
                  paper.get(update, '')))
-  width = max(len(label) for label, _, _ in rows)
+  width = max(len(label) for label in ['updates', *(label for label, _, _ in rows)])
   lines = [f'{"updates":<{width}}  {measure.title:>18}  {"95% interval":>12}  '
-           f'{"std":>8}  paper']
+           f'{"std":>8}{"  paper" if paper else ""}']
   for label, values, reference in rows:
     mean, std, ci95 = (measure.text(float(value)) for value in
                        (values.means, values.stds, values.ci95))

@@ -114,7 +114,8 @@ class KerasLearner(Learner):
 
   def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
     start = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
-    return randomness.seeded(episodes, randomness.fold_in(start, iteration))
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return randomness.seeded(episodes, randomness.fold_in(start, iteration), replica)
 
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> ModelOutputs:
     """As in `Learner`. Each task's examples are a batch of their own."""
@@ -187,9 +188,6 @@ class KerasLearner(Learner):
           lambda _, read: {index: read(variable) for index, variable in places.items()})
 
   def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
-    if tf.distribute.has_strategy():
-      raise ConfigError('A Keras model under tf.distribute has not been tried: train it on '
-                        'one device.')
     given = values, self._state(), inputs, seed
     self._require_no_captures(*given)
     return self._in_graph(*given) if tf.executing_eagerly() else self._of_task(*given)

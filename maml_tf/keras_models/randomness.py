@@ -26,16 +26,17 @@ class Seeded(NamedTuple):
   seeds: tf.Tensor
 
 
-def seeded(episodes: Episodes, seed: tf.Tensor) -> Episodes:
+def seeded(episodes: Episodes, seed: tf.Tensor, replica: int = 0) -> Episodes:
   """`episodes` whose inputs are `Seeded`.
 
   Args:
     seed: `[2]`, int32, of the outer step.
+    replica: whose tasks these are: a task has the same seed whoever computes it.
   """
   tasks = num_tasks(episodes)
   if tasks is None:
     tasks = tf.shape(tf.nest.flatten(episodes)[0])[0]
-  of_tasks = tf.map_fn(lambda task: fold_in(seed, task), tf.range(tasks),
+  of_tasks = tf.map_fn(lambda task: fold_in(seed, replica * tasks + task), tf.range(tasks),
                        fn_output_signature=tf.TensorSpec([2], tf.int32))
 
   def with_seeds(batch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -107,12 +107,18 @@ class Learner(abc.ABC):
     Drawn in float32 whatever `dtype` is, so that runs of both precisions start
     from the same values.
     """
-    values = {}
-    for index, spec in enumerate(self.parameter_specs):
-      initializer = spec.initializer(_seed_of(seed, index))
-      value = tf.convert_to_tensor(initializer(spec.shape, dtype='float32'))
-      values[spec.name] = value.numpy().astype(dtype)
-    return values
+    return drawn(self.parameter_specs, seed, dtype)
+
+
+def drawn(specs: Iterable[ParameterSpec], seed: int, dtype: str, first: int = 0
+          ) -> Dict[str, np.ndarray]:
+  """{name: initial value}; `first`: how many parameters of the seed are drawn already."""
+  values = {}
+  for index, spec in enumerate(specs, start=first):
+    initializer = spec.initializer(_seed_of(seed, index))
+    value = tf.convert_to_tensor(initializer(spec.shape, dtype='float32'))
+    values[spec.name] = value.numpy().astype(dtype)
+  return values
 
 
 def _seed_of(seed: int, index: int) -> int:
@@ -133,6 +139,10 @@ def ones(_: int) -> tf.keras.initializers.Initializer:
 
 def glorot_uniform(seed: int) -> tf.keras.initializers.Initializer:
   return tf.keras.initializers.GlorotUniform(seed=seed)
+
+
+def constant(value: float) -> Callable[[int], tf.keras.initializers.Initializer]:
+  return lambda _: tf.keras.initializers.Constant(value)
 
 
 def standard_normal(seed: int) -> tf.keras.initializers.Initializer:

@@ -1,4 +1,4 @@
-"""Compares this code with golden files of the TF1 code.
+"""Compares this code with golden files of the TF1 code, and of MAML-TRPO.
 
   python -m maml_tf.legacy.compare FILE.npz [...] [--dtype=float32] [--tolerance=1e-8]
       [--tasks_at_once=N] [--xla=on]
@@ -15,6 +15,7 @@ import math
 import sys
 from typing import List, Optional
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
 from maml_tf.config import DTYPES, XLA_CHOICES
@@ -33,15 +34,11 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _compare_files(options: argparse.Namespace) -> int:
-  from maml_tf.legacy import comparison
-  tolerance = (comparison.TOLERANCES[options.dtype] if options.tolerance is None
-               else options.tolerance)
+  tolerance = options.tolerance
   summaries, codes = [], []
   for path in options.files:
     try:
-      compared = comparison.compare(
-          golden_files.read(path), dtype=options.dtype,
-          tasks_at_once=options.tasks_at_once, xla=options.xla)
+      compared = _compared(path, options)
     except UserError as error:
       print(f'maml_tf.legacy.compare: {error}', file=sys.stderr)
       codes.append(UNUSABLE)
@@ -54,10 +51,20 @@ def _compare_files(options: argparse.Namespace) -> int:
   return max(codes)
 
 
-def table(compared, tolerance: float) -> str:
+def _compared(path: str, options: argparse.Namespace):
+  from maml_tf.legacy import comparison, policies
+  from maml_tf.rl import golden as policy_files
+  arrays = golden_files.arrays(path)
+  if policy_files.is_golden(arrays):
+    return policies.compare(path, arrays, options.dtype, options.tasks_at_once)
+  return comparison.compare(
+      golden_files.sorted_out(path, arrays), dtype=options.dtype,
+      tasks_at_once=options.tasks_at_once, xla=options.xla)
+
+
+def table(compared, tolerance: Optional[float]) -> str:
   """One line per quantity, with the largest error and the tensor that has it."""
-  config = compared.config
-  lines = [f'{compared.path}: {_described(config)}',
+  lines = [f'{compared.path}: {compared.title}',
            f'{"quantity":<28} {"tensors":>7}  {"largest error":>13}  where']
   for quantity in compared.quantities:
     notes = [quantity.where] if quantity.where else []
@@ -71,11 +78,11 @@ def table(compared, tolerance: float) -> str:
     lines.append(f'not compared, since unknown: {", ".join(compared.others)}')
   verdict = 'passed' if compared.passed(tolerance) else 'FAILED'
   lines.append(f'{verdict}: largest error {compared.max_relative_error:.1e}, '
-               f'tolerance {tolerance:.0e}')
+               f'tolerance {compared.limit(tolerance)}')
   return '\n'.join(lines)
 
 
-def summary(compared, tolerance: float) -> dict:
+def summary(compared, tolerance: Optional[float]) -> dict:
   """What the line of JSON holds; null stands for a number that is not finite."""
   def number(value: float) -> Optional[float]:
     return value if math.isfinite(value) else None
@@ -84,37 +91,20 @@ def summary(compared, tolerance: float) -> dict:
           'quantities': {quantity.name: number(quantity.error)
                          for quantity in compared.quantities},
           'passed': compared.passed(tolerance),
-          'tolerance': tolerance, 'dtype': compared.config.learner.dtype}
-
-
-def _described(config) -> str:
-  task, learner, inner = config.task, config.learner, config.inner_loop
-  words = [task.datasource]
-  if golden_files.is_classification(config):
-    words.append(f'{task.num_classes}-way')
-    if learner.conv:
-      words.append(f'{learner.num_filters} filters')
-      words.append('max-pool' if learner.max_pool else 'strides')
-    else:
-      words.append('fully connected')
-  words += [f'{task.update_batch_size}-shot', f'norm {learner.norm}',
-            f'{inner.num_updates} inner steps of {inner.update_lr}']
-  if inner.stop_grad:
-    words.append('first order')
-  if config.training.baseline != 'None':
-    words.append(config.training.baseline)
-  return ', '.join([*words, learner.dtype])
+          'tolerance': compared.largest_allowed(tolerance), 'dtype': compared.dtype}
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.compare', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
+  parser.add_argument('files', type=paths.argument, nargs='+', metavar='FILE.npz',
+                      help='golden files')
   parser.add_argument('--dtype', choices=DTYPES, default='float64',
                       help='precision of the computation; default float64')
   parser.add_argument('--tolerance', type=_tolerance, metavar='NUMBER',
-                      help='largest error that passes; default 1e-8 in float64, and 1e-3 '
+                      help='largest error that passes; default 1e-8 in float64 (1e-6 behind '
+                           'conjugate gradients), and 1e-3 '
                            'in float32, where the losses alone are judged')
   parser.add_argument('--tasks_at_once', type=_count, default=0, metavar='N',
                       help='tasks computed together; default 0: chosen for the net')

@@ -61,10 +61,44 @@ class Comparison(NamedTuple):
   @property
   def max_relative_error(self) -> float:
     """Of what is judged; NaN where a result is not a number."""
-    return _largest([quantity.error for quantity in self.quantities if quantity.judged])
+    return largest([quantity.error for quantity in self.quantities if quantity.judged])
 
-  def passed(self, tolerance: float) -> bool:
-    return self.max_relative_error <= tolerance   # False for NaN
+  def passed(self, tolerance: Optional[float]) -> bool:
+    """Whether no error is above the tolerance; None: the usual one of the precision."""
+    return self.max_relative_error <= self.largest_allowed(tolerance)   # False for NaN
+
+  def limit(self, tolerance: Optional[float]) -> str:
+    """The tolerance, in words."""
+    return f'{self.largest_allowed(tolerance):.0e}'
+
+  def largest_allowed(self, tolerance: Optional[float]) -> float:
+    """The tolerance; of None the usual one."""
+    return TOLERANCES[self.dtype] if tolerance is None else tolerance
+
+  @property
+  def dtype(self) -> str:
+    """Of the computation."""
+    return self.config.learner.dtype
+
+  @property
+  def title(self) -> str:
+    """What the file is of."""
+    task, learner, inner = self.config.task, self.config.learner, self.config.inner_loop
+    words = [task.datasource]
+    if golden_files.is_classification(self.config):
+      words.append(f'{task.num_classes}-way')
+      if learner.conv:
+        words.append(f'{learner.num_filters} filters')
+        words.append('max-pool' if learner.max_pool else 'strides')
+      else:
+        words.append('fully connected')
+    words += [f'{task.update_batch_size}-shot', f'norm {learner.norm}',
+              f'{inner.num_updates} inner steps of {inner.update_lr}']
+    if inner.stop_grad:
+      words.append('first order')
+    if self.config.training.baseline != 'None':
+      words.append(self.config.training.baseline)
+    return ', '.join([*words, learner.dtype])
 
 
 def compare(golden: Golden, **overrides) -> Comparison:
@@ -291,13 +325,13 @@ def _tensor_quantities(group: str, learner: Learner, received: Mapping[str, np.n
 
 
 def _worst(group: str, errors: Mapping[str, float]) -> Quantity:
-  largest = _largest(list(errors.values()))
+  worst = largest(list(errors.values()))
   where = next(name for name, error in errors.items()
-               if error == largest or math.isnan(error))
-  return Quantity(group, len(errors), largest, where)
+               if error == worst or math.isnan(error))
+  return Quantity(group, len(errors), worst, where)
 
 
-def _largest(errors: List[float]) -> float:
+def largest(errors: List[float]) -> float:
   """Like `max`, but a NaN is larger than everything."""
   return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)
 

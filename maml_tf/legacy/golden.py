@@ -108,7 +108,15 @@ def read(path: str) -> Golden:
   Raises:
     GoldenError: for a file that is missing, damaged, not of this form, or incomplete.
   """
-  arrays = _arrays(path)
+  return sorted_out(path, arrays(path))
+
+
+def sorted_out(path: str, arrays: Mapping[str, np.ndarray]) -> Golden:
+  """As `read`, of a file's arrays.
+
+  Raises:
+    GoldenError: where they are not of this form, or incomplete.
+  """
   try:
     golden = _sorted_out(path, arrays)
     _check(golden)
@@ -166,7 +174,12 @@ def is_classification(config: Config) -> bool:
   return config.task.datasource != 'sinusoid'
 
 
-def _arrays(path: str) -> Dict[str, np.ndarray]:
+def arrays(path: str) -> Dict[str, np.ndarray]:
+  """What a file has, as arrays.
+
+  Raises:
+    GoldenError: for a file that is missing or damaged.
+  """
   try:
     with BoundedReads(path, most=_MOST_DIRECTORY_BYTES) as file:
       if file.read(6) == b'\x93NUMPY':

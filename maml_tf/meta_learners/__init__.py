@@ -14,9 +14,18 @@ _CLASSES = {   # {method: 'module.Class'}
     'reptile': 'reptile.Reptile',
     'anil': 'anil.ANIL',
     'context_vector': 'context_vector.ContextVector',
+    'meta_sgd': 'meta_sgd.MetaSGD',
+    'maml_plus_plus': 'maml_plus_plus.MAMLPlusPlus',
+    'boil': 'boil.BOIL',
+    'imaml': 'imaml.IMAML',
+    'prototypical': 'prototypical.Prototypical',
+    'matching': 'matching.Matching',
+    'siamese': 'siamese.Siamese',
 }
 
 METHODS = tuple(_CLASSES)
+# Those that compare in place of adapting, for what must know it without TensorFlow.
+WITHOUT_INNER_LOOP = ('prototypical', 'matching', 'siamese')
 
 
 def meta_learner_class(method: str):

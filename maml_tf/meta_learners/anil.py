@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from typing import Optional
 
 import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
-from maml_tf.inner_loop import adaptation
+from maml_tf.inner_loop import Adaptation, adaptation
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learners.maml import MAML
@@ -49,14 +49,14 @@ class ANIL(MAML):
     return support_examples * (1 if self._first_order else 3) + query_examples * 3
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
-                 first_order: bool) -> Iterator[Parameters]:
+                 first_order: bool) -> Adaptation:
     features = self.learner.features(parameters, episodes.support.inputs)
     # Nothing is recomputed: of the body nothing is computed twice, and the gradient to the
     # features would be lost.
     return adaptation(
         self._head_loss, parameters, Batch(features, episodes.support.labels),
-        self.inner_optimizer(), names=self.learner.head_names, num_updates=num_updates,
-        first_order=first_order)
+        self.inner_optimizer(parameters), names=self.learner.head_names,
+        num_updates=num_updates, first_order=first_order)
 
   def _head_loss(self, parameters: Parameters, batch: Batch) -> tf.Tensor:
     return self.objective.loss(self.learner.head(parameters, batch.inputs), batch.labels)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import tensorflow as tf
 
 from maml_tf.episodes import Episodes
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.inner_optimizers import InnerOptimizer, StepSize
+from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learned_step_sizes import FIXED, LearnedStepSizes
+from maml_tf.learners.base import Parameters, ParameterSpec
 from maml_tf.meta_learner import MetaLearner
-from maml_tf.objectives import Objective
 
 
 class MAML(MetaLearner):
@@ -21,6 +23,9 @@ class MAML(MetaLearner):
   Args:
     first_order: the first-order approximation (section 5.2; the TF1 code's
       `stop_grad`): the gradient is taken at the adapted parameters.
+    learned_step_sizes: 'None', or what has a meta-learned step size of its own, which
+      starts from `step_size`: 'layer', 'layer_and_step', 'element' (see
+      `LearnedStepSizes`; beyond the paper). `step_size` is not read then.
     learner, objective, **kwargs: see `MetaLearner`.
 
   Example:
@@ -34,17 +39,28 @@ class MAML(MetaLearner):
     TensorShape([4, 3])
   """
 
-  own_arguments = ('first_order',)
+  own_arguments = ('first_order', 'learned_step_sizes')
 
-  def __init__(self, learner: Learner, objective: Objective, *, first_order: bool = False,
+  def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
+               num_updates: int, first_order: bool = False,
+               learned_step_sizes: str = FIXED, own_specs: Sequence[ParameterSpec] = (),
                **kwargs):
-    super().__init__(learner, objective, **kwargs)
+    learner, objective = learner_and_objective(learner, objective)
+    learned = LearnedStepSizes(learned_step_sizes, learner, step_size, num_updates)
+    super().__init__(learner, objective, step_size=step_size, num_updates=num_updates,
+                     own_specs=(*learned.specs, *own_specs), **kwargs)
     self._first_order = first_order
+    self._learned_step_sizes = learned
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     # An inner step: 1 forward, 2 backward; in second order 6 for differentiating these.
     per_update = 3 if self._first_order else 9
     return support_examples * self._num_updates * per_update + query_examples * 3
+
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
+    if self._learned_step_sizes:
+      return self._learned_step_sizes.rule(parameters)
+    return super().inner_optimizer(parameters)
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:

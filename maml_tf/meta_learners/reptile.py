@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from maml_tf import inner_optimizers
 from maml_tf.episodes import Batch, Episodes, num_examples, num_tasks
-from maml_tf.inner_loop import copies_per_task, loss_and_gradients
+from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner
@@ -126,14 +126,14 @@ class Reptile(MetaLearner):
     return _means_of([step.measured for step in self._training_steps(parameters, episodes)])
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
-                 first_order: bool) -> Iterator[Parameters]:
+                 first_order: bool) -> Adaptation:
     """As in `MetaLearner`, by the inner optimizer; never differentiated through."""
-    yield copies_per_task(parameters, episodes)
-    for step in self._steps(parameters, episodes.support, self._test_inner_batch_size,
-                            num_updates):
-      yield step.parameters
+    start, step = self._steps(parameters, episodes.support, self._test_inner_batch_size,
+                              num_updates)
+    return Adaptation(start, lambda state, updates: step(state, updates)[:2],
+                      lambda state: state[0], num_updates)
 
-  def inner_optimizer(self) -> InnerOptimizer:
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
     """Adam goes on from what training left."""
     sizes = self._step_sizes.tensors()
     if self._adam is None:
@@ -164,23 +164,28 @@ class Reptile(MetaLearner):
 
   def _training_steps(self, parameters: Parameters, episodes: Episodes) -> Iterator[_Step]:
     both = tf.nest.map_structure(lambda *values: tf.concat(values, axis=1), *episodes)
-    return self._steps(parameters, both, self._inner_batch_size, self._num_updates)
+    state, step = self._steps(parameters, both, self._inner_batch_size, self._num_updates)
+    for updates in range(self._num_updates):
+      *state, measured = step(state, updates)
+      yield _Step(*state, measured)
 
   def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
-             num_updates: int) -> Iterator[_Step]:
-    rule = self.inner_optimizer()
+             num_updates: int):
+    """The first state, (parameters, remembered); and (state, updates before) -> `_Step`."""
+    rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
-    remembered = rule.init(fast)
-    for updates, places in enumerate(inner_batches(num_examples(examples), batch_size,
-                                                   num_updates)):
-      batch, measured = _at(places, examples), {}
-      def loss(fast, batch=batch, measured=measured):
+    places = inner_batches(num_examples(examples), batch_size, num_updates)
+
+    def step(state, updates) -> _Step:
+      fast, remembered = state
+      batch, measured = _at(places, updates, examples), {}
+      def loss(fast):
         outputs = self.learner(fast, batch.inputs)
         measured.update(self.objective.measured(outputs, batch.labels))
         return measured['loss']
       _, gradients = loss_and_gradients(loss, fast)
-      fast, remembered = rule.update(fast, gradients, remembered, updates)
-      yield _Step(fast, remembered, measured)
+      return _Step(*rule.update(fast, gradients, remembered, updates), measured)
+    return (fast, rule.init(fast)), step
 
 
 class SecondMoments(tf.keras.layers.Layer):
@@ -253,11 +258,12 @@ def inner_batches(examples: int, batch_size: int, count: int) -> np.ndarray:
   return order[:count * size].reshape(count, size)
 
 
-def _at(places: np.ndarray, examples: Batch) -> Batch:
-  """Those examples of every task."""
-  if len(places) == num_examples(examples):
+def _at(places: np.ndarray, updates, examples: Batch) -> Batch:
+  """The examples of every task at the places of that update, see `inner_batches`."""
+  if places.shape[1] == num_examples(examples):
     return examples
-  return tf.nest.map_structure(lambda value: tf.gather(value, places, axis=1), examples)
+  chosen = tf.constant(places)[updates] if tf.is_tensor(updates) else places[updates]
+  return tf.nest.map_structure(lambda value: tf.gather(value, chosen, axis=1), examples)
 
 
 def _changes(before: Parameters, after: Parameters) -> Parameters:

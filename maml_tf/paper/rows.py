@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from maml_tf import problems
 from maml_tf.config import Config, ConfigError
+from maml_tf.paper.control_rows import RETURNS, by_updates
 from maml_tf.problems import Baseline, Problem
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -49,6 +50,10 @@ class Row:
   def problem(self) -> Problem:
     """The kind of task."""
     return problems.named(self.identity['datasource'])
+
+  @property
+  def method(self) -> str:
+    return self.identity.get('method', 'maml')
 
   @property
   def baseline(self) -> Baseline:
@@ -179,7 +184,119 @@ ROWS: Tuple[Row, ...] = (
     Row('miniimagenet_5way_1shot_anil', 'Raghu et al. 2020',
         'mini-ImageNet 5-way 1-shot, ANIL',
         _images('miniimagenet', 5, 1, **_ANIL), {10: '46.7 +- 0.4'}, 10),
+    # Methods of other papers, by the module that has each.
+    Row('omniglot_5way_1shot_prototypical', 'Snell et al. 2017 (not looked up)',
+        'Omniglot 5-way 1-shot, prototypical nets',
+        _images('omniglot', 5, 1, method='prototypical'),
+        {0: '98.8'}, 0),
+    Row('omniglot_5way_5shot_prototypical', 'Snell et al. 2017 (not looked up)',
+        'Omniglot 5-way 5-shot, prototypical nets',
+        _images('omniglot', 5, 5, method='prototypical'),
+        {0: '99.7'}, 0),
+    Row('omniglot_20way_1shot_prototypical', 'Snell et al. 2017 (not looked up)',
+        'Omniglot 20-way 1-shot, prototypical nets',
+        _images('omniglot', 20, 1, method='prototypical'),
+        {0: '96.0'}, 0),
+    Row('omniglot_20way_5shot_prototypical', 'Snell et al. 2017 (not looked up)',
+        'Omniglot 20-way 5-shot, prototypical nets',
+        _images('omniglot', 20, 5, method='prototypical'),
+        {0: '98.9'}, 0),
+    Row('miniimagenet_5way_1shot_prototypical', 'Snell et al. 2017 (not looked up)',
+        'mini-ImageNet 5-way 1-shot, prototypical nets',
+        _images('miniimagenet', 5, 1, method='prototypical'),
+        {0: '49.42 +- 0.78'}, 0),
+    Row('miniimagenet_5way_5shot_prototypical', 'Snell et al. 2017 (not looked up)',
+        'mini-ImageNet 5-way 5-shot, prototypical nets',
+        _images('miniimagenet', 5, 5, method='prototypical'),
+        {0: '68.20 +- 0.66'}, 0),
+    Row('omniglot_5way_1shot_matching', 'table 1 (matching nets)',
+        'Omniglot 5-way 1-shot, matching nets',
+        _images('omniglot', 5, 1, method='matching', full_context=False),
+        {0: '98.1'}, 0),
+    Row('omniglot_5way_5shot_matching', 'table 1 (matching nets)',
+        'Omniglot 5-way 5-shot, matching nets',
+        _images('omniglot', 5, 5, method='matching', full_context=False),
+        {0: '98.9'}, 0),
+    Row('omniglot_20way_1shot_matching', 'table 1 (matching nets)',
+        'Omniglot 20-way 1-shot, matching nets',
+        _images('omniglot', 20, 1, method='matching', full_context=False),
+        {0: '93.8'}, 0),
+    Row('omniglot_20way_5shot_matching', 'table 1 (matching nets)',
+        'Omniglot 20-way 5-shot, matching nets',
+        _images('omniglot', 20, 5, method='matching', full_context=False),
+        {0: '98.5'}, 0),
+    Row('miniimagenet_5way_1shot_matching', 'table 1 (matching nets)',
+        'mini-ImageNet 5-way 1-shot, matching nets',
+        _images('miniimagenet', 5, 1, method='matching', full_context=False),
+        {0: '43.56 +- 0.84'}, 0),
+    Row('miniimagenet_5way_5shot_matching', 'table 1 (matching nets)',
+        'mini-ImageNet 5-way 5-shot, matching nets',
+        _images('miniimagenet', 5, 5, method='matching', full_context=False),
+        {0: '55.31 +- 0.73'}, 0),
+    Row('omniglot_5way_1shot_siamese', 'table 1 (Siamese nets)',
+        'Omniglot 5-way 1-shot, Siamese nets',
+        _images('omniglot', 5, 1, method='siamese'),
+        {0: '97.3'}, 0),
+    Row('omniglot_5way_5shot_siamese', 'table 1 (Siamese nets)',
+        'Omniglot 5-way 5-shot, Siamese nets',
+        _images('omniglot', 5, 5, method='siamese'),
+        {0: '98.4'}, 0),
+    Row('omniglot_20way_1shot_siamese', 'table 1 (Siamese nets)',
+        'Omniglot 20-way 1-shot, Siamese nets',
+        _images('omniglot', 20, 1, method='siamese'),
+        {0: '88.2'}, 0),
+    Row('omniglot_20way_5shot_siamese', 'table 1 (Siamese nets)',
+        'Omniglot 20-way 5-shot, Siamese nets',
+        _images('omniglot', 20, 5, method='siamese'),
+        {0: '97.0'}, 0),
+    Row('omniglot_5way_1shot_meta_sgd', 'Li et al. 2017 (not looked up)',
+        'Omniglot 5-way 1-shot, Meta-SGD',
+        _images('omniglot', 5, 1, method='meta_sgd'),
+        {1: '99.53'}, 1),
+    Row('omniglot_5way_5shot_meta_sgd', 'Li et al. 2017 (not looked up)',
+        'Omniglot 5-way 5-shot, Meta-SGD',
+        _images('omniglot', 5, 5, method='meta_sgd'),
+        {1: '99.93'}, 1),
+    Row('omniglot_20way_1shot_meta_sgd', 'Li et al. 2017 (not looked up)',
+        'Omniglot 20-way 1-shot, Meta-SGD',
+        _images('omniglot', 20, 1, method='meta_sgd'),
+        {1: '95.93'}, 1),
+    Row('omniglot_20way_5shot_meta_sgd', 'Li et al. 2017 (not looked up)',
+        'Omniglot 20-way 5-shot, Meta-SGD',
+        _images('omniglot', 20, 5, method='meta_sgd'),
+        {1: '98.97'}, 1),
+    Row('miniimagenet_5way_1shot_meta_sgd', 'Li et al. 2017 (not looked up)',
+        'mini-ImageNet 5-way 1-shot, Meta-SGD',
+        _images('miniimagenet', 5, 1, method='meta_sgd'),
+        {1: '50.47 +- 1.87'}, 1),
+    Row('miniimagenet_5way_5shot_meta_sgd', 'Li et al. 2017 (not looked up)',
+        'mini-ImageNet 5-way 5-shot, Meta-SGD',
+        _images('miniimagenet', 5, 5, method='meta_sgd'),
+        {1: '64.03 +- 0.94'}, 1),
 )
+
+
+def _control_rows() -> Tuple[Row, ...]:
+  """Of each environment: MAML and its baselines, and the context vector where the paper
+  has it. Those that are not adapted are judged before any update."""
+  rows = []
+  for name, returns in RETURNS.items():
+    def row(suffix, label, values, headline, name=name, returns=returns, place=None, **more):
+      identity = {**dict(datasource=name, method='maml', baseline='None', stop_grad=False),
+                  **more}
+      rows.append(Row(f'{name}{suffix}', place or returns.place, f'{returns.label}, {label}',
+                      identity, by_updates(values), headline))
+    row('', 'MAML', returns.maml, 1)
+    row('_pretrained', 'pre-trained', returns.pretrained, 1, baseline='pretrained')
+    row('_random', 'random', returns.random, 1, baseline='random')
+    row('_oracle', 'oracle', (returns.oracle,), 0, baseline='oracle')
+    if returns.context_vector:
+      row('_context_vector', 'context vector', returns.context_vector, 1,
+          place='appendix C', method='context_vector')
+  return tuple(rows)
+
+
+ROWS += _control_rows()
 
 
 def row_named(name: str, rows: Tuple[Row, ...] = ROWS) -> Row:

@@ -37,8 +37,12 @@ class Problem(abc.ABC):
     refused: fields without a meaning here.
     special_presets: (condition in words, ways, shots) with other presets than usual, for
       the help.
+    has_classes: whether a task is to tell classes apart, by K examples of each.
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
+    acts: whether a policy acts in environments: reinforcement learning.
+    methods: of `--method` that it can be learned by; None: all.
+    save_interval: iterations between two checkpoints; None: the TF1 code's.
     usual_ways: N where nobody says it.
     xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
       docs/speed.md.
@@ -49,9 +53,13 @@ class Problem(abc.ABC):
   baselines: Mapping[str, 'Baseline'] = {'None': MetaTraining()}
   refused: Tuple[Refused, ...] = ()
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  has_classes: bool = False
   most_steps_per_execution: int = 1
   usual_ways: int = 5
   xla_pays: bool = False
+  acts: bool = False
+  methods: Optional[Tuple[str, ...]] = None
+  save_interval: Optional[int] = None
   # For messages: what has the baselines that this problem lacks.
   plural: ClassVar[str] = 'other data'
 
@@ -89,6 +97,11 @@ class Problem(abc.ABC):
   def check(self, config: 'Config') -> None:   # noqa: B027  there need not be anything
     """Raises: ConfigError: for a combination that this problem cannot run."""
 
+  def additions_to_the_name(self, config: 'Config', usual: Mapping[str, Any]
+                            ) -> List[Tuple[str, bool]]:
+    """(text, whether it is part of the folder's name), of fields of its own."""
+    return []
+
   def groups(self, config: 'Config') -> int:
     """How many times K examples a support set has: the classes of a classification."""
     return 1
@@ -105,6 +118,11 @@ class Problem(abc.ABC):
   def is_papers_test(self, config: 'Config') -> bool:
     """Whether the paper's values are of the tasks that are tested."""
     return True
+
+  def data_hashes(self, config: 'Config') -> Mapping[str, str]:
+    """{split: SHA-256} of the data that a run reads; empty where it reads none, or where
+    they are not there, which who reads them says."""
+    return {}
 
   def require_query_conditions(self, config: 'Config') -> None:
     """Raises: ConfigError: where the evaluation matrix has no meaning."""
@@ -158,6 +176,28 @@ class Problem(abc.ABC):
     Raises:
       DataError: where the data are not prepared.
     """
+
+  def held_out(self, config: 'Config', split: str, num_tasks: int, seed: int,
+               replicas: int = 1) -> 'DataGenerator':
+    """Validation or test episodes, in batches that groups of `tasks_at_once` divide, and of
+    whose last one as little as possible is not used.
+
+    Args:
+      config: the configuration.
+      split: 'val' or 'test'.
+      num_tasks: how many episodes will be used.
+      seed: of the episodes.
+      replicas: that share the batches.
+    """
+    from maml_tf.data_generator import DataGenerator
+    source = self.source(config, split, config.task.test_query_size)
+    largest = min(-(-num_tasks // replicas),
+                  config.baseline.most_tasks_evaluated_at_once(config))
+    group = config.training.tasks_at_once or 1
+    sizes = [size for size in range(-(-largest // 2), largest + 1)
+             if size <= group or size % group == 0]
+    batch = min(sizes, key=lambda size: (-num_tasks % size, -size))
+    return DataGenerator(source, batch, seed, split)
 
   def stand_in_source(self, config: 'Config') -> 'EpisodeSource':
     """Training tasks of the same shapes, for measuring speed without the data."""

@@ -63,13 +63,15 @@ class Baseline:
     from maml_tf.meta_learners import meta_learner_class
     problem = config.problem
     method = meta_learner_class(config.training.method)
+    inner_loop = dict(
+        step_size=config.inner_loop.update_lr, num_updates=config.inner_loop.num_updates,
+        recompute_inner_steps=config.training.recompute_inner_steps)
     return method(
         problem.learner(config), problem.objective(config),
-        step_size=config.inner_loop.update_lr, num_updates=config.inner_loop.num_updates,
+        **(inner_loop if method.has_inner_loop else {}),
         seed=config.task.seed, dtype=config.learner.dtype,
         gradient_clip=config.training.meta_gradient_clip,
         tasks_at_once=config.training.tasks_at_once,
-        recompute_inner_steps=config.training.recompute_inner_steps,
         cores=None if problem.use_xla(config) else devices.cores_for_tasks(),
         device_memory=devices.gpu_memory(),
         **config.method_arguments(method.own_arguments))
@@ -90,6 +92,7 @@ class Baseline:
                          ) -> Union['DataGenerator', 'BatchGenerator']:
     """The training episodes of the run, or its batches where nothing is adapted."""
     from maml_tf.data_generator import DataGenerator
+    config = config.with_trained_classes()
     source = config.problem.source(config, 'train', config.task.train_query_size)
     return DataGenerator(source, config.training.meta_batch_size, config.task.seed, 'train')
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.measures import ACCURACY
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.base import Problem
 from maml_tf.problems.baseline import Baseline, MetaTraining
 from maml_tf.problems.classifier import FineTuned, Nearest
@@ -34,6 +35,7 @@ class Images(Problem):
     classifier_iterations: of the classifier baselines.
     own_preset: (ways, shots) -> {field: value} where it differs from `presets.COMMON`.
     reptile_preset: (ways, shots) -> the same for Reptile, from `presets.REPTILE`.
+    comparing_preset: (method, shots) -> the same for methods without an inner loop.
     inverted: whether the set is stored inverted, so that ink is 255.
     special_presets: see `Problem`.
   """
@@ -47,9 +49,11 @@ class Images(Problem):
   classifier_iterations: int
   own_preset: Callable[[int, int], Dict[str, Any]]
   reptile_preset: Callable[[int, int], Dict[str, Any]]
+  comparing_preset: Callable[[str, int], Dict[str, Any]] = lambda method, shots: {}
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
   inverted: bool = False
   measure = ACCURACY
+  has_classes = True
   plural = 'images'
   baselines: Mapping[str, Baseline] = field(default_factory=lambda: {
       baseline.name: baseline for baseline in (MetaTraining(), FineTuned(), Nearest())})
@@ -61,6 +65,8 @@ class Images(Problem):
   def method_preset(self, method: str, num_classes: int, shots: int) -> Dict[str, Any]:
     if method == 'reptile':
       return self.reptile_preset(num_classes, shots)
+    if method in WITHOUT_INNER_LOOP:
+      return self.comparing_preset(method, shots)
     return dict(context_size=1) if method == 'context_vector' else {}
 
   def check(self, config: 'Config') -> None:
@@ -80,6 +86,15 @@ class Images(Problem):
   def is_papers_test(self, config: 'Config') -> bool:
     return config.evaluation.test_set
 
+  def data_hashes(self, config: 'Config') -> Mapping[str, str]:
+    from maml_tf.errors import DataError
+    from maml_tf.sources.image_set import read_manifest
+    try:
+      splits = read_manifest(config.data_dir, self.name)['splits']
+    except DataError:
+      return {}
+    return {split: entry['sha256'] for split, entry in splits.items()}
+
   def require_query_conditions(self, config: 'Config') -> None:
     if not config.baseline.own_statistics:
       raise ConfigError(f'--baseline={config.training.baseline} has fixed batch statistics: '
@@ -87,7 +102,7 @@ class Images(Problem):
 
   def episodes_on_device(self, config: 'Config'):
     from maml_tf.sources.images import episodes_of
-    support = config.task.num_classes * config.task.update_batch_size
+    support = config.trained_classes * config.task.update_batch_size
     return lambda images, recipes: episodes_of(
         images, recipes, support, config.learner.dtype, self.rotations)
 
@@ -122,7 +137,9 @@ class Images(Problem):
         mixed_precision=learner.mixed_precision)
 
   def objective(self, config: 'Config'):
-    from maml_tf.objectives import ScaledCrossEntropy
+    from maml_tf.objectives import MeanCrossEntropy, ScaledCrossEntropy
+    if not config.has_inner_loop:
+      return MeanCrossEntropy()
     return ScaledCrossEntropy(config.task.update_batch_size)
 
   def source(self, config: 'Config', split: str, query_size: int):
@@ -142,6 +159,7 @@ class Images(Problem):
 
   def stand_in_source(self, config: 'Config'):
     from maml_tf.sources.image_set import random_images
+    config = config.with_trained_classes()
     task = config.task
     images = random_images(self.name, self.shape, classes=max(64, task.num_classes),
                            per_class=max(20, task.update_batch_size + task.train_query_size))
@@ -162,10 +180,11 @@ class Images(Problem):
                         'max-pooling leaves, so leave --max_pool out or set it to True.')
 
   def _check_classes(self, config: 'Config') -> None:
-    ways = config.task.num_classes
     for split, classes in self.classes.items():
+      ways = config.trained_classes if split == 'train' else config.task.num_classes
       if ways > classes and self._is_used(config, split):
-        raise ConfigError(f'--num_classes={ways} is larger than the {split} split of '
+        flag = 'num_classes' if ways == config.task.num_classes else 'train_num_classes'
+        raise ConfigError(f'--{flag}={ways} is larger than the {split} split of '
                           f'{self.name}, which has {classes} classes: at most {classes} '
                           'are allowed.')
 
@@ -215,13 +234,32 @@ def _miniimagenet_by_reptile(ways: int, shots: int) -> Dict[str, Any]:
   return values
 
 
+def _omniglot_by_comparing(method: str, shots: int) -> Dict[str, Any]:
+  return {
+      # 60 classes, 5 query images of each, one task a step (their section 3.1).
+      'prototypical': dict(train_num_classes=60, train_query_size=5, meta_batch_size=1,
+                           metatrain_iterations=20000),
+      # This project's: of 20 classes there are 20 times as many pairs.
+      'siamese': dict(train_num_classes=20, meta_batch_size=8)}.get(method, {})
+
+
+def _miniimagenet_by_comparing(method: str, shots: int) -> Dict[str, Any]:
+  if method != 'prototypical':
+    return {}
+  # 30 classes for 1 shot, 20 for 5, 15 query images of each (their section 3.2).
+  return dict(train_num_classes=20 if shots >= 5 else 30, meta_batch_size=1,
+              metatrain_iterations=20000)
+
+
 OMNIGLOT = Images(
     'omniglot', (28, 28, 1), {'train': 1100, 'val': 100, 'test': 423}, examples=20,
     rotations=True, spatial_mean=True, needs_pooling=False, classifier_iterations=30000,
     own_preset=_omniglot, reptile_preset=_omniglot_by_reptile,
+    comparing_preset=_omniglot_by_comparing,
     special_presets=(('20 classes or more', 20, None),), inverted=True)
 MINIIMAGENET = Images(
     'miniimagenet', (84, 84, 3), {'train': 64, 'val': 16, 'test': 20}, examples=600,
     rotations=False, spatial_mean=False, needs_pooling=True, classifier_iterations=12000,
     own_preset=_miniimagenet, reptile_preset=_miniimagenet_by_reptile,
+    comparing_preset=_miniimagenet_by_comparing,
     special_presets=(('5 shots or more', 5, 5),))

@@ -2,7 +2,37 @@
 
 `environments` says what a problem of control is, `policy` what acts in it, `rollouts` how
 both meet. `advantages`, `meta_policy` and `trpo` are algorithm 3's three steps: judging
-actions, adapting to a task, and the outer step. `training` puts them together, and
-`evaluation` measures. No module here knows of flags or configurations, and importing any
-of them needs neither gymnasium nor MuJoCo.
+actions, adapting to a task, and the outer step. `training` puts them together,
+`policy_learner` makes a Keras model of them, and `evaluation` measures. No module here knows
+of flags or configurations, and importing any of them needs neither gymnasium nor MuJoCo.
 """
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {   # {name: its module}
+    'AdaptedPolicy': 'policy_learner',
+    'Environment': 'environments',
+    'GymnasiumTasks': 'gymnasium_tasks',
+    'HeldOutTasks': 'task_streams',
+    'Iterations': 'task_streams',
+    'Locomotion': 'locomotion',
+    'PointNavigation': 'point_navigation',
+    'PolicyLearner': 'policy_learner',
+    'Settings': 'training',
+    'TrustRegion': 'trpo',
+    'policy_for': 'policy',
+}
+
+__all__ = list(_HOMES)   # noqa: PLE0604
+
+
+def __getattr__(name: str):
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
+
+
+def __dir__():
+  return sorted([*globals(), *_HOMES])

@@ -39,6 +39,7 @@ class Animal(abc.ABC):
     alive: is added to a reward for the direction; for a velocity, `alive_velocity`.
     fastest: of the velocities that are asked for.
     ends: whether an episode can end before the horizon.
+    seen_axes: of the world, that a drawing shows.
   """
   model_file: str
   sizes: Tuple[int, int, int, int]
@@ -49,6 +50,7 @@ class Animal(abc.ABC):
   alive_velocity: float
   fastest: float
   ends: bool
+  seen_axes: Tuple[int, int]
 
   @abc.abstractmethod
   def changed(self, mujoco, model) -> np.ndarray:
@@ -80,6 +82,7 @@ class HalfCheetah(Animal):
   alive, alive_velocity = 0.0, 0.0
   fastest = 2.0
   ends = False
+  seen_axes = (0, 2)
 
   def changed(self, mujoco, model) -> np.ndarray:
     # What the XML says as settotalmass, which newer versions complain of on stderr.
@@ -106,6 +109,7 @@ class Ant(Animal):
   alive, alive_velocity = 0.05, 1.05
   fastest = 3.0
   ends = True
+  seen_axes = (0, 1)
   contact_factor = 0.0005
   lowest, highest = 0.2, 1.0
   margin = 0.01           # of a contact

@@ -9,19 +9,21 @@ NAMES = ('point_navigation', 'cheetah_direction', 'cheetah_velocity', 'ant_direc
          'ant_velocity')
 
 
-def environment_named(name: str, threads: int = 1) -> Environment:
+def environment_named(name: str, threads: int = 1, horizon: int = 0) -> Environment:
   """An environment of the paper.
 
   Args:
     name: one of `NAMES`.
     threads: that simulate side by side, where there is MuJoCo to simulate.
+    horizon: most steps of an episode; 0: the paper's.
 
   Raises:
     MissingLibrary: when gymnasium or MuJoCo is needed and not there.
   """
   if name not in NAMES:
     raise ValueError(f'environment must be one of {", ".join(NAMES)}. Received: {name!r}.')
+  more = {'horizon': horizon} if horizon else {}
   if name == 'point_navigation':
-    return PointNavigation()
+    return PointNavigation(**more)
   from maml_tf.rl.locomotion import Locomotion
-  return Locomotion(name, threads)
+  return Locomotion(name, threads, **more)

@@ -7,7 +7,7 @@ tasks and rollouts: whoever samples lays both out along one axis, `[episodes]`.
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, Sequence, Tuple, Union
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -23,6 +23,23 @@ class DiscreteActions(NamedTuple):
 
 
 Actions = Union[ContinuousActions, DiscreteActions]
+
+
+class Drawing(NamedTuple):
+  """What there is to see of an episode at one time, in the plane.
+
+  Attributes:
+    lines: `[n, 2, 2]`, from (x, y) to (x, y).
+    widths: `[n]`, half the width of each.
+    centre: what the view follows, `[2]`.
+    goal: `[2]`, or None.
+    reach: half of what the view shows.
+  """
+  lines: np.ndarray
+  widths: np.ndarray
+  centre: np.ndarray
+  goal: Optional[np.ndarray]
+  reach: float
 
 
 class Simulation(abc.ABC):
@@ -48,6 +65,11 @@ class Simulation(abc.ABC):
       rewards `[episodes]` (float64), and whether an episode has come to its end,
       `[episodes]` (bool). A horizon is not an end, and is watched by the caller.
     """
+
+
+  def drawing(self, episode: int) -> Optional[Drawing]:
+    """What there is to see of an episode; None: nothing was said about it."""
+    return None
 
 
 class Environment(abc.ABC):

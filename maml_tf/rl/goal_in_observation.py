@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from maml_tf.rl.environments import Environment, Simulation
+from maml_tf.rl.environments import Drawing, Environment, Simulation
 
 
 class GoalInObservation(Environment):
@@ -50,3 +50,6 @@ class _WithGoals(Simulation):
   def step(self, actions: np.ndarray, running: np.ndarray
            ) -> Tuple[np.ndarray, np.ndarray]:
     return self._simulation.step(actions, running)
+
+  def drawing(self, episode: int) -> Optional[Drawing]:
+    return self._simulation.drawing(episode)

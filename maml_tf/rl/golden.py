@@ -31,6 +31,12 @@ _SCALARS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps',
 _PHASES = ('returns', 'baseline_coeffs', 'values', 'advantages_raw', 'advantages')
 
 
+# What a file has beside results.
+INPUTS = frozenset([
+    'observations', 'actions', 'rewards', 'lengths', 'case', 'seed', 'hidden', 'theta',
+    'theta_b', 'hvp_vector', *_SCALARS])
+
+
 class UnusableFile(ValueError):
   """A golden file that cannot be used; what is wrong with it."""
 
@@ -62,6 +68,11 @@ def is_golden(names) -> bool:
   return {'theta', 'gae_lambda', 'lengths_0'} <= set(names)
 
 
+def stem(name: str) -> str:
+  """The name of an array without its phase."""
+  return name.rpartition('_')[0] if name.rpartition('_')[2].isdigit() else name
+
+
 def compare(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
             tasks_at_once: int = 5) -> Tuple[Quantity, ...]:
   """Computes everything that a file has, and compares.
@@ -79,7 +90,7 @@ def compare(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
   groups: Dict[str, List[float]] = {}
   for name, value in received.items():
     if name in arrays:
-      group = name.rpartition('_')[0] if name.rpartition('_')[2].isdigit() else name
+      group = stem(name)
       groups.setdefault(group, []).append(_error(group, name, value, arrays))
   return tuple(
       Quantity(name, len(errors), max(errors, key=lambda error: (error != error, error)),

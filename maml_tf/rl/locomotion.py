@@ -12,7 +12,13 @@ from typing import Any, List, Sequence, Tuple
 import numpy as np
 
 from maml_tf.rl.animals import TORSO, Animal, Ant, HalfCheetah, loaded
-from maml_tf.rl.environments import ContinuousActions, Environment, Simulation, clipped
+from maml_tf.rl.environments import (
+  ContinuousActions,
+  Drawing,
+  Environment,
+  Simulation,
+  clipped,
+)
 from maml_tf.rl.errors import EnvironmentFault
 
 QPOS_NOISE, QVEL_NOISE = 0.01, 0.1
@@ -137,6 +143,20 @@ class _Animals(Simulation):
     reward = (environment.goal.reward(self._tasks[index], velocity) - cost
               - environment.animal.contact_cost(data))
     return reward, environment.animal.fallen(data)
+
+  def drawing(self, episode: int) -> Drawing:
+    """Its capsules: a cheetah from the side, an ant from above."""
+    mujoco, model, _ = self._environment.physics
+    data = self._data[episode]
+    capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
+    axes = data.geom_xmat[capsules].reshape(-1, 3, 3)[:, :, 2]
+    halves = axes * model.geom_size[capsules, 1:2]
+    ends = np.stack([data.geom_xpos[capsules] - halves,
+                     data.geom_xpos[capsules] + halves], axis=1)
+    seen = self._environment.animal.seen_axes
+    centre = data.subtree_com[TORSO][list(seen)]
+    return Drawing(ends[:, :, list(seen)], model.geom_size[capsules, 0], centre, None,
+                   reach=1.5)
 
   def _lost(self, index: int) -> Tuple[float, bool]:
     """A state that is not finite ends an ant's episode, and earns nothing. A cheetah's

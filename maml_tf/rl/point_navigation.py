@@ -10,7 +10,13 @@ from typing import Sequence, Tuple
 
 import numpy as np
 
-from maml_tf.rl.environments import ContinuousActions, Environment, Simulation, clipped
+from maml_tf.rl.environments import (
+  ContinuousActions,
+  Drawing,
+  Environment,
+  Simulation,
+  clipped,
+)
 
 LARGEST_STEP = 0.1      # of each coordinate
 ACTION_SCALE = 0.1
@@ -54,3 +60,8 @@ class _Points(Simulation):
                                  self.observations)
     offsets = self.observations - self._goals
     return (-np.linalg.norm(offsets, axis=1), (np.abs(offsets) < ARRIVED).all(axis=1))
+
+  def drawing(self, episode: int) -> Drawing:
+    position = self.observations[episode]
+    return Drawing(np.array([[position, position]]), np.array([0.015]), np.zeros(2),
+                   self._goals[episode], reach=0.7)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from maml_tf.learners import task_ops
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, glorot_uniform, zeros
-from maml_tf.rl.environments import Actions, ContinuousActions, DiscreteActions
+from maml_tf.rl.environments import ContinuousActions, DiscreteActions, Environment
 from maml_tf.rl.errors import Diverged
 
 OUTPUT = 'output'
@@ -181,6 +181,11 @@ class Policy(Learner):
       noise: `[tasks, rollouts, ...]`, of this step.
     """
 
+  @abc.abstractmethod
+  def most_likely(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
+                  ) -> np.ndarray:
+    """Actions as `act` has them, without chance."""
+
   def check(self, vectors: np.ndarray, what: str) -> None:
     """Raises `Diverged` where parameters `[..., P]` are of no use any more.
 
@@ -255,6 +260,10 @@ class GaussianPolicy(Policy):
     std = np.exp(np.maximum(parameters[LOG_STD], self._smallest_log_std))[:, np.newaxis]
     return self._net(parameters, observations) + std * noise.astype(std.dtype)
 
+  def most_likely(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
+                  ) -> np.ndarray:
+    return self._net(parameters, observations)
+
   def check(self, vectors: np.ndarray, what: str) -> None:
     super().check(vectors, what)
     log_std = self.split(vectors)[LOG_STD]
@@ -309,11 +318,16 @@ class CategoricalPolicy(Policy):
     return np.sum(noise[..., np.newaxis] * bounds[..., -1:] >= bounds[..., :-1],
                   axis=-1).astype(np.int32)
 
+  def most_likely(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
+                  ) -> np.ndarray:
+    return self._net(parameters, observations).argmax(axis=-1).astype(np.int32)
 
-def policy_for(observation_size: int, actions: Actions, **options) -> Policy:
-  """The policy that fits an environment's actions; `options` as of `Policy`."""
+
+def policy_for(environment: Environment, **options) -> Policy:
+  """The policy that fits an environment; `options` as of `Policy`."""
+  size, actions = environment.observation_size, environment.actions
   if isinstance(actions, ContinuousActions):
-    return GaussianPolicy(observation_size, actions.size, **options)
+    return GaussianPolicy(size, actions.size, **options)
   if isinstance(actions, DiscreteActions):
-    return CategoricalPolicy(observation_size, actions.count, **options)
+    return CategoricalPolicy(size, actions.count, **options)
   raise TypeError(f'Actions are ContinuousActions or DiscreteActions. Received: {actions!r}.')

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 # What a stream is for: the first word behind the seed.
-TRAINING_TASKS, TRAINING, EVALUATION, CHECKS = range(4)
+TRAINING_TASKS, TRAINING, EVALUATION, CHECKS, ADAPTATION = range(5)
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:

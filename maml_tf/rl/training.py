@@ -7,14 +7,14 @@ they did, and (k < K) adapts them; the last phase's samples are those of the out
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
 from maml_tf.rl.advantages import advantages
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.errors import Diverged
-from maml_tf.rl.meta_policy import MetaPolicy, OuterObjective
+from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.rollouts import Batch, Sampler, Trajectories, packed
 from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
@@ -74,33 +74,35 @@ class Settings(NamedTuple):
                        f'Received: num_updates={self.num_updates}.')
 
 
-class Iteration(NamedTuple):
-  """What a meta-iteration did.
+class Samples(NamedTuple):
+  """What policies adapted from theta did in a meta-iteration.
 
   Attributes:
-    number: of the iteration, from 0.
-    returns: mean undiscounted return of all tasks in each phase, `[K + 1]`.
-    surrogate, kl: after the outer step; 0 and 0 where it was rejected.
-    accepted: how often the step was shortened, -1: rejected.
-    step_size: of the outer step's first candidate.
-    steps: of the environment.
-    seconds: {'sampling', 'advantages', 'inner', 'outer'}.
+    iteration: its number, from 0.
+    parameters: theta, `[P]`.
+    phases: trajectories before the first inner step and behind each one.
+    batches: of the phases.
+    hessian_batches: of the phases, for products with the Hessian.
+    points: parameters `[tasks, P]` of the policies of each phase.
+    clock: where the time went, and goes.
   """
-  number: int
-  returns: np.ndarray
-  surrogate: float
-  kl: float
-  accepted: int
-  step_size: float
-  steps: int
-  seconds: Dict[str, float]
-
-
-class Best(NamedTuple):
-  """The parameters of the highest return after all updates in training, and which."""
   iteration: int
-  score: float
   parameters: np.ndarray
+  phases: List[Trajectories]
+  batches: List[Batch]
+  hessian_batches: List[Batch]
+  points: List[np.ndarray]
+  clock: 'Clock'
+
+  @property
+  def returns(self) -> np.ndarray:
+    """Mean undiscounted return of all tasks in each phase, `[K + 1]`."""
+    return np.array([np.mean(phase.mean_returns()) for phase in self.phases])
+
+  @property
+  def steps(self) -> int:
+    """Of the environment, in all phases."""
+    return int(sum(phase.lengths.sum() for phase in self.phases))
 
 
 class Clock:
@@ -117,7 +119,7 @@ class Clock:
 
 
 class Learning:
-  """What `Training` and the evaluation share: how policies act, are judged and adapt.
+  """What training and evaluation share: how policies act, are judged and adapt.
 
   Args:
     environment: to act in.
@@ -152,126 +154,63 @@ class Learning:
     self.policy.check(adapted, 'after an inner step')
     return adapted
 
+  def sampled(self, parameters: np.ndarray, iteration: int) -> Samples:
+    """The samples of a meta-iteration: all phases, adapted in between.
 
-class Training:
-  """A policy's initialisation, meta-trained.
+    All that is random follows from (seed, iteration).
 
-  All that is random follows from (seed, iteration) and what it is for, so a run that goes
-  on from `state` is the run that was never stopped, to the last bit.
-
-  Args:
-    environment, policy, settings, seed: see `Learning`. The seed is that of the initial
-      parameters, too.
-  """
-
-  def __init__(self, environment: Environment, policy: Policy, settings: Settings,
-               seed: int = 0):
-    self.learning = Learning(environment, policy, settings, seed)
-    self.parameters = policy.flat(policy.initial_values(seed, settings.dtype)).astype(
-        np.float64)
-    self.iteration = 0
-    self.best: Optional[Best] = None
-
-  def iterate(self) -> Iteration:
-    """One meta-iteration.
+    Args:
+      parameters: theta, `[P]`.
+      iteration: its number, from 0.
 
     Raises:
-      ReinforcementError: for what it cannot go on with; nothing is changed then.
+      ReinforcementError: for what training cannot go on with.
     """
-    clock = Clock()
-    phases, *samples = self._sampled(clock)
-    objective = self.learning.meta_policy.objective(self.parameters, *samples)
-    step = self._outer_step(objective)
-    clock.lap('outer')
-    returns = np.array([np.mean(phase.mean_returns()) for phase in phases])
-    if self.best is None or returns[-1] > self.best.score:
-      self.best = Best(self.iteration, float(returns[-1]), self.parameters)
-    accepted = step.accepted >= 0
-    done = Iteration(
-        self.iteration, returns, step.tried_losses[-1] if accepted else 0.0,
-        step.tried_kls[-1] if accepted else 0.0, step.accepted, step.step_size,
-        int(sum(phase.lengths.sum() for phase in phases)), clock.seconds)
-    self.parameters = step.parameters
-    self.iteration += 1
-    return done
-
-  def state(self) -> Dict[str, Any]:
-    """{name: array} of all that a run goes on from, and of its best parameters."""
-    policy = self.learning.policy
-    found = {f'parameters/{name}': value
-             for name, value in policy.split(self.parameters).items()}
-    found['iteration'] = np.int64(self.iteration)
-    if self.best is not None:
-      found['best_iteration'] = np.int64(self.best.iteration)
-      found['best_score'] = np.float64(self.best.score)
-      found.update({f'best/{name}': value
-                    for name, value in policy.split(self.best.parameters).items()})
-    return found
-
-  def assign_state(self, state: Mapping[str, np.ndarray]) -> None:
-    """Sets what `state` returned.
-
-    Raises:
-      ValueError: when it does not fit the policy.
-    """
-    parameters = self._assigned(state, 'parameters')
-    best = None
-    if 'best_score' in state:
-      best = Best(int(state['best_iteration']), float(state['best_score']),
-                  self._assigned(state, 'best'))
-    self.parameters, self.best = parameters, best
-    self.iteration = int(state['iteration'])
-
-  def _assigned(self, state: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
-    policy = self.learning.policy
-    wanted = {f'{prefix}/{spec.name}': tuple(spec.shape) for spec in policy.parameter_specs}
-    received = {name: tuple(np.shape(value)) for name, value in state.items()
-                if name.startswith(f'{prefix}/')}
-    if received != wanted:
-      raise ValueError(f'The state does not fit the policy. Received: {received}; '
-                       f'expected: {wanted}.')
-    return policy.flat({spec.name: np.asarray(state[f'{prefix}/{spec.name}'], np.float64)
-                        for spec in policy.parameter_specs})
-
-  def _sampled(self, clock: Clock) -> Tuple[
-      List[Trajectories], List[Batch], Sequence[Batch], List[np.ndarray]]:
-    """Trajectories and batches of all phases, the batches for the Hessian, and the
-    parameters of each phase."""
-    learning, settings = self.learning, self.learning.settings
-    tasks = learning.environment.draw_tasks(
-        settings.tasks, stream(learning.seed, TRAINING_TASKS, self.iteration))
-    points = [np.tile(self.parameters, (settings.tasks, 1))]
-    phases, batches, hessian_batches = [], [], []
+    settings, clock = self.settings, Clock()
+    tasks = self.environment.draw_tasks(
+        settings.tasks, stream(self.seed, TRAINING_TASKS, iteration))
+    points = [np.tile(parameters, (settings.tasks, 1))]
+    phases: List[Trajectories] = []
+    batches: List[Batch] = []
+    hessian_batches: List[Batch] = []
     for phase in range(settings.num_updates + 1):
-      phases.append(learning.sampler.sample(
-          points[-1], tasks, settings.rollouts, (TRAINING, self.iteration, phase),
-          settings.budget))
+      phases.append(self.sampler.sample(points[-1], tasks, settings.rollouts,
+                                        (TRAINING, iteration, phase), settings.budget))
       clock.lap('sampling')
       trajectories = phases[-1].in_one_task() if settings.one_task else phases[-1]
-      judged = learning.judged(trajectories)
+      judged = self.judged(trajectories)
       batches.append(packed(trajectories, judged, settings.dtype))
       if settings.hessian_every > 1:
         hessian_batches.append(
             packed(trajectories, judged, settings.dtype, settings.hessian_every))
       clock.lap('advantages')
       if phase < settings.num_updates:
-        points.append(learning.adapted(points[-1], batches[-1]))
+        points.append(self.adapted(points[-1], batches[-1]))
         clock.lap('inner')
     if settings.one_task:
       points = [points[0][:1]]
-    return phases, batches, hessian_batches or batches, points
+    return Samples(iteration, parameters, phases, batches, hessian_batches or batches,
+                   points, clock)
 
-  def _outer_step(self, objective: OuterObjective) -> Step:
+  def trust_region_step(self, samples: Samples) -> Step:
+    """The outer step on the samples of an iteration.
+
+    Raises:
+      Diverged: where the meta-gradient, or theta after it, is of no use.
+    """
+    objective = self.meta_policy.objective(samples.parameters, samples.batches,
+                                           samples.hessian_batches, samples.points)
     def losses(parameters):
       found = objective.losses(parameters)
       return found.surrogate, found.kl
-    gradient = objective.gradient(self.parameters)
+    gradient = objective.gradient(samples.parameters)
     if not np.isfinite(gradient).all():
-      raise Diverged(f'The meta-gradient of iteration {self.iteration} is not finite. '
+      raise Diverged(f'The meta-gradient of iteration {samples.iteration + 1} is not finite. '
                      'Choose a smaller inner step size (update_lr), or fewer inner steps.')
-    product = (objective.hessian_product if self.learning.settings.hessian == 'exact'
+    product = (objective.hessian_product if self.settings.hessian == 'exact'
                else objective.secant_product)
-    step = self.learning.settings.trust_region.step(
-        self.parameters, losses(self.parameters)[0], gradient, product, losses)
-    self.learning.policy.check(step.parameters, f'after iteration {self.iteration}')
+    step = self.settings.trust_region.step(
+        samples.parameters, losses(samples.parameters)[0], gradient, product, losses)
+    self.policy.check(step.parameters, f'after iteration {samples.iteration + 1}')
+    samples.clock.lap('outer')
     return step

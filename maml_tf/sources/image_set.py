@@ -48,6 +48,8 @@ _PREPARED_FILES = {MANIFEST} | {f'{split}.npy' for split in SPLITS}
 # File managers write these into every folder that is looked at.
 _LEFT_BY_SYSTEMS = {'.DS_Store', 'Thumbs.db', 'desktop.ini', 'Icon\r'}
 _CHUNK_BYTES = 1 << 20
+# A split up to this size is read, as Omniglot's are (17 MB); a larger one stays on the disk.
+_READ_BYTES = 64 << 20
 # Room to leave on the disk beyond the images themselves: the manifest, the log.
 _SPARE_BYTES = 16 << 20
 
@@ -61,8 +63,8 @@ class ImageSplit:
   Attributes:
     name: of the set, a key of `IMAGE_SHAPES` or `OWN_IMAGES`.
     split: 'train', 'val' or 'test'.
-    images: uint8 `[images, height, width, channels]`, memory-mapped and read-only.
-      0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
+    images: uint8 `[images, height, width, channels]`, not to be written to; memory-mapped
+      where it is large. 0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
     class_names: sorted; the images of a class stand together, in this order.
     class_counts: int64 `[classes]`, images of each class.
     sha256: of the split's .npy file, 64 hexadecimal digits.
@@ -238,6 +240,10 @@ def _open_images(folder: Path, name: str, split: str, sha256: str,
   if received != sha256:
     raise DataError(f'{str(path)!r} has the SHA-256 {received}, and its manifest promises '
                     f'{sha256}, so the images were changed or damaged: {remedy}.')
+  if images.nbytes <= _READ_BYTES:
+    # A file that gets shorter while it is mapped ends the process without a word (SIGBUS).
+    images = np.array(images)
+    images.flags.writeable = False
   return images
 
 

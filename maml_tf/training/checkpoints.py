@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
 
 from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
-from maml_tf.errors import CheckpointError
+from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
   UNREADABLE,
@@ -19,6 +19,7 @@ from maml_tf.training.checkpoint_files import (
   iteration_of,
   newest_whole,
 )
+from maml_tf.training.run_data import note_data, require_same_data
 from maml_tf.training.run_lock import run_lock
 
 CONFIG_FILE = 'config.json'
@@ -34,7 +35,8 @@ MAY_DIFFER = frozenset([
     'num_validation_tasks', 'test_query_size', 'test_set', 'test_iter', 'test_checkpoint',
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
-    'logdir'])
+    'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
+    'worker_timeout', 'test_later_step', 'simulation_threads'])
 
 
 def experiment_folder(config: Config) -> str:
@@ -64,6 +66,7 @@ class Checkpoints:
     self._checkpoint = tf.train.Checkpoint(**self._objects)
     # `restore` expects it in the file; this makes it.
     self._checkpoint.save_counter.assign(0)
+    self._folder, self._identity = folder, _identity(folder)
     self._latest = CheckpointFiles(folder, KEPT)
     self._best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)
     for files in (self._latest, self._best):
@@ -82,6 +85,7 @@ class Checkpoints:
     """
     if iteration in self.iterations:
       return self._latest.paths[self.iterations.index(iteration)]
+    self._require_own_folder(iteration)
     return self._latest.write(self._checkpoint, iteration)
 
   def offer_best(self, iteration: int, score: float) -> bool:
@@ -92,10 +96,20 @@ class Checkpoints:
     """
     if not score > float(self.best_score.numpy()):
       return False
+    self._require_own_folder(iteration)
     self.best_score.assign(score)
     self.best_tasks.assign(self._tasks())
     self._best.write(self._checkpoint, iteration)
     return True
+
+  def _require_own_folder(self, iteration: int) -> None:
+    """Raises `WriteError` where the run's folder was moved or removed: in a new one of its
+    name there is no configuration, no lock, and nothing of what was before."""
+    if self._identity not in (None, _identity(self._folder)):
+      raise WriteError(
+          f'{self._folder} was moved or removed while it was trained in, so iteration '
+          f'{iteration} is not saved: put it back, and the same command goes on from its last '
+          'checkpoint.')
 
   def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
     """What is offered from here on is scored on these validation tasks.
@@ -160,6 +174,34 @@ class Checkpoints:
     return tf.train.Checkpoint(**objects)
 
 
+class NoCheckpoints:
+  """In the place of `Checkpoints` where another process has them: keeps nothing."""
+
+  def __init__(self, *_, **__):
+    pass
+
+  def save(self, iteration: int) -> str:
+    return ''
+
+  def offer_best(self, iteration: int, score: float) -> bool:
+    return False
+
+  def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
+    pass
+
+  def restore_latest(self) -> int:
+    return 0
+
+
+def _identity(folder: str) -> Optional[Tuple[int, int]]:
+  """What a folder keeps when it is moved; None where there is none."""
+  try:
+    status = os.stat(folder)
+  except OSError:
+    return None
+  return status.st_dev, status.st_ino
+
+
 def _require_none(files: CheckpointFiles) -> None:
   """Raises `CheckpointError` for a folder that has, or should have, checkpoints."""
   for path in reversed(files.paths or files.listed):
@@ -177,8 +219,10 @@ def restore_for_test(folder: str, config: Config, **objects) -> str:
 
   Raises:
     CheckpointError: where there is none, it is damaged, or does not fit.
+    ConfigError: where it was trained on other data than those that are there.
   """
   path = _checkpoint_for_test(folder, config)
+  require_same_data(folder, config)
   try:
     status = tf.train.Checkpoint(**objects).restore(path)
     status.expect_partial().assert_existing_objects_matched()
@@ -208,8 +252,8 @@ def prepare_folder(config: Config) -> str:
   holds anything is moved aside, never deleted.
 
   Raises:
-    ConfigError: when the folder holds a run of another configuration, or cannot be
-      written.
+    ConfigError: when the folder holds a run of another configuration or on other data, or
+      cannot be written.
   """
   folder = experiment_folder(config)
   try:
@@ -231,8 +275,10 @@ def _prepare(folder: str, config: Config) -> None:
     stored = stored_config(folder)
     if stored is not None:
       require_same_run(folder, stored, config)
+    require_same_data(folder, config)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
+  note_data(folder, config)
 
 
 def goes_on(config: Config) -> bool:

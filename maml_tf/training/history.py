@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Dict, List, Optional
 
-from maml_tf.files import whole_file
+from maml_tf.files import reported, whole_file
 
 if TYPE_CHECKING:   # what reads histories needs no TensorFlow
   from maml_tf.meta_learner import TaskResults
@@ -31,7 +31,7 @@ class History:
     loss, and what else the problem measures (accuracy): of training meta-batches, after the
       inner updates (while pre-training: without any).
     val_support_loss, val_support_MEASURE: on the validation tasks' support sets before any
-      update.
+      update; not of methods without an inner loop.
     val_loss_J, val_MEASURE_J: on their query sets after J updates.
 
   Accuracies are from 0 to 1. A line without validation
@@ -41,6 +41,9 @@ class History:
   Args:
     folder: of the experiment.
     iteration: where the run goes on; lines of later iterations are taken out.
+
+  Raises:
+    WriteError: where it cannot be written, at any time.
   """
 
   def __init__(self, folder: str, iteration: int):
@@ -84,12 +87,13 @@ class History:
     if lines and not _has_validation(lines[-1]):
       self._rest = _sums(lines.pop())
     self._written = int(lines[-1]['iteration']) if lines else 0
-    _rewrite(self._path, lines)
+    with reported(self._path):
+      _rewrite(self._path, lines)
 
   def _append(self, line: Line) -> None:
     is_new = not os.path.exists(self._path)
     columns = list(line) if is_new else _columns(self._path)
-    with open(self._path, 'a', newline='', encoding='utf-8') as file:
+    with reported(self._path), open(self._path, 'a', newline='', encoding='utf-8') as file:
       _write_lines(file, columns, [line], header=is_new)
 
 
@@ -157,7 +161,7 @@ def _of_validation(results: TaskResults) -> Line:
 
 
 def _has_validation(line: Line) -> bool:
-  return line.get('val_support_loss') is not None
+  return any(value is not None for name, value in line.items() if name.startswith('val_'))
 
 
 def _columns(path: str) -> List[str]:

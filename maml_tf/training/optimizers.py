@@ -8,7 +8,7 @@ from typing import Any, Dict
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.config import ADDONS_OPTIMIZERS, ConfigError
+from maml_tf.config import ADDONS_OPTIMIZERS, TRUST_REGION, ConfigError
 from maml_tf.training.optional_addons import tensorflow_addons
 
 ADAM_BETAS = (0.9, 0.999)
@@ -16,18 +16,20 @@ ADAM_EPSILON = 1e-8   # TF1's; Keras has 1e-7
 
 
 def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
-                    decay_iterations: int = 0):
+                    decay_iterations: int = 0, schedule: str = 'linear'):
   """A Keras optimizer.
 
   Args:
     name: 'adam' (the paper's), 'sgd', 'momentum' (0.9), 'rmsprop', 'adamw', and of
-      TensorFlow Addons 'lamb', 'rectified_adam', 'yogi', 'novograd'.
+      TensorFlow Addons 'lamb', 'rectified_adam', 'yogi', 'novograd'; 'trpo', whose steps
+      are made by `rl.policy_learner` and are counted by what is returned.
     learning_rate: beta, the meta step size.
     dtype: of the variables that it will update. In float64 Keras's own constants
       would pass through float32 in some places and not in others, and lose 1e-5 of
       a step; here they are rounded to float32 first, as TF1's optimizer did, and
       exact from there on.
-    decay_iterations: over which the step size falls linearly to 0; 0: it is constant.
+    decay_iterations: over which the step size falls to 0; 0: it is constant.
+    schedule: how it falls: 'linear', or 'cosine'.
 
   Raises:
     ConfigError: for an optimizer of TensorFlow Addons where that is not installed.
@@ -35,7 +37,9 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
   def constant(value):
     return float32_constant(value, dtype)
   rate = constant(learning_rate)
-  if decay_iterations:
+  if decay_iterations and schedule == 'cosine':
+    rate = tf.keras.optimizers.schedules.CosineDecay(rate, decay_iterations)
+  elif decay_iterations:
     rate = tf.keras.optimizers.schedules.PolynomialDecay(rate, decay_iterations,
                                                          end_learning_rate=constant(0.0))
   if name in ADDONS_OPTIMIZERS:
@@ -47,6 +51,7 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
       'adam': lambda rate: optimizers.Adam(rate, **adam),
       'adamw': lambda rate: optimizers.AdamW(rate, **adam),
       'sgd': optimizers.SGD,
+      TRUST_REGION: lambda rate: optimizers.SGD(1.0),   # it counts the steps, no more
       'momentum': lambda rate: optimizers.SGD(rate, momentum=constant(0.9)),
       'rmsprop': lambda rate: optimizers.RMSprop(rate, rho=constant(0.9)),
   }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import os
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+import signal
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf import experiment
@@ -15,10 +17,13 @@ from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.files import reported, write_whole
 from maml_tf.meta_learner import MetaLearner, named_means
+from maml_tf.outer_step import raw
+from maml_tf.replicas import Replicas, values_of
 from maml_tf.training import callbacks as run_callbacks
-from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.checkpoints import Checkpoints, NoCheckpoints
 from maml_tf.training.event_files import discard_events_after
 from maml_tf.training.history import History
+from maml_tf.training.loop import Fit
 from maml_tf.training.optimizers import build_optimizer
 
 
@@ -57,9 +62,12 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
     WriteError: on a full disk; the last good checkpoint is kept.
     ConfigError: when it is of a later iteration than the last one asked for.
   """
+  replicas = Replicas.of(model)
   pretraining, saved = compile_phases(config, model)
-  checkpoints = Checkpoints(folder, lambda: _saved_of_pretraining(config, model)[1], **saved)
-  iteration = checkpoints.restore_latest() if config.run.resume else 0
+  make = Checkpoints if replicas.is_writer else NoCheckpoints
+  checkpoints = make(folder, lambda: _saved_of_pretraining(config, model)[1], **saved)
+  iteration = _same_in_all(replicas, (model, pretraining),
+                           checkpoints.restore_latest() if config.run.resume else 0)
   if iteration > config.total_iterations:
     raise ConfigError(
         f'--metatrain_iterations={config.training.metatrain_iterations} is below what the '
@@ -67,11 +75,13 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
         'test with --train=False, or start over with --resume=False.')
   if iteration:
     print(f'Resumed at iteration {iteration} of {config.total_iterations}')
-  history = History(folder, iteration)
+  history = History(folder, iteration) if replicas.is_writer else None
   generator = experiment.training_generator(config)
-  discard_events_after(folder, iteration)
-  writer = _summary_writer(config, folder)
+  if replicas.is_writer:
+    discard_events_after(folder, iteration)
+  writer = _summary_writer(config, folder) if replicas.is_writer else None
   evaluator, tasks = _validation(config, model)
+  fit = Fit(generator, steps_per_execution(config), experiment.use_xla(config))
   if writer is not None and config.baseline.trains_on_tasks and iteration == 0:
     _write_sample_tasks(config, writer, generator, folder)
   last = config.total_iterations if until is None else min(until, config.total_iterations)
@@ -80,56 +90,88 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
   phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
   with run_callbacks.Signals() as signals:
     for phase, last_iteration in phases:
-      while iteration < last_iteration and signals.received is None:
-        iteration = _fit(config, phase, generator, evaluator, checkpoints, history, writer,
-                         signals, iteration,
+      while iteration < last_iteration and _received(replicas, signals) is None:
+        iteration = _fit(config, phase, fit, generator, evaluator, checkpoints, history,
+                         writer, signals, iteration,
                          _end_of_fit(config, iteration, last_iteration), watch)
-    history.close(iteration)
+    if history is not None:
+      history.close(iteration)
     run_callbacks.require_finite(model, iteration)
     if writer is not None:
       run_callbacks.flush_summaries(writer)
     path = checkpoints.save(iteration)
-  return TrainingResult(iteration, path,
-                        None if signals.received is None else signals.received.name)
+    received = _received(replicas, signals)
+  return TrainingResult(iteration, path, None if received is None else received.name)
 
 
-def _fit(config: Config, model: MetaLearner, generator: DataGenerator,
-         evaluator: Evaluator, checkpoints: Checkpoints, history: History, writer,
+def _same_in_all(replicas: Replicas, models: Sequence[Optional[MetaLearner]], iteration: int
+                 ) -> int:
+  """Where the writing process is, which alone reads checkpoints; all have its values then."""
+  if replicas.workers == 1:
+    return iteration
+  variables = {id(raw(variable)): raw(variable) for model in models if model is not None
+               for variable in model.changed_variables()}
+  [place, *values] = replicas.of_writer(
+      [np.array(iteration, np.int64), *values_of(variables.values())])
+  for variable, value in zip(variables.values(), values):
+    variable.assign(value)
+  return int(place)
+
+
+def _received(replicas: Replicas, signals: run_callbacks.Signals) -> Optional[signal.Signals]:
+  """What ends the run in all processes alike: a signal that any of them received."""
+  if replicas.workers == 1:
+    return signals.received
+  [number] = replicas.combined([np.array(signals.received is not None, np.int64)])
+  return (signals.received or signal.SIGTERM) if number else None
+
+
+def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
+         evaluator: Evaluator, checkpoints: Checkpoints, history: Optional[History], writer,
          signals: run_callbacks.Signals, iteration: int, last_iteration: int,
          watch: Optional[Watch]) -> int:
   """Trains `model` from `iteration` to `last_iteration`; where it got."""
   stop = run_callbacks.StopOnSignal(iteration, signals)
   interval = config.training.validation_interval
   validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, writer)
-  callbacks = [
-      run_callbacks.StopWhenNotFinite(iteration), validation,
-      run_callbacks.RecordHistory(iteration, history, interval, validation),
-      run_callbacks.SaveCheckpoints(iteration, checkpoints, writer)]
+  callbacks = [run_callbacks.StopWhenNotFinite(iteration), validation]
+  if history is not None:   # this process writes
+    callbacks += [run_callbacks.RecordHistory(iteration, history, interval, validation),
+                  run_callbacks.SaveCheckpoints(iteration, checkpoints,
+                                                _save_interval(config), writer)]
   if watch is not None:
     callbacks.append(run_callbacks.Watched(iteration, watch))
   callbacks.append(stop)
   if writer is not None:
-    measure = tf.function(
-        lambda episodes: named_means(
-            model.task_results(episodes, config.inner_loop.num_updates)),
-        autograph=False)
-    callbacks.insert(1, run_callbacks.TrainingSummaries(iteration, writer, generator,
-                                                        measure))
-  bar = run_callbacks.ProgressBar(iteration) if watch is None else None
+    callbacks.insert(1, _training_summaries(config, model, generator, writer, iteration))
+  bar = (run_callbacks.ProgressBar(iteration) if watch is None and history is not None
+         else None)
   try:
-    model.fit(generator.dataset(iteration, last_iteration - iteration),
-              callbacks=callbacks if bar is None else [bar, *callbacks], verbose=0,
-              shuffle=False)
+    fit(model, iteration, last_iteration - iteration,
+        callbacks if bar is None else [bar, *callbacks])
   finally:
     if bar is not None:
       bar.close()
   return stop.iteration
 
 
+def _training_summaries(config: Config, model: MetaLearner, generator: DataGenerator, writer,
+                        iteration: int) -> run_callbacks.IterationCallback:
+  if model.logs_are_summaries:
+    return run_callbacks.LoggedSummaries(iteration, writer)
+  results_of = model.results_function(config.inner_loop.num_updates)
+  return run_callbacks.TrainingSummaries(
+      iteration, writer, generator, lambda episodes: named_means(results_of(episodes)))
+
+
 def steps_per_execution(config: Config) -> int:
   """A divisor of all intervals: what is due falls between two executions."""
   return math.gcd(config.problem.most_steps_per_execution, run_callbacks.SUMMARY_INTERVAL,
-                  run_callbacks.SAVE_INTERVAL, config.training.validation_interval)
+                  _save_interval(config), config.training.validation_interval)
+
+
+def _save_interval(config: Config) -> int:
+  return config.problem.save_interval or run_callbacks.SAVE_INTERVAL
 
 
 def _end_of_fit(config: Config, iteration: int, last_iteration: int) -> int:
@@ -142,10 +184,12 @@ def _end_of_fit(config: Config, iteration: int, last_iteration: int) -> int:
 
 def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
   """`model`, compiled for training as the configuration says."""
-  optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
-                              config.learner.dtype, _decay_iterations(config))
-  model.compile(optimizer, jit_compile=experiment.use_xla(config),
-                steps_per_execution=steps_per_execution(config))
+  with Replicas.of(model).scope():
+    optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
+                                config.learner.dtype, _decay_iterations(config),
+                                config.training.meta_lr_schedule)
+    model.compile(optimizer, jit_compile=experiment.use_xla(config),
+                  steps_per_execution=steps_per_execution(config))
   return model
 
 
@@ -167,7 +211,9 @@ def compile_phases(config: Config, model: MetaLearner
 def _saved_of_pretraining(config: Config, model: MetaLearner
                           ) -> Tuple[MetaLearner, Dict[str, Any]]:
   """(The pre-training phase, {name: what a checkpoint holds of it})."""
-  pretraining = compile_model(config, experiment.build_pretraining(config, model))
+  with Replicas.of(model).scope():
+    pretraining = experiment.build_pretraining(config, model)
+  compile_model(config, pretraining)
   saved = dict(pretrain_optimizer=pretraining.optimizer)
   if pretraining.meta_parameters is not model.meta_parameters:
     saved.update(pretrain_parameters=pretraining.meta_parameters)
@@ -187,7 +233,8 @@ def _validation(config: Config, model: MetaLearner
   config = config.with_trained_shots()
   num_tasks = config.training.num_validation_tasks
   num_updates = config.validation_num_updates
-  generator = experiment.evaluation_generator(config, 'val', num_tasks)
+  generator = experiment.evaluation_generator(config, 'val', num_tasks,
+                                              replicas=Replicas.of(model).number)
   evaluator = Evaluator(experiment.build_validated(config, model), generator, num_tasks,
                         num_updates)
   return evaluator, functools.cache(
@@ -200,7 +247,7 @@ def _score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:
   try:
     status = tf.train.Checkpoint(parameters=model.meta_parameters).restore(path)
     status.expect_partial().assert_existing_objects_matched()
-    return score(evaluator(), evaluator.measure)
+    return score(evaluator.alone()(), evaluator.measure)
   finally:
     model.assign_state(current)
 

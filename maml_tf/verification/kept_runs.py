@@ -27,6 +27,7 @@ from maml_tf.training.checkpoints import (
   stored_config,
 )
 from maml_tf.training.history import HISTORY_FILE
+from maml_tf.training.run_data import DATA_FILE
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.spans import TRAINED_BY_FILE
 
@@ -136,7 +137,7 @@ def _names(paths: Sequence[str]) -> List[str]:
 
 def _copy_texts(source: str, target: str) -> None:
   os.makedirs(target, exist_ok=True)
-  for name in (HISTORY_FILE, TRAINED_BY_FILE):
+  for name in (HISTORY_FILE, TRAINED_BY_FILE, DATA_FILE):
     if os.path.exists(os.path.join(source, name)):
       shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
 

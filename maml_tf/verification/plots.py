@@ -170,7 +170,9 @@ def _against_updates(axes, runs: Sequence[Dict[str, Any]], unit: float) -> None:
 
 def _before_and_after(axes, lines: Sequence[Line], kind: str, unit: float) -> None:
   last = last_update(lines, kind)
-  columns = [(f'val_support_{kind}', 'support set, before')]
+  columns = []
+  if f'val_support_{kind}' in lines[0]:
+    columns.append((f'val_support_{kind}', 'support set, before'))
   if last is not None:
     columns += [(f'val_{kind}_{update}', f'query set, after {update}')
                 for update in range(last + 1)]

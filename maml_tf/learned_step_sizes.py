@@ -1,0 +1,84 @@
+"""Step sizes of the inner loop that are meta-learned with the initialisation.
+
+One for each element of a parameter (Meta-SGD, Li et al. 2017), for each layer, or for each
+layer and update (MAML++, Antoniou et al. 2019, section 4, "LSLR"). They are parameters of
+the meta-learner like any other: in its checkpoints, weights and gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Mapping, Tuple
+
+import tensorflow as tf
+
+from maml_tf.inner_optimizers import InnerOptimizer, StepSize, sgd
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec, constant
+
+FIXED, LAYER, LAYER_AND_STEP, ELEMENT = KINDS = ('None', 'layer', 'layer_and_step', 'element')
+_PREFIX = 'step_size/'
+
+
+class LearnedStepSizes:
+  """What is learned of the step sizes of a net.
+
+  Args:
+    kind: one of `KINDS`. 'None': nothing.
+    learner: the net.
+    step_size: from which all of them start.
+    num_updates: of 'layer_and_step': later updates have the last one's.
+
+  Raises:
+    ValueError: for an unknown kind, or where `step_size` is not one number.
+  """
+
+  def __init__(self, kind: str, learner: Learner, step_size: StepSize, num_updates: int):
+    if kind not in KINDS:
+      raise ValueError(f'learned_step_sizes must be one of {KINDS}. Received: {kind!r}.')
+    self.kind = kind
+    self._of_parameter: Dict[str, str] = {}
+    self.specs: Tuple[ParameterSpec, ...] = ()
+    if kind == FIXED:
+      return
+    if not isinstance(step_size, (int, float)):
+      raise ValueError('Learned step sizes all start from one number. Received: step_size='
+                       f'{step_size!r}.')
+    shapes = {spec.name: spec.shape for spec in learner.parameter_specs}
+    sizes: Dict[str, Tuple[int, ...]] = {}
+    for name in learner.adapted_names:
+      group = name if kind == ELEMENT else layer_of(name)
+      self._of_parameter[name] = _PREFIX + group
+      sizes[_PREFIX + group] = {ELEMENT: shapes[name], LAYER: (),
+                                LAYER_AND_STEP: (num_updates,)}[kind]
+    self.specs = tuple(ParameterSpec(name, shape, constant(step_size), adapted=False)
+                       for name, shape in sizes.items())
+
+  def __bool__(self) -> bool:
+    return self.kind != FIXED
+
+  def of(self, parameters: Mapping[str, tf.Tensor]) -> Parameters:
+    """{adapted parameter: its step sizes}, `[1 or updates, *what broadcasts]`."""
+    values = {name: parameters[size] for name, size in self._of_parameter.items()}
+    if self.kind == LAYER_AND_STEP:
+      return values
+    return {name: value[tf.newaxis] for name, value in values.items()}
+
+  def rule(self, parameters: Mapping[str, tf.Tensor]) -> InnerOptimizer:
+    """theta <- theta - alpha * gradient, elementwise, with the alpha among `parameters`.
+
+    It is handed on from step to step as what is remembered, so that a step that is
+    computed again in the backward pass has its derivative by alpha, too.
+    """
+    return remembering(self.of(parameters), lambda sizes: sgd(sizes).update)
+
+
+def remembering(learned: Parameters, update_with: Callable) -> InnerOptimizer:
+  """A rule that remembers `learned` as it is, and steps by `update_with(learned)`."""
+  def update(values, gradients, remembered, updates):
+    values, _ = update_with(remembered)(values, gradients, (), updates)
+    return values, remembered
+  return InnerOptimizer(lambda values: learned, update)
+
+
+def layer_of(name: str) -> str:
+  """'conv1' of 'conv1/kernel'."""
+  return name.rpartition('/')[0] or name

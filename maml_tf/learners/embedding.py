@@ -1,0 +1,36 @@
+"""A net without its last layer."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Tuple
+
+import tensorflow as tf
+
+from maml_tf.learners.base import Learner, ParameterSpec
+from maml_tf.learners.with_head import HEAD, WithHead
+
+
+class Embedding(Learner):
+  """The features of `net`, for methods that compare examples in place of classifying them.
+
+  Args:
+    net: whose head, and the head's parameters, are left out.
+
+  Attributes:
+    num_features: of an example.
+  """
+
+  def __init__(self, net: WithHead):
+    self._net = net
+    [self.num_features] = [spec.shape[0] for spec in net.parameter_specs
+                           if spec.name == f'{HEAD}/kernel']
+    self.exact_under_xla = net.exact_under_xla
+
+  @property
+  def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
+    return tuple(spec for spec in self._net.parameter_specs
+                 if spec.name not in self._net.head_names)
+
+  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> tf.Tensor:
+    """`[tasks, examples, features]`."""
+    return self._net.features(parameters, inputs)

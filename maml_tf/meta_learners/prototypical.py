@@ -1,0 +1,45 @@
+"""Prototypical networks: the class whose mean in features is nearest."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from maml_tf.learners.base import Parameters
+from maml_tf.meta_learners.without_inner_loop import (
+  Embedded,
+  WithoutInnerLoop,
+  mean_of_classes,
+)
+
+
+class Prototypical(WithoutInnerLoop):
+  """Prototypical networks (Snell, Swersky, Zemel 2017, arXiv 1703.05175).
+
+  A class is the mean of its support examples' features, c_k (equation 1); the probability
+  of a class is the softmax over minus the squared Euclidean distances to these
+  (equation 2), and training minimises minus its logarithm (algorithm 1).
+
+  Their training has more classes in a task than their testing: `--train_num_classes`.
+
+  Departures: batch norm's statistics, see `WithoutInnerLoop`; the step size of Adam is
+  constant, where theirs is halved every 2,000 episodes.
+
+  Args:
+    learner, objective, shots, **kwargs: see `WithoutInnerLoop`.
+
+  Example:
+    >>> import maml_tf
+    >>> net = maml_tf.FullyConnected(8, (16,), 3, norm='None')
+    >>> model = Prototypical(net, maml_tf.ScaledCrossEntropy(1), shots=1)
+    >>> inputs, labels = tf.random.normal([2, 3, 8]), tf.constant([[0, 1, 2]] * 2)
+    >>> model.task_results(((inputs, labels), (inputs, labels))).query['accuracy'].numpy()
+    array([[1.],
+           [1.]], dtype=float32)
+  """
+
+  def logits(self, parameters: Parameters, tasks: Embedded) -> tf.Tensor:
+    prototypes = mean_of_classes(tasks.support, tasks.is_of_class)
+    products = tf.matmul(tasks.query, prototypes, transpose_b=True)
+    query, classes = (tf.reduce_sum(tf.square(values), axis=-1)
+                      for values in (tasks.query, prototypes))
+    return 2 * products - query[..., tf.newaxis] - classes[:, tf.newaxis]

@@ -1,0 +1,158 @@
+"""What methods share that adapt nothing: a query example is compared with the support set."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any, Dict, Iterator, NamedTuple, Optional
+
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes, num_examples
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.embedding import Embedding
+from maml_tf.learners.with_head import WithHead
+from maml_tf.meta_learner import MetaLearner, TaskResults
+
+
+class Embedded(NamedTuple):
+  """Tasks in features.
+
+  Attributes:
+    support: `[tasks, N * K, features]`.
+    is_of_class: `[tasks, N * K, N]`: 1 where a support example is of a class, else 0.
+    query: `[tasks, query examples, features]`.
+  """
+  support: tf.Tensor
+  is_of_class: tf.Tensor
+  query: tf.Tensor
+
+
+class WithoutInnerLoop(MetaLearner):
+  """A classifier of query examples by their likeness to support examples.
+
+  There is no step size and no update. Results have one entry, `[tasks, 1]`, on the query
+  set, and none on the support set, which is what is compared with; `num_updates` is 0.
+  The number of classes of a task is free: training may have more of them than testing.
+
+  Support and query examples of a task go through the net as one batch, so batch norm takes
+  its statistics from both together, in training and in testing (the papers' codes have
+  moving averages in testing, which this project's nets do not keep).
+
+  Args:
+    learner: a net with a head, which is left out; any other learner or Keras model, whose
+      outputs are the features.
+    objective: of the outputs as logits.
+    shots: K, support examples of each class.
+    **kwargs: see `MetaLearner`, without what is about an inner loop.
+
+  Raises:
+    ConfigError: for `step_size`, `num_updates` or `recompute_inner_steps`.
+  """
+
+  own_arguments = ('shots',)
+  has_inner_loop = False
+
+  def __init__(self, learner: Any, objective: Any, *, shots: int, **kwargs):
+    for name in ('step_size', 'num_updates', 'recompute_inner_steps'):
+      if name in kwargs:
+        raise ConfigError(f'{type(self).__name__} has no inner loop, so no {name}. Received: '
+                          f'{kwargs[name]!r}; leave it out.', name)
+    learner, objective = learner_and_objective(learner, objective)
+    if isinstance(learner, WithHead):
+      learner = Embedding(learner)
+    super().__init__(learner, objective, step_size=0.0, num_updates=0, **kwargs)
+    self._shots = shots
+
+  @abc.abstractmethod
+  def logits(self, parameters: Parameters, tasks: Embedded) -> tf.Tensor:
+    """`[tasks, query examples, N]`, of which a softmax gives the probabilities."""
+
+  def measured(self, parameters: Parameters, tasks: Embedded, labels: tf.Tensor
+               ) -> Dict[str, tf.Tensor]:
+    """{name of a measure: `[tasks]`} on the query set; the loss is what training follows."""
+    return self.objective.measured(self.logits(parameters, tasks), labels)
+
+  def embedded(self, parameters: Parameters, episodes: Episodes) -> Embedded:
+    """The features of both sets.
+
+    Raises:
+      ConfigError: where the support set is not one of N times K examples.
+    """
+    examples = num_examples(episodes.support)
+    if examples is None or examples % self._shots:
+      raise ConfigError(f'{type(self).__name__}(shots={self._shots}) takes support sets of '
+                        f'that many examples of each class. Received one of {examples}.',
+                        'shots')
+    both = tf.nest.map_structure(lambda *sets: tf.concat(sets, axis=1),
+                                 episodes.support.inputs, episodes.query.inputs)
+    features = self.learner.outputs(parameters, both)
+    size = math.prod(features.shape[2:])
+    features = tf.reshape(features, [-1, tf.shape(features)[1], size])
+    features = tf.ensure_shape(features, [None, None, size])
+    classes = tf.one_hot(episodes.support.labels, examples // self._shots,
+                         dtype=features.dtype)
+    return Embedded(features[:, :examples], classes, features[:, examples:])
+
+  def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
+    return 3 * (support_examples + query_examples)
+
+  def task_objectives(self, parameters: Parameters, episodes: Episodes
+                      ) -> Dict[str, tf.Tensor]:
+    return self.measured(parameters, self.embedded(parameters, episodes),
+                         episodes.query.labels)
+
+  def task_results(self, episodes: Any, num_updates: int = 0) -> TaskResults:
+    """Of the query set, `[tasks, 1]`; nothing of the support set."""
+    self._require_no_updates(num_updates)
+    return super().task_results(episodes, 0)
+
+  def adapted_outputs(self, episodes: Any, num_updates: int = 0) -> tf.Tensor:
+    """The logits, `[tasks, 1, query examples, N]`."""
+    self._require_no_updates(num_updates)
+    return super().adapted_outputs(episodes, 0)
+
+  def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
+                 first_order: bool) -> Iterator[Parameters]:
+    """Raises: ConfigError: always."""
+    raise ConfigError(f'{type(self).__name__} adapts no parameters to a task, so there are no '
+                      'adapted ones: take `task_results` or `adapted_outputs`.')
+
+  def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int
+                     ) -> TaskResults:
+    measured = self.task_objectives(parameters, episodes)
+    return TaskResults({}, {name: value[:, tf.newaxis] for name, value in measured.items()})
+
+  def _group_outputs(self, parameters: Parameters, episodes: Episodes, num_updates: int
+                     ) -> tf.Tensor:
+    return self.logits(parameters, self.embedded(parameters, episodes))[:, tf.newaxis]
+
+  def _require_no_updates(self, num_updates: int) -> None:
+    if num_updates:
+      raise ConfigError(f'{type(self).__name__} has no inner loop: num_updates must be 0. '
+                        f'Received: {num_updates}.', 'num_updates')
+
+
+def num_features(learner: Learner) -> int:
+  """Of an example, where a method has parameters of that size.
+
+  Raises:
+    ConfigError: where that is not known before there are inputs.
+  """
+  if isinstance(learner, WithHead):
+    learner = Embedding(learner)
+  known = getattr(learner, 'num_features', None)
+  shape = getattr(getattr(learner, 'model', None), 'output_shape', (None, known))
+  if not isinstance(shape, tuple) or None in shape[1:]:
+    raise ConfigError('The size of what the net gives must be known beforehand. Received: '
+                      f'{type(learner).__name__} with {shape}; take a net with a head, or a '
+                      'Keras model with one output of a known shape.')
+  return math.prod(shape[1:])
+
+
+def mean_of_classes(values: tf.Tensor, is_of_class: tf.Tensor) -> tf.Tensor:
+  """`[tasks, N * K, n]` -> `[tasks, N, n]`."""
+  counts = tf.reduce_sum(is_of_class, axis=1)[..., tf.newaxis]
+  return tf.matmul(is_of_class, values, transpose_a=True) / counts

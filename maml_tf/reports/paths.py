@@ -1,0 +1,64 @@
+"""Figure 4: the paths of a point before and after adaptation."""
+
+from __future__ import annotations
+
+from typing import List, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maml_tf.files import whole_file
+from maml_tf.rl.evaluation import adapted_rollouts
+from maml_tf.rl.policy_learner import PolicyLearner
+from maml_tf.rl.rollouts import Trajectories
+from maml_tf.rl.task_streams import HeldOutTasks
+
+TASKS = 4
+UPDATES = 3
+PATHS = 3   # of each task and number of updates
+STYLES = (('0.6', ':'), ('C0', '-'), ('C1', '-'), ('C2', '-'))
+
+
+def save_paths(path: str, model: PolicyLearner, generator: HeldOutTasks, title: str) -> None:
+  """Saves a PNG: a few paths to the goals of the first held-out tasks, before and after each
+  update.
+
+  Args:
+    path: of the file.
+    model: the trained policy; its environment's observations are positions in the plane.
+    generator: of held-out tasks.
+    title: of the figure.
+  """
+  held_out = generator.batch(0)
+  goals = held_out.tasks[:TASKS]
+  phases = adapted_rollouts(model.learning, model.theta(), goals,
+                            model.protocol(held_out, UPDATES))
+  figure = Figure(figsize=(3.2 * len(goals), 3.9), layout='constrained')
+  figure.suptitle(title)
+  for task, axes in enumerate(figure.subplots(1, len(goals), squeeze=False)[0]):
+    _draw(axes, np.asarray(goals[task]), phases, task)
+  figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside lower center',
+                ncols=UPDATES + 2)
+  with whole_file(path, 'wb') as file:
+    FigureCanvasAgg(figure).print_png(file, metadata={'Software': None})
+
+
+def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: int) -> None:
+  for updates, (phase, (colour, style)) in enumerate(zip(phases, STYLES)):
+    for number, points in enumerate(_paths(phase, task)):
+      label = None if number else (
+          f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before')
+      axes.plot(points[:, 0], points[:, 1], style, color=colour, linewidth=1, label=label)
+  axes.plot(*goal, '*', color='C3', markersize=14, label='goal')
+  axes.set_aspect('equal', 'datalim')
+  axes.margins(0.1)
+  returns = ', '.join(f'{phase.mean_returns()[task]:.0f}' for phase in phases)
+  axes.set_title(f'returns {returns}', fontsize=9)
+  axes.tick_params(labelsize=8)
+
+
+def _paths(phase: Trajectories, task: int) -> List[np.ndarray]:
+  return [phase.observations[task, rollout, :phase.lengths[task, rollout]]
+          for rollout in range(min(PATHS, phase.lengths.shape[1]))]

@@ -1,0 +1,229 @@
+"""MAML for policies as a Keras model: what flags, training and reports work with."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Mapping, Optional, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.measures import RETURN, Measure
+from maml_tf.meta_learner import TaskResults
+from maml_tf.meta_parameters import MetaParameters
+from maml_tf.outer_step import Means, OuterStep
+from maml_tf.rl.environments import Environment
+from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
+from maml_tf.rl.policy import Policy
+from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.streams import ADAPTATION
+from maml_tf.rl.task_streams import HeldOut
+from maml_tf.rl.training import Learning, Samples, Settings
+
+
+class TrustRegionStep(OuterStep):
+  """theta <- the largest improvement within a bound of the divergence (algorithm 3, line 10).
+
+  What cannot be stepped on raises a `ReinforcementError`, and changes nothing.
+  """
+
+  def __call__(self, model: 'PolicyLearner', samples: Samples) -> Means:
+    """One step.
+
+    Args:
+      model: whose parameters are changed.
+      samples: of the iteration.
+
+    Returns:
+      loss, kl: of the surrogate and the divergence, after the step; 0 and 0 where it was
+        rejected.
+      return_0, ..., return_K, return: the mean return of the tasks before each inner step,
+        and after all of them.
+      accepted: how often the step was shortened, -1: rejected.
+      step_size: of the first candidate.
+      steps: of the environment; seconds_sampling, ...: where the time went.
+    """
+    step = model.learning.trust_region_step(samples)
+    model.assign_theta(step.parameters)
+    model.optimizer.iterations.assign_add(1)
+    accepted, returns = step.accepted >= 0, samples.returns
+    means = {'loss': step.tried_losses[-1] if accepted else 0.0,
+             'kl': step.tried_kls[-1] if accepted else 0.0, 'return': returns[-1],
+             **{f'return_{phase}': value for phase, value in enumerate(returns)},
+             'accepted': step.accepted, 'step_size': step.step_size, 'steps': samples.steps,
+             **{f'seconds_{name}': value for name, value in samples.clock.seconds.items()}}
+    return {name: tf.constant(value, tf.float64) for name, value in means.items()}
+
+
+class PolicyLearner(tf.keras.Model):
+  """A policy's initialisation, meta-trained by MAML-TRPO (algorithm 3).
+
+  A batch of `fit` is the number of a meta-iteration, from which all follows that it draws
+  (`Iterations`). It has the interface of a `MetaLearner`; its steps run eagerly around a few
+  compiled functions, since environments are no part of a graph.
+
+  Args:
+    environment: to act in.
+    policy: the net.
+    settings: of the algorithm.
+    later_step: of alpha, in all updates of an adaptation but the first: the original halves
+      it in its evaluations.
+    seed: of all that is random, the initial parameters included.
+    parameters: the variables to train; None: new ones.
+
+  Example:
+    >>> from maml_tf.rl import PointNavigation, Settings, policy_for
+    >>> from maml_tf.rl.task_streams import Iterations
+    >>> environment = PointNavigation(horizon=10)
+    >>> model = PolicyLearner(environment, policy_for(environment, hidden_sizes=(8,)),
+    ...                       Settings(tasks=2, rollouts=3))
+    >>> model.compile()
+    >>> history = model.fit(Iterations().dataset(0, 2), verbose=0, shuffle=False).history
+    >>> len(history['return'])
+    2
+  """
+
+  logs_are_summaries = True
+
+  def __init__(self, environment: Environment, policy: Policy, settings: Settings, *,
+               later_step: float = 0.5, seed: int = 0,
+               parameters: Optional[MetaParameters] = None):
+    super().__init__(dtype=settings.dtype)
+    self.learner = policy
+    self.meta_parameters = (MetaParameters(policy, seed, settings.dtype)
+                            if parameters is None else parameters)
+    self.built = True
+    self.learning = Learning(environment, policy, settings, seed)
+    self.outer_step: OuterStep = TrustRegionStep()
+    self._later_step = later_step
+    # For what looks after `fit`: a step that went wrong raises, so that it stays False.
+    self.diverged = tf.Variable(False, trainable=False)
+    self.latest_loss = tf.Variable(0.0, trainable=False)
+
+  @property
+  def measure(self) -> Measure:
+    """The return."""
+    return RETURN
+
+  def theta(self) -> np.ndarray:
+    """The parameters as a vector, `[P]`, in float64."""
+    return self.learner.flat(self.meta_parameters.arrays()).astype(np.float64)
+
+  def assign_theta(self, vector: np.ndarray) -> None:
+    """Sets the parameters, `[P]`."""
+    self.meta_parameters.assign(self.learner.split(vector))
+
+  def state(self) -> Dict[str, np.ndarray]:
+    """{name: array} of all that a test depends on."""
+    return self.meta_parameters.arrays()
+
+  def assign_state(self, values: Mapping[str, np.ndarray]) -> None:
+    """Sets all of `state`.
+
+    Raises:
+      ValueError: when names or shapes differ from its own.
+    """
+    self.meta_parameters.assign(values)
+
+  def compile(self, optimizer=None, *, jit_compile: bool = False,
+              steps_per_execution: int = 1) -> None:
+    """Args:
+      optimizer: counts the steps, and does nothing else; None: a new one.
+      jit_compile, steps_per_execution: nothing but the defaults, see the class.
+    """
+    if jit_compile or steps_per_execution != 1:
+      raise ValueError('A PolicyLearner runs its steps eagerly, one at a time: leave '
+                       f'jit_compile and steps_per_execution out. Received: {jit_compile}, '
+                       f'{steps_per_execution}.')
+    super().compile(optimizer=tf.keras.optimizers.SGD() if optimizer is None else optimizer,
+                    run_eagerly=True)
+
+  def train_step(self, iteration: tf.Tensor) -> Means:
+    """A meta-iteration; see `TrustRegionStep`.
+
+    Raises:
+      ReinforcementError: for what it cannot go on with; nothing is changed then.
+    """
+    return self.outer_step(self, self.learning.sampled(self.theta(), int(iteration)))
+
+  def task_results(self, held_out: HeldOut, num_updates: int) -> TaskResults:
+    """The return of each task before the first update and after each one."""
+    returns = returns_on(self.learning, self.theta(), held_out.tasks,
+                         self.protocol(held_out, num_updates))
+    return TaskResults({}, {RETURN.name: tf.constant(returns)})
+
+  def results_function(self, num_updates: int) -> Callable[[HeldOut], TaskResults]:
+    """`task_results` after so many updates."""
+    return lambda held_out: self.task_results(held_out, num_updates)
+
+  def step_sizes(self, num_updates: int) -> Tuple[float, ...]:
+    """Of each update of an adaptation."""
+    return later_steps(self.learning.settings.step_size, num_updates, self._later_step)
+
+  def adapt(self, task, rollouts: int, num_updates: int = 1, seed: int = 0
+            ) -> 'AdaptedPolicy':
+    """The policy, adapted to one task of its environment by its own rollouts.
+
+    Args:
+      task: of the environment.
+      rollouts: K, before each update.
+      num_updates: as many times it acts, and is changed by what came of it.
+      seed: of the rollouts.
+    """
+    learning, points = self.learning, self.theta()[np.newaxis]
+    for update, step_size in enumerate(self.step_sizes(num_updates)):
+      trajectories = learning.sampler.sample(
+          points, [task], rollouts, (ADAPTATION, seed, update))
+      points = self._stepped(points, trajectories, step_size)
+    return AdaptedPolicy(self.learner, points[0], learning.settings.dtype)
+
+  def adapt_to(self, trajectories: Trajectories, step_size: Optional[float] = None
+               ) -> 'AdaptedPolicy':
+    """The policy after one update by rollouts that it made elsewhere, on a robot say.
+
+    Args:
+      trajectories: of one task: `[1, rollouts, steps, ...]`.
+      step_size: alpha; None: that of training.
+    """
+    points = self._stepped(self.theta()[np.newaxis], trajectories, step_size)
+    return AdaptedPolicy(self.learner, points[0], self.learning.settings.dtype)
+
+  def _stepped(self, points, trajectories, step_size):
+    learning = self.learning
+    return learning.adapted(
+        points, packed(trajectories, learning.judged(trajectories), learning.settings.dtype),
+        step_size)
+
+  def protocol(self, held_out: HeldOut, num_updates: int) -> Protocol:
+    """How it is tested on these tasks."""
+    return Protocol(rollouts=held_out.rollouts, task_seed=held_out.seed,
+                    budget=held_out.budget, step_sizes=self.step_sizes(num_updates))
+
+
+class AdaptedPolicy:
+  """A policy for one task.
+
+  Args:
+    policy: the net.
+    vector: its parameters, `[P]`.
+    dtype: of the arithmetic.
+  """
+
+  def __init__(self, policy: Policy, vector: np.ndarray, dtype: str = 'float32'):
+    self.policy = policy
+    self.vector = vector
+    self._dtype = dtype
+    self._parameters = policy.split(np.asarray(vector, dtype)[np.newaxis])
+
+  def act(self, observation: np.ndarray, random: Optional[np.random.Generator] = None
+          ) -> np.ndarray:
+    """An action.
+
+    Args:
+      observation: `[size]`.
+      random: what the action is drawn by; None: the policy's most likely one.
+    """
+    observation = np.asarray(observation, self._dtype).reshape(1, 1, -1)
+    if random is None:
+      return self.policy.most_likely(self._parameters, observation)[0, 0]
+    noise = self.policy.draw_noise(random, 1)[np.newaxis]
+    return self.policy.act(self._parameters, observation, noise)[0, 0]

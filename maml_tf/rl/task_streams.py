@@ -1,0 +1,92 @@
+"""What a policy is trained and tested on, as a sequence: of iterations, or of tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import List, NamedTuple, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from maml_tf.data_generator import WHOLE, Part
+from maml_tf.rl.environments import Environment
+
+
+class Iterations:
+  """The endless sequence of meta-iterations: what one samples depends on theta, so that a
+  batch is nothing but its number."""
+
+  def dataset(self, first: int, count: int) -> tf.data.Dataset:
+    """`count` numbers from `first` on."""
+    return tf.data.Dataset.range(first, first + count)
+
+  def batch(self, index: int) -> tf.Tensor:
+    return tf.constant(index, tf.int64)
+
+
+class HeldOut(NamedTuple):
+  """Tasks to test on.
+
+  Attributes:
+    tasks: of the environment.
+    seed: they were drawn by, and rollouts are.
+    rollouts: of each task before each update, and behind the last one.
+    budget: see `Sampler.sample`.
+  """
+  tasks: Sequence
+  seed: int
+  rollouts: int
+  budget: str
+
+
+class HeldOutTasks:
+  """The held-out tasks of a seed, in one batch.
+
+  Args:
+    environment: whose tasks they are.
+    drawn: tasks are drawn together, of which the first `num_tasks` are used.
+    num_tasks: how many.
+    seed: of the tasks, and of what happens in them.
+    rollouts, budget: see `HeldOut`.
+  """
+
+  def __init__(self, environment: Environment, drawn: int, num_tasks: int, seed: int,
+               rollouts: int, budget: str = 'steps'):
+    self.meta_batch_size = num_tasks
+    self._environment = environment
+    self._drawn = max(drawn, num_tasks)
+    self._seed = seed
+    self._rollouts = rollouts
+    self._budget = budget
+
+  def dataset(self, first: int, count: int, every: Part = WHOLE) -> List[HeldOut]:
+    """The batch, for `first` 0 and `count` 1; one process has all of it."""
+    if (first, count) != (0, 1):
+      raise ValueError(f'There is one batch of held-out tasks. Received: batches {first} to '
+                       f'{first + count - 1}.')
+    return [self.batch(0)]
+
+  def batch(self, index: int) -> HeldOut:
+    return HeldOut(self._tasks()[:self.meta_batch_size], self._seed, self._rollouts,
+                   self._budget)
+
+  def fingerprint(self, count: int) -> str:
+    """SHA-256 of the environment's name, the first tasks, and how they are tested."""
+    words = (self._environment.name, self._environment.horizon, self._seed, self._rollouts,
+             self._budget)
+    digest = hashlib.sha256(repr(words).encode())
+    for task in self._tasks()[:count]:
+      digest.update(_as_bytes(task))
+    return digest.hexdigest()
+
+  def _tasks(self) -> Sequence:
+    return self._environment.test_tasks(self._drawn, self._seed)
+
+
+def _as_bytes(task) -> bytes:
+  """Of numbers themselves; of other tasks what they are written as, addresses left out."""
+  array = np.asarray(task)
+  if array.dtype.kind in 'fiub':
+    return array.astype(array.dtype.newbyteorder('<')).tobytes()
+  return re.sub(r' at 0x[0-9a-f]+', '', repr(task)).encode()

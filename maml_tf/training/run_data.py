@@ -1,0 +1,69 @@
+"""Which data a run was trained on: their hashes, beside its configuration.
+
+A path is no identity: the folder may be prepared anew, with another split or filter, or be
+another set altogether, and weights that have seen its test classes would then be tested on
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Dict, Optional
+
+from maml_tf.bounded import read_json
+from maml_tf.config import Config, ConfigError
+from maml_tf.errors import CheckpointError
+from maml_tf.files import write_whole
+
+DATA_FILE = 'data.json'
+
+
+def note_data(folder: str, config: Config) -> None:
+  """Writes which data a run in `folder` is of."""
+  hashes = config.problem.data_hashes(config)
+  if hashes:
+    write_whole(os.path.join(folder, DATA_FILE), json.dumps(hashes, indent=2) + '\n')
+
+
+def require_same_data(folder: str, config: Config) -> None:
+  """Refuses data that are not those of the run in `folder`.
+
+  Of a run of an earlier version it is not known; stderr says so.
+
+  Raises:
+    ConfigError: naming the splits that differ.
+    CheckpointError: for a file that is not a list of hashes.
+  """
+  now = config.problem.data_hashes(config)
+  if not now:
+    return
+  path = os.path.join(folder, DATA_FILE)
+  before = _read(path)
+  if before is None:
+    print(f'The run in {folder} was begun before runs noted their data: whether they are '
+          f'those in {config.data_dir} is not checked.', file=sys.stderr)
+    return
+  differing = ', '.join(f'{split} {before.get(split, "none")[:12]} -> {sha256[:12]}'
+                        for split, sha256 in now.items() if before.get(split) != sha256)
+  if differing:
+    raise ConfigError(
+        f'{folder} holds a run on other data than those in {config.data_dir} (SHA-256 of '
+        f'{differing}): give the --data_dir of its own, choose another --logdir, or start '
+        f'over with --resume=False; where the difference is wanted, remove {path}.')
+
+
+def _read(path: str) -> Optional[Dict[str, str]]:
+  if not os.path.exists(path):
+    return None
+  try:
+    hashes = read_json(path)
+  except ValueError as error:
+    raise CheckpointError(f'{path} is not JSON ({error}): take it back, or remove it.'
+                          ) from error
+  if not isinstance(hashes, dict) or not all(
+      isinstance(value, str) for value in hashes.values()):
+    raise CheckpointError(f'{path} must hold the SHA-256 of each split: take it back, or '
+                          'remove it.')
+  return hashes

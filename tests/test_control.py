@@ -1,0 +1,272 @@
+"""Reinforcement learning by the flags: trained, stopped, resumed, tested, reported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import flags
+from maml_tf import application, benchmark, experiment, render
+from maml_tf.config import ConfigError, resolve
+from maml_tf.paper import records
+from maml_tf.paper.rows import ROWS, row_named
+from maml_tf.rl.errors import Diverged
+from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.verification import returns_plot, runs
+from maml_tf.verification.turn_process import row_config
+
+SMALL = dict(
+    datasource='point_navigation', meta_batch_size=2, update_batch_size=2, test_query_size=2,
+    horizon=8, cg_iterations=2, num_test_tasks=3, num_validation_tasks=2,
+    validation_interval=2, metatrain_iterations=3)
+BASELINES = {
+    'pretrained': dict(metatrain_iterations=0, pretrain_iterations=2, meta_batch_size=4),
+    'random': dict(metatrain_iterations=0),
+    'oracle': dict(metatrain_iterations=0, pretrain_iterations=2, meta_batch_size=4)}
+
+
+def small(tmp_path, **more):
+  return resolve({**SMALL, 'logdir': str(tmp_path), **more})
+
+
+def trained(config, until=None):
+  """The model after training in the configuration's folder."""
+  model = experiment.build_model(config)
+  application.train_or_resume(config, model, until)
+  return model
+
+
+def history(config):
+  with open(os.path.join(experiment_folder(config), 'history.csv'), encoding='utf-8') as file:
+    return list(csv.DictReader(file))
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, capsys):
+  whole, parts = small(tmp_path / 'whole'), small(tmp_path / 'parts')
+  expected = trained(whole).state()
+  trained(parts, until=1)
+  received = trained(parts).state()
+  assert 'Resumed at iteration 1 of 3' in capsys.readouterr().out
+  for name, value in expected.items():
+    np.testing.assert_array_equal(value, received[name], err_msg=name)
+  for one, other in zip(history(whole), history(parts)):
+    for column in ('return', 'loss', 'kl', 'val_return_0', 'val_return_1'):
+      assert one[column] == other[column], column
+
+
+def test_a_test_gives_returns_a_table_and_the_picture_of_paths(tmp_path, capsys):
+  assert application.run(small(tmp_path)) == 0
+  out = capsys.readouterr().out
+  assert 'PolicyLearner, GaussianPolicy: 10,604 parameters' in out
+  lines = out[out.index('updates  '):].splitlines()
+  assert lines[0].split()[:2] == ['updates', 'return']
+  assert [line.split()[0] for line in lines[1:5]] == ['0', '1', '2', '3']
+  folder = experiment_folder(small(tmp_path))
+  with open(os.path.join(folder, 'test_ubs2_stepsize0.1.json'), encoding='utf-8') as file:
+    stored = json.load(file)
+  assert list(stored['updates']) == ['update0_query', 'update1', 'update2', 'update3']
+  assert stored['num_tasks'] == 3
+  assert stored['updates']['update1']['return']['mean'] < 0
+  with open(os.path.join(folder, 'test_ubs2_stepsize0.1.csv'), encoding='utf-8') as file:
+    means = [float(value) for value in list(csv.reader(file))[1]]
+  assert means == [stored['updates'][name]['return']['mean'] for name in stored['updates']]
+  with open(os.path.join(folder, 'paths.png'), 'rb') as file:
+    assert file.read(4) == b'\x89PNG'
+
+
+@pytest.mark.parametrize('baseline', BASELINES)
+def test_baselines_are_trained_and_tested(baseline, tmp_path, capsys):
+  config = small(tmp_path, baseline=baseline, **BASELINES[baseline])
+  assert config.training.metatrain_iterations == 0
+  model = trained(config)
+  initial = experiment.build_model(config)
+  is_trained = not np.array_equal(model.theta(), initial.theta())
+  assert is_trained == (baseline != 'random')
+  goal = 2 if baseline == 'oracle' else 0   # numbers of the goal in an observation
+  assert model.learner.observation_size == 2 + goal
+  test = application.test(config, model, experiment_folder(config))
+  assert test.results.query['return'].shape == (3, 4)
+
+
+def test_presets_of_the_baselines():
+  def of(baseline, name='point_navigation'):
+    values = resolve({'datasource': name, 'baseline': baseline}).to_values()
+    return tuple(values[field] for field in ('pretrain_iterations', 'meta_batch_size',
+                                             'update_lr'))
+  assert of('pretrained') == (100, 100, 0.5) and of('oracle') == (100, 100, 0.1)
+  assert of('pretrained', 'cheetah_velocity') == (475, 100, 0.02)
+  assert of('random', 'ant_velocity')[2] == 1.0
+
+
+def test_only_the_context_is_adapted(tmp_path):
+  config = small(tmp_path, method='context_vector')
+  model = experiment.build_model(config)
+  adapted = model.adapt(np.array([0.3, 0.3]), rollouts=2)
+  before, after = (model.learner.split(vector) for vector in (model.theta(), adapted.vector))
+  changed = {name for name in before if not np.array_equal(before[name], after[name])}
+  assert changed == {'context'} and before['context'].shape == (5,)
+
+
+def test_settings_are_those_of_the_flags(tmp_path):
+  config = small(tmp_path, discount=0.9, gae_lambda=0.8, max_kl=0.05, cg_damping=0.1,
+                 hessian='secant', hessian_every=3, rollout_budget='steps', stop_grad=True,
+                 inner_loss='ratio', num_updates=2, update_lr=0.3, dtype='float64', seed=4)
+  model = experiment.build_model(config)
+  settings, region = model.learning.settings, model.learning.settings.trust_region
+  assert settings[:6] == (2, 2, 2, 0.3, 0.9, 0.8)
+  assert (region.max_kl, region.cg_iterations, region.cg_damping) == (0.05, 2, 0.1)
+  assert (settings.hessian, settings.hessian_every, settings.budget, settings.first_order,
+          settings.inner_loss, settings.dtype) == ('secant', 3, 'steps', True, 'ratio',
+                                                   'float64')
+  assert model.learning.environment.horizon == 8 and model.learning.seed == 4
+  assert model.step_sizes(3) == (0.3, 0.15, 0.15)
+
+
+def test_runs_of_other_settings_have_other_folders(tmp_path):
+  names = {small(tmp_path, **more).experiment_name for more in (
+      {}, dict(discount=0.9), dict(max_kl=0.1), dict(hessian='secant'), dict(horizon=9),
+      dict(inner_loss='ratio'), dict(rollout_budget='steps'),
+      dict(baseline='random', metatrain_iterations=0),
+      dict(method='context_vector'), dict(seed=1))}
+  assert len(names) == 10
+  assert (small(tmp_path, simulation_threads=2).experiment_name
+          == small(tmp_path).experiment_name)
+
+
+@pytest.mark.parametrize('given, sentence', [
+    (dict(norm='batch_norm'), '--norm=batch_norm does not fit --datasource=point_navigation, '
+                              'whose policy has two hidden layers of 100: leave it out.'),
+    (dict(conv=True), '--conv=True does not fit'),
+    (dict(method='reptile'), '--method=reptile does not fit --datasource=point_navigation, '
+                             'which is learned by maml or context_vector'),
+    (dict(meta_optimizer='adam'), 'whose policies take trpo steps'),
+    (dict(meta_lr=0.1), 'whose outer step is that of TRPO: give --max_kl'),
+    (dict(train_query_size=3), 'rollouts before each update and behind the last one'),
+    (dict(baseline='averaged'), 'its nets each learn one sinusoid'),
+    (dict(hessian='half'), '--hessian=half is not known; allowed: exact, secant'),
+    (dict(discount=1.5), '--discount=1.5 is not allowed: it must be between 0 and 1'),
+    (dict(max_kl=0.0), '--max_kl=0.0 is not allowed'),
+    (dict(env='x.py:Y'), 'which has an environment already'),
+    (dict(datasource='gym'), 'lacks --env=FILE.py:CLASS'),
+    (dict(baseline='random', pretrain_iterations=3), 'which is not trained'),
+    (dict(baseline='pretrained', metatrain_iterations=3), 'trained without adaptation')])
+def test_what_has_no_meaning_is_one_sentence(given, sentence):
+  with pytest.raises(ConfigError, match=None) as caught:
+    resolve({'datasource': 'point_navigation', **given})
+  assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize('given, sentence', [
+    (dict(discount=0.9), '--discount=0.9 does not fit --datasource=omniglot, in which no '
+                         'policy acts: leave it out, or give one of point_navigation'),
+    (dict(meta_optimizer='trpo'), 'which has no policies'),
+    (dict(env='x.py:Y'), 'in which no policy acts'),
+    (dict(baseline='random'), 'it is allowed with reinforcement learning alone')])
+def test_other_data_have_none_of_it(given, sentence):
+  with pytest.raises(ConfigError) as caught:
+    resolve({'datasource': 'omniglot', **given})
+  assert sentence in str(caught.value)
+
+
+def test_a_run_that_diverges_ends_in_a_sentence_and_keeps_its_last_checkpoint(tmp_path):
+  config = small(tmp_path)
+  trained(config, until=2)
+  model = experiment.build_model(config)
+  model.learning.settings = model.learning.settings._replace(step_size=float('nan'))
+  model.learning.meta_policy.step_size = float('nan')
+  with pytest.raises(Diverged, match='not finite'):
+    application.train_or_resume(config, model)
+  names = os.listdir(experiment_folder(config))
+  assert 'model-2.index' in names and 'model-3.index' not in names
+
+
+def test_a_row_is_trained_tested_and_recorded(tmp_path):
+  """By the machinery that all rows have; in small."""
+  row = row_named('point_navigation')
+  config = small(tmp_path / 'logs', test_checkpoint='best')
+  results = str(tmp_path / 'results')
+  assert runs.train_row(row, config, until=2, results=results).trained == 2
+  record = runs.train_row(row, config, results=results)
+  assert record.is_complete and record.measure.name == 'return'
+  assert record.updates == [0, 1, 2, 3] and record.after(1).mean < 0
+  first = record.fields['first_episodes']
+  assert len(first['values']) == 3 and len(first['values'][0]) == 4
+  assert records.read(row, 0, results).fields == record.fields
+  again = experiment.build_model(config)
+  with np.load(os.path.join(results, row.name, 'seed0.npz')) as kept:
+    again.assign_state({name: kept[name] for name in kept.files})
+  generator = experiment.evaluation_generator(config, 'test', 3)
+  assert generator.fingerprint(3) == first['episodes_fingerprint']
+  values = again.task_results(generator.batch(0), 3).query['return'].numpy()
+  np.testing.assert_allclose(values, first['values'], rtol=1e-5)
+
+
+@pytest.mark.parametrize('row', [row for row in ROWS if row.problem.acts],
+                         ids=lambda row: row.name)
+def test_flagfiles_describe_their_rows(row):
+  config = row_config(row)
+  assert row.fits(config) and not [
+      other.name for other in ROWS if other is not row and other.fits(config)]
+  assert config.training.meta_optimizer == 'trpo' and config.split == 'test'
+
+
+def test_flags_give_the_same(tmp_path):
+  config = flags.parse(['main.py', *(f'--{name}={value}' for name, value in SMALL.items()),
+                        f'--logdir={tmp_path}'])
+  assert config == small(tmp_path)
+
+
+def test_the_benchmark_splits_an_iteration(tmp_path, capsys):
+  arguments = [f'--{name}={value}' for name, value in SMALL.items()]
+  assert benchmark.main(['benchmark', '--steps=2', *arguments]) == 0
+  figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+  parts = [figures[f'seconds_{part}'] for part in ('sampling', 'advantages', 'inner', 'outer')]
+  assert 0 < max(parts) < figures['iteration_seconds']
+  assert figures['steps'] == 2 * 2 * 2 * 8 and figures['physics_steps_per_second'] is None
+  assert figures['steps_per_second'] < figures['sampled_steps_per_second']
+
+
+def test_a_policy_is_seen_before_and_after_each_update(tmp_path, capsys):
+  trained(small(tmp_path), until=1)
+  arguments = [f'--{name}={value}' for name, value in SMALL.items()]
+  path = str(tmp_path / 'seen.gif')
+  assert render.main(['render', f'--out={path}', '--task=1', f'--logdir={tmp_path}',
+                      *arguments]) == 0
+  assert f'Written: {path}, 9 frames, of ' in capsys.readouterr().out
+  with Image.open(path) as image:
+    assert image.n_frames == 9 and image.size == (4 * 240, 258)
+    first = np.asarray(image.convert('RGB'))
+    image.seek(8)
+    last = np.asarray(image.convert('RGB'))
+  panels = np.split(np.any(first != last, axis=2), 4, axis=1)
+  assert all(panel.any() for panel in panels)   # something moves in each
+
+
+def test_what_cannot_be_seen_is_one_sentence(tmp_path, capsys):
+  for arguments, sentence in (
+      (['--datasource=sinusoid'], 'has no policy to be seen acting'),
+      (['--datasource=point_navigation', '--task=40'], '--task=40 is not allowed: it must be '
+                                                       'from 0 to 39'),
+      (['--datasource=point_navigation'], 'There is no checkpoint to test')):
+    code = render.main(['render', f'--out={tmp_path}/x.gif', f'--logdir={tmp_path}/none',
+                        *arguments])
+    error = capsys.readouterr().err
+    assert code in (1, 2) and sentence in error and error.count('\n') == 1
+
+
+def test_figure_5_has_a_panel_for_each_environment_with_results(tmp_path):
+  results = str(tmp_path / 'results')
+  assert returns_plot.figure_5(returns_plot.panels_of(ROWS, results), ROWS) is None
+  for name, more in (('point_navigation', {}),
+                     ('point_navigation_random', dict(baseline='random',
+                                                      metatrain_iterations=0))):
+    runs.train_row(row_named(name), small(tmp_path / 'logs', **more), results=results)
+  panels = returns_plot.panels_of(ROWS, results)
+  assert list(panels) == ['point_navigation']
+  assert list(panels['point_navigation']) == ['MAML', 'random']
+  assert returns_plot.figure_5(panels, ROWS).startswith(b'\x89PNG')

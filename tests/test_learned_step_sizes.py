@@ -1,0 +1,134 @@
+"""Meta-SGD and the step sizes that MAML may learn, against NumPy from their equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from finite_differences import assert_is_gradient, gradient_of, meta_loss
+
+from maml_tf.learned_step_sizes import KINDS
+from maml_tf.learners import Convolutional, FullyConnected
+from maml_tf.meta_learners.maml import MAML
+from maml_tf.meta_learners.meta_sgd import MetaSGD
+from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
+
+TASKS, EXAMPLES, INPUTS = 3, 4, 2
+
+
+def linear(inputs):
+  """`[examples, inputs + 1]`: the bias is one more weight."""
+  return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+
+
+def by_numpy(theta, alpha, episodes, updates):
+  """Loss, and gradients by theta and alpha, of linear regressions: their gradient is
+  2/n X'(X theta - y) and their Hessian 2/n X'X, so that with J = I - diag(alpha) H the
+  chain rule is a product (equations 2 and 3 of Meta-SGD)."""
+  losses, by_theta, by_alpha = [], [], []
+  for task in range(TASKS):
+    x, xq = (linear(part.inputs[task].numpy()) for part in episodes)
+    y, yq = (part.labels[task].numpy()[:, 0] for part in episodes)
+    hessian = 2 / len(x) * x.T @ x
+    phi, path = theta, []
+    for _ in range(updates):
+      path.append(hessian @ phi - 2 / len(x) * x.T @ y)
+      phi = phi - alpha * path[-1]
+    losses.append(np.mean((xq @ phi - yq) ** 2))
+    upstream, of_alpha = 2 / len(xq) * xq.T @ (xq @ phi - yq), 0
+    for gradient in reversed(path):
+      of_alpha = of_alpha - gradient * upstream
+      upstream = upstream - hessian @ (alpha * upstream)
+    by_theta.append(upstream)
+    by_alpha.append(of_alpha)
+  return np.mean(losses), np.mean(by_theta, axis=0), np.mean(by_alpha, axis=0)
+
+
+@pytest.mark.parametrize('updates', [1, 3])
+@pytest.mark.parametrize('recompute', [False, True])
+def test_meta_sgd_is_its_equations(make_regression, updates, recompute):
+  episodes = make_regression(TASKS, EXAMPLES, INPUTS)
+  model = MetaSGD(FullyConnected(INPUTS, (), 1, 'None'), MeanSquaredError(), step_size=0.1,
+                  num_updates=updates, dtype='float64', recompute_inner_steps=recompute)
+  theta, alpha = np.array([0.3, -0.7, 0.2]), np.array([0.03, -0.05, 0.08])
+  model.meta_parameters.assign({
+      'output/kernel': theta[:2, None], 'output/bias': theta[2:],
+      'step_size/output/kernel': alpha[:2, None], 'step_size/output/bias': alpha[2:]})
+  means, gradients = model.meta_gradient(episodes)
+  loss, by_theta, by_alpha = by_numpy(theta, alpha, episodes, updates)
+  np.testing.assert_allclose(means['loss'], loss, rtol=1e-12)
+  for prefix, expected in (('', by_theta), ('step_size/', by_alpha)):
+    received = np.concatenate([np.ravel(gradients[f'{prefix}output/kernel']),
+                               gradients[f'{prefix}output/bias']])
+    np.testing.assert_allclose(received, expected, rtol=1e-10)
+
+
+def classification(kind, step_size=0.25, **kwargs):
+  learner = Convolutional((9, 8, 2), 4, 3, 'batch_norm', max_pool=False, spatial_mean=True)
+  return MAML(learner, ScaledCrossEntropy(2), step_size=step_size, num_updates=2,
+              dtype='float64', learned_step_sizes=kind, **kwargs)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_they_have_a_gradient_of_their_own(kind, make_classification, generic_values):
+  model = classification(kind)
+  model.meta_parameters.assign({**model.meta_parameters.arrays(),
+                                **generic_values(model.learner)})
+  episodes = make_classification(2, 3, 2, (9, 8, 2))
+  assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
+
+
+@pytest.mark.parametrize('kind, shapes', [
+    ('layer', {'step_size/conv1': (), 'step_size/output': ()}),
+    ('layer_and_step', {'step_size/conv1': (2,), 'step_size/output': (2,)}),
+    ('element', {'step_size/conv1/kernel': (3, 3, 2, 4), 'step_size/output/bias': (3,)})])
+def test_they_start_from_the_step_size_as_a_fixed_one_would(kind, shapes,
+                                                           make_classification):
+  model, fixed = classification(kind), classification('None')
+  values = model.meta_parameters.arrays()
+  for name, shape in shapes.items():
+    np.testing.assert_array_equal(values[name], np.full(shape, 0.25))
+  # What the inner loop leaves alone has none.
+  assert not [name for name in values if name.startswith('step_size') and 'beta' in name]
+  episodes = make_classification(2, 3, 2, (9, 8, 2))
+  for received, expected in zip(tf.nest.flatten(model.task_results(episodes, 4)),
+                                tf.nest.flatten(fixed.task_results(episodes, 4))):
+    np.testing.assert_allclose(received, expected, rtol=1e-12)
+
+
+def test_a_later_update_than_in_training_has_the_size_of_the_last_one(make_classification):
+  model, fixed = classification('layer_and_step'), classification('None', [0.2, 0.05])
+  model.meta_parameters.assign({
+      name: np.array([0.2, 0.05]) if name.startswith('step_size') else value
+      for name, value in model.meta_parameters.arrays().items()})
+  episodes = make_classification(2, 3, 2, (9, 8, 2))
+  for received, expected in zip(tf.nest.flatten(model.task_results(episodes, 4)),
+                                tf.nest.flatten(fixed.task_results(episodes, 4))):
+    np.testing.assert_allclose(received, expected, rtol=1e-12)
+
+
+def test_a_keras_model_trains_them_beside_its_variables(make_regression):
+  net = tf.keras.Sequential([tf.keras.Input((INPUTS,)), tf.keras.layers.Dense(1)])
+  model = MetaSGD(net, tf.keras.losses.MeanSquaredError(), step_size=0.01, num_updates=1)
+  model.compile(tf.keras.optimizers.SGD(0.1))
+  before = model.state()
+  model.train_step(make_regression(TASKS, EXAMPLES, INPUTS, dtype='float32'))
+  after = model.state()
+  assert sum(name.startswith('step_size/') for name in after) == 2
+  assert len(model.trainable_variables) == 4
+  assert all(np.any(before[name] != after[name]) for name in after)
+  model.assign_state(before)
+  for name, value in model.state().items():
+    np.testing.assert_array_equal(value, before[name])
+  with pytest.raises(ValueError):
+    model.assign_state({name: value for name, value in before.items()
+                        if not name.startswith('step_size')})
+
+
+@pytest.mark.parametrize('given, message', [
+    (dict(learned_step_sizes='all'), "'all'"),
+    (dict(learned_step_sizes='layer', step_size=[0.1, 0.2]), 'one number')])
+def test_what_cannot_be_learned_is_refused(given, message):
+  net = FullyConnected(1, (2,), 1, 'None')
+  with pytest.raises(ValueError, match=message):
+    MAML(net, MeanSquaredError(), **{**dict(step_size=0.1, num_updates=1), **given})

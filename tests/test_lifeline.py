@@ -1,0 +1,157 @@
+"""Workers that meet, and know of each other's end. In processes without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from maml_tf.lifeline import LOST
+
+# argv: hosts, index, what, timeout, and what to do then.
+PROGRAM = '''
+import json, sys, time
+from maml_tf import lifeline
+from maml_tf.command_line import exit_code
+from maml_tf.errors import WriteError
+hosts, index, what, timeout, then = json.loads(sys.argv[1])
+def act():
+  line = lifeline.meet(hosts, index, what, timeout, 'worker')
+  print('met', flush=True)
+  if then == 'fail':
+    error = WriteError('The disk is full.')
+    line.fail(error)
+    raise error
+  if then == 'wait':
+    time.sleep(60)
+  line.leave()
+sys.exit(exit_code('worker', act))
+'''
+
+
+def hosts_of(number):
+  """On ports that nobody has."""
+  sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(number)]
+  hosts = [f'127.0.0.1:{one.getsockname()[1]}' for one in sockets]
+  for one in sockets:
+    one.close()
+  return hosts
+
+
+@pytest.fixture
+def start():
+  processes = []
+
+  def start(hosts, index, then='leave', what=(), timeout=60):
+    argument = json.dumps([hosts, index, dict(what), timeout, then])
+    processes.append(subprocess.Popen(
+        [sys.executable, '-c', PROGRAM, argument], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE))
+    return processes[-1]
+  yield start
+  for process in processes:
+    process.kill()
+    process.communicate()
+
+
+def met(process):
+  assert process.stdout.readline() == 'met\n'
+
+
+def ended(process):
+  """(exit code, the sentence on stderr)."""
+  _, error = process.communicate(timeout=60)
+  lines = [line for line in error.splitlines() if line.startswith('worker: ')]
+  assert len(lines) <= 1, error
+  return process.returncode, ''.join(lines)
+
+
+def test_all_end_together(start):
+  hosts = hosts_of(3)
+  for process in [start(hosts, index) for index in (2, 0, 1)]:
+    assert ended(process) == (0, '')
+
+
+@pytest.mark.parametrize('killed', [0, 1])
+def test_the_others_end_when_one_is_killed(start, killed):
+  hosts = hosts_of(3)
+  processes = [start(hosts, index, 'wait') for index in range(3)]
+  for process in processes:
+    met(process)
+  since = time.monotonic()
+  processes[killed].send_signal(signal.SIGKILL)
+  for index, process in enumerate(processes):
+    if index != killed:
+      code, sentence = ended(process)
+      assert code == LOST
+      assert f'Worker {killed} ({hosts[killed]}) was lost: start all' in sentence
+  assert time.monotonic() - since < 5
+
+
+def test_one_that_fails_says_why(start):
+  hosts = hosts_of(3)
+  processes = [start(hosts, index, 'fail' if index == 1 else 'wait') for index in range(3)]
+  assert ended(processes[1]) == (1, 'worker: The disk is full.')
+  for index in (0, 2):
+    code, sentence = ended(processes[index])
+    assert code == 1 and sentence.endswith(f'Worker 1 ({hosts[1]}) ended: The disk is full.')
+
+
+def test_one_that_never_comes_is_named(start):
+  hosts = hosts_of(3)
+  for process in [start(hosts, index, timeout=1) for index in (0, 2)]:
+    code, sentence = ended(process)
+    assert code == LOST
+    assert f'Worker 1 ({hosts[1]}) did not come within 1 s' in sentence
+
+
+def test_without_worker_0_the_others_name_it(start):
+  hosts = hosts_of(2)
+  code, sentence = ended(start(hosts, 1, timeout=0.5))
+  assert code == LOST and f'Worker 0 ({hosts[0]}) did not come' in sentence
+
+
+def test_who_waits_can_be_interrupted(start):
+  process = start(hosts_of(2), 0)
+  time.sleep(1)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_workers_of_different_runs_do_not_train_together(start):
+  hosts = hosts_of(2)
+  processes = [start(hosts, index, what={'--seed': index}) for index in (0, 1)]
+  for process in processes:
+    code, sentence = ended(process)
+    assert code == 2
+    assert 'Worker 1 was started with --seed 1, worker 0 with 0' in sentence
+
+
+def test_what_is_not_of_this_program_is_not_taken_for_a_worker(start):
+  hosts = hosts_of(2)
+  first = start(hosts, 0)
+  for content in (b'GET / HTTP/1.1\r\n\r\n', b'[]\n', b'{"worker": 7}\n', b''):
+    deadline = time.monotonic() + 20
+    while True:
+      try:
+        stranger = socket.create_connection(('127.0.0.1', int(hosts[0].split(':')[1])))
+        break
+      except OSError:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    stranger.sendall(content)
+    stranger.close()
+  assert ended(start(hosts, 1)) == (0, '')
+  assert ended(first) == (0, '')
+
+
+def test_a_port_that_is_taken_is_named(start):
+  with socket.create_server(('127.0.0.1', 0)) as taken:
+    port = taken.getsockname()[1]
+    code, sentence = ended(start([f'127.0.0.1:{port}', '127.0.0.1:1'], 0))
+  assert code == 2 and f'Port {port} of worker 0 cannot be used' in sentence

@@ -1,0 +1,237 @@
+"""Prototypical, matching and Siamese networks against NumPy from their equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import config, experiment
+from maml_tf.errors import ConfigError
+from maml_tf.learners import FullyConnected
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
+from maml_tf.objectives import MeanCrossEntropy
+
+TASKS, WAYS, SHOTS, SIZE = 2, 3, 2, 4
+METHODS = [(name, {}) for name in WITHOUT_INNER_LOOP] + [('matching', dict(full_context=True))]
+
+
+def model_of(name, generic_values, **given):
+  """Whose net is relu(x W + b), without batch norm."""
+  model = meta_learner_class(name)(FullyConnected(5, (SIZE,), 7, 'None'), MeanCrossEntropy(),
+                                   shots=SHOTS, dtype='float64', **given)
+  model.meta_parameters.assign({**model.meta_parameters.arrays(),
+                                **generic_values(model.learner)})
+  random = np.random.RandomState(3)
+  model.meta_parameters.assign({
+      key: value if key.startswith('dense') else random.normal(size=value.shape) * 0.4
+      for key, value in model.meta_parameters.arrays().items()})
+  return model
+
+
+@pytest.fixture
+def episodes(make_classification):
+  return make_classification(TASKS, WAYS, SHOTS, (5,))
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+  return np.exp(x) / np.exp(x).sum()
+
+
+def prototypical(x, support, labels, _):
+  """Equations 1 and 2 of Snell et al. 2017."""
+  distances = [np.sum((x - support[labels == label].mean(axis=0)) ** 2)
+               for label in range(WAYS)]
+  return softmax(-np.array(distances))
+
+
+def attention(f, g, labels):
+  """Equation 1 and section 2.1.1 of Vinyals et al. 2016."""
+  weights = softmax(np.array([f @ one / np.linalg.norm(f) / np.linalg.norm(one)
+                              for one in g]))
+  return np.array([weights[labels == label].sum() for label in range(WAYS)])
+
+
+def matching(x, support, labels, _):
+  return attention(x, support, labels)
+
+
+def lstm(values, scope, inputs, cell):
+  gates = inputs @ values[f'context/{scope}/kernel'] + values[f'context/{scope}/bias']
+  i, f, o, g = gates.reshape(4, SIZE)
+  cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+  return sigmoid(o) * np.tanh(cell), cell
+
+
+def matching_in_context(x, support, labels, values):
+  """Sections A.1 and A.2 of their appendix."""
+  g = support.copy()
+  for scope, order in (('forward', range(len(g))), ('backward', reversed(range(len(g))))):
+    h = c = np.zeros(SIZE)
+    for place in order:
+      h, c = lstm(values, scope, np.concatenate([support[place], h]), c)
+      g[place] += h
+  h = c = r = np.zeros(SIZE)
+  for _ in range(5):
+    output, c = lstm(values, 'read', np.concatenate([x, h, r]), c)
+    h = output + x
+    weights = softmax(g @ h)
+    r = weights @ g
+  return attention(h, g, labels)
+
+
+def siamese_pairs(x, support, values):
+  """Section 3.1 of Koch et al. 2015."""
+  return sigmoid(np.abs(x - support) @ values['similarity/kernel'][:, 0]
+                 + values['similarity/bias'])
+
+
+def features(values, inputs):
+  return np.maximum(inputs @ values['dense1/kernel'] + values['dense1/bias'], 0)
+
+
+def tasks_of(model, episodes):
+  values = model.meta_parameters.arrays()
+  for task in range(TASKS):
+    yield (values, features(values, episodes.support.inputs[task].numpy()),
+           episodes.support.labels[task].numpy(),
+           features(values, episodes.query.inputs[task].numpy()),
+           episodes.query.labels[task].numpy())
+
+
+@pytest.mark.parametrize('name, given, probabilities', [
+    ('prototypical', {}, prototypical), ('matching', {}, matching),
+    ('matching', dict(full_context=True), matching_in_context)])
+def test_probabilities_are_those_of_the_paper(name, given, probabilities, episodes,
+                                              generic_values):
+  model = model_of(name, generic_values, **given)
+  results = model.task_results(episodes)
+  outputs = tf.nn.softmax(model.adapted_outputs(episodes)).numpy()
+  for task, (values, support, labels, query, asked) in enumerate(tasks_of(model, episodes)):
+    expected = np.array([probabilities(x, support, labels, values) for x in query])
+    np.testing.assert_allclose(outputs[task, 0], expected, rtol=1e-10)
+    right = expected[np.arange(len(asked)), asked]
+    np.testing.assert_allclose(results.query['loss'][task], [-np.log(right).mean()],
+                               rtol=1e-10)
+    np.testing.assert_allclose(results.query['accuracy'][task],
+                               [(expected.argmax(axis=1) == asked).mean()])
+
+
+def test_siamese_pairs_are_those_of_the_paper(episodes, generic_values):
+  model = model_of('siamese', generic_values)
+  results = model.task_results(episodes)
+  for task, (values, support, labels, query, asked) in enumerate(tasks_of(model, episodes)):
+    p = np.array([siamese_pairs(x, support, values) for x in query])
+    same = asked[:, None] == labels
+    loss = (-np.log(p[same]).mean() - np.log(1 - p[~same]).mean()) / 2
+    np.testing.assert_allclose(results.query['loss'][task], [loss], rtol=1e-10)
+    np.testing.assert_allclose(results.query['accuracy'][task],
+                               [(labels[p.argmax(axis=1)] == asked).mean()])
+
+
+@pytest.mark.parametrize('name, given', METHODS, ids=str)
+def test_results_have_one_entry_and_no_support_set(name, given, episodes, generic_values):
+  model = model_of(name, generic_values, **given)
+  results = model.task_results(episodes)
+  assert results.support == {}
+  assert {key: value.shape for key, value in results.query.items()} == {
+      'loss': (TASKS, 1), 'accuracy': (TASKS, 1)}
+  for call in (lambda: model.task_results(episodes, 3),
+               lambda: model.adapted_outputs(episodes, 1)):
+    with pytest.raises(ConfigError, match='must be 0. Received'):
+      call()
+  with pytest.raises(ConfigError, match='adapts no parameters'):
+    model.adaptation(model.meta_parameters.tensors(), episodes, 1, True)
+
+
+@pytest.mark.parametrize('name, given', METHODS, ids=str)
+def test_tasks_may_have_other_numbers_of_classes(name, given, make_classification,
+                                                 generic_values):
+  model = model_of(name, generic_values, **given)
+  for ways in (2, 6):
+    outputs = model.adapted_outputs(make_classification(TASKS, ways, SHOTS, (5,)))
+    assert outputs.shape == (TASKS, 1, 2 * ways * SHOTS, ways)
+
+
+def test_the_order_of_the_support_set_does_not_matter_without_context(
+    episodes, generic_values):
+  order = np.random.RandomState(0).permutation(WAYS * SHOTS)
+  other = episodes.replaced(support_inputs=tf.gather(episodes.support.inputs, order, axis=1),
+                            support_labels=tf.gather(episodes.support.labels, order, axis=1))
+  for name, given in METHODS:
+    one, two = (model_of(name, generic_values, **given).adapted_outputs(tasks)
+                for tasks in (episodes, other))
+    assert np.allclose(one, two, rtol=1e-12) == (not given), name
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_a_keras_model_gives_the_features(name, make_classification):
+  net = tf.keras.Sequential([tf.keras.Input((6, 6, 1)), tf.keras.layers.Conv2D(2, 3),
+                             tf.keras.layers.BatchNormalization()])
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  model = meta_learner_class(name)(net, loss, shots=SHOTS)
+  model.compile(tf.keras.optimizers.Adam(0.01), metrics=['accuracy'])
+  tasks = make_classification(TASKS, WAYS, SHOTS, (6, 6, 1), dtype='float32')
+  history = model.fit(tf.data.Dataset.from_tensors(tasks).repeat(30), verbose=0).history
+  first, last = model_of_loss(model, tasks, net, loss, name), history['loss'][-1]
+  assert last < first
+  assert set(history) == {'loss', 'accuracy'}
+  with pytest.raises(ConfigError, match='adapts no parameters'):
+    model.adapt(tasks.support.inputs[0], tasks.support.labels[0])
+
+
+def model_of_loss(model, tasks, net, loss, name):
+  fresh = meta_learner_class(name)(tf.keras.models.clone_model(net), loss, shots=SHOTS)
+  return float(np.mean(fresh.task_results(tasks).query['loss']))
+
+
+@pytest.mark.parametrize('given, message', [
+    (dict(step_size=0.1), 'no inner loop, so no step_size'),
+    (dict(num_updates=1), 'no inner loop, so no num_updates'),
+    (dict(recompute_inner_steps=True), 'no recompute_inner_steps')])
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_what_is_of_an_inner_loop_is_refused_by_name(name, given, message):
+  with pytest.raises(ConfigError, match=message):
+    meta_learner_class(name)(FullyConnected(5, (4,), 3, 'None'), MeanCrossEntropy(),
+                             shots=1, **given)
+
+
+def test_a_support_set_of_other_shots_is_refused(make_classification, generic_values):
+  model = model_of('prototypical', generic_values)
+  with pytest.raises(ConfigError, match='of 5'):
+    model.task_results(make_classification(1, 5, 1, (5,)))
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+@pytest.mark.parametrize('field, value', [
+    ('update_lr', 0.1), ('num_updates', 1), ('test_num_updates', 5), ('stop_grad', True),
+    ('tune_update_lr', True), ('recompute_inner_steps', True), ('pretrain_iterations', 5),
+    ('legacy_checkpoint', 'a/model5'), ('train_update_lr', 0.1)])
+def test_flags_of_an_inner_loop_are_refused_by_name(name, field, value):
+  with pytest.raises(ConfigError, match=f'--{field}={value} does not fit --method={name}'):
+    config.resolve({'datasource': 'omniglot', 'method': name, 'train': False, field: value})
+
+
+@pytest.mark.parametrize('given, message', [
+    (dict(method='prototypical', datasource='sinusoid'), 'no classes to compare'),
+    (dict(train_num_classes=20), 'does not fit --method=maml'),
+    (dict(method='siamese', train_num_classes=1), '2 or more'),
+    (dict(method='siamese', train_num_classes=1101), '--train_num_classes=1101 is larger'),
+    (dict(method='siamese', full_context=True), '--method=matching')])
+def test_what_does_not_fit_is_refused(given, message):
+  with pytest.raises(ConfigError, match=message):
+    config.resolve({'datasource': 'omniglot', **given})
+
+
+def test_training_has_more_classes_than_testing(small_config):
+  configuration = small_config('omniglot', method='prototypical', num_classes=2,
+                               train_num_classes=5, train_query_size=3)
+  training = experiment.training_generator(configuration).batch(0)
+  testing = experiment.evaluation_generator(configuration, 'val', 2).batch(0)
+  assert training.support.inputs.shape[1] == 5 and training.query.inputs.shape[1] == 15
+  assert testing.support.inputs.shape[1] == 2
+  assert configuration.experiment_name.endswith('.prototypical.trainways5.query3')
