@@ -31,7 +31,7 @@ LAYERS = (
     ('training', 'pure_step'),
     ('paper',),
     ('legacy',),
-    ('application',),
+    ('application', 'prediction'),
     ('verification',),
 )
 CORE = LAYERS[:3]

@@ -90,7 +90,13 @@ class Learner(abc.ABC):
     """Raises a `ConfigError` where the inner loop cannot be differentiated exactly."""
 
   def as_model(self, values: Parameters, inputs: Any, into: Any) -> tf.keras.Model:
-    """A Keras model with these values, see `KerasLearner`."""
+    """A Keras model with these values, see `KerasLearner`.
+
+    Args:
+      values: {name: `shape`}.
+      inputs: of the support set, `[examples, ...]`, whose batch statistics it has.
+      into: a model of the same layers to be filled; None: a new one.
+    """
     raise ConfigError(f'A {type(self).__name__} is no Keras model that could be adapted to '
                       'one: take `adapted_outputs`, or make the meta-learner of a Keras '
                       'model.')

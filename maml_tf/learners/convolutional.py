@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
-from maml_tf.learners import normalisation, task_ops
+from maml_tf.learners import as_keras, normalisation, task_ops
 from maml_tf.learners.base import ParameterSpec, glorot_uniform, standard_normal
 from maml_tf.learners.with_head import HEAD, WithHead
 
@@ -40,6 +40,7 @@ class Convolutional(WithHead):
                num_outputs: int, norm: str, max_pool: bool, spatial_mean: bool,
                compiled_by_xla: bool = False, mixed_precision: bool = False):
     self._image_shape = tuple(image_shape)
+    self._num_filters = num_filters
     self._norm = norm
     self._max_pool = max_pool
     self._spatial_mean = spatial_mean
@@ -71,16 +72,29 @@ class Convolutional(WithHead):
     return self._specs
 
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
+               statistics_size: Optional[int] = None,
+               collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
     features = self._as_images(inputs)
     for scope in BLOCKS:
       features = task_ops.conv2d(features, parameters[f'{scope}/kernel'],
                                  1 if self._max_pool else 2, self._mixed_precision)
       features = normalisation.activate(self._norm, scope, parameters, features, self._pool,
-                                        statistics_size)
+                                        statistics_size, collected)
     if self._spatial_mean:
       return tf.reduce_mean(features, axis=[2, 3])
     return self._reshaped(features, [self._num_features])
+
+  def as_model(self, values: Mapping[str, tf.Tensor], inputs: tf.Tensor, into=None
+               ) -> tf.keras.Model:
+    layers = tf.keras.layers
+    net = as_keras.Net(self, self._norm, values, inputs)
+    for scope in BLOCKS:
+      net.add(layers.Conv2D, scope, self._num_filters, KERNEL_SIZE, padding='same',
+              strides=1 if self._max_pool else 2)
+      if self._max_pool:
+        net.add_plain(layers.MaxPooling2D)
+    net.add_plain(layers.GlobalAveragePooling2D if self._spatial_mean else layers.Flatten)
+    return net.model(self._image_shape, into)
 
   def _as_images(self, inputs: tf.Tensor) -> tf.Tensor:
     if inputs.shape[2:] == self._image_shape:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from maml_tf.learners import normalisation, task_ops
+from maml_tf.learners import as_keras, normalisation, task_ops
 from maml_tf.learners.base import ParameterSpec, small_truncated_normal
 from maml_tf.learners.with_head import HEAD, WithHead
 
@@ -46,7 +46,8 @@ class FullyConnected(WithHead):
     return self._specs
 
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
+               statistics_size: Optional[int] = None,
+               collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
     shape = tf.shape(inputs)
     features = tf.reshape(
         inputs, [inputs.shape[0] or shape[0], inputs.shape[1] or shape[1], self._num_inputs])
@@ -54,8 +55,16 @@ class FullyConnected(WithHead):
       features = normalisation.activate(
           self._norm, scope, parameters,
           task_ops.dense(features, parameters[f'{scope}/kernel'], self._mixed_precision),
-          statistics_size=statistics_size)
+          statistics_size=statistics_size, collected=collected)
     return features
+
+  def as_model(self, values: Mapping[str, tf.Tensor], inputs: tf.Tensor, into=None
+               ) -> tf.keras.Model:
+    net = as_keras.Net(self, self._norm, values, inputs)
+    net.add_plain(tf.keras.layers.Flatten)
+    for scope in self._hidden:
+      net.add(tf.keras.layers.Dense, scope, values[f'{scope}/kernel'].shape[-1])
+    return net.model(tuple(inputs.shape[1:]), into)
 
 
 def _kernel_spec(scope: str, fan_in: int, fan_out: int) -> ParameterSpec:

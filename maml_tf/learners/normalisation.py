@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Optional, Tuple
+from typing import Callable, Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -30,7 +30,8 @@ def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
 
 def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
              inputs: tf.Tensor, pool: Callable[[tf.Tensor], tf.Tensor] = lambda x: x,
-             statistics_size: Optional[int] = None) -> tf.Tensor:
+             statistics_size: Optional[int] = None,
+             collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
   """pool(relu(normalise(inputs + bias))), in the order that touches least memory.
 
   'batch_norm' uses the statistics of each task's examples, always: there are no
@@ -48,12 +49,19 @@ def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],
     inputs: what the layer made, `[tasks, examples, ..., channels]`.
     pool: max-pooling; by default none.
     statistics_size: 'batch_norm' takes the statistics of that many examples, from the
-      first one on; None: of all.
+      first one on; None: of all. Where `parameters` has SCOPE/mean and SCOPE/variance,
+      `[channels]`, it takes these.
+    collected: gets the statistics that 'batch_norm' took, by these names.
   """
   rank = inputs.shape.rank
   if norm == 'batch_norm':
-    measured = inputs if statistics_size is None else inputs[:, :statistics_size]
-    mean, variance = moments(measured, range(1, rank - 1))
+    if f'{scope}/mean' in parameters:
+      mean, variance = parameters[f'{scope}/mean'], parameters[f'{scope}/variance']
+    else:
+      measured = inputs if statistics_size is None else inputs[:, :statistics_size]
+      mean, variance = moments(measured, range(1, rank - 1))
+    if collected is not None:
+      collected.update({f'{scope}/mean': mean, f'{scope}/variance': variance})
     scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
     shift = _parameter(parameters, scope, 'beta', rank) - mean * scale
     return task_ops.relu(pool(inputs) * scale + shift)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -41,9 +41,10 @@ class WithContext(WithHead):
     return self._specs
 
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
+               statistics_size: Optional[int] = None,
+               collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
     return self._net.features(parameters, self._with_context(parameters, inputs),
-                              statistics_size)
+                              statistics_size, collected)
 
   def head(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
     return self._net.head(parameters, features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -20,8 +20,10 @@ class WithHead(Learner):
 
   @abc.abstractmethod
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
-               statistics_size: Optional[int] = None) -> tf.Tensor:
-    """What the head sees, `[tasks, examples, features]`; arguments as of `__call__`."""
+               statistics_size: Optional[int] = None,
+               collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
+    """What the head sees, `[tasks, examples, features]`; arguments as of `__call__`, and
+    `collected` as of `normalisation.activate`."""
 
   def head(self, parameters: Mapping[str, tf.Tensor], features: tf.Tensor) -> tf.Tensor:
     """The outputs for `features`: `[tasks, examples, outputs]`."""

@@ -151,6 +151,10 @@ class Problem(abc.ABC):
       ConfigError: where the tasks are not made of images.
       DataError: for a file that is not a whole image; the text is a phrase.
     """
+    self.require_images()
+
+  def require_images(self) -> None:
+    """Raises: ConfigError: where the tasks are not made of images."""
     raise ConfigError(f'--datasource={self.name} has no images: photos can be classified by a '
                       'run of images alone.')
 

@@ -110,6 +110,9 @@ class Images(Problem):
     return lambda images, recipes: episodes_of(
         images, recipes, support, config.learner.dtype, self.rotations)
 
+  def require_images(self) -> None:
+    pass
+
   def pixels(self, data: bytes, config: 'Config'):
     from data_scripts.images import ImageError, own_pixels
     side, _, channels = self.shape

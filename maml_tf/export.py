@@ -1,0 +1,132 @@
+"""Writes a trained run for use without this package: TensorFlow Serving, C++, Java, phones.
+
+  python -m maml_tf.export --run=LOGDIR --out=FOLDER [--support=FOLDER_WITH_CLASS_FOLDERS]
+
+Writes into --out
+
+  adaptation/: a SavedModel with two signatures: `adapt` (images, labels) gives what the task
+    has of its own, parameters and batch statistics; `predict` (images, and all of that)
+    gives probabilities. So adaptation itself runs where the SavedModel does;
+  export.json: shapes, classes and versions.
+
+and, for the fixed task of the photos in --support,
+
+  adapted.keras, adapted_saved_model/, adapted.tflite, adapted.onnx: the adapted net, images
+    to probabilities, as far as the converters are installed.
+
+Everything is loaded again in a process that cannot import maml_tf, and must give the same
+numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Optional, Sequence
+
+from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.errors import ConfigError
+from maml_tf.files import reported, write_whole
+from maml_tf.predict import add_trained, config_of, positive, trained_of
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+  """The exit code: 0 done, 1 something cannot be written or is not the same, 2 refused."""
+  options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+  load_tensorflow()
+  return exit_code('maml_tf.export', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+  from maml_tf.prediction import files, photos, task_net
+  config = config_of(options)
+  support = photos.read_support(options.support, config) if options.support else None
+  ways = options.ways or (len(support.classes) if support else config.task.num_classes)
+  _require_empty(options.out)
+  trained = trained_of(options, ways)
+  config = trained.config
+  updates = options.updates or config.evaluation.test_num_updates
+  net = task_net.TaskNet(trained.model, ways, updates)
+  with reported(options.out):
+    os.makedirs(options.out, exist_ok=True)
+    example = _example(config, ways) if support is None else support
+    images = task_net.as_inputs(example.pixels, net.dtype)
+    values = net.adapt_in_graph(images, example.labels)
+    # Mini-batches are drawn once, of a known number of examples.
+    fixed = len(example.labels) if config.inner_loop.inner_optimizer == 'adam' else None
+    paths = [files.write_adaptation(options.out, files.Served(
+        net, config.problem.shape, fixed))]
+    left_out = []
+    if support is not None:
+      more, left_out = files.write_adapted(options.out, net.as_model(values, images))
+      paths += more
+    paths.append(os.path.join(options.out, 'export.json'))
+    write_whole(paths[-1], json.dumps(_description(trained, ways, updates, fixed, support),
+                                      indent=1) + '\n')
+    _write_check(options.out, net, values, images, example.labels)
+  for path in paths:
+    print(f'Written: {path}')
+  for sentence in left_out:
+    print(sentence)
+  found = files.differences(options.out)
+  os.unlink(os.path.join(options.out, 'check.npz'))
+  print('Loaded again in a process without maml_tf; largest difference of a probability: '
+        + ', '.join(f'{name} {value:.2g}' for name, value in found.items()))
+
+
+def _require_empty(folder: str) -> None:
+  if os.path.isdir(folder) and os.listdir(folder):
+    raise ConfigError(f'--out={folder} is not empty: choose another folder.')
+
+
+def _example(config, ways: int):
+  """A task of noise, to try the export on where there are no photos."""
+  import numpy as np
+
+  from maml_tf.prediction.photos import Support
+  labels = np.tile(np.arange(ways), config.task.update_batch_size).astype(np.int32)
+  pixels = np.random.default_rng(0).integers(
+      0, 256, (len(labels), *config.problem.shape), np.uint8)
+  return Support([f'class {number}' for number in range(ways)], labels, pixels)
+
+
+def _write_check(folder: str, net, values, images, labels) -> None:
+  """What `check_exported` compares with: the support set's own images, classified."""
+  import numpy as np
+  import tensorflow as tf
+  np.savez(os.path.join(folder, 'check.npz'), support_images=images.numpy(),
+           support_labels=labels, images=images.numpy(),
+           probabilities=tf.nn.softmax(net.logits_in_graph(values, images)).numpy())
+
+
+def _description(trained, ways: int, updates: int, fixed: Optional[int], support):
+  from maml_tf.evaluation.results_files import versions
+  return {
+      'source': trained.source, 'ways': ways, 'updates': updates,
+      'support_images': fixed or 'any number',
+      'classes': support.classes if support else None,
+      'image_shape': list(trained.config.problem.shape), 'values': 'from 0 to 1',
+      'inverted': getattr(trained.config.problem, 'inverted', False),
+      'config': trained.config.to_dict(), 'versions': versions()}
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.export', description=__doc__, allow_abbrev=False,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  add_trained(parser)
+  parser.add_argument('--out', required=True, metavar='FOLDER',
+                      help='a new or an empty folder')
+  parser.add_argument('--support', metavar='FOLDER',
+                      help='a folder with a folder of photos for each class: writes the net '
+                      'of this task, too')
+  parser.add_argument('--ways', type=positive, metavar='N',
+                      help='classes of a task; default: as in --support, or as trained')
+  return parser
+
+
+if __name__ == '__main__':
+  sys.exit(main())

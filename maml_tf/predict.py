@@ -1,0 +1,149 @@
+"""Adapts a trained run to the photos in class folders, and classifies others.
+
+  python -m maml_tf.predict --run=LOGDIR --support=FOLDER --query=FOLDER_OR_FILES
+      [--out=predictions.csv]
+
+--support has a folder of photos for each class, as many photos as there are, not of each
+class the same number; --query is a folder, or files. Photos may be of any format, size and
+mode that `data_scripts/prepare_images.py` takes, and are treated as there. Prints a line for
+each photo, and how often the run was right in its own test. In place of --run a row of the
+repository may be named, --pretrained=ROW.
+
+Each photo is classified by itself, with the batch statistics of the support set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from typing import List, NamedTuple, Optional, Sequence
+
+from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.errors import ConfigError
+from maml_tf.files import reported, whole_file
+
+
+class Prediction(NamedTuple):
+  """Of one photo.
+
+  Attributes:
+    file: its path.
+    probabilities: of each class, in their order.
+  """
+  file: str
+  probabilities: List[float]
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+  """The exit code: 0 done, 1 the file cannot be written, 2 refused."""
+  options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+  load_tensorflow()
+  return exit_code('maml_tf.predict', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+  from maml_tf.prediction import expectation, photos, task_net
+  config = config_of(options)
+  support = photos.read_support(options.support, config)
+  query = photos.read_query(options.query, config)
+  trained = trained_of(options, len(support.classes))
+  updates = options.updates or config.evaluation.test_num_updates
+  print(f'{trained.source}: adapting to {len(support.labels)} photos of '
+        f'{len(support.classes)} classes by {updates} updates', flush=True)
+  net = task_net.TaskNet(trained.model, len(support.classes), updates)
+  values = net.adapt_in_graph(task_net.as_inputs(support.pixels, net.dtype), support.labels)
+  at_once: Optional[int] = 64
+  if options.statistics == 'query':
+    values, at_once = net.without_statistics(values), None
+  found = task_net.probabilities(net, values, query.pixels, at_once)
+  predictions = [Prediction(name, row.tolist()) for name, row in zip(query.names, found)]
+  print(table(predictions, support.classes))
+  print(expectation.sentence(trained.tests, support.counts, updates))
+  if options.out:
+    with reported(options.out):
+      write(options.out, predictions, support.classes)
+    print(f'Written: {options.out}')
+
+
+def table(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
+  """A line for each photo: file, class, its probability."""
+  width = max(len(prediction.file) for prediction in predictions)
+  lines = []
+  for file, values in predictions:
+    best = max(range(len(values)), key=values.__getitem__)
+    lines.append(f'{file:<{width}}  {classes[best]}  {100 * values[best]:.1f}%')
+  return '\n'.join(lines)
+
+
+def write(path: str, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+  """A CSV file: file, class, probability, and that of every class."""
+  with whole_file(path, newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['file', 'class', 'probability', *classes])
+    for name, values in predictions:
+      best = max(range(len(values)), key=values.__getitem__)
+      writer.writerow([name, classes[best], *(f'{value:.6f}' for value in (
+          values[best], *values))])
+
+
+def config_of(options: argparse.Namespace):
+  """The configuration of what --run or --pretrained names; before anything is built."""
+  from maml_tf.prediction import trained
+  if (options.run is None) == (options.pretrained is None):
+    raise ConfigError('Give one of --run=LOGDIR, a folder of a trained run, and '
+                      '--pretrained=ROW, a row of the repository.')
+  config = (trained.config_of_run(options.run) if options.run else
+            trained.config_of_row(options.pretrained))
+  trained.require_adaptable(config)
+  return config
+
+
+def trained_of(options: argparse.Namespace, ways: Optional[int]):
+  """What --run or --pretrained names, for that many classes."""
+  from maml_tf.prediction import trained
+  if options.run:
+    return trained.of_run(options.run, ways, options.iteration)
+  return trained.of_weights(options.pretrained, ways)
+
+
+def add_trained(parser: argparse.ArgumentParser) -> None:
+  """The arguments that say what was trained, and how it adapts."""
+  parser.add_argument('--run', metavar='LOGDIR',
+                      help="a trained run's folder, or a folder with one run in it")
+  parser.add_argument('--pretrained', metavar='ROW',
+                      help='in place of it: ROW or ROW:SEED of `python -m maml_tf.verify`')
+  parser.add_argument('--iteration', type=positive, metavar='N',
+                      help='checkpoint of that iteration; default: the best one, or the '
+                      'latest where none was validated')
+  parser.add_argument('--updates', type=positive, metavar='N',
+                      help="inner updates; default: those of the run's test")
+
+
+def positive(text: str) -> int:
+  """An argparse type."""
+  if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+    raise argparse.ArgumentTypeError(f'{text!r} is not allowed: it must be 1 or more')
+  return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.predict', description=__doc__, allow_abbrev=False,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  add_trained(parser)
+  parser.add_argument('--support', required=True, metavar='FOLDER',
+                      help='a folder with a folder of photos for each class')
+  parser.add_argument('--query', required=True, nargs='+', metavar='FOLDER_OR_FILE',
+                      help='photos to classify')
+  parser.add_argument('--out', metavar='FILE', help='write the predictions as CSV')
+  parser.add_argument('--statistics', choices=('support', 'query'), default='support',
+                      help="batch norm's: of the support set (default), or as in the paper's "
+                      'tests of all query photos together, which fails where most are of one '
+                      'class')
+  return parser
+
+
+if __name__ == '__main__':
+  sys.exit(main())

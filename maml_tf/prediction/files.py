@@ -1,0 +1,146 @@
+"""The files of an export, and whether they give the same numbers elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from typing import Dict, Iterator, List, Optional, Tuple
+
+import tensorflow as tf
+
+from maml_tf.errors import FailedError
+from maml_tf.prediction import check_exported_path
+from maml_tf.prediction.task_net import TaskNet
+
+# Of probabilities: ten inner steps in float32, whose operations another graph has in another
+# order, and what a converter makes of a net.
+TOLERANCE = 1e-3
+
+
+class Served(tf.Module):
+  """`adapt` and `predict` for a SavedModel.
+
+  Args:
+    net: with its start.
+    image_shape: of one image, as the net takes it.
+    examples: of a support set; None: any number.
+  """
+
+  def __init__(self, net: TaskNet, image_shape: Tuple[int, ...], examples: Optional[int]):
+    super().__init__(name='served')
+    self.net = net
+    self.start = net.variables   # where a SavedModel finds them
+    dtype = net.dtype
+    images = tf.TensorSpec([examples, *image_shape], dtype, 'images')
+    labels = tf.TensorSpec([examples], tf.int32, 'labels')
+    self.adapt = tf.function(self._adapt, autograph=False)
+    self.predict = tf.function(self._predict, autograph=False)
+    adapt = self.adapt.get_concrete_function(images, labels)
+    values = {name: tf.TensorSpec(spec.shape, spec.dtype, name)
+              for name, spec in adapt.structured_outputs.items()}
+    predict = self.predict.get_concrete_function(
+        tf.TensorSpec([None, *image_shape], dtype, 'images'), values)
+    self.concrete = {'adapt': adapt, 'predict': predict}
+
+  def _adapt(self, images, labels) -> Dict[str, tf.Tensor]:
+    values = self.net.adapt(images, labels)
+    self._names = {_argument(name): name for name in values}
+    return {_argument(name): value for name, value in values.items()}
+
+  def _predict(self, images, values) -> Dict[str, tf.Tensor]:
+    named = {self._names[argument]: value for argument, value in values.items()}
+    return {'probabilities': tf.nn.softmax(self.net.logits(named, images))}
+
+
+def _argument(name: str) -> str:
+  """'conv1/kernel' as the name of an argument."""
+  return name.replace('/', '_')
+
+
+def write_adaptation(folder: str, served: Served) -> str:
+  """The SavedModel with both signatures; its folder."""
+  path = os.path.join(folder, 'adaptation')
+  tf.saved_model.save(served, path, signatures=served.concrete)
+  return path
+
+
+def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[str]]:
+  """A task's net in every form that there is a converter for.
+
+  Returns:
+    (paths, sentences on the forms that could not be written).
+  """
+  paths = [os.path.join(folder, name) for name in ('adapted.keras', 'adapted_saved_model')]
+  model.save(paths[0])
+  call = tf.function(lambda images: {'probabilities': model(images, training=False)},
+                     autograph=False)
+  spec = tf.TensorSpec([None, *model.input_shape[1:]], model.inputs[0].dtype, 'images')
+  module = tf.Module()
+  module.model = model
+  signature = call.get_concrete_function(spec)
+  tf.saved_model.save(module, paths[1], signatures=signature)
+  left_out = []
+  for name, convert in (('adapted.tflite', _tflite), ('adapted.onnx', _onnx)):
+    path = os.path.join(folder, name)
+    try:
+      convert(path, paths[1], signature)
+      paths.append(path)
+    except ImportError as error:
+      left_out.append(f'{name} is not written, since its converter is not installed '
+                      f'({error}): pip install tf2onnx onnxruntime.')
+    except Exception as error:   # whatever a converter cannot do
+      reason = str(error).strip().splitlines()
+      left_out.append(f'{name} is not written, since the converter cannot '
+                      f'({type(error).__name__}: {reason[0] if reason else ""}).')
+  return paths, left_out
+
+
+def _tflite(path: str, saved_model: str, _) -> None:
+  with _silent():
+    content = tf.lite.TFLiteConverter.from_saved_model(saved_model).convert()
+  with open(path, 'wb') as file:
+    file.write(content)
+
+
+def _onnx(path: str, _: str, signature) -> None:
+  import tf2onnx
+  [spec] = signature.structured_input_signature[1].values() or (
+      signature.structured_input_signature[0])
+  tf2onnx.convert.from_function(
+      tf.function(lambda images: signature(images)), input_signature=[spec],
+      output_path=path)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+  """Meanwhile C++ writes nothing on stderr, as the converter does of what succeeded."""
+  kept = os.dup(2)
+  try:
+    with open(os.devnull, 'wb') as nothing:
+      os.dup2(nothing.fileno(), 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+
+
+def differences(folder: str) -> Dict[str, float]:
+  """{file: by how much its probabilities differ at most}, measured in a process that cannot
+  import this package.
+
+  Raises:
+    FailedError: where one cannot be loaded there, or gives something else.
+  """
+  done = subprocess.run([sys.executable, check_exported_path(), os.path.abspath(folder)],
+                        capture_output=True, text=True, check=False, cwd=folder)
+  found = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()
+           if line.startswith('adapt')}
+  wrong = [name for name, difference in found.items() if not difference <= TOLERANCE]
+  if done.returncode or wrong or not found:
+    lines = done.stderr.strip().splitlines()
+    raise FailedError(f'What was written to {folder} does not give the same numbers in a '
+                      f'process of its own ({", ".join(wrong) or (lines or ["?"])[-1]}): do '
+                      'not use it.')
+  return found

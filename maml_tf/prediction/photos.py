@@ -1,0 +1,113 @@
+"""The images of a task of one's own, read as training saw its images. No TensorFlow here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, List, NamedTuple, Sequence
+
+import numpy as np
+
+from maml_tf.errors import DataError
+
+if TYPE_CHECKING:
+  from maml_tf.config import Config
+
+LEAST_CLASSES = 2
+_SHOWN = 5   # problems in a message
+
+
+class Photos(NamedTuple):
+  """Images in their order.
+
+  Attributes:
+    names: of the files, as the user can find them.
+    pixels: uint8 `[images, height, width, channels]`.
+  """
+  names: List[str]
+  pixels: np.ndarray
+
+
+class Support(NamedTuple):
+  """A task: the classes' names, and their images.
+
+  Attributes:
+    classes: sorted; the place of a class is its label.
+    labels: int32 `[images]`.
+    pixels: uint8 `[images, height, width, channels]`.
+  """
+  classes: List[str]
+  labels: np.ndarray
+  pixels: np.ndarray
+
+  @property
+  def counts(self) -> List[int]:
+    """Images of each class."""
+    return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+
+def read_support(folder: str, config: 'Config') -> Support:
+  """The photos in the class folders of `folder`, however many each has.
+
+  Raises:
+    DataError: where there are no two class folders with images, or files that cannot be
+      read: all of them are named.
+  """
+  if not os.path.isdir(folder):
+    raise DataError(f'--support={folder} is not a folder: give one with a folder of photos '
+                    'for each class.')
+  files = {name: image_files(os.path.join(folder, name)) for name in sorted(os.listdir(folder))
+           if os.path.isdir(os.path.join(folder, name)) and not name.startswith('.')}
+  empty = [name for name, paths in files.items() if not paths]
+  if empty or len(files) < LEAST_CLASSES:
+    there = f'no image in {", ".join(empty[:_SHOWN])}' if empty else (
+        f'{len(files)} class folders')
+    raise DataError(f'--support={folder} has {there}: it must have a folder for each of '
+                    f'{LEAST_CLASSES} classes or more, each with an image or more.')
+  paths = [path for of_class in files.values() for path in of_class]
+  labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
+  return Support(list(files), labels.astype(np.int32), _pixels(paths, config))
+
+
+def read_query(places: Sequence[str], config: 'Config') -> Photos:
+  """The photos to be classified: files, and all in folders, with the folders in them.
+
+  Raises:
+    DataError: where there is none, or some cannot be read: all of these are named.
+  """
+  paths: List[str] = []
+  for place in places:
+    if not os.path.exists(place):
+      raise DataError(f'--query={place} does not exist: give files, or a folder with photos.')
+    paths += image_files(place, deep=True) if os.path.isdir(place) else [place]
+  if not paths:
+    raise DataError(f'--query={" ".join(places)} has no image to classify: give files, or a '
+                    'folder with photos.')
+  return Photos(paths, _pixels(paths, config))
+
+
+def image_files(folder: str, deep: bool = False) -> List[str]:
+  """The paths of the images in a folder, by the ends of their names, in sorted order."""
+  from data_scripts.tables import IMAGE_SUFFIXES
+  found = []
+  for place, folders, names in os.walk(folder):
+    folders[:] = sorted(name for name in folders if deep and not name.startswith('.'))
+    found += [os.path.join(place, name) for name in sorted(names)
+              if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
+  return found
+
+
+def _pixels(paths: Sequence[str], config: 'Config') -> np.ndarray:
+  images, problems = [], []
+  for path in paths:
+    try:
+      with open(path, 'rb') as file:
+        images.append(config.problem.pixels(file.read(), config))
+    except OSError as error:
+      problems.append(f'{path}: {error.strerror}')
+    except DataError as error:
+      problems.append(f'{path}: {error}')
+  if problems:
+    more = f'; and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
+    raise DataError(f'{len(problems)} of {len(paths)} images cannot be read: take them away '
+                    f'or save them again ({"; ".join(problems[:_SHOWN])}{more}).')
+  return np.stack(images)

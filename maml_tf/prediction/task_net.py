@@ -1,0 +1,147 @@
+"""A meta-learner as two functions, for TensorFlow Serving as for a command line: adapt to a
+task's examples, and classify with what came of it."""
+
+from __future__ import annotations
+
+from typing import Dict, Optional
+
+import tensorflow as tf
+
+from maml_tf.episodes import Batch, Episodes
+from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learners.base import Parameters
+from maml_tf.measures import ACCURACY, LOSS
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.objectives import Objective
+
+
+class ClassBalanced(Objective):
+  """Cross-entropy in which every class of a support set counts the same.
+
+  The sum over classes of the mean over the class's examples: with K examples of each it is
+  what `ScaledCrossEntropy(K)` gives, to which the trained step sizes belong, and a class
+  with ten times as many photos does not pull ten times as hard.
+
+  Labels: (class indices `[tasks, examples]`, one divided by the number of examples of that
+  class, of the same shape).
+  """
+
+  measures = (LOSS, ACCURACY)
+
+  def loss(self, outputs: tf.Tensor, labels) -> tf.Tensor:
+    labels, weights = labels
+    per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
+    return tf.reduce_sum(per_example * tf.cast(weights, outputs.dtype), axis=1)
+
+  def measured(self, outputs: tf.Tensor, labels) -> Dict[str, tf.Tensor]:
+    return {'loss': self.loss(outputs, labels)}
+
+
+def class_weights(labels: tf.Tensor, ways: int) -> tf.Tensor:
+  """`[examples]`: 1 / the number of examples with the same label."""
+  counts = tf.reduce_sum(tf.one_hot(labels, ways), axis=0)
+  return 1 / tf.gather(counts, labels)
+
+
+class TaskNet:
+  """What adapts, and what classifies; first-order tapes alone are in it.
+
+  Args:
+    model: a meta-learner of images; its objective is replaced.
+    ways: N.
+    num_updates: of an adaptation.
+  """
+
+  def __init__(self, model: MetaLearner, ways: int, num_updates: int):
+    self.ways = ways
+    self.num_updates = num_updates
+    self._model = model
+    _, model.objective = learner_and_objective(model.learner, ClassBalanced())
+    self.adapt_in_graph = tf.function(self.adapt, autograph=False)
+    self.logits_in_graph = tf.function(self.logits, autograph=False)
+
+  @property
+  def variables(self):
+    """The start, from which tasks are adapted."""
+    return self._model.variables
+
+  @property
+  def dtype(self) -> str:
+    return self._model.meta_parameters.dtype
+
+  def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
+    """What a task has of its own: {name: parameter that was adapted, without a task axis},
+    and the batch statistics of the support set, SCOPE/mean and SCOPE/variance, where the
+    net has such.
+
+    Args:
+      images: `[examples, ...]`, values 0 to 1.
+      labels: int32 `[examples]`, 0 to N - 1.
+    """
+    batch = self._batch(images, labels)
+    with self._model.with_constant_step_size():   # a file has no use for their variables
+      *_, adapted = self._model.adaptation(
+          self._model.meta_parameters.tensors(), Episodes(batch, batch), self.num_updates,
+          first_order=True)
+    collected: Parameters = {}
+    self._model.learner.features(adapted, batch.inputs, collected=collected)
+    shapes = {spec.name: spec.shape for spec in self._model.learner.parameter_specs}
+    values = {name: tf.reshape(value, shapes[name]) for name, value in adapted.items()
+              if value.shape.rank > len(shapes[name])}
+    values.update({name: tf.reshape(value, [value.shape[-1]])
+                   for name, value in collected.items()})
+    return values
+
+  def whole(self, values: Parameters) -> Parameters:
+    """`values`, and the parameters that no task changes."""
+    return {**self._model.meta_parameters.tensors(), **values}
+
+  def logits(self, values: Parameters, images: tf.Tensor) -> tf.Tensor:
+    """`[images, N]`. Without batch statistics in `values` those of `images` are taken."""
+    images = tf.cast(images, self.dtype)[tf.newaxis]
+    return self._model.learner(self.whole(values), images)[0]
+
+  def as_model(self, values: Parameters, images: tf.Tensor) -> tf.keras.Model:
+    """The net of a task as a plain Keras model of images from 0 to 1, with probabilities.
+
+    Args:
+      values: of `adapt`.
+      images: of the support set.
+
+    Raises:
+      ConfigError: for a net that has no form in Keras.
+    """
+    model = self._model.learner.as_model(self.whole(values), images, None)
+    return tf.keras.Sequential([tf.keras.layers.Input(model.input_shape[1:], dtype=self.dtype),
+                                model, tf.keras.layers.Softmax(dtype=self.dtype)])
+
+  def without_statistics(self, values: Parameters) -> Parameters:
+    """What `adapt` gave, without the support set's statistics."""
+    names = {spec.name for spec in self._model.learner.parameter_specs}
+    return {name: value for name, value in values.items() if name in names}
+
+  def _batch(self, images: tf.Tensor, labels: tf.Tensor) -> Batch:
+    weights = class_weights(labels, self.ways)
+    return Batch(tf.cast(images, self.dtype)[tf.newaxis],
+                 (labels[tf.newaxis], weights[tf.newaxis]))
+
+
+def probabilities(net: TaskNet, values: Parameters, pixels, at_once: Optional[int] = 64):
+  """`[images, N]`, an array.
+
+  Args:
+    pixels: uint8 `[images, height, width, channels]`.
+    at_once: images in memory together; None: all, as the query batch's statistics need.
+  """
+  import numpy as np
+  size = at_once or len(pixels)
+  parts = [tf.nn.softmax(net.logits_in_graph(
+      values, as_inputs(pixels[start:start + size], net.dtype))).numpy()
+           for start in range(0, len(pixels), size)]
+  return np.concatenate(parts)
+
+
+def as_inputs(pixels, dtype: str) -> tf.Tensor:
+  """Values from 0 to 1, as `sources.images.read_images` has them."""
+  import numpy as np
+  return tf.constant(np.divide(pixels, 255, dtype=dtype))

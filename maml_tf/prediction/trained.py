@@ -1,0 +1,161 @@
+"""A trained run, or a row's weights, as a meta-learner for a task of so many classes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+import numpy as np
+
+from maml_tf.config import LARGEST_JSON, Config, from_values
+from maml_tf.errors import CheckpointError, ConfigError
+from maml_tf.learners.with_head import HEAD
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.prediction import expectation
+from maml_tf.prediction.expectation import Measured
+
+CONFIG_FILE, MANIFEST = 'config.json', 'manifest.json'
+
+
+class Trained(NamedTuple):
+  """What was trained, for tasks of `ways` classes.
+
+  Attributes:
+    config: of the training; with the ways of the task.
+    model: with the trained parameters.
+    source: the checkpoint or the file of weights.
+    tests: what is known about how well it does.
+  """
+  config: Config
+  model: MetaLearner
+  source: str
+  tests: List[Measured]
+
+
+def config_of_run(run: str) -> Config:
+  """The configuration in a run's folder, or in the only one of a folder of runs; its data
+  need not be there any more.
+
+  Raises:
+    ConfigError: where there is no run, or more than one.
+  """
+  folder = folder_of_run(run)
+  with open(os.path.join(folder, CONFIG_FILE), encoding='utf-8') as file:
+    try:
+      sections = json.loads(file.read(LARGEST_JSON))
+      sections['run'].update(train=False)
+      if os.path.isfile(os.path.join(folder, MANIFEST)):
+        sections['task'].update(data_dir=folder)   # which has the size of the images
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+      raise CheckpointError(f'{folder}/{CONFIG_FILE} is not the configuration of a run: give '
+                            'the folder of a trained run.') from error
+  return Config.from_dict(sections)
+
+
+def folder_of_run(run: str) -> str:
+  """`run`, or the only folder in it that has a run's configuration."""
+  if os.path.isfile(os.path.join(run, CONFIG_FILE)):
+    return run
+  inner = [os.path.join(run, name) for name in sorted(os.listdir(run))] if (
+      os.path.isdir(run)) else []
+  runs = [folder for folder in inner if os.path.isfile(os.path.join(folder, CONFIG_FILE))]
+  if len(runs) != 1:
+    found = f'{len(runs)} runs ({", ".join(runs[:5])})' if runs else 'no run'
+    raise ConfigError(f'--run={run} has {found}: give the folder of one, which training '
+                      "prints as 'Experiment folder'.")
+  return runs[0]
+
+
+def of_run(run: str, ways: Optional[int] = None, iteration: Optional[int] = None) -> Trained:
+  """The best checkpoint of a run, by its validation, or else the latest.
+
+  Args:
+    run: folder.
+    ways: N of the task; None: as trained.
+    iteration: takes that checkpoint; None: see above.
+
+  Raises:
+    ConfigError: see `config_of_run`, and where the method has no other ways.
+    CheckpointError: where there is none that can be read.
+  """
+  from maml_tf import experiment
+  from maml_tf.training.checkpoint_files import CheckpointFiles
+  from maml_tf.training.checkpoints import BEST_FOLDER, restore_for_test
+  folder, config = folder_of_run(run), config_of_run(run)
+  require_adaptable(config, ways)
+  best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+  which: Dict[str, Any] = (dict(test_iter=iteration) if iteration is not None else
+                           dict(test_checkpoint='best' if best else 'latest', test_iter=-1))
+  model = experiment.build_model(config)
+  source = restore_for_test(folder, from_values({**config.to_values(), **which}),
+                            parameters=model.meta_parameters)
+  return _for_ways(config, model, source, expectation.of_run(folder), ways)
+
+
+def of_weights(pretrained: str, ways: Optional[int] = None) -> Trained:
+  """A row of the repository, ROW or ROW:SEED, with the configuration of its flagfile."""
+  from maml_tf import experiment
+  from maml_tf.paper import records, weights
+  config = config_of_row(pretrained)
+  require_adaptable(config, ways)
+  path, _ = weights.resolve(pretrained)
+  model = experiment.build_model(config)
+  weights.load(path, model)
+  fields = records.read_file(path[:-len('.npz')] + '.json').fields
+  tests = expectation.of_fields(
+      {**fields, 'config': config.to_dict()}, fields['num_tasks'], fields['tested']['split'])
+  return _for_ways(config, model, path, tests, ways)
+
+
+def config_of_row(pretrained: str) -> Config:
+  """That of the flagfile of ROW or ROW:SEED.
+
+  Raises:
+    ConfigError: for a row that there is not.
+  """
+  import flags
+  from maml_tf.paper.rows import row_named
+  row = row_named(pretrained.partition(':')[0])
+  return flags.parse(['main.py', f'--flagfile={row.flagfile_path}', '--train=False'])
+
+
+def require_adaptable(config: Config, ways: Optional[int] = None) -> None:
+  """Raises: ConfigError: where nothing can be adapted to so many classes."""
+  if not config.baseline.trains_on_tasks:
+    raise ConfigError(f'--baseline={config.baseline.name} is what the paper compares with, '
+                      'and is not adapted: take a run of a meta-learner.')
+  config.problem.require_images()
+  trained, method = config.task.num_classes, config.training.method
+  if ways not in (None, trained) and method not in OTHER_WAYS:
+    raise ConfigError(
+        f'The run was trained for {trained} classes, and {ways} are asked for: with '
+        f'--method={method} the outputs are meta-learned together with the net below them, '
+        'and new ones would pass it no gradient in the first update. Give as many classes, '
+        f'or a run of --method={" or ".join(OTHER_WAYS)}.')
+
+
+# Methods that a new last layer, the same for all classes, does no harm: ANIL adapts nothing
+# else, and Reptile's many steps tell the classes apart after the first.
+OTHER_WAYS = ('anil', 'reptile')
+
+
+def _for_ways(config: Config, model: MetaLearner, source: str, tests: List[Measured],
+              ways: Optional[int]) -> Trained:
+  if ways in (None, config.task.num_classes):
+    return Trained(config, model, source, tests)
+  from maml_tf import experiment
+  other = from_values({**config.to_values(), 'num_classes': ways})
+  new = experiment.build_model(other)
+  new.assign_state(with_new_head(model.state(), ways))
+  return Trained(other, new, source, tests)
+
+
+def with_new_head(state: Mapping[str, np.ndarray], ways: int) -> Dict[str, np.ndarray]:
+  """Parameters of a net with `ways` outputs, each the mean of the trained ones: what is
+  meta-learned about a class as such is kept, and no new class is preferred."""
+  def averaged(value: np.ndarray) -> np.ndarray:
+    mean = value.mean(axis=-1, keepdims=True)
+    return np.repeat(mean, ways, axis=-1).astype(value.dtype)
+  return {name: averaged(value) if f'/{HEAD}/' in f'/{name}' else value
+          for name, value in state.items()}

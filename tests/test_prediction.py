@@ -1,0 +1,232 @@
+"""Predicting and exporting: the adaptation is the run's own, in every form of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from maml_tf import application, experiment, export, predict
+from maml_tf.config import ConfigError, resolve
+from maml_tf.episodes import Episodes
+from maml_tf.errors import DataError
+from maml_tf.prediction import expectation, photos, task_net, trained
+from maml_tf.prediction.expectation import Measured
+from maml_tf.training.checkpoints import experiment_folder
+
+WAYS = 3
+
+
+def task(counts=(2, 2, 2), side=12, dtype='float64'):
+  """(support images, labels, query images), random."""
+  random = np.random.RandomState(0)
+  labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+  def images(number):
+    return tf.constant(random.uniform(size=(number, side, side, 1)), dtype)
+  return images(len(labels)), labels, images(4)
+
+
+def net_of(method='maml', updates=2, **given):
+  config = resolve(dict(datasource='omniglot', num_classes=WAYS, update_batch_size=2,
+                        num_filters=4, dtype='float64', method=method, update_lr=0.1, **given))
+  model = experiment.build_model(config)
+  return config, model, task_net.TaskNet(model, WAYS, updates)
+
+
+
+
+@pytest.mark.parametrize('method', ['maml', 'anil', 'reptile', 'context_vector'])
+def test_it_adapts_as_the_test_does_with_the_support_set_s_statistics(method):
+  config, model, _ = net_of(method)
+  objective = config.problem.objective(config)
+  images, labels, query = task(side=28)
+  episodes = Episodes.of(images[tf.newaxis], labels[tf.newaxis], images[tf.newaxis],
+                         labels[tf.newaxis])
+  model.objective = objective
+  *_, adapted = model.adaptation(model.meta_parameters.tensors(), episodes, 2, True)
+  both = tf.concat([images, query], axis=0)[tf.newaxis]
+  expected = model.learner(adapted, both, statistics_size=len(images))[0, len(images):]
+  net = task_net.TaskNet(model, WAYS, 2)
+  values = net.adapt_in_graph(images, labels)
+  np.testing.assert_allclose(net.logits_in_graph(values, query), expected, rtol=1e-8,
+                             atol=1e-10)
+  # One image alone gets what it gets beside others.
+  np.testing.assert_allclose(net.logits_in_graph(values, query[:1]), expected[:1], rtol=1e-8,
+                             atol=1e-10)
+  # The paper's: the query batch's own statistics.
+  np.testing.assert_allclose(
+      net.logits_in_graph(net.without_statistics(values), query),
+      model.learner(adapted, query[tf.newaxis])[0], rtol=1e-8, atol=1e-10)
+
+
+def test_a_class_of_many_photos_counts_as_one_of_few():
+  _, _, net = net_of()
+  images, labels, query = task((1, 1, 1), side=28)
+  more = tf.concat([images, *[images[:1]] * 5], axis=0)
+  repeated = np.concatenate([labels, [0] * 5]).astype(np.int32)
+  loss = task_net.ClassBalanced().loss
+  outputs = tf.constant(np.random.RandomState(1).normal(size=(3, WAYS)))
+  def of(labels, outputs):
+    return loss(outputs[tf.newaxis], (labels[tf.newaxis],
+                                      task_net.class_weights(labels, WAYS)[tf.newaxis]))
+  np.testing.assert_allclose(of(labels, outputs),
+                             of(repeated, tf.gather(outputs, [0, 1, 2, 0, 0, 0, 0, 0])),
+                             rtol=1e-6)
+  assert net.logits_in_graph(net.adapt_in_graph(more, repeated), query).shape == (4, WAYS)
+
+
+@pytest.mark.parametrize('given', [
+    dict(), dict(max_pool=True, num_updates=1), dict(conv=False), dict(norm='layer_norm'),
+    dict(norm='None')], ids=str)
+def test_a_keras_model_of_the_task_gives_the_same(given):
+  _, _, net = net_of(**given)
+  images, labels, query = task(side=28)
+  values = net.adapt_in_graph(images, labels)
+  model = net.as_model(values, images)
+  np.testing.assert_allclose(model(query), tf.nn.softmax(net.logits_in_graph(values, query)),
+                             rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize('method', ['anil', 'reptile'])
+def test_a_new_head_prefers_no_class(method):
+  config, model, _ = net_of(method)
+  state = trained.with_new_head(model.state(), 5)
+  other = experiment.build_model(resolve({**config.to_values(), 'num_classes': 5}))
+  other.assign_state(state)
+  images, labels, query = task((1,) * 5, side=28)
+  net = task_net.TaskNet(other, 5, 2)
+  np.testing.assert_allclose(np.ptp(net.logits_in_graph({}, query), axis=1), 0, atol=1e-12)
+  adapted = net.logits_in_graph(net.adapt_in_graph(images, labels), query)
+  assert np.ptp(adapted, axis=1).min() > 1e-6
+
+
+def test_other_ways_are_refused_where_they_cannot_be():
+  config, _, _ = net_of()
+  trained.require_adaptable(config, WAYS)
+  with pytest.raises(ConfigError, match='trained for 3 classes, and 4 are asked for'):
+    trained.require_adaptable(config, 4)
+  with pytest.raises(ConfigError, match='has no images'):
+    trained.require_adaptable(resolve({'datasource': 'sinusoid'}))
+  with pytest.raises(ConfigError, match='what the paper compares with'):
+    trained.require_adaptable(resolve({'datasource': 'omniglot', 'baseline': 'fine_tuning'}))
+
+
+# --- how sure one may be
+
+TESTS = [Measured(5, 1, 10, 0.5, 0.01, 600, 'test'), Measured(5, 1, 5, 0.4, 0.01, 600, 'test')]
+
+
+def test_what_was_measured_is_expected():
+  text = expectation.sentence(TESTS, [1] * 5, 10)
+  assert '50.0% +- 1.0 of the answers right' in text and '5 ways and 1 shot after 10' in text
+
+
+@pytest.mark.parametrize('counts, updates', [([1] * 4, 10), ([2] * 5, 10), ([1] * 5, 3),
+                                             ([1, 1, 1, 1, 2], 10)])
+def test_what_was_not_is_not_known(counts, updates):
+  text = expectation.sentence(TESTS, counts, updates)
+  assert 'is not known' in text and 'tested with 5 ways and 1 shot (' in text
+
+
+# --- the commands
+
+def draw(folder, classes, images=2, side=20):
+  """Class folders of noise of many formats and modes."""
+  random = np.random.RandomState(len(classes))
+  kinds = [('png', 'RGB'), ('jpg', 'L'), ('gif', 'P'), ('png', 'RGBA'), ('tif', 'CMYK')]
+  for number, name in enumerate(classes):
+    (folder / name).mkdir(parents=True)
+    for index in range(images + number % 2):
+      suffix, mode = kinds[(number + index) % len(kinds)]
+      pixels = random.randint(0, 256, (side + index, side, 3)).astype(np.uint8)
+      image = Image.fromarray(pixels)
+      image.convert(mode).save(folder / name / f'{index}.{suffix}')
+  return folder
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory, sample_data):
+  """The folder of a short run of Omniglot's shape, tested."""
+  logs = tmp_path_factory.mktemp('logs')
+  config = resolve(dict(
+      datasource='omniglot', data_dir=sample_data('omniglot'), num_classes=WAYS,
+      num_filters=4, meta_batch_size=2, metatrain_iterations=2, validation_interval=1,
+      num_validation_tasks=2, num_test_tasks=4, test_num_updates=2, test_set=True,
+      log=False, logdir=str(logs)))
+  assert application.run(config) == 0
+  return experiment_folder(config)
+
+
+def test_photos_are_classified(run, tmp_path, capsys):
+  support = draw(tmp_path / 'support', ['ant', 'bee', 'cat'])
+  query = draw(tmp_path / 'query', ['some', 'more'])
+  out = tmp_path / 'predictions.csv'
+  arguments = [f'--run={run}', f'--support={support}', '--query', str(query),
+               str(query / 'more' / '0.jpg'), f'--out={out}']
+  assert predict.main(arguments) == 0
+  printed = capsys.readouterr().out
+  assert '7 photos of 3 classes by 2 updates' in printed
+  assert 'with 2 to 3 shots after 2 updates are classified right is not known' in printed
+  with open(out, encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 6 and rows[0]['file'].endswith('more/0.jpg')
+  for row in rows:
+    values = [float(row[name]) for name in ('ant', 'bee', 'cat')]
+    assert sum(values) == pytest.approx(1, abs=1e-5)
+    assert float(row['probability']) == max(values)
+    assert f'{row["class"]}  {100 * max(values):.1f}%' in printed
+  # The folder of the run's folder is enough, as there is one run in it.
+  assert predict.main([f'--run={run}/..', *arguments[1:], '--statistics=query']) == 0
+
+
+@pytest.mark.parametrize('change, message', [
+    (['--support=nowhere'], '--support=nowhere is not a folder'),
+    (['--query=nowhere'], '--query=nowhere does not exist'),
+    (['--run=nowhere'], '--run=nowhere has no run'),
+    (['--pretrained=omniglot_5way_1shot'], 'Give one of --run=LOGDIR')])
+def test_mistakes_are_one_sentence(run, tmp_path, capsys, change, message):
+  support = draw(tmp_path / 'support', ['a', 'b', 'c'])
+  assert predict.main([f'--run={run}', f'--support={support}', f'--query={support}',
+                       *change]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith('maml_tf.predict: ') and message in error
+  assert len(error.splitlines()) == 1
+
+
+def test_photos_that_cannot_be_read_are_all_named(tmp_path):
+  config = resolve({'datasource': 'omniglot'})
+  folder = draw(tmp_path / 'support', ['a', 'b'])
+  (folder / 'a' / 'broken.png').write_bytes(b'nothing')
+  (folder / 'b' / 'empty.jpg').write_bytes(b'')
+  with pytest.raises(DataError, match='2 of 7 images cannot be read.*broken.*empty'):
+    photos.read_support(str(folder), config)
+  (folder / 'c').mkdir()
+  with pytest.raises(DataError, match='no image in c'):
+    photos.read_support(str(folder), config)
+
+
+def test_omniglot_s_photos_are_inverted_as_its_set_is(tmp_path):
+  Image.new('L', (40, 40), 255).save(tmp_path / 'paper.png')
+  read = photos.read_query([str(tmp_path)], resolve({'datasource': 'omniglot'}))
+  assert read.pixels.shape == (1, 28, 28, 1) and read.pixels.max() == 0
+
+
+def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd):
+  support = draw(tmp_path / 'support', ['a', 'b', 'c'], images=1)
+  out = tmp_path / 'exported'
+  arguments = [f'--run={run}', f'--support={support}', f'--out={out}']
+  assert export.main(arguments) == 0
+  printed = capfd.readouterr().out
+  assert 'Loaded again in a process without maml_tf' in printed
+  for name in ('adaptation', 'adapted.keras', 'adapted_saved_model', 'adapted.tflite'):
+    assert (out / name).exists() and f'{name} ' in printed.splitlines()[-1]
+  assert (out / 'adapted.onnx').exists() or 'adapted.onnx is not written' in printed
+  described = json.loads((out / 'export.json').read_text())
+  assert described['classes'] == ['a', 'b', 'c'] and described['image_shape'] == [28, 28, 1]
+  # What is there is not written over.
+  assert export.main(arguments) == 2
+  assert 'is not empty: choose another folder' in capfd.readouterr().err
