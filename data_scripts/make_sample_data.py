@@ -36,6 +36,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts import preparation, prepare_miniimagenet, prepare_omniglot  # noqa: E402
+from maml_tf import paths  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
 DATASOURCES = ('omniglot', 'miniimagenet')
@@ -55,7 +56,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser = preparation.argument_parser(__doc__)
   parser.add_argument('--datasource', choices=DATASOURCES, required=True)
-  parser.add_argument('--out', type=preparation.path, required=True, help='folder to write')
+  parser.add_argument('--out', type=paths.argument, required=True, help='folder to write')
   parser.add_argument('--form', choices=FORMS, default=FORMS[0],
                       help='default: %(default)s')
   parser.add_argument('--classes', type=_three_counts, default=(12, 6, 8),

@@ -18,6 +18,7 @@ import numpy as np
 
 from data_scripts import archives, images
 from data_scripts.progress import ProgressBar
+from maml_tf import outputs
 from maml_tf.sources import image_set
 from maml_tf.sources.image_set import DataError
 
@@ -449,34 +450,21 @@ def exit_code_of(work: Callable[[], None]) -> int:
   """
   if hasattr(sys.stdout, 'reconfigure'):   # names of files need not be text
     sys.stdout.reconfigure(errors='backslashreplace')
-  try:
-    work()
-  except DataError as error:
-    print(error, file=sys.stderr)
-    return EXIT_USER_ERROR
-  except OSError as error:
-    print(f'The files cannot be read or written ({error}): check the paths, their '
-          'permissions and the space on the disk.', file=sys.stderr)
-    return EXIT_USER_ERROR
-  except KeyboardInterrupt:
-    print('Interrupted: nothing half-made was put in place; the same command starts again.',
-          file=sys.stderr)
-    return EXIT_INTERRUPTED
+  with outputs.lasting():
+    try:
+      work()
+    except DataError as error:
+      outputs.say(str(error))
+      return EXIT_USER_ERROR
+    except OSError as error:
+      outputs.say(f'The files cannot be read or written ({error}): check the paths, their '
+                  'permissions and the space on the disk.')
+      return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+      outputs.say('Interrupted: nothing half-made was put in place; the same command starts '
+                  'again.')
+      return EXIT_INTERRUPTED
   return 0
-
-
-def path(text: str) -> str:
-  """An argparse type: a path, with '~' as the shell has it.
-
-  A shell does not replace it behind '=', so that a folder named '~' would be made.
-  """
-  expanded = os.path.expanduser(text)
-  if not text.strip():
-    raise argparse.ArgumentTypeError('a path is missing: name a folder or a file')
-  if expanded.startswith('~'):
-    raise argparse.ArgumentTypeError(f'there is no user {text.split("/")[0]!r}: for a folder '
-                                     f'of that name give ./{text}')
-  return expanded
 
 
 def paths_of(source: str) -> list[str]:

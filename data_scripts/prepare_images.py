@@ -26,6 +26,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts import archives, class_files, images, preparation  # noqa: E402
+from maml_tf import paths  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -48,9 +49,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser = preparation.argument_parser(__doc__)
-  parser.add_argument('--source', type=preparation.path, required=True,
+  parser.add_argument('--source', type=paths.argument, required=True,
                       help='folder or archive; see above for what it may hold')
-  parser.add_argument('--out', type=preparation.path, default=preparation.default_out(NAME),
+  parser.add_argument('--out', type=paths.argument, default=preparation.default_out(NAME),
                       help='folder for the prepared set (default: %(default)s)')
   parser.add_argument('--size', type=_size, default=DEFAULT_SIZE,
                       help='height and width in pixels (default: %(default)s)')

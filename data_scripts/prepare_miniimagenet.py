@@ -47,6 +47,7 @@ from data_scripts import (  # noqa: E402
   published_split,
 )
 from data_scripts.split_names import split_of  # noqa: E402
+from maml_tf import paths  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -79,9 +80,9 @@ def main(argv: Optional[Sequence[str]] = None,
 
 def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser = preparation.argument_parser(__doc__)
-  parser.add_argument('--source', required=True, type=preparation.path,
+  parser.add_argument('--source', required=True, type=paths.argument,
                       help='folder or archive; see above for what it may hold')
-  parser.add_argument('--out', type=preparation.path, default=preparation.default_out(NAME),
+  parser.add_argument('--out', type=paths.argument, default=preparation.default_out(NAME),
                       help='folder for the prepared set (default: %(default)s)')
   parser.add_argument('--overwrite', action='store_true',
                       help='replace a prepared set in --out')

@@ -29,6 +29,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts import archives, class_files, downloads, images, preparation  # noqa: E402
+from maml_tf import paths  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -69,9 +70,9 @@ def main(argv: Optional[Sequence[str]] = None, layout: preparation.Layout = LAYO
 
 def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser = preparation.argument_parser(__doc__)
-  parser.add_argument('--source', type=preparation.path,
+  parser.add_argument('--source', type=paths.argument,
                       help='folder, or comma-separated zips or folders')
-  parser.add_argument('--out', type=preparation.path, default=preparation.default_out(NAME),
+  parser.add_argument('--out', type=paths.argument, default=preparation.default_out(NAME),
                       help='folder for the prepared set (default: %(default)s)')
   parser.add_argument('--download', action='store_true',
                       help='fetch the two zips first (about 15 MB)')

@@ -26,8 +26,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'data_dir': 'Folder with the prepared data. Sinusoids and environments need none.',
         'num_classes':
             'Classes per task (ways, N), 2 or more, and no more than the split has: '
-            'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20. Without '
-            'meaning for sinusoids and environments.',
+            'Omniglot 1100 train, 100 val, 423 test; mini-ImageNet 64, 16, 20; your own '
+            'images as prepared. Without meaning for sinusoids and environments.',
         'train_num_classes':
             f'With --method={", ".join(WITHOUT_INNER_LOOP)}: classes per task in training, '
             '2 or more; -1: the value of --num_classes.',
@@ -67,12 +67,25 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'inner_batch_size': 'With --method=reptile: examples per inner update in '
                             'training, 1 or more; 0: all.',
         'learned_step_sizes':
-            f'With --method=maml: {", ".join(config.LEARNED_STEP_SIZES)}. What has a step '
-            'size of its own that is learned with the parameters, from --update_lr on: a '
-            'layer, a layer in each update, an element of a parameter.',
+            f'With --method=maml, boil, maml_plus_plus: '
+            f'{", ".join(config.LEARNED_STEP_SIZES)}. What has a step size of its own that '
+            'is learned with the parameters, from --update_lr on: a layer, a layer in each '
+            'update, an element of a parameter.',
+        'proximal_weight': 'With --method=imaml: how strongly the inner loop is held near '
+                           'the initialisation (lambda), above 0.',
+        'imaml_cg_iterations': 'With --method=imaml: iterations of conjugate gradients, 1 or '
+                               'more.',
+        'multi_step_iterations':
+            'With --method=maml_plus_plus: in so many first iterations the losses after all '
+            'updates count, the less the later it is; 0: the last one alone.',
+        'first_order_iterations': 'With --method=maml_plus_plus: so many first iterations '
+                                  'are of first order; 0: none.',
+        'per_step_norm': 'With --method=maml_plus_plus: offsets and scales of '
+                         'normalisations of their own after each update.',
     }),
     'training': ('Training', {
-        'method': f'Meta-learner: {", ".join(config.METHODS)}.',
+        'method': f'Meta-learner: {", ".join(config.METHODS)}; or FILE.py:CLASS, one of '
+                  'your own, with the flags of the one that it is derived from.',
         'baseline': 'oracle: a net that is given amplitude and phase of a sinusoid, or a '
                     'policy that sees the goal. pretrained: a policy trained over random '
                     'tasks. random: a policy that is not trained. '
@@ -93,7 +106,7 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            'points of each net, with fine_tuning and nearest_neighbour '
                            'images per update.',
         'meta_lr': 'Step size of the meta-update (beta), above 0.',
-        'meta_lr_schedule': 'constant, or linear: falling to 0 over the iterations of '
+        'meta_lr_schedule': 'constant; linear, cosine: falling to 0 over the iterations of '
                             'meta-training.',
         'meta_optimizer':
             f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '
@@ -185,14 +198,15 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
 _DEFAULTS_IN_WORDS = {
     'datasource': 'sinusoid',
     'data_dir': 'data/DATASOURCE',
-    'num_classes': '5',
+    'num_classes': '5; images as many as each of their splits has, 5 at most',
     'env': 'none',
     'train_query_size': 'the value of --update_batch_size; miniimagenet 15; with '
                         '--method=reptile what makes 50 examples of a sinusoid, or 10 of '
-                        'a class (miniimagenet 15)',
+                        'a class (miniimagenet 15); images as miniimagenet, or what '
+                        'their classes have',
     'test_query_size': 'the value of --update_batch_size',
     'train_update_lr': '-1',
-    'logdir': 'logs/DATASOURCE',
+    'logdir': 'logs/DATASOURCE; images logs/NAME of the folder with the data',
     'legacy_checkpoint': 'none',
     'pretrained': 'none',
     'worker_hosts': 'none',

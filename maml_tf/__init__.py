@@ -6,8 +6,8 @@ a name that needs it is asked for.
   Tasks       Episodes, Batch, as_episodes, DataGenerator, EpisodeSource, SinusoidSource
   Nets        Learner, ParameterSpec, FullyConnected, Convolutional, WithContext
   Objectives  Objective, MeanSquaredError, ScaledCrossEntropy, MeanCrossEntropy, Measure
-  Methods     MAML, MetaSGD, ANIL, Reptile, ContextVector, Prototypical, Matching,
-              Siamese, MetaLearner, TaskResults
+  Methods     MAML, MAMLPlusPlus, MetaSGD, ANIL, BOIL, IMAML, Reptile, ContextVector,
+              Prototypical, Matching, Siamese, MetaLearner, TaskResults
   By hand     adaptation, sgd, adam
   One's own   KerasLearner, KerasObjective, tasks_from_arrays, tasks_from_folder,
               tasks_from_function; MAML takes a Keras model and a Keras loss as they are
@@ -27,10 +27,11 @@ Example:
 
 from __future__ import annotations
 
-import importlib
+from maml_tf.lazily import imported
 
 _HOMES = {   # {name: its module}
     'ANIL': 'meta_learners.anil',
+    'BOIL': 'meta_learners.boil',
     'Batch': 'episodes',
     'ContextVector': 'meta_learners.context_vector',
     'Convolutional': 'learners',
@@ -38,10 +39,12 @@ _HOMES = {   # {name: its module}
     'EpisodeSource': 'sources.source',
     'Episodes': 'episodes',
     'FullyConnected': 'learners',
+    'IMAML': 'meta_learners.imaml',
     'KerasLearner': 'keras_models.learner',
     'KerasObjective': 'keras_models.objective',
     'Learner': 'learners',
     'MAML': 'meta_learners.maml',
+    'MAMLPlusPlus': 'meta_learners.maml_plus_plus',
     'Matching': 'meta_learners.matching',
     'MeanCrossEntropy': 'objectives',
     'MeanSquaredError': 'objectives',
@@ -67,13 +70,4 @@ _HOMES = {   # {name: its module}
 }
 
 __all__ = list(_HOMES)   # noqa: PLE0604
-
-
-def __getattr__(name: str):
-  if name not in _HOMES:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
-
-
-def __dir__():
-  return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = imported(__name__, _HOMES)

@@ -11,20 +11,21 @@ from typing import Optional, Tuple
 
 from tqdm import tqdm
 
-from maml_tf import devices, experiment
-from maml_tf.command_line import exit_code
+from maml_tf import command_line, devices, experiment, outputs
 from maml_tf.config import Config, ConfigError
-from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.evaluation.protocol import Evaluator, where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import weights
-from maml_tf.paper.rows import paper_values
+from maml_tf.paper.comparable import comparison
 from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
 from maml_tf.training.callbacks import describe
+from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
+  KEPT,
   experiment_folder,
   goes_on,
   iteration_of,
@@ -37,10 +38,10 @@ from maml_tf.training.trainer import TrainingResult, Watch, train
 def run(config: Config, program: str = 'main.py') -> int:
   """Trains if asked to, then tests; the exit code. Problems are one sentence on stderr,
   under the name `program`."""
-  return exit_code(program, lambda: _run(config, program))
+  return command_line.exit_code(program, lambda: _run(config, program))
 
 
-def _run(config: Config, program: str) -> None:
+def _run(config: Config, program: str) -> int:
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   print(config.to_json(), end='')
   with joined(config, program) as replicas:
@@ -48,17 +49,18 @@ def _run(config: Config, program: str) -> None:
       print(f'Strategy: {replicas.describe()}', flush=True)
     with replicas.scope():
       model = experiment.build_model(config)
-    _train_and_test(config, model, replicas)
+    return _train_and_test(config, model, replicas)
 
 
-def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> None:
+def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> int:
   print(describe(model))
   if config.run.train:
     if replicas.is_writer and _names_parameters(config) and not goes_on(config):
       print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
-      return
-  test(config, model, experiment_folder(config))
+      return command_line.DONE
+  finite = where_not_finite(test(config, model, experiment_folder(config)).results) is None
+  return command_line.DONE if finite else command_line.FAILED
 
 
 def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None,
@@ -68,6 +70,7 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
   with (training_folder(config) if is_writer else
         contextlib.nullcontext(experiment_folder(config))) as folder:
     print(f'Experiment folder: {folder}', flush=True)
+    config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until, watch)
   if result.interrupted_by is not None:
     saved = f'saved as {result.checkpoint}' if is_writer else 'saved by worker 0'
@@ -79,7 +82,8 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
 def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   """The test protocol on the checkpoint that the configuration asks for.
 
-  Prints the table, and writes CSV, JSON and for sinusoids figure 2 into `folder`.
+  Writes CSV, JSON and for sinusoids figure 2 into `folder`, and prints the table; where
+  results are not finite, standard error says so.
 
   Raises:
     CheckpointError: where there is no such checkpoint, or it does not fit.
@@ -128,7 +132,7 @@ def tune(config: Config, model: MetaLearner) -> Tuning:
 def load_for_test(config: Config, model: MetaLearner, folder: str
                   ) -> Tuple[str, Optional[int]]:
   """Path and iteration of the checkpoint whose parameters the model has now."""
-  if config.run.train or not _names_parameters(config):
+  if not _tests_a_named_file(config):
     checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
     return checkpoint, iteration_of(checkpoint)
   checkpoint, iteration = _load_named(config, model)
@@ -145,11 +149,17 @@ def _names_parameters(config: Config) -> bool:
   return config.run.legacy_checkpoint is not None or config.run.pretrained is not None
 
 
+def _tests_a_named_file(config: Config) -> bool:
+  return not config.run.train and _names_parameters(config)
+
+
 def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]:
   """Sets the parameters to those of the TF1 checkpoint, or of the file of weights; its
   path and iteration."""
   if config.run.pretrained is not None:
     path, iteration = weights.resolve(config.run.pretrained)
+    if not config.run.train:
+      weights.require_same_shots(path, config)
     weights.load(path, model)
   else:
     from maml_tf.legacy import checkpoint as legacy_checkpoint  # few runs need it
@@ -160,17 +170,51 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
   return path, iteration
 
 
+def _trained(config: Config, folder: str, iteration: Optional[int]) -> Optional[int]:
+  """Iterations of the run that was tested, of which the tested checkpoint, say the best one,
+  may be an earlier one; None where it is not known."""
+  if not config.run.train and config.run.pretrained is not None:
+    record = weights.origin(weights.resolve(config.run.pretrained)[0])
+    return None if record is None else record.trained
+  if _tests_a_named_file(config) or config.evaluation.test_iter != -1:
+    return iteration
+  return max([iteration_of(path) for path in CheckpointFiles(folder, KEPT).paths],
+             default=iteration)
+
+
+def _say_where_from(config: Config, trained: Optional[int]) -> None:
+  """Of weights that are kept in the results, how far they were trained."""
+  record = None
+  if _tests_a_named_file(config) and config.run.pretrained is not None:
+    record = weights.origin(weights.resolve(config.run.pretrained)[0])
+  if record is not None:
+    how_far = '' if record.is_finished else ': a partial training'
+    print(f'Weights of {record.fields["row"]}, seed {record.seed}, trained for '
+          f'{trained:,} of {record.planned:,} iterations{how_far}')
+
+
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:
   config = test_run.config
   tasks = config.evaluation.num_test_tasks
   split = config.problem.recorded_split(config)
   classes = f' of the {split} classes' if split else ''
   print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
-  print(table(test_run, paper_values(config)))
+  trained = _trained(config, folder, test_run.iteration)
+  beside = comparison(config, trained)
+  # Written before it is printed: who reads this may be gone.
   with reported(folder):
     paths = list(write_results(folder, test_run))
+  _say_where_from(config, trained)
+  print(table(test_run, beside.values))
+  if beside.why_none:
+    print(beside.why_none)
   paths += config.problem.draw_results(
       folder, config, model, generator,
       f'{config.task.update_batch_size}-shot, iteration {test_run.iteration}')
   for path in paths:
     print(f'Written: {path}')
+  not_finite = where_not_finite(test_run.results)
+  if not_finite is not None:
+    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task '
+                f'(--update_lr={config.inner_loop.update_lr}): lower --update_lr, or test '
+                'with fewer --test_num_updates.')

@@ -54,6 +54,7 @@ from typing import Dict, Optional, Sequence
 import numpy as np
 
 import flags
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
       prog='python -m maml_tf.benchmark', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--steps', type=int, default=30)
-  parser.add_argument('--profile')
+  parser.add_argument('--profile', type=paths.argument)
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 2:
     parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more')

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from typing import Callable, Iterator, Optional
+from typing import Callable, Optional
 
+from maml_tf import outputs
 from maml_tf.errors import UserError
 
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -16,16 +16,17 @@ INTERRUPTED = 130   # what a shell makes of Ctrl-C
 def exit_code(program: str, action: Callable[[], Optional[int]]) -> int:
   """The exit code of a command that does `action`, 0 or what it returns; what stops it is
   one sentence on stderr under the name `program`."""
-  try:
-    return action() or DONE
-  except UserError as error:
-    print(f'{program}: {text_of(error)}', file=sys.stderr)
-    return error.exit_code
-  except KeyboardInterrupt:
-    # Outside of training, or the second Ctrl-C in it.
-    print(f'{program}: interrupted; the same command goes on from the last checkpoint.',
-          file=sys.stderr)
-    return INTERRUPTED
+  with outputs.lasting():
+    try:
+      return action() or DONE
+    except UserError as error:
+      outputs.say(f'{program}: {text_of(error)}')
+      return error.exit_code
+    except KeyboardInterrupt:
+      # Outside of training, or the second Ctrl-C in it.
+      outputs.say(f'{program}: interrupted; the same command goes on from the last '
+                  'checkpoint, if there is one.')
+      return INTERRUPTED
 
 
 def text_of(error: UserError) -> str:
@@ -40,17 +41,3 @@ class OneSentenceParser(argparse.ArgumentParser):
     module = self.prog.rpartition(' ')[2]
     print(f'{module}: {message.rstrip(".")}; --help shows the usage.', file=sys.stderr)
     raise SystemExit(REFUSED)
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-  """TensorFlow logs errors alone meanwhile. Where many functions are traced on purpose, one
-  for each file, it takes that for a mistake."""
-  import tensorflow as tf
-  logger = tf.get_logger()
-  before = logger.level
-  logger.setLevel('ERROR')
-  try:
-    yield
-  finally:
-    logger.setLevel(before)

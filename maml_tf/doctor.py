@@ -14,6 +14,7 @@ import platform
 import sys
 from typing import Dict, List, Optional
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import OneSentenceParser
 from maml_tf.sources.image_set import IMAGE_SHAPES, DataError, read_manifest
@@ -40,7 +41,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   """The command. Args: argv, None: those of the process. Returns: the exit code."""
   parser = OneSentenceParser(prog='python -m maml_tf.doctor',
                              description=__doc__.split('\n')[0])
-  parser.add_argument('--data_dir', metavar='FOLDER', default='data',
+  parser.add_argument('--data_dir', type=paths.argument, metavar='FOLDER', default='data',
                       help='where the prepared sets are; default %(default)s')
   options = parser.parse_args(argv)
   set_environment()

@@ -24,6 +24,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 import flags
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, from_values
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
   """The exit code: 0 done, 1 the files cannot be written, 2 refused."""
   parser = OneSentenceParser(prog='python -m maml_tf.export_step', allow_abbrev=False,
                              description=__doc__.split('\n')[0])
-  parser.add_argument('--out', required=True, metavar='FOLDER')
+  parser.add_argument('--out', type=paths.argument, required=True, metavar='FOLDER')
   parser.add_argument('--steps', type=int, default=1000, metavar='N')
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
-from typing import IO, Iterator
+from typing import IO, Any, Iterator, Mapping
 
 from maml_tf.errors import WriteError
 
@@ -46,9 +48,32 @@ def reported(path: str) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    raise WriteError(f'{path} cannot be written ({error.strerror or error}). Free some '
-                     'space, or choose another folder; the same command goes on from '
-                     'there.') from error
+    raise WriteError(f'{path} cannot be written ({error.strerror or error}). '
+                     f'{remedy(error)}, or choose another folder; the same command goes on '
+                     'from there.') from error
+
+
+def remedy(error: Exception) -> str:
+  """What to do where something cannot be written."""
+  number = getattr(error, 'errno', None)
+  if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+    return 'Take its write protection away'
+  if number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+    return 'Put its folder back, if that was moved or removed'
+  return 'Free some space'
+
+
+def as_json(value: Any, indent: int) -> str:
+  """JSON as everything reads it: null for what is not finite, which has no word in it."""
+  return json.dumps(_finite(value), indent=indent, allow_nan=False) + '\n'
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {name: _finite(one) for name, one in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(one) for one in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_whole(path: str, content) -> None:

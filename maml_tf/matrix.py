@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
-import json
 import os
 import sys
 import time
@@ -24,7 +23,7 @@ import flags
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
-from maml_tf.files import reported, whole_file
+from maml_tf.files import as_json, reported, whole_file, write_whole
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -118,9 +117,7 @@ def write(folder: str, config: Config, result: Dict[str, Any]) -> List[str]:
     writer = csv.DictWriter(file, fieldnames=list(result['rows'][0]))
     writer.writeheader()
     writer.writerows(result['rows'])
-  with whole_file(stem + '.json') as file:
-    json.dump(result, file, indent=2)
-    file.write('\n')
+  write_whole(stem + '.json', as_json(result, indent=2))
   return [stem + '.csv', stem + '.json']
 
 

@@ -55,7 +55,7 @@ ACCURACY = Measure('accuracy', 'accuracy', larger_is_better=True, unit='%', scal
                    digits=2)
 
 # Of an episode, undiscounted: the sum of its rewards.
-RETURN = Measure('return', 'return', larger_is_better=True, digits=2)
+RETURN = Measure('return', 'return', larger_is_better=True, digits=1)
 
 _KNOWN: Dict[str, Measure] = {}
 

@@ -84,6 +84,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       cannot be measured by themselves.
     has_inner_loop: whether it adapts parameters to a task, by steps of some size.
     outer_step: what a meta-batch changes, see `OuterStep`.
+    steps_of_an_execution: `steps_per_execution`, once it is compiled.
   """
 
   own_arguments: Tuple[str, ...] = ()
@@ -205,6 +206,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       self._forget_graphs()
       metrics = None
     _refuse(dict(metrics=metrics, **others))
+    self.steps_of_an_execution = steps_per_execution
     if jit_compile and not self.learner.exact_under_xla:
       raise ConfigError(
           f'jit_compile={jit_compile} is not possible with a {type(self.learner).__name__} '

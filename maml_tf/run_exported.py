@@ -23,8 +23,8 @@ WINDOW = 10   # steps between two synchronisations with the device
 
 def main(argv) -> int:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('folder')
-  parser.add_argument('--images', required=True)
+  parser.add_argument('folder', type=os.path.expanduser)
+  parser.add_argument('--images', type=os.path.expanduser, required=True)
   parser.add_argument('--steps', type=int, default=100)
   options = parser.parse_args(argv[1:])
   with open(os.path.join(options.folder, 'step.json'), encoding='utf-8') as file:

@@ -36,6 +36,7 @@ import os
 import sys
 from typing import List, Mapping, Optional, Sequence
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import ConfigError
@@ -216,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
                       help=f'of a turn, after which the run is kept; default {DEFAULT_TURN:g}')
   parser.add_argument('--cores', type=int, metavar='N',
                       help='that the training may use; default all')
-  parser.add_argument('--plan', metavar='FILE', default=plan.PLAN,
+  parser.add_argument('--plan', type=paths.argument, metavar='FILE', default=plan.PLAN,
                       help='default maml_tf/verification/plan.csv')
   parser.add_argument('--report', action='store_true',
                       help='write README.md and the plots of the results')
@@ -230,13 +231,14 @@ def _parser() -> argparse.ArgumentParser:
                       help='train from iteration 0, although there is a run to go on with; '
                            'one in the folder of runs is moved aside')
   parser.add_argument('--datasource', help='of a study; default omniglot')
-  parser.add_argument('--logdir', metavar='FOLDER',
+  parser.add_argument('--logdir', type=paths.argument, metavar='FOLDER',
                       help='of the runs; default logs/DATASOURCE, for studies logs/studies; '
                            'with --train-all logs, where DATASOURCE is a folder in it')
-  parser.add_argument('--data_dir', metavar='FOLDER',
+  parser.add_argument('--data_dir', type=paths.argument, metavar='FOLDER',
                       help='with the prepared data; default data/DATASOURCE; with '
                            '--train-all data, where DATASOURCE is a folder in it')
-  parser.add_argument('--results', metavar='FOLDER', default=records.RESULTS,
+  parser.add_argument('--results', type=paths.argument, metavar='FOLDER',
+                      default=records.RESULTS,
                       help='of the result files; default results of the repository')
   return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -78,6 +79,35 @@ def test_a_loss_that_is_not_finite_is_a_failure(small_config, capsys):
   sentence = the_sentence(capsys.readouterr().err)
   assert 'meta-gradient of iteration 2 is not finite' in sentence
   assert 'lower --meta_lr' in sentence
+
+
+def test_a_test_that_is_not_finite_is_a_failure(small_config, capsys):
+  """One sentence at the end, and JSON that is JSON; the numbers there are, are kept."""
+  config = small_config(metatrain_iterations=0)
+  assert application.run(config) == command_line.DONE
+  config = small_config(train=False, train_update_lr=0.01, update_lr=1e20)
+  capsys.readouterr()
+  assert application.run(config) == command_line.FAILED
+  output = capsys.readouterr()
+  [sentence] = [line for line in output.err.splitlines() if 'finite' in line]
+  assert 'the loss of the query set after' in sentence and '--update_lr=1e+20' in sentence
+  assert 'Warning' not in output.err
+  with open(os.path.join(experiment_folder(config), 'test_ubs5_stepsize1e+20.json'),
+            encoding='utf-8') as file:
+    stored = json.load(file, parse_constant=pytest.fail)
+  assert stored['updates']['update2']['loss']['mean'] is None
+  assert stored['updates']['update0_query']['loss']['mean'] > 0
+
+
+def test_a_validation_that_is_not_finite_is_said(small_config, capsys):
+  """Reptile validates by other updates than it trains by; the training goes on."""
+  config = small_config(metatrain_iterations=2, validation_interval=1, method='reptile',
+                        inner_optimizer='sgd', update_lr=1e9, meta_lr=1e-30, log=False,
+                        num_updates=1, test_num_updates=8)
+  application.run(config)
+  error = capsys.readouterr().err
+  assert 'Validation after iteration 1: the loss of the query set after' in error
+  assert 'Validation after iteration 2' in error
 
 
 def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
@@ -270,4 +300,4 @@ def test_the_oracle_and_the_pre_trained_baseline_run(arguments, tmp_path, capsys
     assert [inputs, 40] in shapes
     rows = np.loadtxt(folder / 'test_ubs5_stepsize0.001.csv', delimiter=',', skiprows=1)
     assert rows.shape == (3, 2) and np.isfinite(rows).all()
-  assert '2.41' in capsys.readouterr().out
+  assert "The paper's values are of other settings" in capsys.readouterr().out

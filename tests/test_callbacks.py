@@ -60,9 +60,10 @@ def test_iterations_are_counted_over_executions_of_several_steps(
 
 # Signals.
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [*callbacks.Signals.SIGNALS, *callbacks.Signals.REPEATED])
 def test_a_signal_is_noted_and_the_handlers_come_back(number, capsys):
-  before = {each: signal.getsignal(each) for each in callbacks.Signals.SIGNALS}
+  before = {each: signal.getsignal(each)
+            for each in (*callbacks.Signals.SIGNALS, *callbacks.Signals.REPEATED)}
   with callbacks.Signals() as signals:
     assert signals.received is None
     signal.raise_signal(number)
@@ -77,6 +78,37 @@ def test_the_second_ctrl_c_interrupts_at_once():
       signal.raise_signal(signal.SIGINT)
       signal.raise_signal(signal.SIGINT)
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize('number', callbacks.Signals.REPEATED)
+def test_a_closed_terminal_may_tell_twice(number):
+  """The shell does, and the system; what is being saved is not to end with that."""
+  with callbacks.Signals() as signals:
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+    assert signals.received == number
+
+
+@pytest.mark.parametrize('number', callbacks.Signals.REPEATED)
+def test_what_is_ignored_stays_ignored(number):
+  """As SIGHUP under nohup."""
+  before = signal.signal(number, signal.SIG_IGN)
+  try:
+    with callbacks.Signals() as signals:
+      signal.raise_signal(number)
+      assert signals.received is None
+  finally:
+    signal.signal(number, before)
+
+
+def test_a_signal_is_noted_where_its_message_cannot_be_written(monkeypatch):
+  class Gone(io.StringIO):
+    def write(self, text):
+      raise OSError(5, 'Input/output error')
+  monkeypatch.setattr(sys, 'stderr', Gone())
+  with callbacks.Signals() as signals:
+    signal.raise_signal(signal.SIGTERM)
+  assert signals.received == signal.SIGTERM
 
 
 def test_an_error_gives_the_handlers_back():
@@ -367,3 +399,28 @@ def test_the_description_counts_the_parameters(small_config):
   model = experiment.build_model(small_config())
   # 1-40-40-1: weights and biases.
   assert callbacks.describe(model) == 'MAML, FullyConnected: 1,761 parameters'
+
+
+# Which batch Keras names
+
+
+class _Counting(callbacks.IterationCallback):
+  """Notes the iterations that it is told of."""
+
+  def __init__(self, first_iteration):
+    super().__init__(first_iteration)
+    self.told = []
+
+  def after_iterations(self, before, now, logs):
+    self.told.append((before, now))
+
+
+@pytest.mark.parametrize('named', ['first', 'last'])
+def test_iterations_are_counted_whichever_batch_of_an_execution_keras_names(named):
+  """Keras 3.0 to 3.10 name the first: 200 iterations were 5,150, which said 200."""
+  callback = _Counting(7)
+  callback.set_params({'steps': 25})
+  callback.set_model(SimpleNamespace(steps_of_an_execution=10))
+  for first in (0, 10, 20):
+    callback.on_train_batch_end(first if named == 'first' else min(first + 9, 24))
+  assert callback.told == [(7, 17), (17, 27), (27, 32)]

@@ -424,6 +424,26 @@ def test_the_best_one_is_there_until_a_better_one_is_whole(stage, killed):
   assert names(folder) == ['model-3']
 
 
+# The folder changes under a run.
+
+@pytest.mark.parametrize('happens', ['moved', 'removed', 'replaced'])
+@pytest.mark.parametrize('write', [lambda saved: saved.save(40),
+                                   lambda saved: saved.offer_best(40, 1.0)])
+def test_a_run_does_not_go_on_in_another_folder_of_its_name(happens, write, several,
+                                                            tmp_path):
+  """A new one has no configuration, no lock, and nothing of what was before."""
+  folder, _ = several
+  saved = Checkpoints(str(folder), value=tf.Variable(40.0))
+  os.replace(folder, tmp_path / 'moved')
+  if happens == 'removed':
+    shutil.rmtree(tmp_path / 'moved')
+  elif happens == 'replaced':
+    folder.mkdir()
+  with pytest.raises(WriteError, match='moved or removed .* iteration 40 is not saved'):
+    write(saved)
+  assert not folder.exists() or not os.listdir(folder)
+
+
 # A full disk.
 
 @pytest.mark.parametrize('size', [0, 50, 200])

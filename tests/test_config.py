@@ -138,7 +138,7 @@ def test_field_names_are_unique():
 
 _POSITIVE = st.floats(min_value=1e-9, max_value=1e3)
 _COUNTS = st.integers(1, 10**6)
-_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0'),
+_FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0[\\~'),
                    min_size=1, max_size=10)
 # Values that fit every data source and each other; 8 + 12 examples are all of Omniglot's.
 _ALWAYS_VALID = {
@@ -214,7 +214,12 @@ def given_values(draw):
   if method != 'maml':
     required.update(method=st.just(method))
     optional.pop('baseline', None)
-  if method in ('reptile', 'anil'):
+  if method == 'maml_plus_plus':
+    for name in ('legacy_checkpoint', 'tune_update_lr', 'pretrain_iterations'):
+      optional.pop(name, None)
+  if method == 'imaml':
+    del optional['stop_grad']
+  if method in ('reptile', 'anil', 'imaml'):
     del optional['recompute_inner_steps']
   if method in WITHOUT_INNER_LOOP:
     required['datasource'] = st.just('omniglot')
@@ -407,7 +412,7 @@ WRONG = [
     ({'pretrained': 'a\0b'}, 'pretrained='),
     ({'method': 'protonet'}, 'method=protonet'),
     ({'inner_optimizer': 'rmsprop', 'method': 'reptile'}, 'inner_optimizer=rmsprop'),
-    ({'meta_lr_schedule': 'cosine'}, 'meta_lr_schedule=cosine'),
+    ({'meta_lr_schedule': 'steps'}, 'meta_lr_schedule=steps'),
     ({'context_size': -1}, 'context_size=-1'),
     ({'inner_batch_size': -1, 'method': 'reptile'}, 'inner_batch_size=-1'),
     ({'num_averaged_nets': 0}, 'num_averaged_nets=0'),

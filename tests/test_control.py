@@ -8,15 +8,16 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import flags
-from maml_tf import application, benchmark, experiment
+from maml_tf import application, benchmark, experiment, render
 from maml_tf.config import ConfigError, resolve
 from maml_tf.paper import records
 from maml_tf.paper.rows import ROWS, row_named
 from maml_tf.rl.errors import Diverged
 from maml_tf.training.checkpoints import experiment_folder
-from maml_tf.verification import runs
+from maml_tf.verification import returns_plot, runs
 from maml_tf.verification.turn_process import row_config
 
 SMALL = dict(
@@ -228,3 +229,44 @@ def test_the_benchmark_splits_an_iteration(tmp_path, capsys):
   assert 0 < max(parts) < figures['iteration_seconds']
   assert figures['steps'] == 2 * 2 * 2 * 8 and figures['physics_steps_per_second'] is None
   assert figures['steps_per_second'] < figures['sampled_steps_per_second']
+
+
+def test_a_policy_is_seen_before_and_after_each_update(tmp_path, capsys):
+  trained(small(tmp_path), until=1)
+  arguments = [f'--{name}={value}' for name, value in SMALL.items()]
+  path = str(tmp_path / 'seen.gif')
+  assert render.main(['render', f'--out={path}', '--task=1', f'--logdir={tmp_path}',
+                      *arguments]) == 0
+  assert f'Written: {path}, 9 frames, of ' in capsys.readouterr().out
+  with Image.open(path) as image:
+    assert image.n_frames == 9 and image.size == (4 * 240, 258)
+    first = np.asarray(image.convert('RGB'))
+    image.seek(8)
+    last = np.asarray(image.convert('RGB'))
+  panels = np.split(np.any(first != last, axis=2), 4, axis=1)
+  assert all(panel.any() for panel in panels)   # something moves in each
+
+
+def test_what_cannot_be_seen_is_one_sentence(tmp_path, capsys):
+  for arguments, sentence in (
+      (['--datasource=sinusoid'], 'has no policy to be seen acting'),
+      (['--datasource=point_navigation', '--task=40'], '--task=40 is not allowed: it must be '
+                                                       'from 0 to 39'),
+      (['--datasource=point_navigation'], 'There is no checkpoint to test')):
+    code = render.main(['render', f'--out={tmp_path}/x.gif', f'--logdir={tmp_path}/none',
+                        *arguments])
+    error = capsys.readouterr().err
+    assert code in (1, 2) and sentence in error and error.count('\n') == 1
+
+
+def test_figure_5_has_a_panel_for_each_environment_with_results(tmp_path):
+  results = str(tmp_path / 'results')
+  assert returns_plot.figure_5(returns_plot.panels_of(ROWS, results), ROWS) is None
+  for name, more in (('point_navigation', {}),
+                     ('point_navigation_random', dict(baseline='random',
+                                                      metatrain_iterations=0))):
+    runs.train_row(row_named(name), small(tmp_path / 'logs', **more), results=results)
+  panels = returns_plot.panels_of(ROWS, results)
+  assert list(panels) == ['point_navigation']
+  assert list(panels['point_navigation']) == ['MAML', 'random']
+  assert returns_plot.figure_5(panels, ROWS).startswith(b'\x89PNG')

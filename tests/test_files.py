@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import math
 import os
 import signal
 
 import pytest
 
 from maml_tf import files
-from maml_tf.files import WriteError
+from maml_tf.files import WriteError, as_json, reported
 
 
 @pytest.mark.parametrize('content', ['text, \u00e4\n', b'\x00bytes'])
@@ -52,3 +55,19 @@ def test_a_killed_process_leaves_what_was_there(tmp_path, forks):
   assert process.wait() == -signal.SIGKILL
   assert path.read_text() == 'before'
   assert (tmp_path / f'file.{process.pid}.tmp').read_text() == 'after'
+
+
+@pytest.mark.parametrize('number, advice', [
+    (errno.EACCES, 'Take its write protection away'), (errno.EROFS, 'write protection'),
+    (errno.ENOENT, 'Put its folder back'), (errno.ENOSPC, 'Free some space')])
+def test_the_advice_is_for_what_happened(number, advice):
+  with pytest.raises(WriteError, match=advice):
+    with reported('x'):
+      raise OSError(number, os.strerror(number))
+
+
+def test_json_has_null_for_what_is_not_finite():
+  """NaN and Infinity are no JSON: jq and JavaScript refuse them."""
+  value = {'a': [1.5, math.nan, (math.inf,)], 2: -math.inf, 'text': 'nan', 'whole': 3}
+  assert json.loads(as_json(value, 1), parse_constant=pytest.fail) == {
+      'a': [1.5, None, [None]], '2': None, 'text': 'nan', 'whole': 3}

@@ -20,7 +20,8 @@ def own(tmp_path):
 
 def test_the_attribute_is_loaded_and_the_file_run_once(own, tmp_path):
   counter = tmp_path / 'runs'
-  path = own(f'with open({str(counter)!r}, "a") as file:\n  file.write("x")\n\ndef build():\n  return 7\n')
+  path = own(f'with open({str(counter)!r}, "a") as file:\n  file.write("x")\n\n'
+             'def build():\n  return 7\n')
   assert from_file.load(f'{path}:build', WHAT)() == 7
   assert from_file.load(f'{path}:build', WHAT) is from_file.load(f'{path}:build', WHAT)
   assert counter.read_text() == 'x'

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 
+import flags
+from maml_tf import application
 from maml_tf.rl.environments import ContinuousActions, DiscreteActions
 from maml_tf.rl.errors import EnvironmentFault
 from maml_tf.rl.policy import policy_for
@@ -196,3 +200,47 @@ def test_tasks_may_be_anything():
     def get_task(self):
       return {'goal': np.array([self.goal]), 'name': 'x'}
   assert GymnasiumTasks(Object, horizon=6).draw_tasks(1, stream(0))[0]['name'] == 'x'
+
+
+EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'own_environment.py'
+SMALL = ('--datasource=gym', '--meta_batch_size=2', '--update_batch_size=3',
+         '--test_query_size=2', '--num_test_tasks=3', '--cg_iterations=2', '--horizon=9',
+         '--metatrain_iterations=2', '--num_validation_tasks=2')
+
+
+def test_the_example_is_trained_and_tested_by_the_flags(tmp_path, capsys):
+  config = flags.parse(['main.py', *SMALL, f'--env={EXAMPLE}:Thermostat',
+                        f'--logdir={tmp_path}'])
+  assert application.run(config) == 0
+  out = capsys.readouterr().out
+  assert '.Thermostat.horizon9' in out and 'Test: 3 tasks' in out
+  line = next(line for line in out.splitlines() if line.startswith('3 '))
+  assert -20 < float(line.split()[1]) < 0
+  assert len(EXAMPLE.read_text().splitlines()) <= 45
+
+
+def test_an_environment_says_its_horizon_itself():
+  class Long(Walk):
+    horizon = 31
+  assert GymnasiumTasks(Long).horizon == 31
+  assert GymnasiumTasks(Long, horizon=4).horizon == 4
+
+
+@pytest.mark.parametrize('body, sentence', [
+    ('pass', 'has no sample_tasks and no set_task'),
+    ('horizon = 3\n  sample_tasks = lambda self, n: [0.5] * n\n'
+     '  set_task = lambda self, task: None\n'
+     '  reset = lambda self, seed=None, options=None: (np.zeros(2), {})\n'
+     '  step = lambda self, action: (np.zeros(2), float("nan"), False, False, {})',
+     'a reward or an observation that is not finite')])
+def test_one_that_cannot_be_used_is_one_sentence(tmp_path, capsys, body, sentence):
+  (tmp_path / 'mine.py').write_text(
+      'import gymnasium\nimport numpy as np\nBox = gymnasium.spaces.Box\n'
+      'class Mine(gymnasium.Env):\n'
+      '  observation_space = Box(-1, 1, (2,))\n  action_space = Box(-1, 1, (1,))\n'
+      f'  {body}\n', encoding='utf-8')
+  config = flags.parse(['main.py', '--datasource=gym', f'--env={tmp_path}/mine.py:Mine',
+                        f'--logdir={tmp_path}/logs'])
+  assert application.run(config) == 1
+  error = capsys.readouterr().err
+  assert sentence in error and error.startswith('main.py: Mine ') and error.count('\n') == 1

@@ -235,3 +235,18 @@ def test_a_model_of_another_version_is_one_sentence(monkeypatch):
   monkeypatch.setattr(animals.Ant, 'mass', 1.0)
   with pytest.raises(MissingLibrary, match='a mass of 0.91.* instead of 1.0'):
     locomotion.Locomotion('ant_direction')
+
+
+@pytest.mark.parametrize('name, capsules, axes', [('cheetah_direction', 8, (0, 2)),
+                                                  ('ant_velocity', 12, (0, 1))])
+def test_a_drawing_shows_the_capsules_around_the_centre_of_mass(name, capsules, axes):
+  environment, simulation = started(name, [1.0])
+  before = simulation.drawing(0)
+  for _ in range(5):
+    simulation.step(np.ones((1, environment.actions.size)), np.array([True]))
+  drawing = simulation.drawing(0)
+  assert drawing.lines.shape == (capsules, 2, 2) and drawing.widths.shape == (capsules,)
+  data = simulation._data[0]
+  np.testing.assert_allclose(drawing.centre, data.subtree_com[1][list(axes)])
+  assert np.abs(drawing.lines - drawing.centre).max() < drawing.reach
+  assert not np.array_equal(before.lines, drawing.lines)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maml_tf.rl.trpo import REJECTED, TrustRegion, conjugate_gradient
+from maml_tf.conjugate_gradient import conjugate_gradient
+from maml_tf.rl.trpo import REJECTED, TrustRegion
 
 THETA = np.array([1.0, -2.0, 0.5])
 GRADIENT = np.array([0.3, -0.1, 0.2])

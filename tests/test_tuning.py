@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from maml_tf import application, experiment
+from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation import tuning
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.measures import MEAN_SQUARED_ERROR
@@ -39,6 +40,13 @@ def test_the_best_after_the_last_update_is_chosen_and_kept(config, monkeypatch):
   assert found.measured[1e30][-1] is None   # not finite, and never the best
   assert 'not finite' in found.describe(MEAN_SQUARED_ERROR)
   json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_where_no_step_size_gives_a_finite_result_it_is_said(config):
+  model = experiment.build_model(config)
+  generator = experiment.evaluation_generator(config, 'val', 10, experiment.TUNING_SEED)
+  with pytest.raises(NotFiniteError, match=r'No step size of 1e\+30, 1e\+32 gives a finite'):
+    tuning.tune_step_size(model, generator, 10, 3, step_sizes=(1e30, 1e32))
 
 
 def test_it_is_recorded_and_uses_validation_tasks_alone(config, monkeypatch, capsys):

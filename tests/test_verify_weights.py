@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flags
 from maml_tf import application, command_line, experiment, verify
 from maml_tf.config import ConfigError
 from maml_tf.evaluation.protocol import Evaluator
@@ -209,6 +210,30 @@ def test_main_refuses_weights_that_do_not_fit(small_config, saved, capsys):
   error = capsys.readouterr().err
   assert error.count('\n') == 1 and 'does not fit what the flags' in error
   assert not os.path.exists(experiment_folder(config))
+
+
+def test_weights_say_how_far_they_were_trained(capsys, tmp_path):
+  """These are whole ones, beside which the paper's values stand."""
+  row = ('--datasource=sinusoid', '--train=False', f'--logdir={tmp_path}',
+         '--num_test_tasks=4', '--test_num_updates=1', '--pretrained=sinusoid_5shot:0')
+  config = flags.parse(['main.py', *row])
+  assert application.run(config) == command_line.DONE
+  out = capsys.readouterr().out
+  assert 'Weights of sinusoid_5shot, seed 0, trained for 70,000 of 70,000 iterations' in out
+  assert 'paper' in out and '0.67' in out
+  names = {path.name for path in Path(experiment_folder(config)).iterdir()}
+  assert 'test_ubs5_stepsize0.001_of_sinusoid_5shot-0.json' in names
+
+
+def test_weights_of_other_shots_are_refused_unless_it_is_said(small_config, capsys):
+  config = small_config(train=False, pretrained='sinusoid_5shot', update_batch_size=10)
+  assert application.run(config) == command_line.REFUSED
+  error = capsys.readouterr().err
+  assert '5-shot' in error and '--update_batch_size=5' in error
+  assert '--train_update_batch_size=5 to test them on 10-shot tasks' in error
+  config = small_config(train=False, pretrained='sinusoid_5shot', update_batch_size=10,
+                        train_update_batch_size=5)
+  assert application.run(config) == command_line.DONE
 
 
 # The committed weights.

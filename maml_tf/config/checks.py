@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict
 from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
+from maml_tf.paths import unusable_for_checkpoints
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _AT_LEAST = {
     'num_classes': 2, 'update_batch_size': 1, 'train_query_size': 1,
     'test_query_size': 1, 'seed': 0, 'num_filters': 1, 'context_size': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0,
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
@@ -31,8 +33,10 @@ def check(config: 'Config') -> None:
   values = config.to_values()
   for name in choices():
     require_choice(name, values[name])
-  _check_counts(values)
-  _check_numbers(values)
+  known = known_method(values['method'])
+  _check_counts(values, known)
+  _check_numbers(values, known)
+  _check_imaml(values, known)
   _check_paths(values)
   _check_precision(config)
   _check_method(config)
@@ -47,9 +51,9 @@ def check(config: 'Config') -> None:
   _check_strategy(config)
 
 
-def _check_counts(values: Dict[str, Any]) -> None:
+def _check_counts(values: Dict[str, Any], known: str) -> None:
   for name, least in _AT_LEAST.items():
-    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+    if name in _OF_AN_INNER_LOOP and known in WITHOUT_INNER_LOOP:
       least = 0   # and nothing else, which `check_fits` says
     if not least <= values[name] <= _LARGEST:
       raise ConfigError(f'--{name}={values[name]} is not allowed: it must be between '
@@ -70,9 +74,9 @@ def _check_counts(values: Dict[str, Any]) -> None:
                       'or -1 for the value of --num_classes.')
 
 
-def _check_numbers(values: Dict[str, Any]) -> None:
+def _check_numbers(values: Dict[str, Any], known: str) -> None:
   for name in ('update_lr', 'meta_lr'):
-    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+    if name in _OF_AN_INNER_LOOP and known in WITHOUT_INNER_LOOP:
       continue
     if not (math.isfinite(values[name]) and values[name] > 0):
       raise ConfigError(f'--{name}={values[name]} is not allowed: a step size must be '
@@ -88,6 +92,17 @@ def _check_numbers(values: Dict[str, Any]) -> None:
                       'number above 0, or -1 for the value of --update_lr.')
 
 
+def _check_imaml(values: Dict[str, Any], known: str) -> None:
+  if known != 'imaml':
+    return
+  if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
+    raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
+                      'be a finite number above 0.')
+  if values['imaml_cg_iterations'] < 1:
+    raise ConfigError(f'--imaml_cg_iterations={values["imaml_cg_iterations"]} is not allowed: '
+                      'it must be 1 or more.')
+
+
 def _check_paths(values: Dict[str, Any]) -> None:
   for name in ('logdir', 'data_dir'):
     if values[name] == '':
@@ -95,6 +110,12 @@ def _check_paths(values: Dict[str, Any]) -> None:
     if '\0' in (values[name] or ''):
       raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '
                         'has no null character.')
+  for name in ('logdir', 'legacy_checkpoint'):
+    unusable = unusable_for_checkpoints(values[name] or '')
+    if unusable:
+      raise ConfigError(f'--{name}={values[name]} is not allowed: it has {unusable}, which '
+                        'TensorFlow does not take in the path of a checkpoint; choose another '
+                        'name, or a path from the current folder.')
   for name, what in (
       ('legacy_checkpoint', 'name a checkpoint of the TF1 code'),
       ('pretrained', 'be ROW or ROW:SEED of `python -m maml_tf.verify`, or a file of '
@@ -139,7 +160,7 @@ def _check_classes(config: 'Config') -> None:
 
 def _check_context(config: 'Config') -> None:
   learner, method = config.learner, config.training.method
-  if method not in NEED_CONTEXT:
+  if known_method(method) not in NEED_CONTEXT:
     return
   if learner.context_size == 0:
     raise ConfigError(f'--context_size=0 does not fit --method={method}, which adapts '

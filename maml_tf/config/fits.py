@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
 
 from maml_tf import problems
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -36,14 +36,22 @@ NO_CONTROL: Dict[str, Any] = dict(
     cg_damping=0.0, hessian=None, hessian_every=0, rollout_budget=None, inner_loss=None,
     test_later_step=0.0, simulation_threads=0)
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
+_LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'
 
 OWNED = (
     Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
     Owned('inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
     Owned('test_inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
-    Owned('learned_step_sizes', 'None', 'method', ('maml',),
+    Owned('learned_step_sizes', 'None', 'method', ('maml', 'boil', 'maml_plus_plus'),
           'which has step sizes of its own kind'),
+    Owned('multi_step_iterations', 0, 'method', ('maml_plus_plus',), _LAST_LOSS),
+    Owned('first_order_iterations', 0, 'method', ('maml_plus_plus',),
+          'whose order does not change'),
+    Owned('per_step_norm', False, 'method', ('maml_plus_plus',),
+          'whose normalisations are the same in every step'),
+    Owned('proximal_weight', 0.0, 'method', ('imaml',), 'which has no proximal term'),
+    Owned('imaml_cg_iterations', 0, 'method', ('imaml',), 'which solves no linear system'),
     Owned('train_num_classes', -1, 'method', WITHOUT_INNER_LOOP,
           'whose net has an output for each class'),
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
@@ -52,11 +60,11 @@ OWNED = (
           'which has no nets to regularise'),
 )
 
+_MORE_PARAMETERS = 'which has more parameters than any net of the TF1 code'
 # Of what is tested with step sizes that are meta-learned, like the parameters.
 _LEARNED_STEP_SIZES = (
     Refused('tune_update_lr', False, 'whose step sizes are learned in training'),
-    Refused('legacy_checkpoint', None,
-            'which has more parameters than any net of the TF1 code'))
+    Refused('legacy_checkpoint', None, _MORE_PARAMETERS))
 
 _NO_INNER_LOOP = (
     *(Refused(field, nothing, 'which has no inner loop') for field, nothing in (
@@ -68,9 +76,9 @@ _NO_INNER_LOOP = (
 
 # {selector: {value: what it refuses}}; what problems and baselines refuse is theirs.
 _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
-    'meta_lr_schedule': {'linear': (
+    'meta_lr_schedule': dict.fromkeys(('linear', 'cosine'), (
         Refused('pretrain_iterations', 0, 'which is for meta-training alone',
-                'leave one of them out'),)},
+                'leave one of them out'),)),
     'method': {
         'reptile': (
             Refused('recompute_inner_steps', False, _NOT_KEPT),
@@ -80,6 +88,10 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
                     'whose --meta_lr is no step size for gradients')),
         'anil': (Refused('recompute_inner_steps', False, _NOT_KEPT),),
         'meta_sgd': _LEARNED_STEP_SIZES,
+        'maml_plus_plus': (Refused('legacy_checkpoint', None, _MORE_PARAMETERS),),
+        'imaml': (
+            Refused('recompute_inner_steps', False, _NOT_KEPT),
+            Refused('stop_grad', False, 'which takes no derivative through inner steps')),
         **dict.fromkeys(WITHOUT_INNER_LOOP, _NO_INNER_LOOP)},
     'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
                            for kind in ('layer', 'layer_and_step', 'element')},
@@ -89,8 +101,9 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
 def check_fits(config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given where it has no meaning."""
   values, baseline = config.to_values(), config.baseline
+  known = {**values, 'method': known_method(values['method'])}
   for owned in OWNED:
-    if values[owned.field] != owned.nothing and values[owned.selector] not in owned.owners:
+    if values[owned.field] != owned.nothing and known[owned.selector] not in owned.owners:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
       raise ConfigError(f'{_pair(owned.field, owned.selector, values)}, {owned.lacking}: '
                         f'leave it out, or give {owners}.')
@@ -98,7 +111,7 @@ def check_fits(config: 'Config') -> None:
     _check_nothing_acts(values)
   refused = {'baseline': baseline.refused, 'datasource': config.problem.refused}
   for selector, by_value in _REFUSED.items():
-    refused[selector] = by_value.get(values[selector], ())
+    refused[selector] = by_value.get(known[selector], ())
   for selector, rules in refused.items():
     for rule in rules:
       if values[rule.field] != rule.nothing:

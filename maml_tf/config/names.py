@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, List, Tuple
 
 from maml_tf.config.presets import preset
+from maml_tf.meta_learners import short_name
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -43,9 +44,10 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   """(text, whether it is part of the name)."""
   task, learner, training = config.task, config.learner, config.training
   inner_loop = config.inner_loop
-  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method)
+  usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method,
+                 config.data_dir)
   return [
-      (training.method, training.method != 'maml'),
+      (short_name(training.method), training.method != 'maml'),
       (f'trainways{task.train_num_classes}',
        task.train_num_classes != usual['train_num_classes']),
       (f'inner{inner_loop.inner_optimizer}',
@@ -54,6 +56,13 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
        inner_loop.inner_batch_size != usual['inner_batch_size']),
       (f'learned{inner_loop.learned_step_sizes}',
        inner_loop.learned_step_sizes != usual['learned_step_sizes']),
+      *((f'{text}{getattr(inner_loop, name)}', getattr(inner_loop, name) != usual[name])
+        for text, name in (('msl', 'multi_step_iterations'), ('da', 'first_order_iterations'),
+                           ('bnwb', 'per_step_norm'))),
+      (f'lambda{inner_loop.proximal_weight}',
+       inner_loop.proximal_weight != usual['proximal_weight']),
+      (f'cg{inner_loop.imaml_cg_iterations}',
+       inner_loop.imaml_cg_iterations != usual['imaml_cg_iterations']),
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
       ('fullcontext', learner.full_context),
       ('noconv', usual['conv'] and not learner.conv),

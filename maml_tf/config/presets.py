@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
 from maml_tf.config.fits import NO_CONTROL
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
@@ -16,6 +16,8 @@ COMMON: Dict[str, Any] = dict(
     max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
     full_context=False, update_lr=0.4, num_updates=1, stop_grad=False,
     inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
+    proximal_weight=0.0, imaml_cg_iterations=0, multi_step_iterations=0,
+    first_order_iterations=0, per_step_norm=False,
     meta_lr_schedule='constant',
     baseline='None', num_averaged_nets=500, averaged_regulariser='None',
     regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
@@ -30,6 +32,17 @@ COMMON: Dict[str, Any] = dict(
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {
+    # One inner step, as in Li et al. 2017.
+    'meta_sgd': dict(num_updates=1),
+    # Antoniou et al. 2019: 100 epochs of 500 iterations; losses of all updates in the first
+    # 15, first order in the first 50.
+    'maml_plus_plus': dict(
+        learned_step_sizes='layer_and_step', multi_step_iterations=7500,
+        first_order_iterations=25000, per_step_norm=True, meta_lr_schedule='cosine',
+        metatrain_iterations=50000, num_updates=5, test_num_updates=5),
+    # This project's, on the scale of its loss: lambda * alpha must be well below 2.
+    'imaml': dict(proximal_weight=2.0, imaml_cg_iterations=5, update_lr=0.1, num_updates=16,
+                  test_num_updates=16),
     # Nichol et al. 2018, and the commands in the authors' README for images; support and
     # query examples together are their training shots. Sinusoids are this project's.
     'reptile': dict(
@@ -46,15 +59,17 @@ _OF_METHODS.update({
 
 
 def preset(datasource: str, num_classes: Optional[int] = None,
-           update_batch_size: Optional[int] = None, method: str = 'maml'
-           ) -> Dict[str, Any]:
+           update_batch_size: Optional[int] = None, method: str = 'maml',
+           data_dir: Optional[str] = None) -> Dict[str, Any]:
   """The paper's values for a data source, a number of classes and of shots.
 
   Args:
     datasource: the name of a problem.
-    num_classes: N; None: 5.
+    num_classes: N; None: 5, or as many as the data have.
     update_batch_size: K; None: 5 for sinusoids, 1 for images.
     method: one of `METHODS`.
+    data_dir: folder with the data, of whose shape the values may be; None: whatever they
+      are.
 
   Returns:
     {field name: value}, complete: `from_values` accepts it as it is.
@@ -72,11 +87,14 @@ def preset(datasource: str, num_classes: Optional[int] = None,
   require_choice('datasource', datasource)
   require_choice('method', method)
   problem = problems.named(datasource)
-  ways = 5 if num_classes is None else num_classes
+  if data_dir is not None:
+    problem = problem.with_data(data_dir)
+  ways = problem.usual_ways if num_classes is None else num_classes
+  known = known_method(method)
   values = {**COMMON, 'datasource': datasource, 'num_classes': ways, 'method': method,
             'logdir': f'logs/{datasource}', **problem.preset(ways, update_batch_size)}
-  values.update(_OF_METHODS.get(method, {}))
-  values.update(problem.method_preset(method, ways, values['update_batch_size']))
+  values.update(_OF_METHODS.get(known, {}))
+  values.update(problem.method_preset(known, ways, values['update_batch_size']))
   for query_size in ('train_query_size', 'test_query_size'):
     if values[query_size] is None:
       values[query_size] = values['update_batch_size']

@@ -6,7 +6,7 @@ from typing import Any, Mapping
 
 from maml_tf import problems
 from maml_tf.config.presets import preset
-from maml_tf.config.schema import Config, checked_type, from_values
+from maml_tf.config.schema import Config, checked_type, default_data_dir, from_values
 from maml_tf.config.sections import field_types
 from maml_tf.errors import ConfigError
 
@@ -28,12 +28,13 @@ def resolve(given: Mapping[str, Any]) -> Config:
   given = {name: checked_type(name, types[name], value) for name, value in given.items()}
   datasource, num_classes = given.get('datasource', 'sinusoid'), given.get('num_classes')
   method = given.get('method', 'maml')
-  values = preset(datasource, num_classes, given.get('update_batch_size'), method)
+  data_dir = given.get('data_dir') or default_data_dir(datasource)
+  values = preset(datasource, num_classes, given.get('update_batch_size'), method, data_dir)
   trained_shots = given.get('train_update_batch_size', -1)
   if trained_shots >= 1:
     # The checkpoint to test was trained with other shots, and its folder's name says
     # how it was trained: those values follow the shots of then, not of now.
-    trained = preset(datasource, num_classes, trained_shots, method)
+    trained = preset(datasource, num_classes, trained_shots, method, data_dir)
     values.update({name: trained[name] for name in ('train_query_size', 'meta_batch_size')})
   if given.get('conv') is False and 'max_pool' not in given:
     values['max_pool'] = False   # a net without convolutions has nothing to pool

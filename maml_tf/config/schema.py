@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
-from maml_tf import problems
+from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
 from maml_tf.config.fits import NO_CONTROL
@@ -23,7 +23,7 @@ from maml_tf.config.sections import (
   TrainingConfig,
 )
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 if TYPE_CHECKING:
   from maml_tf.problems import Baseline, Problem
@@ -90,7 +90,7 @@ class Config:
   @property
   def problem(self) -> 'Problem':
     """The kind of task."""
-    return problems.named(self.task.datasource)
+    return problems.named(self.task.datasource).with_data(self.data_dir)
 
   @property
   def baseline(self) -> 'Baseline':
@@ -100,6 +100,10 @@ class Config:
   def method_arguments(self, names: Tuple[str, ...]) -> Dict[str, Any]:
     """What the configuration says of the arguments that a method has of its own."""
     values = self.to_values()
+    unknown = [name for name in names if _FIELDS_OF_ARGUMENTS.get(name, name) not in values]
+    if unknown:
+      raise ConfigError(f'--method={self.training.method} names own_arguments {unknown} for '
+                        'which there is no flag: give them defaults, and leave them out.')
     return {name: values[_FIELDS_OF_ARGUMENTS.get(name, name)] for name in names}
 
   @property
@@ -111,7 +115,7 @@ class Config:
   @property
   def has_inner_loop(self) -> bool:
     """Whether the method adapts parameters to a task."""
-    return self.training.method not in WITHOUT_INNER_LOOP
+    return known_method(self.training.method) not in WITHOUT_INNER_LOOP
 
   @property
   def trained_classes(self) -> int:
@@ -138,12 +142,12 @@ class Config:
     """Inner updates in validation: those of training. Reptile trains by few of them and
     tests after many, so that its validation is like its test."""
     return (self.evaluation.test_num_updates
-            if self.training.method in VALIDATED_LIKE_THE_TEST
+            if known_method(self.training.method) in VALIDATED_LIKE_THE_TEST
             else self.inner_loop.num_updates)
 
   @property
   def data_dir(self) -> str:
-    return self.task.data_dir or f'data/{self.task.datasource}'
+    return self.task.data_dir or default_data_dir(self.task.datasource)
 
   @property
   def split(self) -> str:
@@ -159,7 +163,11 @@ class Config:
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 # {argument of a method: the field that says it, where that has another name}.
-_FIELDS_OF_ARGUMENTS = {'first_order': 'stop_grad', 'shots': 'update_batch_size'}
+_FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
+                        'shots': 'update_batch_size'}
+
+# Fields that a '~' may stand in.
+_PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
 
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
@@ -167,12 +175,19 @@ _ADDED_SINCE = {
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'learned_step_sizes': 'None', 'train_num_classes': -1,
-    'full_context': False,
+    'full_context': False, 'proximal_weight': 0.0, 'imaml_cg_iterations': 0,
+    'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
     'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
     'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
     **NO_CONTROL}
 _SECTIONS_ADDED_SINCE = ('control',)
+
+
+
+def default_data_dir(datasource: str) -> str:
+  """Where the data are if nobody says it."""
+  return f'data/{datasource}'
 
 
 def _require_names(what, received, allowed, may_lack=()) -> None:
@@ -191,6 +206,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for a wrong value or an impossible combination.
   """
+  values = {**values, **{name: _path(name, values[name]) for name in _PATHS}}
   sections = {}
   for name, section in SECTIONS.items():
     sections[name] = section(**{
@@ -199,6 +215,13 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
+
+
+def _path(name: str, value):
+  try:
+    return paths.expanded(value) if isinstance(value, str) else value
+  except ConfigError as error:
+    raise ConfigError(f'--{name}={value} is not allowed: {error}.') from None
 
 
 def checked_type(name: str, written_type: str, value):

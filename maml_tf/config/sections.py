@@ -42,6 +42,11 @@ class InnerLoopConfig:
   inner_optimizer: str           # sgd, adam (Reptile)
   inner_batch_size: int          # examples of an inner step (Reptile); 0: all
   learned_step_sizes: str        # None, layer, layer_and_step, element
+  proximal_weight: float         # lambda (iMAML)
+  imaml_cg_iterations: int       # of its conjugate gradients
+  multi_step_iterations: int     # in which losses of all updates count; 0: none (MAML++)
+  first_order_iterations: int    # in the beginning; 0: none (MAML++)
+  per_step_norm: bool            # norms of their own after each update (MAML++)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class TrainingConfig:
   metatrain_iterations: int
   meta_batch_size: int
   meta_lr: float                 # beta
-  meta_lr_schedule: str          # constant, linear (falling to 0)
+  meta_lr_schedule: str          # constant, linear (falling to 0), cosine
   meta_optimizer: str
   meta_gradient_clip: float      # elementwise bound; 0: none
   tasks_at_once: int             # tasks in memory together; 0: chosen for the tasks

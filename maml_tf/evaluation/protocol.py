@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -87,11 +87,27 @@ class Evaluator:
         for values in self._replicas.combined(whole)])
 
 
+def where_not_finite(results: TaskResults) -> Optional[str]:
+  """Which of the results has a number that is not finite, as a phrase: the first measure,
+  and since which update; None where all are finite."""
+  for name, values in results.support.items():
+    if not np.isfinite(values).all():
+      return f'the {name} of the support set before any update'
+  for name, values in results.query.items():
+    finite = np.isfinite(values).all(axis=0)
+    if not finite.all():
+      updates = int(np.argmin(finite))
+      return (f'the {name} of the query set after {updates} update'
+              f'{"" if updates == 1 else "s"}')
+  return None
+
+
 def statistics(values: np.ndarray) -> Statistics:
-  """Of `[tasks, updates]`, or `[tasks]`."""
+  """Of `[tasks, updates]`, or `[tasks]`; not finite where a value is not."""
   values = np.asarray(values, np.float64)
-  stds = values.std(axis=0)
-  return Statistics(values.mean(axis=0), stds, 1.96 * stds / np.sqrt(len(values)))
+  with np.errstate(over='ignore', invalid='ignore'):
+    stds = values.std(axis=0)
+    return Statistics(values.mean(axis=0), stds, 1.96 * stds / np.sqrt(len(values)))
 
 
 def score(results: TaskResults, measure: Measure) -> float:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -14,9 +15,10 @@ import tensorflow as tf
 from maml_tf.config import Config
 from maml_tf.evaluation.protocol import Statistics, statistics
 from maml_tf.evaluation.tuning import Tuning
-from maml_tf.files import whole_file
+from maml_tf.files import as_json, whole_file, write_whole
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
+from maml_tf.meta_learners import short_name
 
 
 class ProtocolRun(NamedTuple):
@@ -46,9 +48,8 @@ def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
   stem = os.path.join(folder, file_stem(run.config))
   times_tested = 1 + read_times_tested(stem + '.json')
   _write_csv(stem + '.csv', legacy_columns(run.results, run.config.problem.measure))
-  with whole_file(stem + '.json') as file:
-    json.dump({**as_dict(run), 'times_tested': times_tested}, file, indent=2)
-    file.write('\n')
+  write_whole(stem + '.json',
+              as_json({**as_dict(run), 'times_tested': times_tested}, indent=2))
   return stem + '.csv', stem + '.json'
 
 
@@ -66,15 +67,27 @@ def read_times_tested(path: str) -> int:
 def file_stem(config: Config) -> str:
   """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
   overwrote it there, is called `val_...` here. A step size that was tuned is called
-  `tuned`, and a nearest neighbour or a method without inner loop has none."""
+  `tuned`, and a nearest neighbour or a method without inner loop has none. Where
+  --pretrained or --legacy_checkpoint is tested, its name follows: the folder has a run's own
+  results, too."""
   stem = f'{config.split}_ubs{config.task.update_batch_size}'
   if not config.baseline.has_step_size:
-    return f'{stem}_{config.baseline.name}'
+    return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
   if not config.has_inner_loop:
-    return f'{stem}_{config.training.method}'
+    return f'{stem}_{short_name(config.training.method)}{_of_named_file(config)}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
-  return f'{stem}_stepsize{step_size}'
+  return f'{stem}_stepsize{step_size}{_of_named_file(config)}'
+
+
+def _of_named_file(config: Config) -> str:
+  """What tells a test of other parameters than the folder's own from one of these."""
+  run = config.run
+  named = None if run.train else run.pretrained or run.legacy_checkpoint
+  if named is None:
+    return ''
+  name = re.sub(r'\.npz$', '', os.path.basename(named))
+  return '_of_' + re.sub(r'[^\w.-]', '-', name)
 
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
@@ -136,7 +149,7 @@ def table(run: ProtocolRun, paper: Dict[int, str]) -> str:
                  paper.get(update, '')))
   width = max(len(label) for label in ['updates', *(label for label, _, _ in rows)])
   lines = [f'{"updates":<{width}}  {measure.title:>18}  {"95% interval":>12}  '
-           f'{"std":>8}  paper']
+           f'{"std":>8}{"  paper" if paper else ""}']
   for label, values, reference in rows:
     mean, std, ci95 = (measure.text(float(value)) for value in
                        (values.means, values.stds, values.ci95))

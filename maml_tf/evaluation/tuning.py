@@ -8,6 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from maml_tf.data_generator import DataGenerator
+from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import MetaLearner
@@ -59,6 +60,9 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
     num_tasks, num_updates: see `Evaluator`.
     split: what the episodes are of, for the record.
     step_sizes: to choose from; None: `STEP_SIZES`. Of equal ones the first counts.
+
+  Raises:
+    NotFiniteError: where none gives a finite score.
   """
   # One graph for all: the step size is a variable.
   evaluator, measured, scores = Evaluator(model, generator, num_tasks, num_updates), {}, {}
@@ -72,5 +76,10 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
                                 for mean in means)
     scores[step_size] = value if math.isfinite(value) else -math.inf
   best = max(scores, key=scores.get)
+  if scores[best] == -math.inf:
+    raise NotFiniteError(
+        f'No step size of {", ".join(f"{one:g}" for one in scores)} gives a finite '
+        f'{model.measure.name} after {num_updates} updates on the {split} tasks: train with a '
+        'lower --meta_lr, or test another checkpoint.')
   model.step_size = best
   return Tuning(best, measured, num_tasks, split, generator.fingerprint(num_tasks))

@@ -15,11 +15,13 @@ import math
 import sys
 from typing import List, Optional
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import DTYPES, XLA_CHOICES
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
+from maml_tf.tensorflow_log import quiet_tensorflow
 
 PASSED, FAILED, UNUSABLE = 0, 1, REFUSED
 
@@ -97,7 +99,8 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.compare', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
+  parser.add_argument('files', type=paths.argument, nargs='+', metavar='FILE.npz',
+                      help='golden files')
   parser.add_argument('--dtype', choices=DTYPES, default='float64',
                       help='precision of the computation; default float64')
   parser.add_argument('--tolerance', type=_tolerance, metavar='NUMBER',

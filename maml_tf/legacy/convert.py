@@ -19,6 +19,7 @@ import sys
 from typing import List, Optional
 
 import flags
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
@@ -109,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.convert', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--out', required=True, metavar='FOLDER', help='where to write')
+  parser.add_argument('--out', type=paths.argument, required=True, metavar='FOLDER',
+                      help='where to write')
   parser.add_argument('--to_legacy', action='store_true',
                       help="from this project to the TF1 code's format")
   return parser

@@ -17,11 +17,13 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError
+from maml_tf.tensorflow_log import quiet_tensorflow
 
 DONE, UNUSABLE = 0, REFUSED
 
@@ -70,7 +72,8 @@ def main(argv: Optional[List[str]] = None) -> int:
   parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.moments_effect', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('files', nargs='+', metavar='FILE.npz', help='golden files')
+  parser.add_argument('files', type=paths.argument, nargs='+', metavar='FILE.npz',
+                      help='golden files')
   options = parser.parse_args(argv)
   load_tensorflow()
   with quiet_tensorflow():   # every file needs functions of its own

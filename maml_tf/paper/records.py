@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from maml_tf import measures
 from maml_tf.config import ConfigError
-from maml_tf.files import write_whole
+from maml_tf.files import as_json, write_whole
 from maml_tf.measures import Measure
 from maml_tf.paper.rows import REPOSITORY, Row
 
@@ -164,7 +164,7 @@ def write(row: Row, fields: Dict[str, Any], results: str = RESULTS) -> str:
   """Writes a record, whole or not at all; its path."""
   path = file_of(row, fields['seed'], '.json', results)
   _require_complete(fields, path)
-  write_text(path, json.dumps(fields, indent=1) + '\n')
+  write_text(path, as_json(fields, indent=1))
   return path
 
 

@@ -6,6 +6,7 @@ is one more line of that table, and its flagfile.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -273,6 +274,51 @@ ROWS: Tuple[Row, ...] = (
         'mini-ImageNet 5-way 5-shot, Meta-SGD',
         _images('miniimagenet', 5, 5, method='meta_sgd'),
         {1: '64.03 +- 0.94'}, 1),
+    Row('miniimagenet_5way_1shot_boil', 'Oh et al. 2021 (not looked up)',
+        'mini-ImageNet 5-way 1-shot, BOIL',
+        _images('miniimagenet', 5, 1, method='boil'),
+        {1: '49.61'}, 1),
+    Row('miniimagenet_5way_5shot_boil', 'Oh et al. 2021 (not looked up)',
+        'mini-ImageNet 5-way 5-shot, BOIL',
+        _images('miniimagenet', 5, 5, method='boil'),
+        {1: '66.45'}, 1),
+    Row('omniglot_5way_1shot_imaml', 'Rajeswaran et al. 2019, Hessian-free (not looked up)',
+        'Omniglot 5-way 1-shot, iMAML',
+        _images('omniglot', 5, 1, method='imaml'),
+        {16: '99.50'}, 16),
+    Row('omniglot_5way_5shot_imaml', 'Rajeswaran et al. 2019, Hessian-free (not looked up)',
+        'Omniglot 5-way 5-shot, iMAML',
+        _images('omniglot', 5, 5, method='imaml'),
+        {16: '99.74'}, 16),
+    Row('omniglot_20way_1shot_imaml', 'Rajeswaran et al. 2019, Hessian-free (not looked up)',
+        'Omniglot 20-way 1-shot, iMAML',
+        _images('omniglot', 20, 1, method='imaml'),
+        {16: '96.18'}, 16),
+    Row('omniglot_20way_5shot_imaml', 'Rajeswaran et al. 2019, Hessian-free (not looked up)',
+        'Omniglot 20-way 5-shot, iMAML',
+        _images('omniglot', 20, 5, method='imaml'),
+        {16: '99.14'}, 16),
+    Row('miniimagenet_5way_1shot_imaml',
+        'Rajeswaran et al. 2019, Hessian-free (not looked up)',
+        'mini-ImageNet 5-way 1-shot, iMAML',
+        _images('miniimagenet', 5, 1, method='imaml'),
+        {10: '49.30 +- 1.88'}, 10),
+    Row('omniglot_20way_1shot_maml_plus_plus', 'Antoniou et al. 2019 (not looked up)',
+        'Omniglot 20-way 1-shot, MAML++',
+        _images('omniglot', 20, 1, method='maml_plus_plus'),
+        {5: '97.65'}, 5),
+    Row('omniglot_20way_5shot_maml_plus_plus', 'Antoniou et al. 2019 (not looked up)',
+        'Omniglot 20-way 5-shot, MAML++',
+        _images('omniglot', 20, 5, method='maml_plus_plus'),
+        {5: '99.33'}, 5),
+    Row('miniimagenet_5way_1shot_maml_plus_plus', 'Antoniou et al. 2019 (not looked up)',
+        'mini-ImageNet 5-way 1-shot, MAML++',
+        _images('miniimagenet', 5, 1, method='maml_plus_plus'),
+        {5: '52.15 +- 0.26'}, 5),
+    Row('miniimagenet_5way_5shot_maml_plus_plus', 'Antoniou et al. 2019 (not looked up)',
+        'mini-ImageNet 5-way 5-shot, MAML++',
+        _images('miniimagenet', 5, 5, method='maml_plus_plus'),
+        {5: '68.32 +- 0.44'}, 5),
 )
 
 
@@ -313,8 +359,10 @@ def named(kind: str, name: str, items):
   for item in items:
     if item.name == name:
       return item
-  raise ConfigError(f'The {kind} {name!r} is unknown: allowed are '
-                    f'{", ".join(item.name for item in items)}.')
+  names = [item.name for item in items]
+  near = difflib.get_close_matches(name, names, n=1)
+  meant = f'did you mean {near[0]}? Allowed are' if near else 'allowed are'
+  raise ConfigError(f'The {kind} {name!r} is unknown: {meant} {", ".join(names)}.')
 
 
 def paper_values(config: Config) -> Dict[int, str]:

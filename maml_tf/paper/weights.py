@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf.config import Config
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.paper import records
+from maml_tf.paper.records import Record
 from maml_tf.paper.rows import row_named
 
 if TYPE_CHECKING:
@@ -122,6 +124,32 @@ def resolve(pretrained: str, results: str = records.RESULTS) -> Tuple[str, Optio
   return path, _iteration(path)
 
 
+def origin(path: str) -> Optional[Record]:
+  """The record of the test that a file of weights was kept with; None for one without."""
+  beside = path[:-len('.npz')] + '.json'
+  return records.read_file(beside) if os.path.isfile(beside) else None
+
+
+def require_same_shots(path: str, config: Config) -> None:
+  """Refuses to test weights with other shots than they were trained with, unless the flags
+  say so.
+
+  Raises:
+    ConfigError: naming both.
+  """
+  record = origin(path)
+  if record is None or config.baseline.any_shots:
+    return
+  shots = record.fields['config']['task']['update_batch_size']
+  if config.trained_shots != shots:
+    name, asked = config.run.pretrained, config.task.update_batch_size
+    raise ConfigError(
+        f'--pretrained={name} are weights of {shots}-shot tasks, and the flags are of '
+        f'{config.trained_shots}-shot ones: give --update_batch_size={shots} (or '
+        f'--flagfile=flags/{record.fields["row"]}.flags), or '
+        f'--train_update_batch_size={shots} to test them on {asked}-shot tasks all the same.')
+
+
 def _arrays(path: str) -> Dict[str, np.ndarray]:
   try:
     if os.path.getsize(path) > _LARGEST_FILE:
@@ -147,7 +175,7 @@ def _arrays(path: str) -> Dict[str, np.ndarray]:
 
 
 def _require_recorded_hash(path: str) -> None:
-  record = _record_beside(path)
+  record = origin(path)
   if record is None:
     return
   recorded, found = record.fields['weights']['sha256'], sha256(path)
@@ -157,11 +185,6 @@ def _require_recorded_hash(path: str) -> None:
                           'from the version control.')
 
 
-def _record_beside(path: str):
-  beside = path[:-len('.npz')] + '.json'
-  return records.read_file(beside) if os.path.isfile(beside) else None
-
-
 def _iteration(path: str) -> Optional[int]:
-  record = _record_beside(path)
+  record = origin(path)
   return None if record is None else record.fields['tested']['iteration']

@@ -43,6 +43,7 @@ class Problem(abc.ABC):
     acts: whether a policy acts in environments: reinforcement learning.
     methods: of `--method` that it can be learned by; None: all.
     save_interval: iterations between two checkpoints; None: the TF1 code's.
+    usual_ways: N where nobody says it.
     xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
       docs/speed.md.
   """
@@ -54,12 +55,20 @@ class Problem(abc.ABC):
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
   has_classes: bool = False
   most_steps_per_execution: int = 1
+  usual_ways: int = 5
   xla_pays: bool = False
   acts: bool = False
   methods: Optional[Tuple[str, ...]] = None
   save_interval: Optional[int] = None
   # For messages: what has the baselines that this problem lacks.
   plural: ClassVar[str] = 'other data'
+
+  def with_data(self, data_dir: str) -> 'Problem':
+    """The problem for the data in that folder, where its shape or limits are theirs."""
+    return self
+
+  def keep_beside(self, folder: str, config: 'Config') -> None:   # noqa: B027
+    """Puts what tests of a run need of its data into the run's folder."""
 
   # --- presets and limits
 
@@ -110,6 +119,9 @@ class Problem(abc.ABC):
     """Whether the paper's values are of the tasks that are tested."""
     return True
 
+  def require_data(self, config: 'Config') -> None:   # noqa: B027  there need not be any
+    """Raises: DataError: where the data are not prepared; they are not read."""
+
   def data_hashes(self, config: 'Config') -> Mapping[str, str]:
     """{split: SHA-256} of the data that a run reads; empty where it reads none, or where
     they are not there, which who reads them says."""
@@ -128,6 +140,19 @@ class Problem(abc.ABC):
     """
     raise ConfigError(f'--datasource={self.name} has no images to keep where the step runs: '
                       'take omniglot or miniimagenet.')
+
+  def pixels(self, data: bytes, config: 'Config') -> Any:
+    """A photo as training saw its images: uint8 `[height, width, channels]`.
+
+    Args:
+      data: an image file of any format, size and mode, see `data_scripts.images`.
+
+    Raises:
+      ConfigError: where the tasks are not made of images.
+      DataError: for a file that is not a whole image; the text is a phrase.
+    """
+    raise ConfigError(f'--datasource={self.name} has no images: photos can be classified by a '
+                      'run of images alone.')
 
   # --- objects
 

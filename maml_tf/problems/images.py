@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, DataError
 from maml_tf.measures import ACCURACY
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.base import Problem
@@ -36,6 +36,7 @@ class Images(Problem):
     own_preset: (ways, shots) -> {field: value} where it differs from `presets.COMMON`.
     reptile_preset: (ways, shots) -> the same for Reptile, from `presets.REPTILE`.
     comparing_preset: (method, shots) -> the same for methods without an inner loop.
+    inverted: whether the set is stored inverted, so that ink is 255.
     special_presets: see `Problem`.
   """
   name: str
@@ -50,6 +51,7 @@ class Images(Problem):
   reptile_preset: Callable[[int, int], Dict[str, Any]]
   comparing_preset: Callable[[str, int], Dict[str, Any]] = lambda method, shots: {}
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
+  inverted: bool = False
   measure = ACCURACY
   has_classes = True
   plural = 'images'
@@ -84,6 +86,10 @@ class Images(Problem):
   def is_papers_test(self, config: 'Config') -> bool:
     return config.evaluation.test_set
 
+  def require_data(self, config: 'Config') -> None:
+    from maml_tf.sources.image_set import read_manifest
+    read_manifest(config.data_dir, self.name)
+
   def data_hashes(self, config: 'Config') -> Mapping[str, str]:
     from maml_tf.errors import DataError
     from maml_tf.sources.image_set import read_manifest
@@ -103,6 +109,15 @@ class Images(Problem):
     support = config.trained_classes * config.task.update_batch_size
     return lambda images, recipes: episodes_of(
         images, recipes, support, config.learner.dtype, self.rotations)
+
+  def pixels(self, data: bytes, config: 'Config'):
+    from data_scripts.images import ImageError, own_pixels
+    side, _, channels = self.shape
+    try:
+      image, _ = own_pixels(data, side, channels)
+    except ImageError as error:
+      raise DataError(str(error)) from error
+    return 255 - image if self.inverted else image
 
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return self.shape if config.learner.conv else (math.prod(self.shape),)
@@ -242,7 +257,7 @@ OMNIGLOT = Images(
     rotations=True, spatial_mean=True, needs_pooling=False, classifier_iterations=30000,
     own_preset=_omniglot, reptile_preset=_omniglot_by_reptile,
     comparing_preset=_omniglot_by_comparing,
-    special_presets=(('20 classes or more', 20, None),))
+    special_presets=(('20 classes or more', 20, None),), inverted=True)
 MINIIMAGENET = Images(
     'miniimagenet', (84, 84, 3), {'train': 64, 'val': 16, 'test': 20}, examples=600,
     rotations=False, spatial_mean=False, needs_pooling=True, classifier_iterations=12000,

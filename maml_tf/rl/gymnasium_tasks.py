@@ -40,7 +40,8 @@ class GymnasiumTasks(Environment):
 
   Args:
     make: makes an instance.
-    horizon: most steps of an episode; None: `env.spec.max_episode_steps`.
+    horizon: most steps of an episode; None: `env.spec.max_episode_steps`, or else the
+      environment's own attribute `horizon`.
     name: for messages; None: the class's.
     check: try a few episodes of a few tasks first.
 
@@ -121,6 +122,8 @@ class GymnasiumTasks(Environment):
   def _horizon(self, instance: Any, horizon: Optional[int]) -> int:
     if horizon is None:
       horizon = getattr(getattr(instance, 'spec', None), 'max_episode_steps', None)
+    if horizon is None:
+      horizon = getattr(getattr(instance, 'unwrapped', instance), 'horizon', None)
     if horizon is None or horizon < 1:
       raise EnvironmentFault(f'{self.name} does not say how long an episode may be. Give a '
                              f'horizon of at least 1. Received: {horizon}.')

@@ -11,17 +11,12 @@ from typing import Callable, NamedTuple, Tuple
 
 import numpy as np
 
+from maml_tf.conjugate_gradient import Solution, conjugate_gradient
+
 Product = Callable[[np.ndarray], np.ndarray]
 Losses = Callable[[np.ndarray], Tuple[float, float]]
 
 REJECTED = -1
-
-
-class Solution(NamedTuple):
-  """What conjugate gradients found: x, the iterations done, and the last r.r."""
-  direction: np.ndarray
-  iterations: int
-  residual: float
 
 
 class Step(NamedTuple):
@@ -103,24 +98,3 @@ class TrustRegion(NamedTuple):
     return Step(parameters if accepted == REJECTED else candidate, solution, size,
                 tuple(float(loss) for loss, _ in tried),
                 tuple(float(kl) for _, kl in tried), accepted)
-
-
-def conjugate_gradient(product: Product, target: np.ndarray, iterations: int,
-                       tolerance: float) -> Solution:
-  """x with product(x) = target, from x = 0."""
-  found = np.zeros_like(target)
-  residual = target.copy()
-  direction = target.copy()
-  squared = residual @ residual
-  done = 0
-  while done < iterations:
-    image = product(direction)
-    length = squared / (direction @ image)
-    found = found + length * direction
-    residual = residual - length * image
-    previous, squared = squared, residual @ residual
-    direction = residual + squared / previous * direction
-    done += 1
-    if squared < tolerance:
-      break
-  return Solution(found, done, float(squared))

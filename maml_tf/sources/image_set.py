@@ -22,6 +22,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ _PREPARED_FILES = {MANIFEST} | {f'{split}.npy' for split in SPLITS}
 # File managers write these into every folder that is looked at.
 _LEFT_BY_SYSTEMS = {'.DS_Store', 'Thumbs.db', 'desktop.ini', 'Icon\r'}
 _CHUNK_BYTES = 1 << 20
+# A split up to this size is read, as Omniglot's are (17 MB); a larger one stays on the disk.
+_READ_BYTES = 64 << 20
 # Room to leave on the disk beyond the images themselves: the manifest, the log.
 _SPARE_BYTES = 16 << 20
 
@@ -61,8 +64,8 @@ class ImageSplit:
   Attributes:
     name: of the set, a key of `IMAGE_SHAPES` or `OWN_IMAGES`.
     split: 'train', 'val' or 'test'.
-    images: uint8 `[images, height, width, channels]`, memory-mapped and read-only.
-      0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
+    images: uint8 `[images, height, width, channels]`, not to be written to; memory-mapped
+      where it is large. 0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
     class_names: sorted; the images of a class stand together, in this order.
     class_counts: int64 `[classes]`, images of each class.
     sha256: of the split's .npy file, 64 hexadecimal digits.
@@ -131,13 +134,15 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
   folder = Path(data_dir)
   remedy = _preparation_command(name, folder)
   if not folder.is_dir():
-    raise DataError(f'There is no folder {str(folder)!r} with the prepared {name} images: '
-                    f'prepare them with {remedy}.')
+    where = '' if folder.is_absolute() else f' in {os.getcwd()}'
+    raise DataError(f'There is no folder {str(folder)!r}{where} with the prepared {name} '
+                    f'images: prepare them with {remedy}.')
   path = folder / MANIFEST
   if not path.is_file():
     found = {entry.name for entry in folder.iterdir()} - _LEFT_BY_SYSTEMS
     if found and not found & _PREPARED_FILES:   # the source itself, perhaps
-      remedy = f'`python data_scripts/prepare_{name}.py --source={folder} --out=data/{name}`'
+      remedy = (f'`python {_script(name)} --source={shlex.quote(str(folder))} '
+                f'--out=data/{name}`')
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
                     f'{name} set: prepare it with {remedy}.')
   try:
@@ -158,7 +163,14 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
 
 def _preparation_command(name: str, folder: Path) -> str:
   source = '--source=SOURCE (or --download)' if name == 'omniglot' else '--source=SOURCE'
-  return f'`python data_scripts/prepare_{name}.py {source} --out={folder}`'
+  return f'`python {_script(name)} {source} --out={shlex.quote(str(folder))}`'
+
+
+def _script(name: str) -> str:
+  """That prepares the set, as it can be called from here."""
+  script = Path('data_scripts', f'prepare_{name}.py')
+  own = Path(__file__).resolve().parents[2] / script
+  return shlex.quote(str(own if own.exists() and not script.exists() else script))
 
 
 def _manifest_problem(manifest: Any, name: str) -> Optional[str]:
@@ -238,6 +250,10 @@ def _open_images(folder: Path, name: str, split: str, sha256: str,
   if received != sha256:
     raise DataError(f'{str(path)!r} has the SHA-256 {received}, and its manifest promises '
                     f'{sha256}, so the images were changed or damaged: {remedy}.')
+  if images.nbytes <= _READ_BYTES:
+    # A file that gets shorter while it is mapped ends the process without a word (SIGBUS).
+    images = np.array(images)
+    images.flags.writeable = False
   return images
 
 

@@ -1,8 +1,8 @@
 """What happens around the meta-steps, as Keras callbacks.
 
-Keras hands `on_train_batch_end` the index of the last step that it executed;
-with several steps per execution it is called once for all of them. Keras 3 counts
-a last execution of fewer steps as a full one.
+With several steps per execution Keras calls `on_train_batch_end` once for all of them: with
+the index of the last one, or, Keras 3 up to 3.10 (of TensorFlow 2.19), of the first one. Keras
+3 counts a last execution of fewer steps as a full one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from maml_tf import outputs
 from maml_tf.data_generator import DataGenerator
 from maml_tf.errors import NotFiniteError, WriteError
-from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.evaluation.protocol import Evaluator, score, where_not_finite
 from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
 from maml_tf.training.checkpoint_files import first_line
 from maml_tf.training.checkpoints import Checkpoints
@@ -46,7 +47,8 @@ class IterationCallback(tf.keras.callbacks.Callback):
     self.iteration = first_iteration
 
   def on_train_batch_end(self, batch, logs=None):
-    done = min(batch + 1, self.params['steps'])
+    steps = self.model.steps_of_an_execution
+    done = min((batch // steps + 1) * steps, self.params['steps'])
     before, self.iteration = self.iteration, self._first_iteration + done
     self.after_iterations(before, self.iteration, logs or {})
 
@@ -103,7 +105,11 @@ def _circumstances(model: MetaLearner) -> str:
 
 
 class Signals:
-  """Notes Ctrl-C and SIGTERM while it is entered. A second one ends the run at once.
+  """Notes what ends a run from outside, while it is entered: Ctrl-C, SIGTERM, SIGHUP (a
+  closed terminal), SIGUSR1 (with which batch systems warn).
+
+  A second Ctrl-C or SIGTERM ends the run at once; the others may come several times, as
+  from the shell and the system. SIGHUP that is ignored, as under nohup, stays so.
 
   Python gives signals to the main thread alone: elsewhere, as in notebooks and servers that
   train in a thread of their own, it notes nothing, and leaves them to whoever has them.
@@ -113,6 +119,8 @@ class Signals:
   """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
+  REPEATED = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1')
+                   if hasattr(signal, name))   # not on Windows
 
   def __init__(self):
     self.received: Optional[signal.Signals] = None
@@ -120,8 +128,11 @@ class Signals:
 
   def __enter__(self) -> 'Signals':
     if threading.current_thread() is threading.main_thread():
-      for number in self.SIGNALS:
-        self._handlers[number] = signal.signal(number, self._receive)
+      ignored = [number for number in self.REPEATED
+                 if signal.getsignal(number) is signal.SIG_IGN]
+      for number in (*self.SIGNALS, *self.REPEATED):
+        if number not in ignored:
+          self._handlers[number] = signal.signal(number, self._receive)
     return self
 
   def __exit__(self, *_) -> None:
@@ -129,9 +140,12 @@ class Signals:
       signal.signal(number, handler)
 
   def _receive(self, number, frame) -> None:
-    self.received = signal.Signals(number)
-    signal.signal(number, self._handlers[number])
-    print(f'\n{self.received.name}: stopping after this step', file=sys.stderr)
+    if self.received is None:
+      self.received = signal.Signals(number)
+      with contextlib.suppress(OSError):   # the terminal may be gone
+        print(f'\n{self.received.name}: stopping after this step', file=sys.stderr)
+    if number not in self.REPEATED:
+      signal.signal(number, self._handlers[number])
 
 
 class StopOnSignal(IterationCallback):
@@ -267,6 +281,10 @@ class Validation(IterationCallback):
   def validate(self, iteration: int) -> None:
     require_finite(self.model, iteration)
     self.latest = self._evaluator()
+    not_finite = where_not_finite(self.latest)
+    if not_finite is not None:
+      outputs.say(f'Validation after iteration {iteration}: {not_finite} is not finite, in at '
+                  'least one task; the checkpoint is not the best one.')
     if self._writer is not None:
       write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
     self._checkpoints.offer_best(iteration, score(self.latest, self._evaluator.measure))

@@ -12,7 +12,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
-from maml_tf.files import WriteError, make_lasting, write_whole
+from maml_tf.files import WriteError, make_lasting, remedy, write_whole
 
 NAME = 'model'
 ASIDE = 'unfinished'
@@ -92,8 +92,8 @@ class CheckpointFiles:
       raise WriteError(
           f'The checkpoint of iteration {iteration} cannot be written to {self.folder} '
           f'({first_line(error)}); the last one there is '
-          f'{os.path.basename(before[-1]) if before else "none"}. Free some space; the same '
-          'command goes on from there.') from error
+          f'{os.path.basename(before[-1]) if before else "none"}. {remedy(error)}; the '
+          'same command goes on from there.') from error
     finally:
       shutil.rmtree(aside, ignore_errors=True)
     self._remove_old(path)

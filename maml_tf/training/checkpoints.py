@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import glob
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional
+import shlex
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
 
 from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
-from maml_tf.errors import CheckpointError
+from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
   UNREADABLE,
@@ -25,6 +28,7 @@ from maml_tf.training.run_lock import run_lock
 CONFIG_FILE = 'config.json'
 BEST_FOLDER = 'best'
 KEPT = 10
+_NAMED = 3   # other folders, in a message
 
 # What may change between two starts of the same run without changing what it computes.
 # `pretrained` and `legacy_checkpoint` may not: what a run began with is a part of what it
@@ -66,6 +70,7 @@ class Checkpoints:
     self._checkpoint = tf.train.Checkpoint(**self._objects)
     # `restore` expects it in the file; this makes it.
     self._checkpoint.save_counter.assign(0)
+    self._folder, self._identity = folder, _identity(folder)
     self._latest = CheckpointFiles(folder, KEPT)
     self._best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)
     for files in (self._latest, self._best):
@@ -84,6 +89,7 @@ class Checkpoints:
     """
     if iteration in self.iterations:
       return self._latest.paths[self.iterations.index(iteration)]
+    self._require_own_folder(iteration)
     return self._latest.write(self._checkpoint, iteration)
 
   def offer_best(self, iteration: int, score: float) -> bool:
@@ -94,10 +100,20 @@ class Checkpoints:
     """
     if not score > float(self.best_score.numpy()):
       return False
+    self._require_own_folder(iteration)
     self.best_score.assign(score)
     self.best_tasks.assign(self._tasks())
     self._best.write(self._checkpoint, iteration)
     return True
+
+  def _require_own_folder(self, iteration: int) -> None:
+    """Raises `WriteError` where the run's folder was moved or removed: in a new one of its
+    name there is no configuration, no lock, and nothing of what was before."""
+    if self._identity not in (None, _identity(self._folder)):
+      raise WriteError(
+          f'{self._folder} was moved or removed while it was trained in, so iteration '
+          f'{iteration} is not saved: put it back, and the same command goes on from its last '
+          'checkpoint.')
 
   def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
     """What is offered from here on is scored on these validation tasks.
@@ -179,6 +195,15 @@ class NoCheckpoints:
 
   def restore_latest(self) -> int:
     return 0
+
+
+def _identity(folder: str) -> Optional[Tuple[int, int]]:
+  """What a folder keeps when it is moved; None where there is none."""
+  try:
+    status = os.stat(folder)
+  except OSError:
+    return None
+  return status.st_dev, status.st_ino
 
 
 def _require_none(files: CheckpointFiles) -> None:
@@ -343,8 +368,25 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
     if damaged and path is None:
       return _require_whole(damaged[0].path, 'there is no other one; train again')
   if path is None:
-    raise CheckpointError(f'There is no checkpoint to test in {folder}: {advice}.')
+    raise CheckpointError(f'There is no checkpoint to test in {folder}'
+                          f'{_what_is_there_instead(folder)}: {advice}.')
   return path
+
+
+def _what_is_there_instead(folder: str) -> str:
+  """Of a folder without checkpoints, to follow its name: those of the TF1 code in it, or the
+  folders beside it that have some. Of a flag that differs the name does, too."""
+  legacy = [os.path.basename(path)[:-len('.index')] for path in
+            glob.glob(os.path.join(glob.escape(folder), 'model[0-9]*.index'))]
+  if legacy:
+    path = os.path.join(folder, max(legacy, key=lambda name: (len(name), name)))
+    return (f', but there are checkpoints of the TF1 code (test one by '
+            f'{shlex.quote(f"--legacy_checkpoint={path}")})')
+  around = os.path.dirname(folder)
+  names = [name for name in (sorted(os.listdir(around)) if os.path.isdir(around) else [])
+           if CheckpointFiles(os.path.join(around, name), KEPT).paths]
+  near = difflib.get_close_matches(os.path.basename(folder), names, _NAMED, cutoff=0)
+  return f', but beside it in {", ".join(near)}' if near else ''
 
 
 def _require_whole(path: str, advice: str) -> str:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Dict, List, Optional
 
-from maml_tf.files import whole_file
+from maml_tf.files import reported, whole_file
 
 if TYPE_CHECKING:   # what reads histories needs no TensorFlow
   from maml_tf.meta_learner import TaskResults
@@ -41,6 +41,9 @@ class History:
   Args:
     folder: of the experiment.
     iteration: where the run goes on; lines of later iterations are taken out.
+
+  Raises:
+    WriteError: where it cannot be written, at any time.
   """
 
   def __init__(self, folder: str, iteration: int):
@@ -84,12 +87,13 @@ class History:
     if lines and not _has_validation(lines[-1]):
       self._rest = _sums(lines.pop())
     self._written = int(lines[-1]['iteration']) if lines else 0
-    _rewrite(self._path, lines)
+    with reported(self._path):
+      _rewrite(self._path, lines)
 
   def _append(self, line: Line) -> None:
     is_new = not os.path.exists(self._path)
     columns = list(line) if is_new else _columns(self._path)
-    with open(self._path, 'a', newline='', encoding='utf-8') as file:
+    with reported(self._path), open(self._path, 'a', newline='', encoding='utf-8') as file:
       _write_lines(file, columns, [line], header=is_new)
 
 

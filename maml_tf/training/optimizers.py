@@ -16,7 +16,7 @@ ADAM_EPSILON = 1e-8   # TF1's; Keras has 1e-7
 
 
 def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
-                    decay_iterations: int = 0):
+                    decay_iterations: int = 0, schedule: str = 'linear'):
   """A Keras optimizer.
 
   Args:
@@ -28,7 +28,8 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
       would pass through float32 in some places and not in others, and lose 1e-5 of
       a step; here they are rounded to float32 first, as TF1's optimizer did, and
       exact from there on.
-    decay_iterations: over which the step size falls linearly to 0; 0: it is constant.
+    decay_iterations: over which the step size falls to 0; 0: it is constant.
+    schedule: how it falls: 'linear', or 'cosine'.
 
   Raises:
     ConfigError: for an optimizer of TensorFlow Addons where that is not installed.
@@ -36,7 +37,9 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
   def constant(value):
     return float32_constant(value, dtype)
   rate = constant(learning_rate)
-  if decay_iterations:
+  if decay_iterations and schedule == 'cosine':
+    rate = tf.keras.optimizers.schedules.CosineDecay(rate, decay_iterations)
+  elif decay_iterations:
     rate = tf.keras.optimizers.schedules.PolynomialDecay(rate, decay_iterations,
                                                          end_learning_rate=constant(0.0))
   if name in ADDONS_OPTIMIZERS:

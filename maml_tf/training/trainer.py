@@ -186,7 +186,8 @@ def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
   """`model`, compiled for training as the configuration says."""
   with Replicas.of(model).scope():
     optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
-                                config.learner.dtype, _decay_iterations(config))
+                                config.learner.dtype, _decay_iterations(config),
+                                config.training.meta_lr_schedule)
     model.compile(optimizer, jit_compile=experiment.use_xla(config),
                   steps_per_execution=steps_per_execution(config))
   return model

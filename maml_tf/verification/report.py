@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,7 +16,7 @@ from maml_tf.paper import records
 from maml_tf.paper.records import Measured, Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history
-from maml_tf.verification import plots, studies
+from maml_tf.verification import plots, returns_plot, studies
 from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.verdicts import (
   MEANINGS,
@@ -29,7 +30,7 @@ from maml_tf.verification.verdicts import (
 
 README = 'README.md'
 CURVES = 'learning_curves.png'
-FIGURE_2, FIGURE_3 = 'figure_2.png', 'figure_3.png'
+FIGURE_2, FIGURE_3, FIGURE_5 = 'figure_2.png', 'figure_3.png', 'figure_5.png'
 
 # Between these two lines of the repository's README is `front_page_table`.
 BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
@@ -84,6 +85,7 @@ def write_report(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2] = Non
   for row in rows:
     write(os.path.join(row.name, CURVES), _learning_curves(row, results))
   write(FIGURE_3, plots.figure_3(_figure_3_panels(rows, results)))
+  write(FIGURE_5, returns_plot.figure_5(returns_plot.panels_of(rows, results), rows))
   with_weights = figure_2_weights(rows, results)
   if draw_figure_2 is not None and with_weights:
     write(FIGURE_2, draw_figure_2(with_weights))
@@ -167,11 +169,19 @@ def read_studies(results: str) -> List[Dict[str, Any]]:
   for path in sorted(glob.glob(os.path.join(glob.escape(results), 'studies', '*.json'))):
     try:
       with open(path, encoding='utf-8') as file:
-        found.append(json.load(file))
+        found.append(_with_nan(json.load(file)))
     except (OSError, ValueError) as error:
       raise ConfigError(f'{path} cannot be read as JSON ({error}): take it back from the '
                         'version control, or move it away.') from error
   return found
+
+
+def _with_nan(result: Dict[str, Any]) -> Dict[str, Any]:
+  """JSON has null for what was not finite."""
+  for run in result['runs']:
+    run['query'] = [{name: math.nan if value is None else value
+                     for name, value in after.items()} for after in run['query']]
+  return result
 
 
 def short_commit(commit: str) -> str:
@@ -182,8 +192,9 @@ def short_commit(commit: str) -> str:
 
 def number_text(value: Measured, measure: Measure) -> str:
   """As the paper writes it: '98.70 +- 0.40' for accuracies in %, '0.383 +- 0.054'; errors
-  below 0.01 with five digits."""
-  digits = measure.digits if measure.unit else 3 if abs(value.mean) >= 0.01 else 5
+  below 0.01 with five digits; '-11.7 +- 2.2' for returns."""
+  own = measure.unit or measure.larger_is_better   # what is no error
+  digits = measure.digits if own else 3 if abs(value.mean) >= 0.01 else 5
   return f'{value.mean:.{digits}f} +- {value.ci95:.{digits}f}'
 
 
@@ -258,8 +269,10 @@ def _each(state: Standing, text: Callable[[Record], str]) -> str:
 
 def _table_of_rows(states, results: str) -> List[str]:
   lines = ['## The rows of the paper', '',
-           'Accuracies in %, errors as mean squared error, with 95% intervals; after 1 / 5 '
-           '/ 10 updates where the paper has three values (the last one is judged).', '',
+           'Accuracies in %, errors as mean squared error, returns undiscounted, with 95% '
+           'intervals; after 1 / 5 / 10 updates where the paper has three values (the last '
+           'one is judged), returns after 0 / 1 / 2 / 3 (that after one update is judged).',
+           '',
            *_header(['row', 'in the paper', 'updates', 'paper', 'here', 'verdict',
                      'iterations', 'seeds'])]
   for row, _, state in states:
@@ -323,6 +336,10 @@ def _figures(rows: Sequence[Row], results: str) -> List[str]:
     lines += ['## Figure 3', '', 'Error against the number of gradient steps, 95% intervals. '
               'The oracle is not adapted.', '',
               f'![Figure 3]({FIGURE_3})', '']
+  if returns_plot.panels_of(rows, results):
+    lines += ['## Figures 4 and 5', '', 'Returns against the number of gradient steps, 95% '
+              "intervals over tasks; circles are the paper's. The oracle is not adapted.", '',
+              f'![Figures 4 and 5]({FIGURE_5})', '']
   return lines
 
 

@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from maml_tf import application, devices, experiment
 from maml_tf.config import Config, ConfigError
+from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation import results_files
+from maml_tf.evaluation.protocol import where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
@@ -163,6 +165,7 @@ def test_row(row: Row, config: Config, results: str = records.RESULTS,
 
   Raises: see `train_row`; also
     CheckpointError: where nothing has been trained.
+    NotFiniteError: where a result is not finite; there is no record then.
   """
   folder = experiment_folder(config)
   config = _for_test(config, folder)
@@ -175,6 +178,9 @@ def test_row(row: Row, config: Config, results: str = records.RESULTS,
   _require_news(row, config, trained, results, again)
   model = experiment.build_model(config)
   test = application.test(config, model, folder)
+  not_finite = where_not_finite(test.results)
+  if not_finite is not None:
+    raise NotFiniteError(f'{row.name} has no result: {not_finite} is not finite.')
   return _keep(row, config, test, model, trained, folder, results, ended_early)
 
 

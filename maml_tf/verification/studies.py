@@ -9,12 +9,12 @@ and tested on the validation classes: no study sees the test classes.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf.config import Config, ConfigError, resolve
+from maml_tf.files import as_json
 from maml_tf.paper import records
 from maml_tf.paper.rows import named
 from maml_tf.training import history
@@ -175,7 +175,7 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
   for run in runs:
     run.pop('measure', None)
   path = os.path.join(results, 'studies', f'{stem_of(result)}.json')
-  records.write_text(path, json.dumps(result, indent=1) + '\n')
+  records.write_text(path, as_json(result, indent=1))
   print(f'Written: {path}')
   return result
 

@@ -1,0 +1,51 @@
+"""BOIL: MAML whose inner loop leaves the head alone."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+from maml_tf.episodes import Episodes
+from maml_tf.inner_loop import adaptation
+from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learners.base import Parameters
+from maml_tf.learners.with_head import WithHead
+from maml_tf.meta_learners.maml import MAML
+
+
+class BOIL(MAML):
+  """Body Only update in Inner Loop (Oh, Yoo, Kim, Yun 2021, arXiv 2008.08882, section 3).
+
+  The inner loop changes all layers but the last one, whose step size is 0 (their equation
+  of section 3.1), in training and in testing: the features are to move, and not the
+  boundaries between them. The last layer is meta-learned by the query loss. The
+  meta-gradient is exact (second order), or with `first_order` takes the inner gradients as
+  constants.
+
+  Departures: the nets are those of the MAML paper, so that normalisations' offsets are
+  meta-learned only, where theirs are a part of the body; the loss, and with it the inner
+  step size, are on the objective's scale (see `ScaledCrossEntropy`).
+
+  Args:
+    learner: a net with a head, and something else that is adapted.
+    objective, first_order, learned_step_sizes, **kwargs: see `MAML`.
+
+  Raises:
+    ValueError: for a learner without a head.
+  """
+
+  def __init__(self, learner: Any, objective: Any, **kwargs):
+    learner, objective = learner_and_objective(learner, objective)
+    if not isinstance(learner, WithHead):
+      raise ValueError('BOIL leaves the head alone: its net must be of the class WithHead. '
+                       f'Received: {type(learner).__name__}. Of a Keras model take MAML('
+                       'KerasLearner(model, adapt=all layers but the last one), loss, ...).')
+    super().__init__(learner, objective, **kwargs)
+
+  def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
+                 first_order: bool) -> Iterable[Parameters]:
+    names = [name for name in self.learner.adapted_names
+             if name not in self.learner.head_names]
+    return adaptation(
+        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        names=names, num_updates=num_updates, first_order=first_order,
+        recompute=self._recompute_inner_steps)

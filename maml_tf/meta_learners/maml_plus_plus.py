@@ -1,0 +1,151 @@
+"""MAML++: what makes MAML's training steadier, each by itself."""
+
+from __future__ import annotations
+
+from typing import Any, Container, Dict, Iterable, List
+
+import tensorflow as tf
+
+from maml_tf.episodes import Episodes
+from maml_tf.inner_loop import adaptation
+from maml_tf.inner_optimizers import InnerOptimizer
+from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learned_step_sizes import LAYER_AND_STEP
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec, ones, zeros
+from maml_tf.meta_learners.maml import MAML
+
+_PREFIX = 'after_update/'
+
+
+class MAMLPlusPlus(MAML):
+  """MAML++ (Antoniou, Edwards, Storkey 2019, arXiv 1810.09502, section 4).
+
+  Each is off where its argument says so; all off is MAML:
+  - Per-layer per-step step sizes (LSLR): `learned_step_sizes`.
+  - Multi-step loss (MSL): the query loss after every update counts, with weights v_i
+    (their equation 4) that are equal at first, and of which those of all but the last update
+    fall linearly over `multi_step_iterations`, towards the last one's.
+  - Derivative-order annealing (DA): the first `first_order_iterations` are of first order.
+  - Per-step batch norm (BNWB): offsets, and scales where a norm has them, of their own after
+    each update, meta-learned. (Per-step running statistics, BNRS, have no counterpart: the
+    nets take the statistics of the examples at hand, at every step, always.)
+  - Cosine annealing (CA) is the optimizer's: `--meta_lr_schedule=cosine`.
+
+  Departures: all small weights of MSL fall to 0 (their code keeps 0.03 / updates); what is
+  logged and tested is after the last update.
+
+  Args:
+    learner, objective, first_order, learned_step_sizes: see `MAML`.
+    multi_step_iterations: see above; 0: the last update's loss alone.
+    first_order_iterations: see above; 0: none.
+    per_step_norm: see above.
+    **kwargs: see `MetaLearner`. Iterations are those of the optimizer; before `compile`
+      there are none, and the weights are those of the end.
+  """
+
+  own_arguments = (*MAML.own_arguments, 'multi_step_iterations', 'first_order_iterations',
+                   'per_step_norm')
+
+  def __init__(self, learner: Any, objective: Any, *, num_updates: int,
+               learned_step_sizes: str = LAYER_AND_STEP, multi_step_iterations: int = 0,
+               first_order_iterations: int = 0, per_step_norm: bool = False, **kwargs):
+    learner, objective = learner_and_objective(learner, objective)
+    of_norms = norms(learner) if per_step_norm else []
+    # As the parameter itself, zeros or ones.
+    specs = [spec._replace(name=_PREFIX + spec.name, shape=(num_updates, *spec.shape),
+                           adapted=False, initializer=_start_of(spec)) for spec in of_norms]
+    super().__init__(learner, objective, num_updates=num_updates, own_specs=specs,
+                     learned_step_sizes=learned_step_sizes, **kwargs)
+    self._of_norms = [spec.name for spec in of_norms]
+    self._multi_step_iterations = multi_step_iterations
+    self._first_order_iterations = first_order_iterations
+
+  def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
+                 first_order: bool) -> Iterable[Parameters]:
+    if not self._of_norms:
+      return super().adaptation(parameters, episodes, num_updates, first_order)
+    self.learner.check(self.task_loss, episodes.support, first_order)
+    names = [name for name in self.learner.adapted_names if name not in self._of_norms]
+    return adaptation(
+        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        names=[*names, *self._of_norms], num_updates=num_updates, first_order=first_order,
+        recompute=self._recompute_inner_steps)
+
+  def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
+    """A step of the rule for what is adapted; for norms what is learned for after it."""
+    rule = super().inner_optimizer(parameters)
+    if not self._of_norms:
+      return rule
+    tables = {name: parameters[_PREFIX + name] for name in self._of_norms}
+
+    def init(values):
+      return rule.init(_without(values, tables)), tables
+
+    def update(values, gradients, remembered, updates):
+      remembered, tables = remembered
+      adapted, remembered = rule.update(_without(values, tables), gradients, remembered,
+                                        updates)
+      after = {name: tf.zeros_like(values[name]) + table[tf.minimum(
+          updates, table.shape[0] - 1)] for name, table in tables.items()}
+      return {**adapted, **after}, (remembered, tables)
+    return InnerOptimizer(init, update)
+
+  def task_objectives(self, parameters: Parameters, episodes: Episodes
+                      ) -> Dict[str, tf.Tensor]:
+    _, *steps = self.adaptation(parameters, episodes, self._num_updates, self._first_order)
+    if not self._multi_step_iterations:
+      steps = steps[-1:]
+    measured = [self.objective.measured(self.learner(adapted, episodes.query.inputs),
+                                        episodes.query.labels) for adapted in steps]
+    if len(measured) == 1:
+      return measured[0]
+    weights = loss_weights(len(steps), self._iteration(), self._multi_step_iterations,
+                           measured[-1]['loss'].dtype)
+    loss = tf.add_n([weight * values['loss'] for weight, values
+                     in zip(tf.unstack(weights), measured)])
+    return {**measured[-1], 'loss': loss}
+
+  def _group_gradient(self, parameters: Parameters, episodes: Episodes):
+    if self._first_order or not self._first_order_iterations:
+      return super()._group_gradient(parameters, episodes)
+
+    def of_order(first_order):
+      def gradient():
+        # Within this call alone: what is traced differs by it.
+        self._first_order = first_order
+        try:
+          return super(MAMLPlusPlus, self)._group_gradient(parameters, episodes)
+        finally:
+          self._first_order = False
+      return gradient
+    return tf.cond(self._iteration() < self._first_order_iterations, of_order(True),
+                   of_order(False))
+
+  def _iteration(self) -> tf.Tensor:
+    """How many outer steps there were."""
+    optimizer = getattr(self, 'optimizer', None)
+    if optimizer is None:
+      return tf.constant(2**31 - 1, tf.int64)
+    return tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
+
+
+def norms(learner: Learner) -> List[ParameterSpec]:
+  """Offsets and scales of normalisations."""
+  return [spec for spec in learner.parameter_specs
+          if spec.name.rpartition('/')[2].split('#')[0] in ('beta', 'gamma')]
+
+
+def loss_weights(updates: int, iteration: tf.Tensor, until: int, dtype: tf.DType
+                 ) -> tf.Tensor:
+  """v_i of equation 4, `[updates]`, whose sum is 1."""
+  done = tf.minimum(tf.cast(iteration, dtype) / until, 1)
+  early = tf.repeat((1 - done) / updates, updates - 1)
+  return tf.concat([early, [1 - tf.reduce_sum(early)]], axis=0)
+
+
+def _start_of(spec: ParameterSpec):
+  return ones if spec.name.rpartition('/')[2].startswith('gamma') else zeros
+
+
+def _without(values: Parameters, names: Container[str]) -> Parameters:
+  return {name: value for name, value in values.items() if name not in names}

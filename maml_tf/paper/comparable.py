@@ -1,0 +1,68 @@
+"""Whether a test can stand beside the paper's values: of its row, settings and length."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, NamedTuple, Optional
+
+from maml_tf.config import Config, differences, resolve
+from maml_tf.config.sections import field_types
+from maml_tf.paper.rows import ROWS, Row, paper_values
+
+# What a row's runs may differ in among themselves, or what only says how much is tested.
+_OF_NO_MATTER = frozenset([
+    'data_dir', 'seed', 'dtype', 'tasks_at_once', 'recompute_inner_steps', 'xla', 'test_set',
+    'validation_interval', 'num_validation_tasks', 'metatrain_iterations', 'test_iter',
+    'test_checkpoint', 'num_test_tasks', 'test_num_updates', 'train_update_batch_size',
+    'train_update_lr', 'train', 'resume', 'log', 'logdir', 'legacy_checkpoint', 'pretrained'])
+# The TF1 code named a checkpoint after its last iteration, or one before.
+_OFF_BY_TF1 = 1000
+
+
+class Comparison(NamedTuple):
+  """What stands beside a test.
+
+  Attributes:
+    values: {updates: the paper's value}.
+    why_none: a sentence where there would be values, and they are of another run.
+  """
+  values: Dict[int, str]
+  why_none: Optional[str] = None
+
+
+def comparison(config: Config, trained: Optional[int]) -> Comparison:
+  """The paper's values for a test, where these are of the same settings and length.
+
+  Args:
+    config: of the test.
+    trained: iterations of the tested run; None: not known.
+  """
+  values = paper_values(config)
+  row = next((row for row in ROWS if row.fits(config)), None)
+  if not values or row is None:
+    return Comparison({})
+  planned = row_config(row)
+  changed = differences(planned, config, ignore=_OF_NO_MATTER)
+  if changed:
+    listed = ', '.join(f'{name} {there} and not {here}'
+                       for name, (there, here) in changed.items())
+    return Comparison({}, f"The paper's values are of other settings ({listed}).")
+  late_enough = planned.total_iterations - (_OFF_BY_TF1 if config.run.legacy_checkpoint else 0)
+  if trained is not None and trained < late_enough:
+    return Comparison({}, "The paper's values are of "
+                          f'{planned.total_iterations:,} iterations, and not of {trained:,}.')
+  return Comparison(values)
+
+
+def row_config(row: Row) -> Config:
+  """What the row's flagfile asks for."""
+  with open(row.flagfile_path, encoding='utf-8') as file:
+    given = dict(re.findall(r'^--(\w+)=(.*?)\s*$', file.read(), re.MULTILINE))
+  types = field_types()
+  return resolve({name: _as_type(types[name], text) for name, text in given.items()})
+
+
+def _as_type(written_type: str, text: str) -> Any:
+  if written_type == 'bool':
+    return text == 'True'
+  return {'int': int, 'float': float}.get(written_type, str)(text)

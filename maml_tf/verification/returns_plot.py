@@ -1,0 +1,89 @@
+"""Figures 4 and 5: returns against gradient steps, beside the paper's."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Optional, Sequence
+
+from matplotlib.figure import Figure
+
+from maml_tf.paper import records
+from maml_tf.paper.control_rows import RETURNS
+from maml_tf.paper.records import Record
+from maml_tf.paper.rows import Row, numbers
+from maml_tf.verification.plots import COLOURS, png
+from maml_tf.verification.verdicts import combined, standing
+
+# {what a legend says: the suffix of its row}.
+METHODS = {'MAML': '', 'pre-trained': '_pretrained', 'random': '_random', 'oracle': '_oracle'}
+_COLOURS = {**COLOURS, 'random': '0.5'}
+
+Panel = Dict[str, List[Record]]
+
+
+def panels_of(rows: Sequence[Row], results: str = records.RESULTS) -> Dict[str, Panel]:
+  """{environment: {method: the records that count}}, where there are some."""
+  known = {row.name: row for row in rows}
+  panels = {}
+  for environment in RETURNS:
+    found = {}
+    for method, suffix in METHODS.items():
+      row = known.get(environment + suffix)
+      counted = [] if row is None else standing(row, records.read_all(row, results)).records
+      if counted:
+        found[method] = counted
+    if found:
+      panels[environment] = found
+  return panels
+
+
+def figure_5(panels: Mapping[str, Panel], rows: Sequence[Row]) -> Optional[bytes]:
+  """Returns after 0 to 3 updates with 95% intervals, and the paper's as open circles; the
+  oracle's, which is not adapted, as a line. None without data."""
+  if not panels:
+    return None
+  known = {row.name: row for row in rows}
+  figure = Figure(figsize=(4.4 * len(panels), 4.2), layout='constrained')
+  for (environment, methods), axes in zip(
+      panels.items(), figure.subplots(1, len(panels), squeeze=False)[0]):
+    for method, found in methods.items():
+      _draw(axes, method, found)
+    for method, suffix in METHODS.items():
+      if environment + suffix in known:
+        _draw_paper(axes, method, known[environment + suffix])
+    axes.set_title(RETURNS[environment].label, fontsize=10)
+    axes.set_xlabel('gradient steps')
+    axes.set_xticks(range(4))
+    axes.set_ylabel('return')
+    axes.grid(alpha=0.3)
+  handles = {}
+  for axes in figure.axes:
+    handles.update(zip(*reversed(axes.get_legend_handles_labels())))
+  figure.legend(handles.values(), handles.keys(), loc='outside lower center',
+                ncols=len(handles), fontsize=9)
+  return png(figure)
+
+
+def _draw(axes, method: str, found: Sequence[Record]) -> None:
+  colour, label = _COLOURS[method], method + _partly(found[0])
+  updates = [0] if method == 'oracle' else found[0].updates
+  points = [combined(found, update) for update in updates]
+  if method == 'oracle':
+    axes.axhline(points[0].mean, color=colour, linewidth=1, label=label)
+    return
+  axes.errorbar(updates, [point.mean for point in points], [point.ci95 for point in points],
+                color=colour, marker='.', capsize=2, label=label)
+
+
+def _partly(record: Record) -> str:
+  if record.is_complete:
+    return ''
+  return f' (partial: {record.trained:,} of {record.planned:,})'
+
+
+def _draw_paper(axes, method: str, row: Row) -> None:
+  values = {updates: numbers(value)[0] for updates, value in row.paper.items()}
+  axes.plot(list(values), list(values.values()), 'o', color=_COLOURS[method],
+            markerfacecolor='none', markersize=8, linestyle='none')
+  if method == 'MAML':   # one entry in the legend for all of them
+    axes.plot([], [], 'o', color='0.3', markerfacecolor='none', markersize=8,
+              linestyle='none', label="the paper's")

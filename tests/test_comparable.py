@@ -1,0 +1,50 @@
+"""What may stand beside the paper's values."""
+
+from __future__ import annotations
+
+import pytest
+
+import flags
+from maml_tf.config import resolve
+from maml_tf.paper.comparable import comparison, row_config
+from maml_tf.paper.rows import ROWS
+
+
+@pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
+def test_a_row_s_own_run_stands_beside_its_values(row):
+  config = flags.parse(['main.py', f'--flagfile={row.flagfile_path}'])
+  assert row_config(row) == config
+  assert comparison(config, config.total_iterations).values == row.paper
+  shorter = comparison(config, config.total_iterations - 1)
+  assert shorter.values == {} and (f'{config.total_iterations:,} iterations' in
+                                   (shorter.why_none or '')) == bool(row.paper)
+
+
+@pytest.mark.parametrize('given, named', [
+    (dict(), '70,000 iterations, and not of 15,000'),
+    (dict(datasource='omniglot', update_lr=0.1), 'inner_loop.update_lr 0.4 and not 0.1'),
+    (dict(datasource='omniglot', test_query_size=5), 'task.test_query_size 1 and not 5'),
+    (dict(datasource='omniglot', num_filters=32), 'learner.num_filters 64 and not 32')])
+def test_another_length_or_setting_is_named(given, named):
+  config = resolve({'test_set': True, **given})
+  beside = comparison(config, config.total_iterations)
+  assert beside.values == {} and named in beside.why_none
+
+
+@pytest.mark.parametrize('given', [
+    dict(seed=3), dict(data_dir='elsewhere'), dict(num_test_tasks=50), dict(tasks_at_once=4)])
+def test_what_does_not_matter_may_differ(given):
+  assert comparison(resolve({'datasource': 'omniglot', 'test_set': True, **given}), 60000
+                    ).values == {3: '98.7 +- 0.4'}
+
+
+def test_what_has_no_value_in_the_paper_says_nothing():
+  assert comparison(resolve(dict(update_batch_size=10)), 5) == ({}, None)
+  assert comparison(resolve(dict(datasource='omniglot', test_set=False)), 5) == ({}, None)
+
+
+def test_a_tf1_checkpoint_is_named_after_one_of_its_last_iterations():
+  given = dict(datasource='omniglot', test_set=True, train=False,
+               legacy_checkpoint='model59999')
+  assert comparison(resolve(given), 59999).values
+  assert not comparison(resolve(given), 40000).values

@@ -1,0 +1,106 @@
+"""iMAML against ridge regression by NumPy, and against differences of the converged loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from finite_differences import assert_is_gradient, gradient_of, meta_loss
+
+from maml_tf.conjugate_gradient import conjugate_gradient
+from maml_tf.learners import FullyConnected
+from maml_tf.meta_learners.imaml import IMAML
+from maml_tf.objectives import MeanSquaredError
+
+TASKS, EXAMPLES, INPUTS = 3, 4, 2
+
+
+def model_of(net, **given):
+  return IMAML(net, MeanSquaredError(), **{**dict(
+      step_size=0.1, num_updates=150, proximal_weight=3.0, cg_iterations=30,
+      dtype='float64'), **given})
+
+
+def linear(inputs):
+  return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+
+
+def test_it_is_the_gradient_of_ridge_regression(make_regression):
+  """phi = (H + lambda)^-1 (2/n X'y + lambda theta), so that d phi / d theta = lambda (H +
+  lambda)^-1, with H = 2/n X'X."""
+  episodes, theta, weight = make_regression(TASKS, EXAMPLES, INPUTS), [0.3, -0.7, 0.2], 3.0
+  theta = np.array(theta)
+  losses, expected = [], []
+  for task in range(TASKS):
+    x, xq = (linear(part.inputs[task].numpy()) for part in episodes)
+    y, yq = (part.labels[task].numpy()[:, 0] for part in episodes)
+    system = 2 / len(x) * x.T @ x + weight * np.eye(3)
+    phi = np.linalg.solve(system, 2 / len(x) * x.T @ y + weight * theta)
+    losses.append(np.mean((xq @ phi - yq) ** 2))
+    expected.append(weight * np.linalg.solve(system, 2 / len(xq) * xq.T @ (xq @ phi - yq)))
+  model = model_of(FullyConnected(INPUTS, (), 1, 'None'))
+  model.meta_parameters.assign({'output/kernel': theta[:2, None], 'output/bias': theta[2:]})
+  means, gradients = model.meta_gradient(episodes)
+  np.testing.assert_allclose(means['loss'], np.mean(losses), rtol=1e-9)
+  received = np.concatenate([np.ravel(gradients['output/kernel']), gradients['output/bias']])
+  np.testing.assert_allclose(received, np.mean(expected, axis=0), rtol=1e-8)
+
+
+def test_too_few_iterations_are_not_taken_for_a_solution(make_regression):
+  """What the test above compares depends on the linear system."""
+  episodes = make_regression(TASKS, EXAMPLES, INPUTS)
+  one, all_of_them = (gradient_of(model_of(FullyConnected(INPUTS, (), 1, 'None'),
+                                           cg_iterations=iterations), episodes)
+                      for iterations in (1, 3))
+  assert np.abs(one['output/kernel'] - all_of_them['output/kernel']).max() > 1e-3
+
+
+class BodyAlone(FullyConnected):
+  """Whose last layer is not adapted, and so has a gradient of the other kind."""
+  adapted_names = property(lambda self: tuple(
+      name for name in super().adapted_names if name not in self.head_names))
+
+
+@pytest.mark.parametrize('kind', [FullyConnected, BodyAlone])
+def test_it_is_the_derivative_of_the_converged_loss(kind, make_regression, generic_values):
+  """By all of theta."""
+  model = model_of(kind(INPUTS, (5, 4), 1, 'None'), proximal_weight=20.0, step_size=0.03,
+                   num_updates=60)
+  model.meta_parameters.assign(generic_values(model.learner, seed=1))
+  episodes = make_regression(2, EXAMPLES, INPUTS)
+  assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
+
+
+def test_no_derivative_is_taken_through_inner_steps(make_regression):
+  """So a graph that is recorded holds as many tensors whatever their number."""
+  episodes = make_regression(1, EXAMPLES, INPUTS)
+  sizes = []
+  for updates in (1, 6):
+    model = model_of(FullyConnected(INPUTS, (4,), 1, 'None'), num_updates=updates)
+    theta = model.meta_parameters.tensors()
+    with tf.GradientTape() as tape:
+      tape.watch(theta)
+      loss = tf.reduce_sum(model.task_objectives(theta, episodes)['loss'])
+    sizes.append(tape.gradient(loss, list(theta.values())))
+  assert all(value is None for gradients in sizes for value in gradients)
+
+
+def test_conjugate_gradients_of_several_tasks_at_once():
+  random = np.random.RandomState(0)
+  roots = random.normal(size=(TASKS, 4, 4))
+  matrices = roots @ roots.transpose(0, 2, 1) + np.eye(4)
+  target = random.normal(size=(TASKS, 4))
+  target[1] = 0   # which is solved before it starts
+  found = conjugate_gradient(
+      lambda vectors: tf.linalg.matvec(matrices, vectors), tf.constant(target), 6,
+      dot=lambda one, other: tf.reduce_sum(one * other, axis=-1, keepdims=True),
+      divide=tf.math.divide_no_nan)
+  for task in range(TASKS):
+    np.testing.assert_allclose(found.direction[task],
+                               np.linalg.solve(matrices[task], target[task]), rtol=1e-9)
+
+
+@pytest.mark.parametrize('given', [dict(proximal_weight=0.0), dict(cg_iterations=0)])
+def test_what_is_no_problem_is_refused(given):
+  with pytest.raises(ValueError, match='above 0'):
+    model_of(FullyConnected(1, (2,), 1, 'None'), **given)

@@ -1,0 +1,84 @@
+"""One rule for every path that a user gives."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import pytest
+
+import flags
+from maml_tf import paths
+from maml_tf.config import ConfigError, resolve
+
+FIELDS = ('logdir', 'data_dir', 'legacy_checkpoint', 'pretrained')
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('USERPROFILE', str(tmp_path))
+  return str(tmp_path)
+
+
+@pytest.mark.parametrize('name', FIELDS)
+def test_a_tilde_is_the_home_in_every_path_of_main(name, home):
+  """A shell leaves it behind '='; nothing replaced it in a flagfile."""
+  value = resolve({name: '~/x.npz'}).to_values()[name]
+  assert value == os.path.join(home, 'x.npz')
+
+
+def test_in_a_flagfile_too(home, tmp_path):
+  (tmp_path / 'mine.flags').write_text('--logdir=~/runs\n')
+  config = flags.parse(['main.py', '--flagfile=~/mine.flags'])
+  assert config.run.logdir == os.path.join(home, 'runs')
+
+
+@pytest.mark.parametrize('name', FIELDS)
+def test_a_user_that_is_not_there_is_refused(name):
+  with pytest.raises(ConfigError, match=f"--{name}=.*no user '~nobody-of-that-name'"):
+    resolve({name: '~nobody-of-that-name/x.npz'})
+  assert resolve({name: './~nobody-of-that-name/x.npz'})
+
+
+def commands():
+  """{command: (its parser, arguments with a path)}."""
+  from maml_tf import verify
+  from maml_tf.legacy import compare, convert
+  return {
+      'verify --logdir': (verify._parser(), ['--logdir=~/x']),
+      'verify --results': (verify._parser(), ['--results=~/x']),
+      'verify --data_dir': (verify._parser(), ['--data_dir=~/x']),
+      'verify --plan': (verify._parser(), ['--plan=~/x']),
+      'convert': (convert._parser(), ['--out=~/x']),
+      'compare': (compare._parser(), ['~/x'])}
+
+
+def test_in_the_commands_as_in_main(home):
+  for command, (parser, arguments) in commands().items():
+    values = vars(parser.parse_args(arguments)).values()
+    assert os.path.join(home, 'x') in [
+        value[0] if isinstance(value, list) and value else value for value in values], command
+
+
+def test_an_empty_path_is_refused():
+  for text in ('', '  '):
+    with pytest.raises(argparse.ArgumentTypeError, match='a path is missing'):
+      paths.argument(text)
+
+
+@pytest.mark.parametrize('name', ['runs/lr=[0.1,1]', 'maml [1]/logs', 'back\\slash',
+                                  'bad\udcff\udcfe'])
+@pytest.mark.parametrize('field', ['logdir', 'legacy_checkpoint'])
+def test_what_tensorflow_cannot_have_in_a_checkpoint_s_path_is_refused_at_the_start(
+    field, name):
+  """It failed at the first checkpoint, after hours, and said that the disk was full."""
+  if os.sep == '\\' and '\\' in name:
+    pytest.skip('a separator here')
+  with pytest.raises(ConfigError, match=f'--{field}=.*(brackets|backslash|UTF-8)'):
+    resolve({field: name})
+
+
+@pytest.mark.parametrize('name', ['a[b', 'a]b[', 'löc é日本', 'a blank', 'a*b', 'q?', "it's"])
+def test_other_names_are_taken(name):
+  assert resolve({'logdir': name}).run.logdir == name
