@@ -31,8 +31,9 @@ LAYERS = (
     ('training', 'pure_step'),
     ('paper',),
     ('legacy',),
-    ('application', 'prediction'),
+    ('application',),
     ('verification',),
+    ('prediction',),
 )
 CORE = LAYERS[:3]
 

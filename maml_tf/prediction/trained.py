@@ -114,10 +114,10 @@ def config_of_row(pretrained: str) -> Config:
   Raises:
     ConfigError: for a row that there is not.
   """
-  import flags
   from maml_tf.paper.rows import row_named
-  row = row_named(pretrained.partition(':')[0])
-  return flags.parse(['main.py', f'--flagfile={row.flagfile_path}', '--train=False'])
+  from maml_tf.verification.turn_process import row_config
+  values = row_config(row_named(pretrained.partition(':')[0])).to_values()
+  return from_values({**values, 'train': False})
 
 
 def require_adaptable(config: Config, ways: Optional[int] = None) -> None:

@@ -121,7 +121,9 @@ def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str
             if state.verdict.startswith(word)]
   for word, sentence in _NOT_JUDGED.items():
     labels = [row.label for row, state in states if state.verdict == word]
-    if labels:
+    if labels and word == NOT_RUN:   # of many nothing is known but their names
+      lines += ['', f'{sentence}: {len(labels)} rows.']
+    elif labels:
       lines += ['', f'{sentence}: {"; ".join(labels)}.']
   return '\n'.join(lines)
 
