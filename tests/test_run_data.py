@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
+from maml_tf import application, experiment
 from maml_tf.config import ConfigError
 from maml_tf.errors import CheckpointError
 from maml_tf.training import checkpoints
@@ -64,11 +64,14 @@ def test_other_data_are_refused_in_one_sentence(sets, at):
 
 
 def test_a_test_on_other_data_is_refused(sets, at):
-  first, _, other = sets
+  first, moved, other = sets
   folder = checkpoints.prepare_folder(at(first))
-  tf.train.Checkpoint(value=tf.Variable(1.0)).write(str(Path(folder, 'model-1')))
+  model = experiment.build_model(at(first))
+  checkpoints.Checkpoints(folder, parameters=model.meta_parameters).save(1)
+  tested = dict(train=False, test_iter=1)
+  assert application.load_for_test(at(moved, **tested), model, folder)[1] == 1
   with pytest.raises(ConfigError, match='holds a run on other data'):
-    checkpoints.restore_for_test(folder, at(other, train=False, test_iter=1))
+    application.load_for_test(at(other, **tested), model, folder)
 
 
 def test_of_a_run_of_an_earlier_version_it_is_said_that_nothing_is_known(sets, at, capsys):

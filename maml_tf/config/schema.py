@@ -206,7 +206,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for a wrong value or an impossible combination.
   """
-  values = {**values, **{name: _path(name, values[name]) for name in _PATHS}}
+  values = with_expanded_paths(values)
   sections = {}
   for name, section in SECTIONS.items():
     sections[name] = section(**{
@@ -215,6 +215,16 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
+
+
+def with_expanded_paths(values: Mapping[str, Any]) -> Dict[str, Any]:
+  """`values`, with '~' as the shell has it in those that are paths.
+
+  Raises:
+    ConfigError: for a user that there is not.
+  """
+  return {name: _path(name, value) if name in _PATHS else value
+          for name, value in values.items()}
 
 
 def _path(name: str, value):
