@@ -6,6 +6,7 @@ from typing import Optional, Sequence
 
 import flags
 from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import exit_code
 
 
 def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
@@ -18,7 +19,10 @@ def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
   """
   config = flags.main_config(sys.argv if argv is None else argv, program,
                              several_devices=True)
-  # TensorFlow is loaded once the flags are known to be right.
+  refused = exit_code(program, lambda: config.problem.require_data(config))
+  if refused:
+    return refused
+  # TensorFlow is loaded once the flags are known to be right, and the data to be there.
   load_tensorflow()
   from maml_tf import application
   return application.run(config, program)

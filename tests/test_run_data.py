@@ -81,6 +81,23 @@ def test_of_a_run_of_an_earlier_version_it_is_said_that_nothing_is_known(sets, a
     checkpoints.prepare_folder(at(first))
 
 
+def test_a_test_without_a_checkpoint_names_those_that_there_are(small_config):
+  """One flag that differs is another folder (issue 57 of the TF1 code)."""
+  begun(small_config(meta_batch_size=7))
+  with pytest.raises(CheckpointError, match='no checkpoint to test .* beside it in cls_5.mbs_7'
+                     ):
+    checkpoints.restore_for_test(
+        checkpoints.experiment_folder(small_config()), small_config(train=False))
+
+
+def test_a_checkpoint_of_the_tf1_code_is_named(small_config):
+  folder = checkpoints.prepare_folder(small_config())
+  for number in (9000, 59999):
+    Path(folder, f'model{number}.index').touch()
+  with pytest.raises(CheckpointError, match=r'TF1 code .*--legacy_checkpoint=.*/model59999'):
+    checkpoints.restore_for_test(folder, small_config(train=False))
+
+
 def test_what_has_no_data_has_no_file(small_config, tmp_path):
   config = small_config()
   note_data(str(tmp_path), config)

@@ -6,6 +6,7 @@ is one more line of that table, and its flagfile.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -390,8 +391,10 @@ def named(kind: str, name: str, items):
   for item in items:
     if item.name == name:
       return item
-  raise ConfigError(f'The {kind} {name!r} is unknown: allowed are '
-                    f'{", ".join(item.name for item in items)}.')
+  names = [item.name for item in items]
+  near = difflib.get_close_matches(name, names, n=1)
+  meant = f'did you mean {near[0]}? Allowed are' if near else 'allowed are'
+  raise ConfigError(f'The {kind} {name!r} is unknown: {meant} {", ".join(names)}.')
 
 
 def paper_values(config: Config) -> Dict[int, str]:
