@@ -74,8 +74,7 @@ def file_stem(config: Config) -> str:
   if not config.baseline.has_step_size:
     return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
   if not config.has_inner_loop:
-    name = short_name(config.training.method)
-    return f'{stem}_{name}{_of_named_file(config)}'
+    return f'{stem}_{short_name(config.training.method)}{_of_named_file(config)}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
   return f'{stem}_stepsize{step_size}{_of_named_file(config)}'

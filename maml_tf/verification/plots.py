@@ -162,7 +162,7 @@ def study(result: Dict[str, Any]) -> bytes:
 def methods(result: Dict[str, Any]) -> bytes:
   """The validation scores of methods against seconds of training, and iterations."""
   measure = measures.named(result['measure'])
-  figure = Figure(figsize=(10.5, 4.4), layout='constrained')
+  figure = Figure(figsize=(12, 4.4), layout='constrained')
   figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
   of_seconds, of_iterations = figure.subplots(1, 2, sharey=True)
   for index, run in enumerate(result['runs']):
@@ -182,7 +182,8 @@ def methods(result: Dict[str, Any]) -> bytes:
   of_iterations.set_xlabel('iterations')
   of_iterations.set_xscale('log')
   of_seconds.set_ylabel(f'validation {measure.title}')
-  of_iterations.legend(fontsize=8)
+  figure.legend(*of_iterations.get_legend_handles_labels(), loc='outside right center',
+                fontsize=8)
   for axes in (of_seconds, of_iterations):
     axes.grid(alpha=0.3)
   return png(figure)
