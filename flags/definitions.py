@@ -42,6 +42,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'seed': 'Of the episodes and of the initialisation, 0 or more.',
     }),
     'learner': ('Net', {
+        'model': f'{", ".join(config.MODELS)}, or FILE.py:NAME: a function (input_shape, '
+                 'outputs) of your own that makes a Keras model without a softmax at its '
+                 'end.',
         'norm': f'Normalisation of the hidden layers: {", ".join(config.NORMS)}.',
         'num_filters': 'Filters of each convolution, 1 or more. The paper has 64 for '
                        'Omniglot and 32 for mini-ImageNet.',

@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> None:
   trained = trained_of(options, ways)
   config = trained.config
   updates = options.updates or config.evaluation.test_num_updates
-  net = task_net.TaskNet(trained.model, ways, updates)
+  net = task_net.task_net(trained.model, ways, updates)
   with reported(options.out):
     os.makedirs(options.out, exist_ok=True)
     example = _example(config, ways) if support is None else support

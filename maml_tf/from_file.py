@@ -47,15 +47,25 @@ def split(spec: str, what: str) -> Tuple[str, str]:
   Raises:
     ConfigError: for another form, or where there is no such file.
   """
+  path, name = parts(spec, what)
+  path = os.path.expanduser(path)
+  if not os.path.isfile(path):
+    raise ConfigError(f'{what}={spec}: there is no file {path} in {os.getcwd()}: give its '
+                      'path.')
+  return path, name
+
+
+def parts(spec: str, what: str) -> Tuple[str, str]:
+  """(path, name) as they are written, whether there is such a file or not.
+
+  Raises:
+    ConfigError: for another form.
+  """
   # From the right: a path of Windows begins with C:.
   path, colon, name = spec.rpartition(':')
   if not colon or not path.endswith('.py') or not name.isidentifier():
     raise ConfigError(f'{what}={spec} is not allowed: it must be FILE.py:NAME, a Python file '
                       'and a name in it.')
-  path = os.path.expanduser(path)
-  if not os.path.isfile(path):
-    raise ConfigError(f'{what}={spec}: there is no file {path} in {os.getcwd()}: give its '
-                      'path.')
   return path, name
 
 

@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> None:
   updates = options.updates or config.evaluation.test_num_updates
   print(f'{trained.source}: adapting to {len(support.labels)} photos of '
         f'{len(support.classes)} classes by {updates} updates', flush=True)
-  net = task_net.TaskNet(trained.model, len(support.classes), updates)
+  net = task_net.task_net(trained.model, len(support.classes), updates)
   values = net.adapt_in_graph(task_net.as_inputs(support.pixels, net.dtype), support.labels)
   at_once: Optional[int] = 64
   if options.statistics == 'query':

@@ -21,6 +21,7 @@ from maml_tf.config.choices import (
   XLA_CHOICES,
 )
 from maml_tf.config.differences import differences
+from maml_tf.config.models import MODELS
 from maml_tf.config.presets import preset
 from maml_tf.config.resolve import resolve
 from maml_tf.config.schema import LARGEST_JSON, Config, from_values
@@ -30,7 +31,7 @@ from maml_tf.meta_learners import METHODS
 
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
-    'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'META_OPTIMIZERS', 'METHODS', 'NORMS',
+    'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'META_OPTIMIZERS', 'METHODS', 'MODELS', 'NORMS',
     'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'STRATEGIES', 'TRUST_REGION', 'XLA_CHOICES',
     'Config', 'ConfigError', 'differences', 'field_types', 'from_values', 'preset', 'resolve',
     'section_fields']

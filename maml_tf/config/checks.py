@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict
 
 from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
+from maml_tf.config.models import check_model
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.paths import unusable_for_checkpoints
@@ -40,6 +41,7 @@ def check(config: 'Config') -> None:
   _check_paths(values)
   _check_precision(config)
   _check_method(config)
+  check_model(config)
   check_fits(config)
   _check_outer_step(config)
   _check_classes(config)

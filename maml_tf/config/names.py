@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, List, Tuple
 
+from maml_tf.config.models import PAPER, name_of_model
 from maml_tf.config.presets import preset
 from maml_tf.meta_learners import short_name
 
@@ -65,6 +66,7 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
        inner_loop.imaml_cg_iterations != usual['imaml_cg_iterations']),
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
       ('fullcontext', learner.full_context),
+      (name_of_model(learner.model), learner.model != PAPER),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),
       *config.problem.additions_to_the_name(config, usual),

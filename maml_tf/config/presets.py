@@ -12,7 +12,7 @@ from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
     data_dir=None, train_num_classes=-1, update_batch_size=1, train_query_size=None,
-    test_query_size=None, seed=0, norm='batch_norm', num_filters=64, conv=True,
+    test_query_size=None, seed=0, model='paper', norm='batch_norm', num_filters=64, conv=True,
     max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
     full_context=False, update_lr=0.4, num_updates=1, stop_grad=False,
     inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',

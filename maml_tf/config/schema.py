@@ -174,7 +174,7 @@ _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
     'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
-    'learned_step_sizes': 'None', 'train_num_classes': -1,
+    'learned_step_sizes': 'None', 'train_num_classes': -1, 'model': 'paper',
     'full_context': False, 'proximal_weight': 0.0, 'imaml_cg_iterations': 0,
     'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
     'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,

@@ -23,6 +23,7 @@ class TaskConfig:
 @dataclass(frozen=True)
 class LearnerConfig:
   """The net."""
+  model: str                     # paper, resnet12, resnet18, or FILE.py:NAME
   norm: str                      # batch_norm, layer_norm, None
   num_filters: int
   conv: bool

@@ -176,6 +176,22 @@ class KerasLearner(Learner):
     copies.fill(copy, self.model, list(values.values()), statistics)
     return copy
 
+  def support_statistics(self, values: Parameters, inputs: Any) -> Dict[str, tf.Tensor]:
+    """{index among the model's weights: value} of batch normalisation's moving averages, as
+    the support set's statistics; in a graph. Arguments as of `as_model`."""
+    if self.statistics != 'batch' or not batch_statistics.normalisations(self._layers):
+      return {}
+    return self._support_statistics(values, self._state(), inputs)
+
+  def with_statistics(self, values: Parameters, statistics: Mapping[str, tf.Tensor],
+                      inputs: Any) -> Any:
+    """The outputs for `[examples, ...]` with such moving averages; in a graph."""
+    places = {id(variable): str(index) for index, variable in enumerate(self.model.weights)}
+    state = [statistics.get(places.get(id(variable)), value)
+             for variable, value in zip(self._others, self._state())]
+    return self._with_values(values, state, inputs, None, lambda outputs, _: outputs,
+                             statistics='moving' if statistics else self.statistics)
+
   def _support_statistics(self, values: Parameters, state: List[tf.Tensor], inputs: Any
                           ) -> Dict[str, tf.Tensor]:
     """{index among the weights: value} of the moving averages."""
@@ -200,18 +216,19 @@ class KerasLearner(Learner):
     return [tf.convert_to_tensor(variable) for variable in self._others]
 
   def _with_values(self, values: Parameters, state: List[tf.Tensor], inputs: Any, seed,
-                   result):
+                   result, statistics: Optional[str] = None):
     """`result(outputs of the model, read)`, see `replaced`.
 
     Args:
       state: of the variables that are not trainable.
+      statistics: in place of the learner's own.
     """
     pairs = [(variable, tf.cast(values[name], variable.dtype))
              for name, variable in self._variables.items()]
     given = [value for _, value in pairs]
     state = {id(variable): (variable, value)
              for variable, value in zip(self._others, state)}
-    changes = list(batch_statistics.in_mode(self._layers, self.statistics))
+    changes = list(batch_statistics.in_mode(self._layers, statistics or self.statistics))
     if seed is not None:
       changes += randomness.generators(self._layers, seed)
       state.update({id(variable): (variable, value) for variable, value

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
 from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners.base import Parameters
 from maml_tf.measures import ACCURACY, LOSS
 from maml_tf.meta_learner import MetaLearner
@@ -86,15 +87,17 @@ class TaskNet:
     collected: Parameters = {}
     self._model.learner.features(adapted, batch.inputs, collected=collected)
     shapes = {spec.name: spec.shape for spec in self._model.learner.parameter_specs}
-    values = {name: tf.reshape(value, shapes[name]) for name, value in adapted.items()
-              if value.shape.rank > len(shapes[name])}
+    values = {name: tf.reshape(adapted[name], shape) for name, shape in shapes.items()
+              if adapted[name].shape.rank > len(shape)}
     values.update({name: tf.reshape(value, [value.shape[-1]])
                    for name, value in collected.items()})
     return values
 
   def whole(self, values: Parameters) -> Parameters:
     """`values`, and the parameters that no task changes."""
-    return {**self._model.meta_parameters.tensors(), **values}
+    start = self._model.meta_parameters.tensors()   # and what a method has beside the net's
+    return {**{spec.name: start[spec.name] for spec in self._model.learner.parameter_specs},
+            **values}
 
   def logits(self, values: Parameters, images: tf.Tensor) -> tf.Tensor:
     """`[images, N]`. Without batch statistics in `values` those of `images` are taken."""
@@ -124,6 +127,46 @@ class TaskNet:
     weights = class_weights(labels, self.ways)
     return Batch(tf.cast(images, self.dtype)[tf.newaxis],
                  (labels[tf.newaxis], weights[tf.newaxis]))
+
+
+class KerasTaskNet(TaskNet):
+  """The same of a Keras model. Its adapted parameters and moving averages go by number, as
+  their names are the model's own."""
+
+  def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
+    learner, batch = self._model.learner, self._batch(images, labels)
+    with self._model.with_constant_step_size():
+      *_, adapted = self._model.adaptation(
+          self._model.meta_parameters.tensors(), Episodes(batch, batch), self.num_updates,
+          first_order=True)
+    values = {spec.name: tf.reshape(adapted[spec.name], spec.shape)
+              for spec in learner.parameter_specs}
+    statistics = learner.support_statistics(values, batch.inputs[0])
+    return {**{f'parameter/{index}': value for index, value in enumerate(values.values())},
+            **{f'{_STATISTIC}{index}': value for index, value in statistics.items()}}
+
+  def logits(self, values: Parameters, images: tf.Tensor) -> tf.Tensor:
+    statistics = {name[len(_STATISTIC):]: value for name, value in values.items()
+                  if name.startswith(_STATISTIC)}
+    return self._model.learner.with_statistics(
+        self.whole(values), statistics, tf.cast(images, self.dtype))
+
+  def without_statistics(self, values: Parameters) -> Parameters:
+    return {name: value for name, value in values.items()
+            if not name.startswith(_STATISTIC)}
+
+  def whole(self, values: Parameters) -> Parameters:
+    return {spec.name: values[f'parameter/{index}']
+            for index, spec in enumerate(self._model.learner.parameter_specs)}
+
+
+_STATISTIC = 'statistic/'
+
+
+def task_net(model: MetaLearner, ways: int, num_updates: int) -> TaskNet:
+  """The one that fits the model's net. Arguments as of `TaskNet`."""
+  kind = KerasTaskNet if isinstance(model.learner, KerasLearner) else TaskNet
+  return kind(model, ways, num_updates)
 
 
 def probabilities(net: TaskNet, values: Parameters, pixels, at_once: Optional[int] = 64):

@@ -126,6 +126,9 @@ def require_adaptable(config: Config, ways: Optional[int] = None) -> None:
     raise ConfigError(f'--baseline={config.baseline.name} is what the paper compares with, '
                       'and is not adapted: take a run of a meta-learner.')
   config.problem.require_images()
+  if not config.has_inner_loop:
+    raise ConfigError(f'--method={config.training.method} compares in place of adapting, and '
+                      'is not offered here: take a run of a method with inner updates.')
   trained, method = config.task.num_classes, config.training.method
   if ways not in (None, trained) and method not in OTHER_WAYS:
     raise ConfigError(

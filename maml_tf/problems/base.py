@@ -206,8 +206,16 @@ class Problem(abc.ABC):
     """Training tasks of the same shapes, for measuring speed without the data."""
     return self.source(config, 'train', config.task.train_query_size)
 
+  def outputs(self, config: 'Config') -> Optional[int]:
+    """Of a net, that --model may name; None: its nets are of its own kind."""
+    return None
+
   def learner(self, config: 'Config') -> 'Learner':
-    """The net, with a context where there is one."""
+    """The net, with a context where there is one; or the Keras model that --model names."""
+    if config.learner.model != 'paper':
+      from maml_tf.keras_models.nets import learner_of
+      return learner_of(config.learner.model, self.input_shape(config), self.outputs(config),
+                        config.task.seed)
     input_shape, context = self.input_shape(config), config.learner.context_size
     net = self.net(config, (*input_shape[:-1], input_shape[-1] + context))
     if not context:

@@ -122,6 +122,9 @@ class Images(Problem):
       raise DataError(str(error)) from error
     return 255 - image if self.inverted else image
 
+  def outputs(self, config: 'Config') -> int:
+    return config.task.num_classes
+
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return self.shape if config.learner.conv else (math.prod(self.shape),)
 

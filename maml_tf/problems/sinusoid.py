@@ -103,6 +103,9 @@ class Sinusoid(Problem):
         'context_vector': dict(update_lr=1.0, context_size=5),
     }.get(method, {})
 
+  def outputs(self, config: 'Config') -> int:
+    return 1
+
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return (3,) if config.training.baseline == Oracle.name else (1,)
 

@@ -1,0 +1,58 @@
+"""Which nets `--model` names, and what does not fit them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Dict
+
+from maml_tf import from_file
+from maml_tf.config.presets import preset
+from maml_tf.errors import ConfigError
+
+if TYPE_CHECKING:
+  from maml_tf.config.schema import Config
+
+PAPER = 'paper'
+MODELS = (PAPER, 'resnet12', 'resnet18')
+_METHODS = ('maml', 'meta_sgd', 'maml_plus_plus', 'reptile', 'imaml')
+# {field: the only value}, and what is meant by that.
+_NOT_OF_KERAS: Dict[str, Any] = {
+    'baseline': 'None', 'dtype': 'float32', 'mixed_precision': False,
+    'legacy_checkpoint': None, 'distribution_strategy': 'off'}
+_OF_THE_PAPERS_NET = ('norm', 'num_filters', 'conv', 'max_pool')
+
+
+def name_of_model(model: str) -> str:
+  """In a folder's name: 'resnet12', or 'my_net-build' of 'nets/my_net.py:build'."""
+  path, _, name = model.rpartition(':')
+  return f'{os.path.basename(path)[:-len(".py")]}-{name}' if path else name
+
+
+def check_model(config: 'Config') -> None:
+  """Raises: ConfigError: for a net that there is not, or what it does not fit."""
+  model, values = config.learner.model, config.to_values()
+  if model == PAPER:
+    return
+  if model not in MODELS:
+    if not from_file.is_spec(model):
+      raise ConfigError(f'--model={model} is not known; allowed: {", ".join(MODELS)}, or '
+                        'FILE.py:NAME.')
+    from_file.parts(model, '--model')
+  fits = f'does not fit --model={model}'
+  if config.problem.outputs(config) is None:
+    raise ConfigError(f'--datasource={config.task.datasource} {fits}: its nets are of its own '
+                      'kind, so leave one of them out.')
+  if config.training.method not in _METHODS:
+    raise ConfigError(f'--method={config.training.method} {fits}: it treats a part of the '
+                      'paper\'s net apart, so leave one of them out, or give one of '
+                      f'--method={", ".join(_METHODS)}.')
+  for name, only in _NOT_OF_KERAS.items():
+    if values[name] != only:
+      raise ConfigError(f'--{name}={values[name]} {fits}, a Keras model in float32 on one '
+                        'device, without baselines: leave one of them out.')
+  usual = preset(config.task.datasource, config.task.num_classes,
+                 config.task.update_batch_size, config.training.method, config.data_dir)
+  for name in _OF_THE_PAPERS_NET:
+    if values[name] != usual[name]:
+      raise ConfigError(f'--{name}={values[name]} {fits}, which has layers of its own: leave '
+                        'one of them out.')

@@ -1,0 +1,91 @@
+"""Nets by the name that `--model` gives them: residual nets of the field's papers, and one's
+own."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import tensorflow as tf
+
+from maml_tf import from_file
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.learner import KerasLearner
+
+layers = tf.keras.layers
+
+
+def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
+               ) -> KerasLearner:
+  """The net as a learner, with new values of that seed.
+
+  Args:
+    model: 'resnet12', 'resnet18', or FILE.py:NAME of a function (input_shape, outputs).
+    input_shape: of one example.
+    outputs: classes, or dimensions of a regression.
+    seed: of the initial values; Keras's own generators are set to it.
+
+  Raises:
+    ConfigError: where a function of one's own gives something else.
+  """
+  tf.keras.utils.set_random_seed(seed % 2**32)
+  build = {'resnet12': resnet12, 'resnet18': resnet18}.get(model) or from_file.load(
+      model, '--model')
+  if not callable(build):
+    raise ConfigError(f'--model={model} is no function (input_shape, outputs) -> Keras model. '
+                      f'Received: {type(build).__name__}.')
+  net = build(tuple(input_shape), outputs)
+  _require_fitting(net, model, input_shape, outputs)
+  return KerasLearner(net)
+
+
+def _require_fitting(net, model: str, input_shape: Tuple[int, ...], outputs: int) -> None:
+  if not isinstance(net, tf.keras.Model):
+    raise ConfigError(f'--model={model} must give a Keras model. Received: '
+                      f'{type(net).__name__}.')
+  shape = tuple(net(tf.zeros([2, *input_shape])).shape)   # builds it, where it is not yet
+  if shape != (2, outputs):
+    raise ConfigError(f'--model={model} must give a model of [examples, {outputs}] outputs '
+                      f'for inputs [examples, {", ".join(map(str, input_shape))}]. It gave '
+                      f'{list(shape)} of 2 examples.')
+
+
+def resnet12(input_shape: Tuple[int, ...], outputs: int, widths=(64, 128, 256, 512)
+             ) -> tf.keras.Model:
+  """ResNet-12 (Oreshkin, Rodriguez, Lacoste 2018, arXiv 1805.10123, supplement): four blocks
+  of three 3x3 convolutions and a 1x1 shortcut, 2x2 max-pooling behind each, the mean over the
+  last map. Without dropout; leaky ReLU of 0.1 in place of their swish."""
+  inputs = values = layers.Input(input_shape)
+  for width in widths:
+    shortcut = _convolved(values, width, size=1)
+    for last in (False, False, True):
+      values = _convolved(values, width)
+      values = values if last else layers.LeakyReLU(0.1)(values)
+    values = layers.LeakyReLU(0.1)(layers.Add()([values, shortcut]))
+    values = layers.MaxPooling2D()(values)
+  return _classified(inputs, values, outputs, 'resnet12')
+
+
+def resnet18(input_shape: Tuple[int, ...], outputs: int, widths=(64, 128, 256, 512)
+             ) -> tf.keras.Model:
+  """ResNet-18 (He, Zhang, Ren, Sun 2016, arXiv 1512.03385, table 1) for small images: a 3x3
+  convolution in front, without pooling behind it; four times two blocks of two convolutions,
+  the first of each but the first with stride 2."""
+  inputs = layers.Input(input_shape)
+  values = layers.ReLU()(_convolved(inputs, widths[0]))
+  for place, width in enumerate(widths):
+    for stride in (1 if place == 0 else 2, 1):
+      shortcut = values if values.shape[-1] == width and stride == 1 else _convolved(
+          values, width, size=1, stride=stride)
+      values = layers.ReLU()(_convolved(values, width, stride=stride))
+      values = layers.ReLU()(layers.Add()([_convolved(values, width), shortcut]))
+  return _classified(inputs, values, outputs, 'resnet18')
+
+
+def _convolved(values, width: int, size: int = 3, stride: int = 1):
+  values = layers.Conv2D(width, size, stride, padding='same', use_bias=False)(values)
+  return layers.BatchNormalization()(values)
+
+
+def _classified(inputs, values, outputs: int, name: str) -> tf.keras.Model:
+  values = layers.GlobalAveragePooling2D()(values)
+  return tf.keras.Model(inputs, layers.Dense(outputs)(values), name=name)
