@@ -52,7 +52,8 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
     **given: further fields of all of them.
   """
   has_classes = problems.named(datasource).has_classes
-  usual = preset(datasource)
+  data_dir = given.get('data_dir')
+  usual = preset(datasource, data_dir=data_dir)
   common = dict(
       {name: usual[name] for name in _SAME_EPISODES},
       datasource=datasource, seed=seed, test_set=False, num_validation_tasks=100,
@@ -67,7 +68,7 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
       if not has_classes:
         continue
       flags = {**flags, 'train_num_classes': -1}
-    own = preset(datasource, method=method)
+    own = preset(datasource, method=method, data_dir=data_dir)
     by_length = {name: value for name, value in _OF_THE_LENGTH.items() if own[name] != value}
     found.append((label, resolve({**common, **by_length, **flags, **given})))
   return found

@@ -64,6 +64,8 @@ def _curves_of_a_run(lines: Sequence[Line], kind: str, training: str,
   last = last_update(lines, kind)
   if last is None:
     return curves
+  if last == 0:   # a method without updates
+    return curves + [(f'val_{kind}_0', '-', validation or 'validation')]
   after = validation or f'validation, {last} update{"" if last == 1 else "s"}'
   return curves + [(f'val_{kind}_0', '--', 'validation, before'),
                    (f'val_{kind}_{last}', '-', after)]
