@@ -19,6 +19,7 @@ import csv
 import sys
 from typing import List, NamedTuple, Optional, Sequence
 
+import flags
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
@@ -95,7 +96,7 @@ def config_of(options: argparse.Namespace):
     raise ConfigError('Give one of --run=LOGDIR, a folder of a trained run, and '
                       '--pretrained=ROW, a row of the repository.')
   config = (trained.config_of_run(options.run) if options.run else
-            trained.config_of_row(options.pretrained))
+            _config_of_row(options.pretrained))
   trained.require_adaptable(config)
   return config
 
@@ -105,7 +106,13 @@ def trained_of(options: argparse.Namespace, ways: Optional[int]):
   from maml_tf.prediction import trained
   if options.run:
     return trained.of_run(options.run, ways, options.iteration)
-  return trained.of_weights(options.pretrained, ways)
+  return trained.of_weights(options.pretrained, _config_of_row(options.pretrained), ways)
+
+
+def _config_of_row(pretrained: str):
+  from maml_tf.paper.rows import row_named
+  row = row_named(pretrained.partition(':')[0])
+  return flags.parse(['main.py', f'--flagfile={row.flagfile_path}', '--train=False'])
 
 
 def add_trained(parser: argparse.ArgumentParser) -> None:

@@ -116,6 +116,7 @@ GIVEN = {
     '--proximal_weight=0': ('proximal_weight', 0.0),
     '--imaml_cg_iterations=0': ('imaml_cg_iterations', 0),
     '--full_context=False': ('full_context', False),
+    '--model=paper': ('model', 'paper'),
     '--train_num_classes=-1': ('train_num_classes', -1),
     '--learned_step_sizes=None': ('learned_step_sizes', 'None'),
     '--method=maml': ('method', 'maml'),

@@ -40,6 +40,11 @@ def paper_net(image=IMAGE, filters: int = FILTERS, ways: int = WAYS) -> tf.keras
   return model
 
 
+def build(input_shape, outputs: int) -> tf.keras.Model:
+  """For `--model=maml_tf/keras_models/paper_net.py:build`."""
+  return paper_net(input_shape, ways=outputs)
+
+
 def as_in_the_paper(model: tf.keras.Model) -> KerasLearner:
   """The offsets of batch norm are meta-learned and not adapted."""
   offsets = {id(layer.beta) for layer in model.layers

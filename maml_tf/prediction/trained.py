@@ -53,6 +53,12 @@ def config_of_run(run: str) -> Config:
   return Config.from_dict(sections)
 
 
+def data_dir_of_run(run: str) -> str:
+  """Where the data of a run were when it was trained."""
+  from maml_tf.training.checkpoints import stored_config
+  return stored_config(folder_of_run(run)).data_dir
+
+
 def folder_of_run(run: str) -> str:
   """`run`, or the only folder in it that has a run's configuration."""
   if os.path.isfile(os.path.join(run, CONFIG_FILE)):
@@ -93,11 +99,16 @@ def of_run(run: str, ways: Optional[int] = None, iteration: Optional[int] = None
   return _for_ways(config, model, source, expectation.of_run(folder), ways)
 
 
-def of_weights(pretrained: str, ways: Optional[int] = None) -> Trained:
-  """A row of the repository, ROW or ROW:SEED, with the configuration of its flagfile."""
+def of_weights(pretrained: str, config: Config, ways: Optional[int] = None) -> Trained:
+  """The weights of a row of the repository.
+
+  Args:
+    pretrained: ROW or ROW:SEED.
+    config: of the row's flagfile.
+    ways: N of the task; None: as trained.
+  """
   from maml_tf import experiment
   from maml_tf.paper import records, weights
-  config = config_of_row(pretrained)
   require_adaptable(config, ways)
   path, _ = weights.resolve(pretrained)
   model = experiment.build_model(config)
@@ -106,18 +117,6 @@ def of_weights(pretrained: str, ways: Optional[int] = None) -> Trained:
   tests = expectation.of_fields(
       {**fields, 'config': config.to_dict()}, fields['num_tasks'], fields['tested']['split'])
   return _for_ways(config, model, path, tests, ways)
-
-
-def config_of_row(pretrained: str) -> Config:
-  """That of the flagfile of ROW or ROW:SEED.
-
-  Raises:
-    ConfigError: for a row that there is not.
-  """
-  from maml_tf.paper.rows import row_named
-  from maml_tf.verification.turn_process import row_config
-  values = row_config(row_named(pretrained.partition(':')[0])).to_values()
-  return from_values({**values, 'train': False})
 
 
 def require_adaptable(config: Config, ways: Optional[int] = None) -> None:

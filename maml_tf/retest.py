@@ -1,0 +1,138 @@
+"""Tests a trained run on other tasks than it was trained for.
+
+  python -m maml_tf.retest --run=LOGDIR [--ways=N] [--shots=K] [--queries=Q]
+      [--datasource=NAME --data_dir=FOLDER] [--split=test] [--tasks=600]
+
+Other shots are possible for every method with inner updates; other ways for those whose
+last layer can be a new one (ANIL, Reptile), and refused for others; another set where its
+images have the size that the net takes. What is not given is as in the run. The result is
+written into the run's folder, and `python -m maml_tf.predict` knows of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+import time
+from typing import Optional, Sequence
+
+from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.errors import ConfigError
+from maml_tf.files import reported, whole_file
+from maml_tf.predict import add_trained, positive
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+  """The exit code: 0 done, 1 the file cannot be written, 2 refused."""
+  options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+  load_tensorflow()
+  return exit_code('maml_tf.retest', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+  from maml_tf.evaluation.results_files import table
+  from maml_tf.prediction import trained
+  from maml_tf.training.run_data import require_same_data
+  if options.run is None or options.pretrained is not None:
+    raise ConfigError('--run is needed: the folder of a trained run.')
+  found = trained.of_run(options.run, options.ways, options.iteration)
+  config = tested_config(found.config, options)
+  if not (options.datasource or options.data_dir):
+    require_same_data(trained.folder_of_run(options.run), config)
+  run = measured(found, config, options.updates or config.evaluation.test_num_updates)
+  task = config.task
+  print(f'{task.datasource}, {config.split} classes, {task.num_classes} ways, '
+        f'{task.update_batch_size} shots, {run.checkpoint}')
+  print(table(run, {}))
+  folder = trained.folder_of_run(options.run)
+  with reported(folder):
+    path = write(folder, run)
+  print(f'Written: {path}')
+
+
+def tested_config(config, options: argparse.Namespace):
+  """The configuration of the tasks that are asked for.
+
+  Args:
+    config: of the run, with the ways of these tasks.
+
+  Raises:
+    ConfigError: for a set whose images do not fit the net.
+  """
+  from maml_tf import problems
+  from maml_tf.config import from_values
+  from maml_tf.config.schema import default_data_dir
+  from maml_tf.prediction import trained
+  shots = options.shots or config.task.update_batch_size
+  given = dict(
+      update_batch_size=shots, train_update_batch_size=-1, train=False, test_iter=-1,
+      test_query_size=options.queries or config.task.test_query_size,
+      num_test_tasks=options.tasks, test_set=options.split == 'test')
+  name = options.datasource or config.task.datasource
+  folder = options.data_dir or (
+      default_data_dir(name) if options.datasource else trained.data_dir_of_run(options.run))
+  # Before the net's values are checked, which are of its own images.
+  problem = problems.named(name).with_data(folder)
+  problem.require_images()
+  if problem.shape != config.problem.shape:
+    raise ConfigError(
+        f'The images of {folder} have the shape {list(problem.shape)}, and the net was '
+        f'trained on {list(config.problem.shape)}: prepare them in that size.')
+  return from_values({**config.to_values(), **given, 'datasource': name, 'data_dir': folder})
+
+
+def measured(found, config, updates: int):
+  """The test protocol on the tasks of `config`."""
+  from tqdm import tqdm
+
+  from maml_tf import experiment
+  from maml_tf.evaluation.protocol import Evaluator
+  from maml_tf.evaluation.results_files import ProtocolRun
+  from maml_tf.keras_models.front import learner_and_objective
+  model, tasks = found.model, config.evaluation.num_test_tasks
+  _, model.objective = learner_and_objective(model.learner, config.problem.objective(config))
+  generator = experiment.evaluation_generator(config, config.split, tasks)
+  started = time.monotonic()
+  results = Evaluator(model, generator, tasks, updates)(progress=functools.partial(
+      tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr))
+  return ProtocolRun(
+      config=config, results=results, checkpoint=found.source, iteration=None,
+      fingerprint=generator.fingerprint(tasks), seconds=time.monotonic() - started)
+
+
+def write(folder: str, run) -> str:
+  """Writes the JSON file; its path."""
+  from maml_tf.evaluation.results_files import as_dict
+  task = run.config.task
+  path = os.path.join(folder, f'{run.config.split}_on_{task.datasource}_{task.num_classes}ways'
+                              f'_ubs{task.update_batch_size}.json')
+  with whole_file(path) as file:
+    json.dump(as_dict(run), file, indent=2)
+    file.write('\n')
+  return path
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = OneSentenceParser(
+      prog='python -m maml_tf.retest', description=__doc__, allow_abbrev=False,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  add_trained(parser)
+  parser.add_argument('--ways', type=positive, metavar='N', help='classes of a task')
+  parser.add_argument('--shots', type=positive, metavar='K', help='support images of a class')
+  parser.add_argument('--queries', type=positive, metavar='Q', help='query images of a class')
+  parser.add_argument('--tasks', type=positive, metavar='N', default=600,
+                      help='how many; default %(default)s')
+  parser.add_argument('--split', choices=('test', 'val'), default='test',
+                      help='classes that are tested; default %(default)s')
+  parser.add_argument('--datasource', metavar='NAME', help='another set')
+  parser.add_argument('--data_dir', metavar='FOLDER',
+                      help='its prepared folder, or where the one of the run is now')
+  return parser
+
+
+if __name__ == '__main__':
+  sys.exit(main())
