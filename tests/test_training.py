@@ -289,8 +289,9 @@ def test_validation_and_checkpoints_come_at_their_intervals(
 
 def test_without_log_no_events_are_written(small_config):
   _, _, folder = start(small_config('omniglot', metatrain_iterations=1, log=False))
-  assert sorted(os.listdir(folder)) == ['checkpoint', 'config.json', 'history.csv',
-                                        'model-1.data-00000-of-00001', 'model-1.index']
+  assert sorted(os.listdir(folder)) == ['checkpoint', 'config.json', 'data.json',
+                                        'history.csv', 'model-1.data-00000-of-00001',
+                                        'model-1.index']
 
 
 def test_training_does_not_read_the_test_split(small_config, tmp_path, sample_data):

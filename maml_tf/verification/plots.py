@@ -39,7 +39,12 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   histories = {seed: lines for seed, lines in histories.items() if lines}
   if not histories:
     return None
-  kinds = [LOSS] if measure.name == LOSS.name else [LOSS, measure]
+  kinds = [LOSS, measure]
+  if measure.name == LOSS.name:
+    kinds = [LOSS]
+  elif not any(name.startswith('val_loss_') for lines in histories.values()
+               for name in lines[-1]):
+    kinds = [measure]   # of policies there is no loss that says anything
   figure = Figure(figsize=(5.6 * len(kinds), 3.8), layout='constrained')
   figure.suptitle(title)
   for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):
