@@ -87,7 +87,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                          'normalisations of their own after each update.',
     }),
     'training': ('Training', {
-        'method': f'Meta-learner: {", ".join(config.METHODS)}.',
+        'method': f'Meta-learner: {", ".join(config.METHODS)}; or FILE.py:CLASS, one of '
+                  'your own, with the flags of the one that it is derived from.',
         'baseline': 'oracle: a net that is given amplitude and phase of a sinusoid, or a '
                     'policy that sees the goal. pretrained: a policy trained over random '
                     'tasks. random: a policy that is not trained. '

@@ -6,11 +6,13 @@ from typing import Optional, Sequence
 
 import flags
 from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.command_line import exit_code
 
 
 def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
   """The exit code: 0 done (or stopped by a signal, and saved), 1 failed, 2 refused,
-  130 interrupted outside of training, or by a second Ctrl-C.
+  75 another process of the run was lost, 130 interrupted outside of training, or by a second
+  Ctrl-C.
 
   Args:
     argv: the command line with the program; None: that of the process.
@@ -18,7 +20,10 @@ def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
   """
   config = flags.main_config(sys.argv if argv is None else argv, program,
                              several_devices=True)
-  # TensorFlow is loaded once the flags are known to be right.
+  refused = exit_code(program, lambda: config.problem.require_data(config))
+  if refused:
+    return refused
+  # TensorFlow is loaded once the flags are known to be right, and the data to be there.
   load_tensorflow()
   from maml_tf import application
   return application.run(config, program)

@@ -21,11 +21,13 @@ JSON:
 With --distribution_strategy, in each process the figures of this process, and
 
   replicas: that compute together.
-  all_reduce_ms: the exchange of a gradient of this size alone, the median of rounds that
-    begin together.
+  step_cpu_ms: of the processor, of this process, for a step: where a machine is shared it
+    says more than the time on the clock.
+  all_reduce_ms, all_reduce_ms_min: the exchange of a gradient of this size alone, of rounds
+    that begin together.
   all_reduce_fraction: all_reduce_ms / step_ms_median.
-  own_share_ms: a step with the tasks of one replica, and without any exchange; of several
-    processes each measures it at the same time.
+  own_share_ms, own_share_cpu_ms: a step with the tasks of one replica, and without any
+    exchange; of several processes each measures it at the same time.
   scaling_efficiency: own_share_ms / step_ms_median: how near to `replicas` times as fast as
     one replica with all of its time at its own tasks.
 
@@ -125,7 +127,9 @@ def measure(config: Config, steps: int, profile: Optional[str] = None,
   sgemm = [sgemm_gflops()]
   if profile:
     tf.profiler.experimental.start(profile)
+  processor = time.process_time()
   ends = _ends_of_executions(fit, model, warm_up, counted)
+  processor = (time.process_time() - processor) / counted
   if profile:
     tf.profiler.experimental.stop()
   wait = (None if replicas.are_several else
@@ -145,15 +149,17 @@ def measure(config: Config, steps: int, profile: Optional[str] = None,
       'gflop_per_step': gflop,
       'sgemm_gflops': float(np.mean(sgemm)),
       'efficiency': None if gflop is None else gflop / median / float(np.mean(sgemm)),
-      **(_of_replicas(config, model, replicas, steps, median) if replicas.are_several
-         else {}),
+      **({'step_cpu_ms': 1e3 * processor,
+          **_of_replicas(config, model, replicas, steps, median)}
+         if replicas.are_several else {}),
   }
 
 
 def _of_replicas(config: Config, model: MetaLearner, replicas: Replicas, steps: int,
                  median: float) -> Dict[str, Optional[float]]:
   """What the others cost."""
-  all_reduce = _all_reduce_seconds(model, replicas)
+  rounds = _all_reduce_seconds(model, replicas)
+  all_reduce = float(np.median(rounds))
   share = config.training.meta_batch_size // replicas.number
   alone = dataclasses.replace(config, training=dataclasses.replace(
       config.training, meta_batch_size=share))
@@ -162,14 +168,18 @@ def _of_replicas(config: Config, model: MetaLearner, replicas: Replicas, steps: 
   fit = Fit(_training_generator(alone), per_execution, experiment.use_xla(alone))
   _ends_of_executions(fit, own, 0, WARM_UP * per_execution)
   replicas.combined([np.zeros(1)])   # all begin now
+  processor = time.process_time()
   ends = _ends_of_executions(fit, own, 0, steps * per_execution)
+  processor = (time.process_time() - processor) / (steps * per_execution)
   own_share = float(np.median(np.diff(ends))) / per_execution
   return {'replicas': replicas.number, 'all_reduce_ms': 1e3 * all_reduce,
+          'all_reduce_ms_min': 1e3 * min(rounds),
           'all_reduce_fraction': all_reduce / median, 'own_share_ms': 1e3 * own_share,
+          'own_share_cpu_ms': 1e3 * processor,
           'scaling_efficiency': own_share / median}
 
 
-def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> float:
+def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> Sequence[float]:
   size = sum(variable.shape.num_elements() for variable in model.trainable_variables)
   vector = tf.zeros([size], model.meta_parameters.dtype)
 
@@ -184,7 +194,7 @@ def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> float:
     tf.nest.map_structure(lambda value: value.numpy(),
                           replicas.strategy.experimental_local_results(round_()))
     seconds.append(time.perf_counter() - before)
-  return float(np.median(seconds[WARM_UP:]))
+  return seconds[WARM_UP:]
 
 
 def measure_control(config: Config, iterations: int) -> Dict[str, Optional[float]]:

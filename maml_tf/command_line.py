@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from typing import Callable, Iterator, Optional
+from typing import Callable, Optional
 
 from maml_tf import outputs
 from maml_tf.errors import UserError
@@ -42,17 +41,3 @@ class OneSentenceParser(argparse.ArgumentParser):
     module = self.prog.rpartition(' ')[2]
     print(f'{module}: {message.rstrip(".")}; --help shows the usage.', file=sys.stderr)
     raise SystemExit(REFUSED)
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-  """TensorFlow logs errors alone meanwhile. Where many functions are traced on purpose, one
-  for each file, it takes that for a mistake."""
-  import tensorflow as tf
-  logger = tf.get_logger()
-  before = logger.level
-  logger.setLevel('ERROR')
-  try:
-    yield
-  finally:
-    logger.setLevel(before)

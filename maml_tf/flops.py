@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Sequence
 
 import tensorflow as tf
 
 from maml_tf.learners.base import Learner
+from maml_tf.tensorflow_log import quiet_tensorflow
 
 # Everything else is element by element, and small beside these.
 _PRODUCTS = ('Conv2D', 'Conv3D', 'DepthwiseConv2dNative', 'MatMul')
@@ -31,19 +31,8 @@ def flop_per_example(learner: Learner, example_shape: Sequence[int]) -> int:
   profiler = tf.compat.v1.profiler
   options = (profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
              .with_empty_output().build())
-  with _without_warnings():   # the profiler's own, of a function that it should not use
+  with quiet_tensorflow():   # the profiler's own, of a function that it should not use
     return sum(_counted(profiler.profile(graph, cmd='op', options=options)))
-
-
-@contextlib.contextmanager
-def _without_warnings():
-  logger = tf.get_logger()
-  level = logger.level
-  logger.setLevel('ERROR')
-  try:
-    yield
-  finally:
-    logger.setLevel(level)
 
 
 def _counted(node):

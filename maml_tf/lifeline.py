@@ -69,7 +69,7 @@ class Lifeline:
     """The error for what TensorFlow says; unless it is known here who was lost, and this
     process ends with that sentence."""
     time.sleep(GRACE)   # the watching thread ends the process meanwhile
-    return LostError(f'The connection to another worker was lost ({what}): {_AGAIN}')
+    return LostError(f'Another worker does not answer any more ({what}): {_AGAIN}')
 
   def _end_later(self) -> None:
     time.sleep(GRACE)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from maml_tf.config import Config, ConfigError
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learners import known_method
 from maml_tf.outer_step import all_finite
 from maml_tf.sources.source import Recipes
 from maml_tf.training.optimizers import ADAM_BETAS, ADAM_EPSILON, float32_constant
@@ -97,7 +98,7 @@ def _adam(state: TrainingState, gradients: Parameters, learning_rate: float, dty
 
 def _require_supported(config: Config) -> None:
   training = config.training
-  if training.method == 'reptile':
+  if known_method(training.method) == 'reptile':
     raise ConfigError('--method=reptile keeps a state between meta-batches and is not '
                       'written as a pure function: take another method.')
   inner_loop = config.inner_loop

@@ -121,11 +121,11 @@ def main(argv: Sequence[str]) -> int:
     parser.error(f'--overhead_ms={options.overhead_ms} is not allowed: it must be 0 or more')
   task, overhead = options.task_ms / 1e3, options.overhead_ms / 1e3
   size = options.parameters * options.bytes
-  print(f'{options.tasks} tasks of {options.task_ms:g} ms on each replica, '
+  print(f'Tasks of each replica: {options.tasks}, {options.task_ms:g} ms each; '
         f'{size / 1e6:.3g} MB to exchange:\n')
   print('\n'.join(weak_scaling(task, options.tasks, size, overhead)))
   if options.meta_batch_size is not None:
-    print(f'\nThe same {options.meta_batch_size} tasks:\n')
+    print(f'\nThe same {options.meta_batch_size} tasks, shared:\n')
     print('\n'.join(strong_scaling(task, options.meta_batch_size, size, overhead)))
   return 0
 

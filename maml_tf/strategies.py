@@ -45,14 +45,24 @@ def _tells(lifeline: Lifeline) -> Iterator[None]:
   """The other processes learn how this one ends."""
   try:
     yield
-  except tf.errors.OpError as error:   # of a collective, as far as it is not caught elsewhere
-    lost = lifeline.lost(str(error).strip().split('\n')[0][:200])
+  except tf.errors.OpError as error:
+    if not _is_of_a_lost_worker(error):
+      lifeline.fail(error)
+      raise
+    lost = lifeline.lost(type(error).__name__)
     lifeline.fail(lost)
     raise lost from error
   except BaseException as error:
     lifeline.fail(error)
     raise
   lifeline.leave()
+
+
+def _is_of_a_lost_worker(error: tf.errors.OpError) -> bool:
+  """What a collective raises in those that are left; other errors are not to be hidden."""
+  return (isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError,
+                             tf.errors.CancelledError, tf.errors.DeadlineExceededError))
+          or any(text in str(error) for text in ('Collective ops is aborted', 'heartbeat')))
 
 
 def _of_this_process(config: Config) -> tf.distribute.Strategy:

@@ -43,7 +43,7 @@ from maml_tf.config import ConfigError
 from maml_tf.paper import records
 from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
 from maml_tf.task_groups import available_cores
-from maml_tf.verification import plan, report, studies, train_all
+from maml_tf.verification import method_study, plan, report, studies, train_all
 from maml_tf.verification.turn_process import row_config
 
 DEFAULT_TURN = train_all.Settings.turn
@@ -122,7 +122,24 @@ def _train_all(rows: Sequence[Row], options: argparse.Namespace) -> int:
                          options.cores or 0))
 
 
+def _methods(options: argparse.Namespace) -> None:
+  datasource = options.datasource or studies.DEFAULT_DATASOURCE
+  data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
+  settings = method_study.configs(datasource, options.seed, options.logdir, **data_dir)
+  hours = method_study.DEFAULT_HOURS if options.hours is None else options.hours
+  load_tensorflow()
+  from maml_tf import devices, experiment
+  side_by_side = all(experiment.side_by_side(config) for _, config in settings)
+  print(f'Device: {devices.set_up(side_by_side)}')
+  if method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
+                 options.results) is not None:
+    print('\n'.join(report.methods_table(options.results, datasource)))
+
+
 def _study(options: argparse.Namespace) -> None:
+  if options.study == method_study.NAME:
+    _methods(options)
+    return
   study = studies.study_named(options.study)
   data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
   datasource = options.datasource or studies.DEFAULT_DATASOURCE
@@ -138,7 +155,7 @@ def _study(options: argparse.Namespace) -> None:
 def _study_command(options: argparse.Namespace) -> str:
   """The command that repeats a study; folders are of no interest to a reader."""
   command = f'python -m maml_tf.verify --study={options.study}'
-  for name in ('datasource', 'iterations'):
+  for name in ('datasource', 'iterations', 'hours'):
     if getattr(options, name) is not None:
       command += f' --{name}={getattr(options, name)}'
   return command + (f' --seed={options.seed}' if options.seed else '')
@@ -176,9 +193,17 @@ def _check(options: argparse.Namespace) -> None:
                       'with --train or --study.')
 
 
+def _check_hours(hours: Optional[float]) -> None:
+  if hours is not None and not 0 < hours < math.inf:
+    raise ConfigError(f'--hours={hours} is not allowed: it must be above 0, 2.5 for two '
+                      'hours and a half.')
+
+
 def _check_train_all(options: argparse.Namespace) -> None:
   own = {name: getattr(options, name) for name in ('rows', 'hours', 'turn', 'cores')}
   if not options.train_all:
+    if options.study == method_study.NAME:
+      _check_hours(own.pop('hours'))
     for name, value in own.items():
       if value is not None:
         raise ConfigError(f'--{name}={value} is for --train-all, which trains the rows of '
@@ -187,9 +212,7 @@ def _check_train_all(options: argparse.Namespace) -> None:
   if options.train or options.test or options.iterations is not None or options.seed:
     raise ConfigError('--train-all takes rows, iterations and seeds from the plan: leave '
                       '--train, --test, --iterations and --seed out.')
-  if options.hours is not None and not 0 < options.hours < math.inf:
-    raise ConfigError(f'--hours={options.hours} is not allowed: it must be above 0, 2.5 for '
-                      'two hours and a half.')
+  _check_hours(options.hours)
   if options.turn is not None and not 1 <= options.turn < math.inf:
     raise ConfigError(f'--turn={options.turn} is not allowed: it must be 1 minute or more.')
   if options.cores is not None and not 1 <= options.cores <= available_cores():
@@ -207,7 +230,8 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--test', action='store_true',
                       help='test what has been trained of the row')
   parser.add_argument('--study', metavar='NAME',
-                      help=', '.join(study.name for study in studies.STUDIES))
+                      help=', '.join([*(study.name for study in studies.STUDIES),
+                                      method_study.NAME]))
   parser.add_argument('--train-all', action='store_true',
                       help='train the rows of the plan, and go on with them')
   parser.add_argument('--rows', metavar='A,B', help='of the plan; default all')

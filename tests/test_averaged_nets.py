@@ -154,6 +154,7 @@ def test_an_unknown_regulariser_is_refused():
     nets_of('l1')
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_the_uninterrupted_one(small_config, tmp_path, monkeypatch):
   given = dict(baseline='averaged', averaged_regulariser='mean', num_averaged_nets=3,
                pretrain_iterations=200, validation_interval=50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from maml_tf import application, benchmark, experiment, render
 from maml_tf.config import ConfigError, resolve
 from maml_tf.paper import records
 from maml_tf.paper.rows import ROWS, row_named
+from maml_tf.reports.paths import paths_figure
 from maml_tf.rl.errors import Diverged
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.verification import returns_plot, runs
@@ -77,6 +79,20 @@ def test_a_test_gives_returns_a_table_and_the_picture_of_paths(tmp_path, capsys)
   assert means == [stored['updates'][name]['return']['mean'] for name in stored['updates']]
   with open(os.path.join(folder, 'paths.png'), 'rb') as file:
     assert file.read(4) == b'\x89PNG'
+
+
+def test_figure_4_shows_the_paths_of_each_task(tmp_path):
+  config = small(tmp_path)
+  model = experiment.build_model(config)
+  generator = experiment.evaluation_generator(config, 'test', 3)
+  figure = paths_figure(model, generator, 'title')
+  assert len(figure.axes) == 3
+  for axes, goal in zip(figure.axes, generator.batch(0).tasks):
+    *paths, star = axes.lines
+    assert len(paths) == 4 * 2   # before, and after 1, 2, 3 updates, two rollouts each
+    assert all(tuple(path.get_xydata()[0]) == (0, 0) for path in paths)
+    np.testing.assert_array_equal(star.get_xydata()[0], goal)
+    assert re.fullmatch(r'returns -\d+, -\d+, -\d+, -\d+', axes.get_title())
 
 
 @pytest.mark.parametrize('baseline', BASELINES)

@@ -149,6 +149,10 @@ def test_other_commands_are_those_of_a_file_that_knows_their_options(command):
   source = path.read_text(encoding='utf-8')
   if 'data_scripts' in path.parts:   # what they share
     source += (path.parent / 'preparation.py').read_text(encoding='utf-8')
+  if 'add_trained(parser)' in source:   # what predict and export share
+    source += (ROOT / 'maml_tf/predict.py').read_text(encoding='utf-8')
+  if 'add_trained' in source:
+    source += (ROOT / 'maml_tf' / 'predict.py').read_text(encoding='utf-8')
   known = set(re.findall(r"'(--\w+)'", source)) | {'--help'}
   if 'flags.main_config' in source:
     known |= {f'--{name}' for name in flags.flag_names()}
@@ -194,7 +198,8 @@ def test_the_navigation_has_every_page():
 def test_the_experiments_are_the_rows_with_the_papers_values():
   from maml_tf.paper.rows import ROWS
   text = (ROOT / 'docs/experiments.md').read_text(encoding='utf-8')
-  text += (ROOT / 'docs/methods.md').read_text(encoding='utf-8')
+  for page in ('methods', 'rl'):
+    text += (ROOT / f'docs/{page}.md').read_text(encoding='utf-8')
   for row in ROWS:
     line, = [line for line in text.splitlines()
              if line.startswith('|') and f'`flags/{row.name}.flags`' in line]

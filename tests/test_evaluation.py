@@ -418,9 +418,7 @@ def test_the_protocol_tests_the_checkpoint_and_writes_its_files(saved, small_con
       float(results.query['loss'][:, 10].mean()), rel=1e-6)
   output = capsys.readouterr().out
   assert f'Test: 6 tasks, {folder}/model-7, ' in output
-  lines = {line.split()[0]: line for line in output.splitlines() if line}
-  for updates, value in ((1, '0.67'), (5, '0.38'), (10, '0.35')):
-    assert lines[str(updates)].endswith(f'  {value}')
+  assert "The paper's values are of other settings" in output and '0.67' not in output
   for name in (*written, 'fitted_curves.png'):
     assert f'Written: {folder}/{name}' in output
 

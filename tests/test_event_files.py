@@ -87,3 +87,13 @@ def test_a_file_cannot_be_begun_on_a_full_disk(tmp_path, disk_limit):
     writer = callbacks.summary_writer(str(tmp_path))
     callbacks.write_summaries(writer, 'metatrain_', 1, {'loss': tf.constant(1.0)})
     callbacks.flush_summaries(writer)
+
+
+def test_what_is_no_event_of_tensorflow_s_ends_no_run(tmp_path):
+  """A folder of that name, and a record of something else: each ended a resume before."""
+  (tmp_path / 'events.out.tfevents.998.dir').mkdir()
+  path = str(tmp_path / 'events.out.tfevents.1.other')
+  with tf.io.TFRecordWriter(path) as writer:
+    writer.write(b'\xff\xff no event')
+  assert discard_events_after(str(tmp_path), 5) == 0
+  assert len(os.listdir(tmp_path)) == 2

@@ -24,7 +24,7 @@ QUICK = {
     'maml_plus_plus': dict(meta_lr=0.01, update_lr=0.01, num_updates=2,
                            multi_step_iterations=100, first_order_iterations=50,
                            meta_lr_schedule='constant'),
-    'boil': dict(meta_lr=0.01, update_lr=0.01),
+    'boil': dict(meta_lr=0.01, update_lr=0.1),
     'imaml': dict(meta_lr=0.01, update_lr=0.01, num_updates=3),
     'meta_sgd': dict(meta_lr=0.003, update_lr=0.01),
     'reptile': dict(inner_optimizer='adam', update_lr=0.01, num_updates=3,
@@ -78,7 +78,7 @@ def size_of_graph(model, generator, num_updates) -> int:
   return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', list(QUICK))
 def test_the_graph_of_a_test_does_not_grow_with_its_updates(method, small_config):
   """`--test_num_updates=100` took a minute and 2.5 GB before the first task."""
   configuration = small_config('sinusoid', method=method)
@@ -109,7 +109,9 @@ def interrupt_at(monkeypatch, iteration):
   monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
 
 
-@pytest.mark.parametrize('method', list(QUICK)[1:])
+# The few inner steps of iMAML do not end near a minimum on sinusoids, so that a short run
+# shows nothing; test_conformance.py interrupts it.
+@pytest.mark.parametrize('method', [name for name in QUICK if name not in ('maml', 'imaml')])
 def test_a_run_learns_and_ends_the_same_where_it_was_interrupted(
     method, small_config, tmp_path, monkeypatch):
   values = dict(method=method, meta_batch_size=5, metatrain_iterations=400, log=False,

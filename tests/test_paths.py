@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import flags
 from maml_tf import paths
 from maml_tf.config import ConfigError, resolve
+from maml_tf.sources import image_set
 
 FIELDS = ('logdir', 'data_dir', 'legacy_checkpoint', 'pretrained')
 
@@ -26,6 +28,21 @@ def test_a_tilde_is_the_home_in_every_path_of_main(name, home):
   """A shell leaves it behind '='; nothing replaced it in a flagfile."""
   value = resolve({name: '~/x.npz'}).to_values()[name]
   assert value == os.path.join(home, 'x.npz')
+
+
+def test_the_presets_of_own_images_see_the_same_folder(home):
+  """They are made of what the folder holds, before all values are known."""
+  classes = [[{'name': f'{split}{number}', 'count': 9} for number in range(6)]
+             for split in image_set.SPLITS]
+  manifest = {'format': image_set.FORMAT, 'version': image_set.VERSION, 'name': 'images',
+              'image_shape': [20, 20, 3], 'preparation': {}, 'splits': {
+                  split: {'file': f'{split}.npy', 'sha256': 64 * '0', 'classes': of_split}
+                  for split, of_split in zip(image_set.SPLITS, classes)}}
+  os.mkdir(os.path.join(home, 'mine'))
+  with open(os.path.join(home, 'mine', 'manifest.json'), 'w', encoding='utf-8') as file:
+    json.dump(manifest, file)
+  config = resolve(dict(datasource='images', data_dir='~/mine'))
+  assert config.run.logdir == 'logs/mine' and not config.learner.max_pool   # small images
 
 
 def test_in_a_flagfile_too(home, tmp_path):

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
+from maml_tf import application, experiment
 from maml_tf.config import ConfigError
 from maml_tf.errors import CheckpointError
 from maml_tf.training import checkpoints
@@ -64,11 +64,14 @@ def test_other_data_are_refused_in_one_sentence(sets, at):
 
 
 def test_a_test_on_other_data_is_refused(sets, at):
-  first, _, other = sets
+  first, moved, other = sets
   folder = checkpoints.prepare_folder(at(first))
-  tf.train.Checkpoint(value=tf.Variable(1.0)).write(str(Path(folder, 'model-1')))
+  model = experiment.build_model(at(first))
+  checkpoints.Checkpoints(folder, parameters=model.meta_parameters).save(1)
+  tested = dict(train=False, test_iter=1)
+  assert application.load_for_test(at(moved, **tested), model, folder)[1] == 1
   with pytest.raises(ConfigError, match='holds a run on other data'):
-    checkpoints.restore_for_test(folder, at(other, train=False, test_iter=1))
+    application.load_for_test(at(other, **tested), model, folder)
 
 
 def test_of_a_run_of_an_earlier_version_it_is_said_that_nothing_is_known(sets, at, capsys):
@@ -79,6 +82,23 @@ def test_of_a_run_of_an_earlier_version_it_is_said_that_nothing_is_known(sets, a
   assert 'is not checked' in capsys.readouterr().err
   with pytest.raises(ConfigError, match='holds a run on other data'):   # from here on
     checkpoints.prepare_folder(at(first))
+
+
+def test_a_test_without_a_checkpoint_names_those_that_there_are(small_config):
+  """One flag that differs is another folder (issue 57 of the TF1 code)."""
+  begun(small_config(meta_batch_size=7))
+  with pytest.raises(CheckpointError, match='no checkpoint to test .* beside it in cls_5.mbs_7'
+                     ):
+    checkpoints.restore_for_test(
+        checkpoints.experiment_folder(small_config()), small_config(train=False))
+
+
+def test_a_checkpoint_of_the_tf1_code_is_named(small_config):
+  folder = checkpoints.prepare_folder(small_config())
+  for number in (9000, 59999):
+    Path(folder, f'model{number}.index').touch()
+  with pytest.raises(CheckpointError, match=r'TF1 code .*--legacy_checkpoint=.*/model59999'):
+    checkpoints.restore_for_test(folder, small_config(train=False))
 
 
 def test_what_has_no_data_has_no_file(small_config, tmp_path):

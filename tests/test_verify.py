@@ -104,6 +104,7 @@ def arrays_of(path):
     return dict(archive)
 
 
+@pytest.mark.slow
 def test_another_machine_goes_on_with_a_partial_run(call, row, tmp_path):
   """From the results alone, and ends as a run that was left alone."""
   train, weights = (f'--row={row.name}', '--train'), f'{row.name}/seed0.npz'
@@ -135,6 +136,7 @@ def test_another_machine_goes_on_with_a_partial_run(call, row, tmp_path):
       [provenance.commit(), 0, 300]]
 
 
+@pytest.mark.slow
 def test_a_kept_run_is_left_alone_where_it_does_not_fit(call, row, tmp_path):
   train = (f'--row={row.name}', '--train', '--iterations=200')
   assert call(f'--row={row.name}', '--train', '--iterations=100')[0] == 0

@@ -56,6 +56,13 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
     assert config.evaluation.test_set and config.evaluation.test_checkpoint == 'best'
 
 
+def test_a_misspelt_row_is_recognised():
+  with pytest.raises(ConfigError, match=r'did you mean omniglot_5way_1shot\? Allowed are'):
+    row_named('omniglot-5way-1shot')
+  with pytest.raises(ConfigError, match='unknown: allowed are'):
+    row_named('xyz')
+
+
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
 def test_the_paper_s_values_can_be_read(row):
   for value in row.paper.values():

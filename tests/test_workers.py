@@ -66,7 +66,7 @@ class Run:
     return self
 
 
-def largest_difference(one, other):
+def largest_difference(one, other, tables='*.csv'):
   """Of all checkpoints, the history but for its seconds, and the results."""
   errors = []
   for path in one.folder.rglob('model-*.index'):
@@ -79,7 +79,7 @@ def largest_difference(one, other):
       else:
         errors.append(difference(np.asarray(others[name], 'float64'),
                                  np.asarray(value, 'float64')))
-  for path in one.folder.glob('*.csv'):
+  for path in one.folder.glob(tables):
     lines, others = (list(csv.DictReader((folder / path.name).read_text().splitlines()))
                      for folder in (one.folder, other.folder))
     assert [list(line) for line in lines] == [list(line) for line in others]
@@ -138,7 +138,8 @@ def test_a_worker_that_is_killed_ends_the_other_and_all_go_on(forks, tmp_path, o
     assert time.monotonic() - since < 10
   last = Run(forks, tmp_path / 'killed', 600).done()
   assert 'Resumed at iteration' in last.texts()[1]
-  assert largest_difference(expected, last) == 0
+  # The history does not cover what was lost with a worker.
+  assert largest_difference(expected, last, tables='test_*.csv') == 0
 
 
 @pytest.mark.slow

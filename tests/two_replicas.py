@@ -79,7 +79,9 @@ def difference(received, expected):
   finite = np.isfinite(expected)
   np.testing.assert_array_equal(np.isfinite(received), finite)
   largest = np.max(np.abs(expected), initial=1e-3, where=finite)
-  return float(np.max(np.abs(received - expected), initial=0, where=finite) / largest)
+  with np.errstate(invalid='ignore'):   # of those that are not
+    errors = np.abs(received - expected)
+  return float(np.max(errors, initial=0, where=finite) / largest)
 
 
 def compare(case, one, two):

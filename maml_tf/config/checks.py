@@ -9,7 +9,7 @@ from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.config.models import check_model
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.paths import unusable_for_checkpoints
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ def check(config: 'Config') -> None:
   values = config.to_values()
   for name in choices():
     require_choice(name, values[name])
-  _check_counts(values)
-  _check_numbers(values)
-  _check_imaml(values)
+  known = known_method(values['method'])
+  _check_counts(values, known)
+  _check_numbers(values, known)
+  _check_imaml(values, known)
   _check_paths(values)
   _check_precision(config)
   _check_method(config)
@@ -52,9 +53,9 @@ def check(config: 'Config') -> None:
   _check_strategy(config)
 
 
-def _check_counts(values: Dict[str, Any]) -> None:
+def _check_counts(values: Dict[str, Any], known: str) -> None:
   for name, least in _AT_LEAST.items():
-    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+    if name in _OF_AN_INNER_LOOP and known in WITHOUT_INNER_LOOP:
       least = 0   # and nothing else, which `check_fits` says
     if not least <= values[name] <= _LARGEST:
       raise ConfigError(f'--{name}={values[name]} is not allowed: it must be between '
@@ -75,9 +76,9 @@ def _check_counts(values: Dict[str, Any]) -> None:
                       'or -1 for the value of --num_classes.')
 
 
-def _check_numbers(values: Dict[str, Any]) -> None:
+def _check_numbers(values: Dict[str, Any], known: str) -> None:
   for name in ('update_lr', 'meta_lr'):
-    if name in _OF_AN_INNER_LOOP and values['method'] in WITHOUT_INNER_LOOP:
+    if name in _OF_AN_INNER_LOOP and known in WITHOUT_INNER_LOOP:
       continue
     if not (math.isfinite(values[name]) and values[name] > 0):
       raise ConfigError(f'--{name}={values[name]} is not allowed: a step size must be '
@@ -93,8 +94,8 @@ def _check_numbers(values: Dict[str, Any]) -> None:
                       'number above 0, or -1 for the value of --update_lr.')
 
 
-def _check_imaml(values: Dict[str, Any]) -> None:
-  if values['method'] != 'imaml':
+def _check_imaml(values: Dict[str, Any], known: str) -> None:
+  if known != 'imaml':
     return
   if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
     raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
@@ -161,7 +162,7 @@ def _check_classes(config: 'Config') -> None:
 
 def _check_context(config: 'Config') -> None:
   learner, method = config.learner, config.training.method
-  if method not in NEED_CONTEXT:
+  if known_method(method) not in NEED_CONTEXT:
     return
   if learner.context_size == 0:
     raise ConfigError(f'--context_size=0 does not fit --method={method}, which adapts '

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Dict, Tuple
 
-from maml_tf import problems
+from maml_tf import from_file, problems
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import METHODS
+from maml_tf.meta_learners import METHODS, meta_learner_class
 
 NORMS = ('batch_norm', 'layer_norm', 'None')
 DTYPES = ('float32', 'float64')
@@ -41,5 +41,8 @@ def choices() -> Dict[str, Tuple[str, ...]]:
 def require_choice(name: str, received) -> None:
   """Raises: ConfigError: for a value that the field may not have."""
   allowed = choices()[name]
+  if name == 'method' and from_file.is_spec(received):
+    meta_learner_class(received)   # which says what is wrong with it
+    return
   if received not in allowed:
     raise ConfigError(f'--{name}={received} is not known; allowed: {", ".join(allowed)}.')

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
 
 from maml_tf import problems
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
 def check_fits(config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given where it has no meaning."""
   values, baseline = config.to_values(), config.baseline
+  known = {**values, 'method': known_method(values['method'])}
   for owned in OWNED:
-    if values[owned.field] != owned.nothing and values[owned.selector] not in owned.owners:
+    if values[owned.field] != owned.nothing and known[owned.selector] not in owned.owners:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
       raise ConfigError(f'{_pair(owned.field, owned.selector, values)}, {owned.lacking}: '
                         f'leave it out, or give {owners}.')
@@ -110,7 +111,7 @@ def check_fits(config: 'Config') -> None:
     _check_nothing_acts(values)
   refused = {'baseline': baseline.refused, 'datasource': config.problem.refused}
   for selector, by_value in _REFUSED.items():
-    refused[selector] = by_value.get(values[selector], ())
+    refused[selector] = by_value.get(known[selector], ())
   for selector, rules in refused.items():
     for rule in rules:
       if values[rule.field] != rule.nothing:

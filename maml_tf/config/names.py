@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, List, Tuple
 
 from maml_tf.config.models import PAPER, name_of_model
 from maml_tf.config.presets import preset
+from maml_tf.meta_learners import short_name
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -47,7 +48,7 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method,
                  config.data_dir)
   return [
-      (training.method, training.method != 'maml'),
+      (short_name(training.method), training.method != 'maml'),
       (f'trainways{task.train_num_classes}',
        task.train_num_classes != usual['train_num_classes']),
       (f'inner{inner_loop.inner_optimizer}',

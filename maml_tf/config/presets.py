@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
 from maml_tf.config.fits import NO_CONTROL
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
@@ -90,10 +90,11 @@ def preset(datasource: str, num_classes: Optional[int] = None,
   if data_dir is not None:
     problem = problem.with_data(data_dir)
   ways = problem.usual_ways if num_classes is None else num_classes
+  known = known_method(method)
   values = {**COMMON, 'datasource': datasource, 'num_classes': ways, 'method': method,
             'logdir': f'logs/{datasource}', **problem.preset(ways, update_batch_size)}
-  values.update(_OF_METHODS.get(method, {}))
-  values.update(problem.method_preset(method, ways, values['update_batch_size']))
+  values.update(_OF_METHODS.get(known, {}))
+  values.update(problem.method_preset(known, ways, values['update_batch_size']))
   for query_size in ('train_query_size', 'test_query_size'):
     if values[query_size] is None:
       values[query_size] = values['update_batch_size']

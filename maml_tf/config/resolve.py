@@ -6,7 +6,13 @@ from typing import Any, Mapping
 
 from maml_tf import problems
 from maml_tf.config.presets import preset
-from maml_tf.config.schema import Config, checked_type, default_data_dir, from_values
+from maml_tf.config.schema import (
+  Config,
+  checked_type,
+  default_data_dir,
+  from_values,
+  with_expanded_paths,
+)
 from maml_tf.config.sections import field_types
 from maml_tf.errors import ConfigError
 
@@ -25,7 +31,8 @@ def resolve(given: Mapping[str, Any]) -> Config:
     raise ConfigError(f'Unknown configuration values {unknown}; '
                       f'known are {sorted(field_types())}.')
   types = field_types()
-  given = {name: checked_type(name, types[name], value) for name, value in given.items()}
+  given = with_expanded_paths({name: checked_type(name, types[name], value)
+                               for name, value in given.items()})
   datasource, num_classes = given.get('datasource', 'sinusoid'), given.get('num_classes')
   method = given.get('method', 'maml')
   data_dir = given.get('data_dir') or default_data_dir(datasource)

@@ -23,7 +23,7 @@ from maml_tf.config.sections import (
   TrainingConfig,
 )
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 if TYPE_CHECKING:
   from maml_tf.problems import Baseline, Problem
@@ -100,6 +100,10 @@ class Config:
   def method_arguments(self, names: Tuple[str, ...]) -> Dict[str, Any]:
     """What the configuration says of the arguments that a method has of its own."""
     values = self.to_values()
+    unknown = [name for name in names if _FIELDS_OF_ARGUMENTS.get(name, name) not in values]
+    if unknown:
+      raise ConfigError(f'--method={self.training.method} names own_arguments {unknown} for '
+                        'which there is no flag: give them defaults, and leave them out.')
     return {name: values[_FIELDS_OF_ARGUMENTS.get(name, name)] for name in names}
 
   @property
@@ -111,7 +115,7 @@ class Config:
   @property
   def has_inner_loop(self) -> bool:
     """Whether the method adapts parameters to a task."""
-    return self.training.method not in WITHOUT_INNER_LOOP
+    return known_method(self.training.method) not in WITHOUT_INNER_LOOP
 
   @property
   def trained_classes(self) -> int:
@@ -138,7 +142,7 @@ class Config:
     """Inner updates in validation: those of training. Reptile trains by few of them and
     tests after many, so that its validation is like its test."""
     return (self.evaluation.test_num_updates
-            if self.training.method in VALIDATED_LIKE_THE_TEST
+            if known_method(self.training.method) in VALIDATED_LIKE_THE_TEST
             else self.inner_loop.num_updates)
 
   @property
@@ -202,7 +206,7 @@ def from_values(values: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for a wrong value or an impossible combination.
   """
-  values = {**values, **{name: _path(name, values[name]) for name in _PATHS}}
+  values = with_expanded_paths(values)
   sections = {}
   for name, section in SECTIONS.items():
     sections[name] = section(**{
@@ -211,6 +215,16 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
+
+
+def with_expanded_paths(values: Mapping[str, Any]) -> Dict[str, Any]:
+  """`values`, with '~' as the shell has it in those that are paths.
+
+  Raises:
+    ConfigError: for a user that there is not.
+  """
+  return {name: _path(name, value) if name in _PATHS else value
+          for name, value in values.items()}
 
 
 def _path(name: str, value):

@@ -18,6 +18,7 @@ from maml_tf.evaluation.tuning import Tuning
 from maml_tf.files import as_json, whole_file, write_whole
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
+from maml_tf.meta_learners import short_name
 
 
 class ProtocolRun(NamedTuple):
@@ -73,7 +74,7 @@ def file_stem(config: Config) -> str:
   if not config.baseline.has_step_size:
     return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
   if not config.has_inner_loop:
-    return f'{stem}_{config.training.method}{_of_named_file(config)}'
+    return f'{stem}_{short_name(config.training.method)}{_of_named_file(config)}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
   return f'{stem}_stepsize{step_size}{_of_named_file(config)}'

@@ -17,10 +17,11 @@ from typing import List, Optional
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.config import DTYPES, XLA_CHOICES
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
+from maml_tf.tensorflow_log import quiet_tensorflow
 
 PASSED, FAILED, UNUSABLE = 0, 1, REFUSED
 

@@ -19,10 +19,11 @@ import numpy as np
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import REFUSED, OneSentenceParser, quiet_tensorflow
+from maml_tf.command_line import REFUSED, OneSentenceParser
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError
+from maml_tf.tensorflow_log import quiet_tensorflow
 
 DONE, UNUSABLE = 0, REFUSED
 

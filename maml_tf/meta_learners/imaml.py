@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_tf.conjugate_gradient import conjugate_gradient
 from maml_tf.episodes import Batch, Episodes
-from maml_tf.inner_loop import adaptation, loss_and_gradients
+from maml_tf.inner_loop import adaptation, after, loss_and_gradients
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner
@@ -122,7 +122,9 @@ class IMAML(MetaLearner):
     return tf.nest.map_structure(tf.convert_to_tensor, gradients)
 
   def _ends(self, parameters: Parameters, episodes: Episodes) -> Parameters:
-    *_, end = self.adaptation(parameters, episodes, self._num_updates, first_order=True)
+    # In a loop: neither memory nor the graph grows with the number of updates.
+    steps = self.adaptation(parameters, episodes, self._num_updates, first_order=True)
+    [end] = after(steps, [self._num_updates], dict)
     return tf.nest.map_structure(tf.stop_gradient, end)
 
   def _at_the_end(self, end: Parameters, episodes: Episodes) -> Dict[str, tf.Tensor]:

@@ -14,7 +14,9 @@ _OF_NO_MATTER = frozenset([
     'data_dir', 'seed', 'dtype', 'tasks_at_once', 'recompute_inner_steps', 'xla', 'test_set',
     'validation_interval', 'num_validation_tasks', 'metatrain_iterations', 'test_iter',
     'test_checkpoint', 'num_test_tasks', 'test_num_updates', 'train_update_batch_size',
-    'train_update_lr', 'train', 'resume', 'log', 'logdir', 'legacy_checkpoint', 'pretrained'])
+    'train_update_lr', 'train', 'resume', 'log', 'logdir', 'legacy_checkpoint', 'pretrained',
+    'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index', 'worker_timeout',
+    'simulation_threads'])
 # The TF1 code named a checkpoint after its last iteration, or one before.
 _OFF_BY_TF1 = 1000
 

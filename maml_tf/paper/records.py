@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -103,6 +104,41 @@ def _require_complete(fields: Any, path: str) -> None:
   if missing:
     raise ConfigError(f'{path} is not a result file, since it lacks {missing}: take it '
                       'back from the version control, or move it away.')
+  wrong = _wrong_value(fields)
+  if wrong is not None:
+    raise ConfigError(f'{path} is not a result file as it was written ({wrong}): take it back '
+                      'from the version control, or move it away.')
+
+
+def _wrong_value(fields: Dict[str, Any]) -> Optional[str]:
+  """What a file that was edited by hand has in place of what verdicts are made of, as a
+  phrase; None where all of it can be."""
+  iterations = fields['iterations']
+  for name in ('trained', 'planned'):
+    if not isinstance(iterations, dict) or not _is_count(iterations.get(name)):
+      return f'iterations.{name} must be a whole number'
+  if iterations['trained'] > iterations['planned']:
+    return 'iterations.trained is above iterations.planned'
+  if not isinstance(fields['updates'], dict):
+    return 'updates must be an object'
+  for name, measured in fields['updates'].items():
+    values = measured.get(fields['measure']) if isinstance(measured, dict) else None
+    if not isinstance(values, dict) or not all(
+        _is_finite(values.get(each)) for each in ('mean', 'ci95')):
+      return f'updates.{name} must have finite numbers for {fields["measure"]}'
+  return None
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 2**31
+
+
+def _is_finite(value: Any) -> bool:
+  """Whether it is a number of 64 bits."""
+  try:
+    return type(value) in (int, float) and math.isfinite(value)
+  except OverflowError:
+    return False
 
 
 def folder_of(row: Row, results: str = RESULTS) -> str:

@@ -119,6 +119,9 @@ class Problem(abc.ABC):
     """Whether the paper's values are of the tasks that are tested."""
     return True
 
+  def require_data(self, config: 'Config') -> None:   # noqa: B027  there need not be any
+    """Raises: DataError: where the data are not prepared; they are not read."""
+
   def data_hashes(self, config: 'Config') -> Mapping[str, str]:
     """{split: SHA-256} of the data that a run reads; empty where it reads none, or where
     they are not there, which who reads them says."""

@@ -86,6 +86,10 @@ class Images(Problem):
   def is_papers_test(self, config: 'Config') -> bool:
     return config.evaluation.test_set
 
+  def require_data(self, config: 'Config') -> None:
+    from maml_tf.sources.image_set import read_manifest
+    read_manifest(config.data_dir, self.name)
+
   def data_hashes(self, config: 'Config') -> Mapping[str, str]:
     from maml_tf.errors import DataError
     from maml_tf.sources.image_set import read_manifest

@@ -18,6 +18,7 @@ from maml_tf.rl.task_streams import HeldOutTasks
 TASKS = 4
 UPDATES = 3
 PATHS = 3   # of each task and number of updates
+SHOWN = 0.7   # of each coordinate; goals are within 0.5
 STYLES = (('0.6', ':'), ('C0', '-'), ('C1', '-'), ('C2', '-'))
 
 
@@ -31,18 +32,25 @@ def save_paths(path: str, model: PolicyLearner, generator: HeldOutTasks, title: 
     generator: of held-out tasks.
     title: of the figure.
   """
+  figure = paths_figure(model, generator, title)
+  with whole_file(path, 'wb') as file:
+    FigureCanvasAgg(figure).print_png(file, metadata={'Software': None})
+
+
+def paths_figure(model: PolicyLearner, generator: HeldOutTasks, title: str) -> Figure:
+  """The figure; see `save_paths`."""
   held_out = generator.batch(0)
   goals = held_out.tasks[:TASKS]
-  phases = adapted_rollouts(model.learning, model.theta(), goals,
-                            model.protocol(held_out, UPDATES))
+  phases = list(adapted_rollouts(model.learning, model.theta(), goals,
+                                 model.protocol(held_out, UPDATES)))
   figure = Figure(figsize=(3.2 * len(goals), 3.9), layout='constrained')
   figure.suptitle(title)
-  for task, axes in enumerate(figure.subplots(1, len(goals), squeeze=False)[0]):
+  for task, axes in enumerate(
+      figure.subplots(1, len(goals), squeeze=False, sharey=True)[0]):
     _draw(axes, np.asarray(goals[task]), phases, task)
   figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside lower center',
                 ncols=UPDATES + 2)
-  with whole_file(path, 'wb') as file:
-    FigureCanvasAgg(figure).print_png(file, metadata={'Software': None})
+  return figure
 
 
 def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: int) -> None:
@@ -52,8 +60,7 @@ def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: in
           f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before')
       axes.plot(points[:, 0], points[:, 1], style, color=colour, linewidth=1, label=label)
   axes.plot(*goal, '*', color='C3', markersize=14, label='goal')
-  axes.set_aspect('equal', 'datalim')
-  axes.margins(0.1)
+  axes.set(xlim=(-SHOWN, SHOWN), ylim=(-SHOWN, SHOWN), aspect='equal')
   returns = ', '.join(f'{phase.mean_returns()[task]:.0f}' for phase in phases)
   axes.set_title(f'returns {returns}', fontsize=9)
   axes.tick_params(labelsize=8)

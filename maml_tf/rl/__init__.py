@@ -9,7 +9,7 @@ of flags or configurations, and importing any of them needs neither gymnasium no
 
 from __future__ import annotations
 
-import importlib
+from maml_tf.lazily import imported
 
 _HOMES = {   # {name: its module}
     'AdaptedPolicy': 'policy_learner',
@@ -26,13 +26,4 @@ _HOMES = {   # {name: its module}
 }
 
 __all__ = list(_HOMES)   # noqa: PLE0604
-
-
-def __getattr__(name: str):
-  if name not in _HOMES:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
-
-
-def __dir__():
-  return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = imported(__name__, _HOMES)

@@ -83,6 +83,7 @@ class PolicyLearner(tf.keras.Model):
   """
 
   logs_are_summaries = True
+  steps_of_an_execution = 1
 
   def __init__(self, environment: Environment, policy: Policy, settings: Settings, *,
                later_step: float = 0.5, seed: int = 0,

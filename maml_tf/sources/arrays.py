@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.sources.numpy_calls import numpy_function
 
 # Files of a class folder that are taken for images.
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif')
@@ -85,8 +86,8 @@ def tasks_from_function(task: Callable[[np.random.Generator], Task],
   specs = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(first)]
 
   def drawn(index):
-    values = tf.numpy_function(lambda number: draw(int(number)), [index],
-                               [spec.dtype for spec in specs], stateful=False)
+    values = numpy_function(lambda number: draw(int(number)), [index],
+                            [spec.dtype for spec in specs])
     values = [tf.ensure_shape(value, spec.shape) for value, spec in zip(values, specs)]
     return tf.nest.pack_sequence_as(first, values)
   tasks = tf.data.Dataset.counter() if hasattr(tf.data.Dataset, 'counter') else (

@@ -22,6 +22,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -133,13 +134,15 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
   folder = Path(data_dir)
   remedy = _preparation_command(name, folder)
   if not folder.is_dir():
-    raise DataError(f'There is no folder {str(folder)!r} with the prepared {name} images: '
-                    f'prepare them with {remedy}.')
+    where = '' if folder.is_absolute() else f' in {os.getcwd()}'
+    raise DataError(f'There is no folder {str(folder)!r}{where} with the prepared {name} '
+                    f'images: prepare them with {remedy}.')
   path = folder / MANIFEST
   if not path.is_file():
     found = {entry.name for entry in folder.iterdir()} - _LEFT_BY_SYSTEMS
     if found and not found & _PREPARED_FILES:   # the source itself, perhaps
-      remedy = f'`python data_scripts/prepare_{name}.py --source={folder} --out=data/{name}`'
+      remedy = (f'`python {_script(name)} --source={shlex.quote(str(folder))} '
+                f'--out=data/{name}`')
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
                     f'{name} set: prepare it with {remedy}.')
   try:
@@ -160,7 +163,14 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
 
 def _preparation_command(name: str, folder: Path) -> str:
   source = '--source=SOURCE (or --download)' if name == 'omniglot' else '--source=SOURCE'
-  return f'`python data_scripts/prepare_{name}.py {source} --out={folder}`'
+  return f'`python {_script(name)} {source} --out={shlex.quote(str(folder))}`'
+
+
+def _script(name: str) -> str:
+  """That prepares the set, as it can be called from here."""
+  script = Path('data_scripts', f'prepare_{name}.py')
+  own = Path(__file__).resolve().parents[2] / script
+  return shlex.quote(str(own if own.exists() and not script.exists() else script))
 
 
 def _manifest_problem(manifest: Any, name: str) -> Optional[str]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from maml_tf.episodes import Episodes
 from maml_tf.errors import ConfigError
 from maml_tf.sources.image_set import ImageSplit
+from maml_tf.sources.numpy_calls import numpy_function
 from maml_tf.sources.source import BLOCK, Draws, EpisodeSource, Recipes
 
 
@@ -98,7 +99,7 @@ def read_images(images: ImageSplit, image: tf.Tensor, turns: tf.Tensor, dtype: s
     # By NumPy: a TensorFlow graph may multiply by 1/255 instead, which is not the same.
     inputs = np.divide(pixels, 255, dtype=dtype)
     return inputs.reshape(image.shape + pixels.shape[1:])
-  inputs = tf.numpy_function(gather, [image, turns], dtype, stateful=False)
+  inputs = numpy_function(gather, [image, turns], dtype)
   return tf.ensure_shape(inputs, image.shape + images.images.shape[1:])
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import glob
 import os
+import shlex
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
@@ -25,6 +28,7 @@ from maml_tf.training.run_lock import run_lock
 CONFIG_FILE = 'config.json'
 BEST_FOLDER = 'best'
 KEPT = 10
+_NAMED = 3   # other folders, in a message
 
 # What may change between two starts of the same run without changing what it computes.
 # `pretrained` and `legacy_checkpoint` may not: what a run began with is a part of what it
@@ -219,10 +223,8 @@ def restore_for_test(folder: str, config: Config, **objects) -> str:
 
   Raises:
     CheckpointError: where there is none, it is damaged, or does not fit.
-    ConfigError: where it was trained on other data than those that are there.
   """
   path = _checkpoint_for_test(folder, config)
-  require_same_data(folder, config)
   try:
     status = tf.train.Checkpoint(**objects).restore(path)
     status.expect_partial().assert_existing_objects_matched()
@@ -364,8 +366,25 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
     if damaged and path is None:
       return _require_whole(damaged[0].path, 'there is no other one; train again')
   if path is None:
-    raise CheckpointError(f'There is no checkpoint to test in {folder}: {advice}.')
+    raise CheckpointError(f'There is no checkpoint to test in {folder}'
+                          f'{_what_is_there_instead(folder)}: {advice}.')
   return path
+
+
+def _what_is_there_instead(folder: str) -> str:
+  """Of a folder without checkpoints, to follow its name: those of the TF1 code in it, or the
+  folders beside it that have some. Of a flag that differs the name does, too."""
+  legacy = [os.path.basename(path)[:-len('.index')] for path in
+            glob.glob(os.path.join(glob.escape(folder), 'model[0-9]*.index'))]
+  if legacy:
+    path = os.path.join(folder, max(legacy, key=lambda name: (len(name), name)))
+    return (f', but there are checkpoints of the TF1 code (test one by '
+            f'{shlex.quote(f"--legacy_checkpoint={path}")})')
+  around = os.path.dirname(folder)
+  names = [name for name in (sorted(os.listdir(around)) if os.path.isdir(around) else [])
+           if CheckpointFiles(os.path.join(around, name), KEPT).paths]
+  near = difflib.get_close_matches(os.path.basename(folder), names, _NAMED, cutoff=0)
+  return f', but beside it in {", ".join(near)}' if near else ''
 
 
 def _require_whole(path: str, advice: str) -> str:

@@ -7,6 +7,7 @@ import os
 from typing import Optional
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 # Around the bytes of a record are its length (8), and the checksums of both (4 each).
 _FRAME = 16
@@ -27,6 +28,8 @@ def discard_events_after(folder: str, iteration: int) -> int:
   """
   discarded = 0
   for path in glob.glob(os.path.join(glob.escape(folder), 'events.out.tfevents.*')):
+    if not os.path.isfile(path):
+      continue   # not a run's
     before = os.path.getsize(path)
     end = _end_of_events(path, iteration) if iteration else None
     if end is None:
@@ -50,4 +53,6 @@ def _end_of_events(path: str, iteration: int) -> Optional[int]:
         kept = position
   except tf.errors.DataLossError:
     pass   # the process was killed while it wrote this one
+  except DecodeError:
+    return os.path.getsize(path)   # whosever it is, it is left alone
   return kept

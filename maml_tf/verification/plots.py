@@ -64,6 +64,8 @@ def _curves_of_a_run(lines: Sequence[Line], kind: str, training: str,
   last = last_update(lines, kind)
   if last is None:
     return curves
+  if last == 0:   # a method without updates
+    return curves + [(f'val_{kind}_0', '-', validation or 'validation')]
   after = validation or f'validation, {last} update{"" if last == 1 else "s"}'
   return curves + [(f'val_{kind}_0', '--', 'validation, before'),
                    (f'val_{kind}_{last}', '-', after)]
@@ -156,6 +158,36 @@ def study(result: Dict[str, Any]) -> bytes:
   for axes in (left, right):
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+  return png(figure)
+
+
+def methods(result: Dict[str, Any]) -> bytes:
+  """The validation scores of methods against seconds of training, and iterations."""
+  measure = measures.named(result['measure'])
+  figure = Figure(figsize=(12, 4.4), layout='constrained')
+  figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
+  of_seconds, of_iterations = figure.subplots(1, 2, sharey=True)
+  for index, run in enumerate(result['runs']):
+    style = dict(color=f'C{index % 10}', linestyle='-' if index < 10 else '--',
+                 marker='.', label=run['label'])
+    column, spent, points = f'val_{result["measure"]}_{run["updates"]}', 0.0, []
+    for line in run['history']:
+      spent += line['seconds'] or 0
+      if line.get(column) is not None:
+        points.append((spent, line['iteration'], measure.scale * line[column]))
+    points.append((spent, run['iterations'],
+                   measure.scale * run['query'][run['updates']]['mean']))
+    seconds, iterations, scores = zip(*points)
+    of_seconds.plot(seconds, scores, **style)
+    of_iterations.plot(iterations, scores, **style)
+  of_seconds.set_xlabel('seconds of training')
+  of_iterations.set_xlabel('iterations')
+  of_iterations.set_xscale('log')
+  of_seconds.set_ylabel(f'validation {measure.title}')
+  figure.legend(*of_iterations.get_legend_handles_labels(), loc='outside right center',
+                fontsize=8)
+  for axes in (of_seconds, of_iterations):
+    axes.grid(alpha=0.3)
   return png(figure)
 
 

@@ -16,7 +16,7 @@ from maml_tf.paper import records
 from maml_tf.paper.records import Measured, Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history
-from maml_tf.verification import plots, returns_plot, studies
+from maml_tf.verification import method_study, plots, returns_plot, studies
 from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.verdicts import (
   MEANINGS,
@@ -90,7 +90,8 @@ def write_report(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2] = Non
   if draw_figure_2 is not None and with_weights:
     write(FIGURE_2, draw_figure_2(with_weights))
   for result in read_studies(results):
-    write(os.path.join('studies', f'{studies.stem_of(result)}.png'), plots.study(result))
+    draw = plots.methods if result['name'] == method_study.NAME else plots.study
+    write(os.path.join('studies', f'{studies.stem_of(result)}.png'), draw(result))
   write(README, readme(rows, results).encode())
   return written
 
@@ -120,7 +121,9 @@ def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str
             if state.verdict.startswith(word)]
   for word, sentence in _NOT_JUDGED.items():
     labels = [row.label for row, state in states if state.verdict == word]
-    if labels:
+    if labels and word == NOT_RUN:   # of many nothing is known but their names
+      lines += ['', f'{sentence}: {len(labels)} rows.']
+    elif labels:
       lines += ['', f'{sentence}: {"; ".join(labels)}.']
   return '\n'.join(lines)
 
@@ -356,8 +359,12 @@ def _studies(results: str) -> List[str]:
   for result in read_studies(results):
     lines += [f'### {result["title"]}: {result["datasource"]}', '',
               f'`{result["command"]}`: {result["datasource"]}, {result["length"]}, tested on '
-              f'{result["num_tasks"]} {_tasks(result)}.', '',
-              *_header(['setting', 'iterations', 'before', '1 update',
+              f'{result["num_tasks"]} {_tasks(result)}.', '']
+    if result['name'] == method_study.NAME:
+      lines += [*_of_methods(result), '',
+                f'![{result["title"]}](studies/{studies.stem_of(result)}.png)', '']
+      continue
+    lines += [*_header(['setting', 'iterations', 'before', '1 update',
                         f'{len(result["runs"][0]["query"]) - 1} updates', 'training'])]
     for run in result['runs']:
       measure = measures.named(result['measure'])
@@ -369,6 +376,30 @@ def _studies(results: str) -> List[str]:
     lines += ['', f'![{result["title"]}](studies/{studies.stem_of(result)}.png)', '']
   return ['## Studies', '', 'Short runs, far from the paper\'s length: they compare settings '
           'with one another, and with nothing else.', '', *lines] if lines else []
+
+
+def methods_table(results: str, datasource: str) -> List[str]:
+  """The lines of the table of methods on that data source."""
+  [result] = [one for one in read_studies(results)
+              if (one['name'], one['datasource']) == (method_study.NAME, datasource)]
+  return _of_methods(result)
+
+
+def _of_methods(result: Dict[str, Any]) -> List[str]:
+  measure = measures.named(result['measure'])
+
+  def shown(values):
+    return number_text(Measured(measure.scale * values['mean'],
+                                measure.scale * values['ci95']), measure)
+  first, *_ = result['runs']
+  lines = _header(['method', 'iterations', 'updates', measure.title,
+                   f'less that of {first["label"]}, on the same tasks', 'training'])
+  for run in result['runs']:
+    lines.append(_line([run['label'], f'{run["iterations"]:,}', str(run['updates']),
+                        shown(run['query'][run['updates']]),
+                        '' if run is first else shown(run['paired']),
+                        duration_text(run['seconds'])]))
+  return lines
 
 
 def _tasks(result: Dict[str, Any]) -> str:

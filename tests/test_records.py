@@ -1,0 +1,52 @@
+"""Result files that were edited by hand."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from maml_tf.config import ConfigError
+from maml_tf.paper import records
+from maml_tf.paper.rows import ROWS
+
+WRONG = (None, 'text', [], {}, True, float('inf'), float('nan'), 10**400)
+
+
+@pytest.fixture
+def fields():
+  [record] = records.read_all(
+      next(row for row in ROWS if row.name == 'sinusoid_5shot_oracle'), records.IN_REPOSITORY)
+  return copy.deepcopy(record.fields)
+
+
+def test_what_is_committed_can_be_read():
+  for row in ROWS:
+    records.read_all(row, records.IN_REPOSITORY)
+
+
+@pytest.mark.parametrize('wrong', WRONG, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize('path', [
+    ('iterations',), ('iterations', 'trained'), ('iterations', 'planned'), ('updates',),
+    ('updates', 'update1'), ('updates', 'update1', 'loss'),
+    ('updates', 'update1', 'loss', 'mean'), ('updates', 'update1', 'loss', 'ci95')],
+    ids='.'.join)
+def test_a_wrong_value_is_one_sentence(path, wrong, fields, tmp_path):
+  """Each of these ended the listing of all rows in a traceback."""
+  if path == ('updates',) and wrong == {}:
+    pytest.skip('no update was measured')
+  owner = fields
+  for name in path[:-1]:
+    owner = owner[name]
+  owner[path[-1]] = wrong
+  (tmp_path / 'seed0.json').write_text(json.dumps(fields))
+  with pytest.raises(ConfigError, match='is not a result file as it was written'):
+    records.read_file(str(tmp_path / 'seed0.json'))
+
+
+def test_more_than_was_planned_is_not_believed(fields, tmp_path):
+  fields['iterations']['trained'] = 70_000_000
+  (tmp_path / 'seed0.json').write_text(json.dumps(fields))
+  with pytest.raises(ConfigError, match='iterations.trained is above'):
+    records.read_file(str(tmp_path / 'seed0.json'))
