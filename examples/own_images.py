@@ -33,7 +33,7 @@ KINDS = (('jpg', 'RGB'), ('png', 'RGB'), ('png', 'P'), ('webp', 'RGBA'), ('tif',
          ('gif', 'P'), ('bmp', 'RGB'), ('jpg', 'CMYK'), ('png', 'RGBA'), ('ppm', 'RGB'))
 
 
-def main(folder: str, iterations: int = 200) -> float:
+def main(folder: str, iterations: int = 100) -> float:
   """Does all of it in `folder`; the share of right answers."""
   photos, prepared, runs = (os.path.join(folder, name) for name in ('photos', 'set', 'runs'))
   draw_photos(photos)

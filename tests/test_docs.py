@@ -151,6 +151,8 @@ def test_other_commands_are_those_of_a_file_that_knows_their_options(command):
     source += (path.parent / 'preparation.py').read_text(encoding='utf-8')
   if 'add_trained(parser)' in source:   # what predict and export share
     source += (ROOT / 'maml_tf/predict.py').read_text(encoding='utf-8')
+  if 'add_trained' in source:
+    source += (ROOT / 'maml_tf' / 'predict.py').read_text(encoding='utf-8')
   known = set(re.findall(r"'(--\w+)'", source)) | {'--help'}
   if 'flags.main_config' in source:
     known |= {f'--{name}' for name in flags.flag_names()}

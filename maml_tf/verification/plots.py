@@ -42,8 +42,9 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   kinds = [LOSS, measure]
   if measure.name == LOSS.name:
     kinds = [LOSS]
-  elif not any(name.startswith('val_loss_') for lines in histories.values()
-               for name in lines[-1]):
+  validated = {name for lines in histories.values() for name in lines[-1]
+               if name.startswith('val_')}
+  if validated and not any(name.startswith('val_loss_') for name in validated):
     kinds = [measure]   # of policies there is no loss that says anything
   figure = Figure(figsize=(5.6 * len(kinds), 3.8), layout='constrained')
   figure.suptitle(title)
