@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import fnmatch
 import weakref
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
@@ -280,12 +281,16 @@ class KerasLearner(Learner):
     return tf.as_dtype(self.model.trainable_variables[0].dtype)
 
   def _next_seed(self, seed):
-    """Another one for each pass that a graph makes; in a second trace the same again."""
+    """Another one for each pass that a graph makes; in a second trace the same again, and in
+    each of the replicas that share a graph."""
     if seed is None:
       return None
     graph = tf.compat.v1.get_default_graph()
-    self._passes[graph] = self._passes.get(graph, 0) + 1
-    return randomness.fold_in(seed, self._passes[graph])
+    passes = self._passes.setdefault(graph, collections.Counter())
+    context = tf.distribute.get_replica_context()
+    replica = None if context is None else str(context.replica_id_in_sync_group)
+    passes[replica] += 1
+    return randomness.fold_in(seed, passes[replica])
 
 
 def _of_one_task(value: tf.Tensor, spec: ParameterSpec, task: int) -> tf.Tensor:
