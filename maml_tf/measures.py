@@ -17,6 +17,8 @@ class Measure:
     unit: of the values as they are shown; '' where there is none.
     scale: shown value / value as it is computed: 100 for shares that are shown in %.
     digits: behind the decimal point, in tables.
+    beside_loss: whether the loss that is minimised says something of the progress: that of
+      a policy does not.
 
   Example:
     >>> ACCURACY.text(0.4875)
@@ -30,6 +32,7 @@ class Measure:
   unit: str = ''
   scale: float = 1
   digits: int = 4
+  beside_loss: bool = True
 
   @property
   def title(self) -> str:
@@ -55,7 +58,7 @@ ACCURACY = Measure('accuracy', 'accuracy', larger_is_better=True, unit='%', scal
                    digits=2)
 
 # Of an episode, undiscounted: the sum of its rewards.
-RETURN = Measure('return', 'return', larger_is_better=True, digits=1)
+RETURN = Measure('return', 'return', larger_is_better=True, digits=1, beside_loss=False)
 
 _KNOWN: Dict[str, Measure] = {}
 

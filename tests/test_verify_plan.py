@@ -39,7 +39,8 @@ def written(tmp_path):
 
 def test_the_plan_has_every_row_at_the_length_of_its_flagfile():
   jobs = plan.read(ROWS)
-  assert {job.row.name for job in jobs} == {row.name for row in ROWS}
+  assert {job.row.name for job in jobs} == {   # a fresh policy is tested, and not trained
+      row.name for row in ROWS if row_config(row).total_iterations}
   assert [job.row.name for job in jobs][:len(FIRST)] == FIRST
   for job in jobs:
     assert job.iterations == row_config(job.row).total_iterations
@@ -47,7 +48,8 @@ def test_the_plan_has_every_row_at_the_length_of_its_flagfile():
   for job in jobs:
     seeds.setdefault(job.row.name, []).append(job.seed)
   for name, found in seeds.items():
-    several = name == 'omniglot_5way_1shot' or name.startswith('sinusoid')
+    several = (name in ('omniglot_5way_1shot', 'point_navigation', 'cheetah_direction',
+                        'cheetah_velocity') or name.startswith('sinusoid'))
     assert found == ([0, 1, 2] if several else [0])
 
 

@@ -32,20 +32,16 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   Args:
     title: of the figure.
     histories: {seed: lines of its history}.
-    measure: beside the losses, where it is another one.
+    measure: beside the losses, where these say something else.
     training: what the curve of training is.
     validation: what the last curve of validation is; None: after its number of updates.
   """
   histories = {seed: lines for seed, lines in histories.items() if lines}
   if not histories:
     return None
-  kinds = [LOSS, measure]
-  if measure.name == LOSS.name:
-    kinds = [LOSS]
-  validated = {name for lines in histories.values() for name in lines[-1]
-               if name.startswith('val_')}
-  if validated and not any(name.startswith('val_loss_') for name in validated):
-    kinds = [measure]   # of policies there is no loss that says anything
+  kinds = [LOSS] if measure.name == LOSS.name else [LOSS, measure]
+  if not measure.beside_loss:
+    kinds = [measure]
   figure = Figure(figsize=(5.6 * len(kinds), 3.8), layout='constrained')
   figure.suptitle(title)
   for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):

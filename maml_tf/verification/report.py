@@ -39,6 +39,8 @@ _BEST_FIRST = ('reproduced', 'above', 'below')   # how the verdicts begin
 _NOT_JUDGED = {PARTIAL: 'Trained for a part of their length so far, and not to be compared',
                NOT_RUN: 'Not trained so far'}
 
+MOST_NAMED = 10   # of those that were not trained
+
 # {K: {method: row}} of figures 2 and 3.
 FIGURE_ROWS = {
     5: {'MAML': 'sinusoid_5shot', 'pre-trained': 'sinusoid_5shot_pretrained',
@@ -121,10 +123,10 @@ def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str
             if state.verdict.startswith(word)]
   for word, sentence in _NOT_JUDGED.items():
     labels = [row.label for row, state in states if state.verdict == word]
-    if labels and word == NOT_RUN:   # of many nothing is known but their names
-      lines += ['', f'{sentence}: {len(labels)} rows.']
-    elif labels:
-      lines += ['', f'{sentence}: {"; ".join(labels)}.']
+    if labels:
+      many = word == NOT_RUN and len(labels) > MOST_NAMED
+      named = f'{len(labels)} rows' if many else '; '.join(labels)
+      lines += ['', f'{sentence}: {named}.']
   return '\n'.join(lines)
 
 
