@@ -83,6 +83,7 @@ def assert_same(received, expected, tolerance=1e-8):
     np.testing.assert_allclose(one, other, rtol=tolerance, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('row', ROWS)
 def test_groups_of_tasks_change_nothing(row, episodes, generic_values):
   one, other = (model_of(row, generic_values, tasks_at_once=size) for size in (1, 4))
@@ -91,6 +92,7 @@ def test_groups_of_tasks_change_nothing(row, episodes, generic_values):
   assert_same(one.task_results(episodes, updates), other.task_results(episodes, updates))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('row', ROWS)
 def test_xla_changes_nothing(row, episodes, generic_values):
   model = model_of(row, generic_values)

@@ -526,12 +526,16 @@ def test_recomputing_with_dropout_is_refused():
     MAML(with_dropout(), 'mse', step_size=0.1, num_updates=1, recompute_inner_steps=True)
 
 
-def test_a_learner_of_the_package_cannot_be_a_keras_model():
+def test_a_learner_of_the_package_is_a_keras_model_once_it_is_adapted():
   from maml_tf import FullyConnected, MeanSquaredError
   maml = MAML(FullyConnected(1, (4,), 1, 'None'), MeanSquaredError(), step_size=0.1,
               num_updates=1)
-  with pytest.raises(ConfigError, match='no Keras model'):
-    maml.adapt(np.zeros([3, 1], 'float32'), np.zeros([3, 1], 'float32'))
+  x, y = (np.random.RandomState(0).normal(size=(2, 3, 1)).astype('float32'))
+  adapted = maml.adapt(x, y)
+  assert isinstance(adapted, tf.keras.Model)
+  episodes = ((x[np.newaxis], y[np.newaxis]), (x[np.newaxis], y[np.newaxis]))
+  expected = maml.adapted_outputs(episodes, 1)[0, -1]
+  np.testing.assert_allclose(adapted.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_loss_of_keras_goes_with_a_learner_of_the_package(make_regression):

@@ -31,7 +31,8 @@ def trained(tmp_path_factory):
     yield train
 
 
-@pytest.mark.parametrize('replicas', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('replicas', [2, 4])
 @pytest.mark.parametrize('case', CASES)
 def test_replicas_do_what_one_device_does(trained, case, replicas):
   """Parameters, the optimizer's state, what is logged, and the results of tasks."""

@@ -21,7 +21,7 @@ QUICK = {
     'maml': dict(meta_lr=0.01, update_lr=0.01),
     'anil': dict(meta_lr=0.01, update_lr=0.1),
     'context_vector': dict(meta_lr=0.01, update_lr=0.5),
-    'maml_plus_plus': dict(meta_lr=0.01, update_lr=0.01, num_updates=2,
+    'maml_plus_plus': dict(meta_lr=0.01, update_lr=0.02, num_updates=1,
                            multi_step_iterations=100, first_order_iterations=50,
                            meta_lr_schedule='constant'),
     'boil': dict(meta_lr=0.01, update_lr=0.1),

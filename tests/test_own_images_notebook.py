@@ -6,11 +6,13 @@ import json
 import sys
 
 import numpy as np
+import pytest
 from conftest import REPOSITORY
 
 NOTEBOOK = REPOSITORY / 'notebooks' / 'own_images.ipynb'
 
 
+@pytest.mark.slow
 def test_every_cell_runs(monkeypatch, capfd):
   monkeypatch.chdir(NOTEBOOK.parent)
   monkeypatch.setattr(sys, 'path', list(sys.path))

@@ -54,8 +54,8 @@ def test_it_is_recorded_and_uses_validation_tasks_alone(config, monkeypatch, cap
   drawn = []
   original = experiment.evaluation_generator
 
-  def spy(config, split, num_tasks, seed=experiment.EVALUATION_SEED):
-    generator = original(config, split, num_tasks, seed)
+  def spy(config, split, num_tasks, seed=experiment.EVALUATION_SEED, replicas=1):
+    generator = original(config, split, num_tasks, seed, replicas)
     drawn.append((split, seed, generator.fingerprint(num_tasks)))
     return generator
   monkeypatch.setattr(experiment, 'evaluation_generator', spy)

@@ -90,6 +90,7 @@ def largest_difference(one, other, tables='*.csv'):
   return max(errors)
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does_and_one_goes_on(forks, tmp_path):
   """The same checkpoints, learning curve and results, on the disk of worker 0 alone; and the
   number of processes may change between two starts."""
