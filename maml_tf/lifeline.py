@@ -48,6 +48,7 @@ class Lifeline:
     self._peers = peers
     self._program = program
     self._own_end: Optional[int] = None
+    self._ending = threading.Lock()   # held by whoever ends this process, for ever
     self._left = {peer: threading.Event() for peer in peers}
     for peer in peers:
       threading.Thread(target=self._watch, args=(peer,), daemon=True).start()
@@ -89,8 +90,8 @@ class Lifeline:
     if message.get('end') == 'done':
       self._left[peer].set()
       return
-    if self._own_end is not None:
-      return
+    if self._own_end is not None or not self._ending.acquire(blocking=False):
+      return   # it ends already, and one sentence says why
     name = f'Worker {peer} ({self._hosts[peer]})'
     if 'end' in message:
       text, code = f'{name} ended: {message["end"]}', int(message.get('code', LOST))

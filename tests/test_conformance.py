@@ -57,7 +57,7 @@ def model_of(row, generic_values, **given):
                                      **arguments, **given)
   values = {**model.meta_parameters.arrays(), **generic_values(model.learner, seed=1)}
   random = np.random.RandomState(2)
-  for name in set(values) - {spec.name for spec in model.learner.parameter_specs}:
+  for name in sorted(set(values) - {spec.name for spec in model.learner.parameter_specs}):
     values[name] = values[name] + 0.1 * random.uniform(size=values[name].shape)
   model.meta_parameters.assign(values)
   return model
