@@ -222,11 +222,24 @@ def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd
   assert export.main(arguments) == 0
   printed = capfd.readouterr().out
   assert 'Loaded again in a process without maml_tf' in printed
-  for name in ('adaptation', 'adapted.keras', 'adapted_saved_model', 'adapted.tflite'):
+  for name in ('adaptation', 'adapted.keras', 'adapted_saved_model'):
     assert (out / name).exists() and f'{name} ' in printed.splitlines()[-1]
+  # TensorFlow 2.21 converts to numbers that are none.
+  assert ((out / 'adapted.tflite').exists() and 'adapted.tflite ' in printed.splitlines()[-1]
+          ) != ('adapted.tflite is taken away again' in printed)
   assert (out / 'adapted.onnx').exists() or 'adapted.onnx is not written' in printed
   described = json.loads((out / 'export.json').read_text())
   assert described['classes'] == ['a', 'b', 'c'] and described['image_shape'] == [28, 28, 1]
   # What is there is not written over.
   assert export.main(arguments) == 2
   assert 'is not empty: choose another folder' in capfd.readouterr().err
+
+
+def test_what_a_converter_got_wrong_is_taken_away(tmp_path):
+  from maml_tf.prediction import files
+  for name in ('adapted.tflite', 'adapted.onnx', 'adapted.keras'):
+    (tmp_path / name).write_text(name)
+  found = {'adapted.tflite': float('nan'), 'adapted.onnx': 1e-7, 'adapted.keras': 1e-7}
+  assert list(files.take_out_misconverted(str(tmp_path), found)) == ['adapted.tflite']
+  assert set(found) == {'adapted.onnx', 'adapted.keras'}
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['adapted.keras', 'adapted.onnx']

@@ -188,8 +188,9 @@ def test_returns_of_held_out_tasks_before_and_after_updates(after_one):
 def test_the_first_tasks_are_the_same_however_many_there_are(after_one):
   few = HeldOutTasks(Line(), drawn=5, num_tasks=2, seed=1, rollouts=3)
   all_of_them = after_one.task_results(HELD_OUT.batch(0), 1).query['return'].numpy()
-  np.testing.assert_array_equal(
-      all_of_them[:2], after_one.task_results(few.batch(0), 1).query['return'].numpy())
+  np.testing.assert_allclose(   # adapted in groups of other sizes, in float32
+      all_of_them[:2], after_one.task_results(few.batch(0), 1).query['return'].numpy(),
+      rtol=1e-5)
   assert few.fingerprint(2) == HELD_OUT.fingerprint(2) != HELD_OUT.fingerprint(3)
   other = HeldOutTasks(Line(), drawn=5, num_tasks=2, seed=2, rollouts=3)
   assert other.fingerprint(2) != few.fingerprint(2)
