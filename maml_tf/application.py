@@ -20,6 +20,7 @@ from maml_tf.files import reported
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import weights
 from maml_tf.paper.comparable import comparison
+from maml_tf.paper.records import Record
 from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
 from maml_tf.training.callbacks import describe
@@ -177,27 +178,32 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
   return path, iteration
 
 
-def _trained(config: Config, folder: str, iteration: Optional[int]) -> Optional[int]:
+def _origin(config: Config) -> Optional[Record]:
+  """The record of the weights that are tested, where --pretrained names them and they are
+  kept in the results."""
+  if config.run.train or config.run.pretrained is None:
+    return None
+  return weights.origin(weights.resolve(config.run.pretrained)[0])
+
+
+def _trained(config: Config, folder: str, iteration: Optional[int],
+             origin: Optional[Record]) -> Optional[int]:
   """Iterations of the run that was tested, of which the tested checkpoint, say the best one,
   may be an earlier one; None where it is not known."""
   if not config.run.train and config.run.pretrained is not None:
-    record = weights.origin(weights.resolve(config.run.pretrained)[0])
-    return None if record is None else record.trained
+    return None if origin is None else origin.trained
   if _tests_a_named_file(config) or config.evaluation.test_iter != -1:
     return iteration
   return max([iteration_of(path) for path in CheckpointFiles(folder, KEPT).paths],
              default=iteration)
 
 
-def _say_where_from(config: Config, trained: Optional[int]) -> None:
+def _say_where_from(origin: Optional[Record]) -> None:
   """Of weights that are kept in the results, how far they were trained."""
-  record = None
-  if _tests_a_named_file(config) and config.run.pretrained is not None:
-    record = weights.origin(weights.resolve(config.run.pretrained)[0])
-  if record is not None:
-    how_far = '' if record.is_finished else ': a partial training'
-    print(f'Weights of {record.fields["row"]}, seed {record.seed}, trained for '
-          f'{trained:,} of {record.planned:,} iterations{how_far}')
+  if origin is not None:
+    how_far = '' if origin.is_finished else ': a partial training'
+    print(f'Weights of {origin.fields["row"]}, seed {origin.seed}, trained for '
+          f'{origin.trained:,} of {origin.planned:,} iterations{how_far}')
 
 
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:
@@ -206,12 +212,12 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   split = config.problem.recorded_split(config)
   classes = f' of the {split} classes' if split else ''
   print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
-  trained = _trained(config, folder, test_run.iteration)
-  beside = comparison(config, trained)
+  origin = _origin(config)
+  beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
   # Written before it is printed: who reads this may be gone.
   with reported(folder):
     paths = list(write_results(folder, test_run))
-  _say_where_from(config, trained)
+  _say_where_from(origin)
   print(table(test_run, beside.values))
   if beside.why_none:
     print(beside.why_none)

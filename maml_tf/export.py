@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
   support = photos.read_support(options.support, config) if options.support else None
   ways = options.ways or (len(support.classes) if support else config.task.num_classes)
   _require_empty(options.out)
-  trained = trained_of(options, ways)
+  trained = trained_of(options, config, ways)
   config = trained.config
   updates = options.updates or config.evaluation.test_num_updates
   net = task_net.task_net(trained.model, ways, updates)

@@ -36,6 +36,11 @@ class Prediction(NamedTuple):
   file: str
   probabilities: List[float]
 
+  @property
+  def best(self) -> int:
+    """The likeliest class."""
+    return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
   """The exit code: 0 done, 1 the file cannot be written, 2 refused."""
@@ -49,7 +54,7 @@ def _run(options: argparse.Namespace) -> None:
   config = config_of(options)
   support = photos.read_support(options.support, config)
   query = photos.read_query(options.query, config)
-  trained = trained_of(options, len(support.classes))
+  trained = trained_of(options, config, len(support.classes))
   updates = options.updates or config.evaluation.test_num_updates
   print(f'{trained.source}: adapting to {len(support.labels)} photos of '
         f'{len(support.classes)} classes by {updates} updates', flush=True)
@@ -72,9 +77,10 @@ def table(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
   """A line for each photo: file, class, its probability."""
   width = max(len(prediction.file) for prediction in predictions)
   lines = []
-  for file, values in predictions:
-    best = max(range(len(values)), key=values.__getitem__)
-    lines.append(f'{file:<{width}}  {classes[best]}  {100 * values[best]:.1f}%')
+  for prediction in predictions:
+    file, values = prediction
+    lines.append(f'{file:<{width}}  {classes[prediction.best]}  '
+                 f'{100 * values[prediction.best]:.1f}%')
   return '\n'.join(lines)
 
 
@@ -83,10 +89,10 @@ def write(path: str, predictions: Sequence[Prediction], classes: Sequence[str]) 
   with whole_file(path, newline='') as file:
     writer = csv.writer(file)
     writer.writerow(['file', 'class', 'probability', *classes])
-    for name, values in predictions:
-      best = max(range(len(values)), key=values.__getitem__)
-      writer.writerow([name, classes[best], *(f'{value:.6f}' for value in (
-          values[best], *values))])
+    for prediction in predictions:
+      name, values = prediction
+      writer.writerow([name, classes[prediction.best], *(f'{value:.6f}' for value in (
+          values[prediction.best], *values))])
 
 
 def config_of(options: argparse.Namespace):
@@ -101,12 +107,12 @@ def config_of(options: argparse.Namespace):
   return config
 
 
-def trained_of(options: argparse.Namespace, ways: Optional[int]):
-  """What --run or --pretrained names, for that many classes."""
+def trained_of(options: argparse.Namespace, config, ways: Optional[int]):
+  """What --run or --pretrained names, for that many classes; `config`: see `config_of`."""
   from maml_tf.prediction import trained
   if options.run:
     return trained.of_run(options.run, ways, options.iteration)
-  return trained.of_weights(options.pretrained, _config_of_row(options.pretrained), ways)
+  return trained.of_weights(options.pretrained, config, ways)
 
 
 def _config_of_row(pretrained: str):

@@ -10,7 +10,6 @@ shown (default --test_num_updates). Needs no display.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import Optional, Sequence
 
@@ -48,7 +47,6 @@ def _render(config: Config, path: str, task: int, updates: Optional[int]) -> Non
   generator = experiment.evaluation_generator(config, config.split,
                                               config.evaluation.num_test_tasks)
   held_out = generator.batch(0)
-  path = os.path.expanduser(path)
   with reported(path):
     frames = save_animation(
         path, model, held_out.tasks[task], held_out.rollouts,

@@ -149,9 +149,7 @@ def test_other_commands_are_those_of_a_file_that_knows_their_options(command):
   source = path.read_text(encoding='utf-8')
   if 'data_scripts' in path.parts:   # what they share
     source += (path.parent / 'preparation.py').read_text(encoding='utf-8')
-  if 'add_trained(parser)' in source:   # what predict and export share
-    source += (ROOT / 'maml_tf/predict.py').read_text(encoding='utf-8')
-  if 'add_trained' in source:
+  if 'add_trained' in source:   # what predict, retest and export share
     source += (ROOT / 'maml_tf' / 'predict.py').read_text(encoding='utf-8')
   known = set(re.findall(r"'(--\w+)'", source)) | {'--help'}
   if 'flags.main_config' in source:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from maml_tf.errors import ConfigError
 from maml_tf.files import whole_file
 from maml_tf.rl.environments import Drawing, Environment
-from maml_tf.rl.evaluation import Protocol, adapted_rollouts
+from maml_tf.rl.evaluation import Protocol, adapted_rollouts, phase_name
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.streams import EVALUATION, stream
 
@@ -46,8 +46,7 @@ def save_animation(path: str, model: PolicyLearner, task, rollouts: int, num_upd
     actions = trajectories.actions[0, 0, :trajectories.lengths[0, 0]]
     panels.append(_replayed(environment, task, actions,
                             stream(model.learning.seed, EVALUATION, seed, phase, 0, 0)))
-    name = 'before' if phase == 0 else f'{phase} update{"" if phase == 1 else "s"}'
-    titles.append((name, trajectories.rewards[0, 0]))
+    titles.append((phase_name(phase), trajectories.rewards[0, 0]))
   frames = _frames(panels, titles)
   with whole_file(path, 'wb') as file:
     frames[0].save(file, format='GIF', save_all=True, append_images=frames[1:],

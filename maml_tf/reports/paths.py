@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maml_tf.files import whole_file
-from maml_tf.rl.evaluation import adapted_rollouts
+from maml_tf.rl.evaluation import adapted_rollouts, phase_name
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.task_streams import HeldOutTasks
@@ -56,9 +56,8 @@ def paths_figure(model: PolicyLearner, generator: HeldOutTasks, title: str) -> F
 def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: int) -> None:
   for updates, (phase, (colour, style)) in enumerate(zip(phases, STYLES)):
     for number, points in enumerate(_paths(phase, task)):
-      label = None if number else (
-          f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before')
-      axes.plot(points[:, 0], points[:, 1], style, color=colour, linewidth=1, label=label)
+      axes.plot(points[:, 0], points[:, 1], style, color=colour, linewidth=1,
+                label=None if number else phase_name(updates))
   axes.plot(*goal, '*', color='C3', markersize=14, label='goal')
   axes.set(xlim=(-SHOWN, SHOWN), ylim=(-SHOWN, SHOWN), aspect='equal')
   returns = ', '.join(f'{phase.mean_returns()[task]:.0f}' for phase in phases)

@@ -11,7 +11,7 @@ from typing import Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.streams import EVALUATION
 from maml_tf.rl.training import Learning
 
@@ -43,6 +43,11 @@ def later_steps(step_size: float, updates: int, later_step: float = 0.5
                for update in range(updates))
 
 
+def phase_name(updates: int) -> str:
+  """'before', '1 update', '2 updates': of pictures."""
+  return f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before'
+
+
 def returns_on(learning: Learning, parameters: np.ndarray, tasks: Sequence,
                protocol: Protocol) -> np.ndarray:
   """The return of each task before the first update and after each one.
@@ -70,5 +75,4 @@ def adapted_rollouts(learning: Learning, parameters: np.ndarray, tasks: Sequence
         protocol.budget)
     yield trajectories
     if step_size is not None:
-      batch = packed(trajectories, learning.judged(trajectories), learning.settings.dtype)
-      points = learning.adapted(points, batch, step_size)
+      points = learning.adapted_to(points, trajectories, step_size)

@@ -14,7 +14,7 @@ from maml_tf.outer_step import Means, OuterStep
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
 from maml_tf.rl.policy import Policy
-from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.streams import ADAPTATION
 from maml_tf.rl.task_streams import HeldOut
 from maml_tf.rl.training import Learning, Samples, Settings
@@ -174,7 +174,7 @@ class PolicyLearner(tf.keras.Model):
     for update, step_size in enumerate(self.step_sizes(num_updates)):
       trajectories = learning.sampler.sample(
           points, [task], rollouts, (ADAPTATION, seed, update))
-      points = self._stepped(points, trajectories, step_size)
+      points = learning.adapted_to(points, trajectories, step_size)
     return AdaptedPolicy(self.learner, points[0], learning.settings.dtype)
 
   def adapt_to(self, trajectories: Trajectories, step_size: Optional[float] = None
@@ -185,14 +185,8 @@ class PolicyLearner(tf.keras.Model):
       trajectories: of one task: `[1, rollouts, steps, ...]`.
       step_size: alpha; None: that of training.
     """
-    points = self._stepped(self.theta()[np.newaxis], trajectories, step_size)
+    points = self.learning.adapted_to(self.theta()[np.newaxis], trajectories, step_size)
     return AdaptedPolicy(self.learner, points[0], self.learning.settings.dtype)
-
-  def _stepped(self, points, trajectories, step_size):
-    learning = self.learning
-    return learning.adapted(
-        points, packed(trajectories, learning.judged(trajectories), learning.settings.dtype),
-        step_size)
 
   def protocol(self, held_out: HeldOut, num_updates: int) -> Protocol:
     """How it is tested on these tasks."""

@@ -154,6 +154,12 @@ class Learning:
     self.policy.check(adapted, 'after an inner step')
     return adapted
 
+  def adapted_to(self, points: np.ndarray, trajectories: Trajectories,
+                 step_size: Optional[float] = None) -> np.ndarray:
+    """`adapted`, by what the policies of `points` did."""
+    batch = packed(trajectories, self.judged(trajectories), self.settings.dtype)
+    return self.adapted(points, batch, step_size)
+
   def sampled(self, parameters: np.ndarray, iteration: int) -> Samples:
     """The samples of a meta-iteration: all phases, adapted in between.
 
