@@ -197,6 +197,28 @@ def test_data_that_change_under_a_run_end_it_with_a_sentence(small_config, tmp_p
   assert 'train.npy' in sentence and 'got shorter' in sentence
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_of_training_says_what_stands(number, small_config, capsys,
+                                                       monkeypatch):
+  """Before the first step, with a checkpoint or without one, and in the test."""
+  def interrupted(*_):
+    signal.raise_signal(number)
+  config = small_config(metatrain_iterations=0, log=False)
+  with monkeypatch.context() as patch:
+    patch.setattr(application, 'train', interrupted)
+    assert application.run(config) == 128 + number
+  assert the_sentence(capsys.readouterr().err).endswith('; nothing was trained yet.')
+  assert os.listdir(config.run.logdir) == [config.experiment_name]   # and no lock
+  with monkeypatch.context() as patch:
+    patch.setattr(application, 'test', interrupted)
+    assert application.run(config) == 128 + number
+  assert 'the same command tests again' in the_sentence(capsys.readouterr().err)
+  monkeypatch.setattr(application, 'train', interrupted)
+  assert application.run(config) == 128 + number
+  assert the_sentence(capsys.readouterr().err).endswith(
+      'the same command goes on from iteration 0.')
+
+
 # What is refused: exit code 2, one sentence.
 
 @pytest.fixture
