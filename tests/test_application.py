@@ -18,8 +18,8 @@ from maml_tf.training import callbacks
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
 
-OUTPUT = ['Device: ', 'MAML, FullyConnected: 1,761 parameters', 'Experiment folder: ',
-          'Test: 6 tasks, ', 'Written: ']
+OUTPUT = ['Device: ', 'sinusoid, maml: 5-shot, ', 'MAML, FullyConnected: 1,761 parameters',
+          'Experiment folder: ', 'Test: 6 tasks, ', 'Written: ']
 
 
 def the_sentence(err):
@@ -46,6 +46,8 @@ def test_it_trains_and_then_tests(small_config, capsys):
   output = capsys.readouterr()
   positions = [output.out.index(text) for text in OUTPUT]
   assert positions == sorted(positions)
+  # The configuration is in the folder, and not in front of every message.
+  assert output.out.index(OUTPUT[-1]) < 1500 and '"task"' not in output.out
   folder = experiment_folder(config)
   files = {name for name in os.listdir(folder) if not name.startswith('events')}
   assert files == {
