@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import main
 from maml_tf import application, command_line
+from maml_tf.sources import image_set
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
@@ -181,6 +182,21 @@ def test_ctrl_c_in_the_test_is_not_a_traceback(small_config, capsys, monkeypatch
   monkeypatch.setattr(application, 'test', interrupted)
   assert application.run(small_config(train=False)) == 130
   assert 'main.py: interrupted' in the_sentence(capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_data_that_change_under_a_run_end_it_with_a_sentence(small_config, tmp_path,
+                                                             sample_data, capsys, monkeypatch):
+  """Where they are not in memory, as those of mini-ImageNet."""
+  monkeypatch.setattr(image_set, '_READ_BYTES', 0)
+  shutil.copytree(sample_data('omniglot'), tmp_path / 'data')
+  config = small_config('omniglot', metatrain_iterations=40, num_updates=1, log=False,
+                        data_dir=str(tmp_path / 'data'))
+  monkeypatch.setattr(callbacks.ProgressBar, 'after_iterations', lambda *_: os.truncate(
+      tmp_path / 'data' / 'train.npy', 1000))
+  assert application.run(config) == 1
+  sentence = the_sentence(capsys.readouterr().err)
+  assert 'train.npy' in sentence and 'got shorter' in sentence
 
 
 # What is refused: exit code 2, one sentence.

@@ -29,6 +29,7 @@ import numpy as np
 
 from maml_tf.bounded import read_json
 from maml_tf.errors import DataError
+from maml_tf.sources.image_file import ImageFile
 
 FORMAT = 'maml_tf image set'
 VERSION = 1
@@ -44,7 +45,8 @@ PREPARED_FILES = {MANIFEST} | {f'{split}.npy' for split in SPLITS}
 # File managers write these into every folder that is looked at.
 LEFT_BY_SYSTEMS = {'.DS_Store', 'Thumbs.db', 'desktop.ini', 'Icon\r'}
 _CHUNK_BYTES = 1 << 20
-# A split up to this size is read, as Omniglot's are (17 MB); a larger one stays on the disk.
+# A split up to this size is kept in memory, as Omniglot's are (17 MB); a larger one stays on
+# the disk.
 _READ_BYTES = 64 << 20
 
 PathLike = Union[str, 'os.PathLike[str]']
@@ -58,10 +60,12 @@ class ImageSplit:
     name: of the set, a key of `IMAGE_SHAPES` or `OWN_IMAGES`.
     split: 'train', 'val' or 'test'.
     images: uint8 `[images, height, width, channels]`, not to be written to; memory-mapped
-      where it is large. 0 is black. Omniglot is stored inverted: ink is 255, paper is 0.
+      where it is large: `read` what may change. 0 is black. Omniglot is stored inverted: ink
+      is 255, paper is 0.
     class_names: sorted; the images of a class stand together, in this order.
     class_counts: int64 `[classes]`, images of each class.
     sha256: of the split's .npy file, 64 hexadecimal digits.
+    file: what `read` reads; None: `images`, which are in memory.
   """
   name: str
   split: str
@@ -69,6 +73,15 @@ class ImageSplit:
   class_names: tuple[str, ...]
   class_counts: np.ndarray
   sha256: str
+  file: Optional[ImageFile] = None
+
+  def read(self, indices: np.ndarray) -> np.ndarray:
+    """Images of the split, `[*shape of indices, height, width, channels]`, a copy.
+
+    Raises:
+      DataError: where they are on the disk, and cannot be read, or were changed.
+    """
+    return (self.images if self.file is None else self.file)[indices]
 
   @property
   def class_starts(self) -> np.ndarray:
@@ -102,9 +115,9 @@ def load_split(data_dir: PathLike, name: str, split: str) -> ImageSplit:
   manifest = read_manifest(folder, name)
   entry = manifest['splits'][split]
   class_counts = np.array([row['count'] for row in entry['classes']], dtype=np.int64)
-  images = _open_images(folder, name, split, entry['sha256'],
-                        (int(class_counts.sum()), *manifest['image_shape']))
-  return ImageSplit(name=name, split=split, images=images,
+  images, file = _open_images(folder, name, split, entry['sha256'],
+                              (int(class_counts.sum()), *manifest['image_shape']))
+  return ImageSplit(name=name, split=split, images=images, file=file,
                     class_names=tuple(row['name'] for row in entry['classes']),
                     class_counts=class_counts, sha256=entry['sha256'])
 
@@ -225,7 +238,8 @@ def _is_class_row(row: Any) -> bool:
 
 
 def _open_images(folder: Path, name: str, split: str, sha256: str,
-                 shape: tuple[int, ...]) -> np.ndarray:
+                 shape: tuple[int, ...]) -> tuple[np.ndarray, Optional[ImageFile]]:
+  """The images, and what reads them where they are not in memory."""
   path = folder / f'{split}.npy'
   remedy = f'prepare the set again with {_preparation_command(name, folder)} --overwrite'
   if not path.is_file():
@@ -233,6 +247,8 @@ def _open_images(folder: Path, name: str, split: str, sha256: str,
   try:
     _check_version(path)
     images = np.load(path, mmap_mode='r', allow_pickle=False)
+    # Opened before it is hashed: what changes after that is noticed.
+    file = _to_be_read(path, sha256, images)
     received = _sha256_once(str(path), _signature(path))
   except (OSError, ValueError, EOFError) as error:
     raise DataError(f'{str(path)!r} cannot be read as a NumPy array ({error}): '
@@ -244,10 +260,17 @@ def _open_images(folder: Path, name: str, split: str, sha256: str,
     raise DataError(f'{str(path)!r} has the SHA-256 {received}, and its manifest promises '
                     f'{sha256}, so the images were changed or damaged: {remedy}.')
   if images.nbytes <= _READ_BYTES:
-    # A file that gets shorter while it is mapped ends the process without a word (SIGBUS).
     images = np.array(images)
     images.flags.writeable = False
-  return images
+  return images, file
+
+
+def _to_be_read(path: Path, sha256: str, images: np.memmap) -> Optional[ImageFile]:
+  """None for images that memory holds, or where there is no `preadv`: Windows, which lets
+  nobody shorten what is mapped."""
+  if images.nbytes <= _READ_BYTES or not hasattr(os, 'preadv'):
+    return None
+  return ImageFile(str(path), sha256, images.offset, images.shape)
 
 
 def _check_version(path: Path) -> None:
