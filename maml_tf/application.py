@@ -32,6 +32,7 @@ from maml_tf.training.checkpoints import (
   restore_for_test,
   training_folder,
 )
+from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import require_same_data
 from maml_tf.training.trainer import TrainingResult, Watch, train
 
@@ -137,11 +138,13 @@ def load_for_test(config: Config, model: MetaLearner, folder: str
 
   Raises:
     CheckpointError: see `restore_for_test`.
-    ConfigError: where it was trained on other data than those that are there.
+    ConfigError: where it was trained on other data than those that are there, or with
+      another content of a file of one's own.
   """
   if not _tests_a_named_file(config):
     checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
     require_same_data(folder, config)
+    require_same_code(folder, config)
     return checkpoint, iteration_of(checkpoint)
   checkpoint, iteration = _load_named(config, model)
   try:

@@ -183,6 +183,14 @@ def test_photos_are_classified(run, tmp_path, capsys):
   assert predict.main([f'--run={run}/..', *arguments[1:], '--statistics=query']) == 0
 
 
+def test_names_that_are_no_text_are_escaped(tmp_path):
+  path = tmp_path / 'predictions.csv'
+  predict.write(str(path), [predict.Prediction('bad\udcff.png', [0.25, 0.75])], ['a', 'b'])
+  with open(path, encoding='utf-8') as file:
+    [row] = csv.DictReader(file)
+  assert row['file'] == 'bad\\udcff.png' and row['class'] == 'b'
+
+
 @pytest.mark.parametrize('change, message', [
     (['--support=nowhere'], '--support=nowhere is not a folder'),
     (['--query=nowhere'], '--query=nowhere does not exist'),
