@@ -26,11 +26,12 @@ import os
 import sys
 from typing import Optional, Sequence
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, write_whole
-from maml_tf.predict import add_trained, config_of, positive, trained_of
+from maml_tf.predict import add_trained, config_of, positive, trained_of, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -44,11 +45,11 @@ def _run(options: argparse.Namespace) -> None:
   from maml_tf.prediction import files, photos, task_net
   config = config_of(options)
   support = photos.read_support(options.support, config) if options.support else None
+  updates = updates_of(options, config)
   ways = options.ways or (len(support.classes) if support else config.task.num_classes)
   _require_empty(options.out)
   trained = trained_of(options, config, ways)
   config = trained.config
-  updates = options.updates or config.evaluation.test_num_updates
   net = task_net.task_net(trained.model, ways, updates)
   with reported(options.out):
     os.makedirs(options.out, exist_ok=True)
@@ -121,9 +122,9 @@ def _parser() -> argparse.ArgumentParser:
       prog='python -m maml_tf.export', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add_trained(parser)
-  parser.add_argument('--out', required=True, metavar='FOLDER',
+  parser.add_argument('--out', type=paths.of_checkpoints, required=True, metavar='FOLDER',
                       help='a new or an empty folder')
-  parser.add_argument('--support', metavar='FOLDER',
+  parser.add_argument('--support', type=paths.argument, metavar='FOLDER',
                       help='a folder with a folder of photos for each class: writes the net '
                       'of this task, too')
   parser.add_argument('--ways', type=positive, metavar='N',

@@ -183,6 +183,14 @@ def test_photos_are_classified(run, tmp_path, capsys):
   assert predict.main([f'--run={run}/..', *arguments[1:], '--statistics=query']) == 0
 
 
+def test_names_that_are_no_text_are_escaped(tmp_path):
+  path = tmp_path / 'predictions.csv'
+  predict.write(str(path), [predict.Prediction('bad\udcff.png', [0.25, 0.75])], ['a', 'b'])
+  with open(path, encoding='utf-8') as file:
+    [row] = csv.DictReader(file)
+  assert row['file'] == 'bad\\udcff.png' and row['class'] == 'b'
+
+
 @pytest.mark.parametrize('change, message', [
     (['--support=nowhere'], '--support=nowhere is not a folder'),
     (['--query=nowhere'], '--query=nowhere does not exist'),
@@ -215,6 +223,7 @@ def test_omniglot_s_photos_are_inverted_as_its_set_is(tmp_path):
   assert read.pixels.shape == (1, 28, 28, 1) and read.pixels.max() == 0
 
 
+@pytest.mark.slow
 def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd):
   support = draw(tmp_path / 'support', ['a', 'b', 'c'], images=1)
   out = tmp_path / 'exported'

@@ -22,6 +22,7 @@ from maml_tf.training.checkpoint_files import (
   iteration_of,
   newest_whole,
 )
+from maml_tf.training.run_code import note_code, require_same_code
 from maml_tf.training.run_data import note_data, require_same_data
 from maml_tf.training.run_lock import run_lock
 
@@ -278,9 +279,11 @@ def _prepare(folder: str, config: Config) -> None:
     if stored is not None:
       require_same_run(folder, stored, config)
     require_same_data(folder, config)
+    require_same_code(folder, config)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
   note_data(folder, config)
+  note_code(folder, config)
 
 
 def goes_on(config: Config) -> bool:
