@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import time
 from typing import Optional, Tuple
 
-from tqdm import tqdm
-
-from maml_tf import command_line, devices, experiment, outputs
+from maml_tf import bars, command_line, devices, experiment, outputs
 from maml_tf.config import Config, ConfigError
+from maml_tf.config.summary import summary
 from maml_tf.evaluation.protocol import Evaluator, where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
@@ -23,6 +21,7 @@ from maml_tf.paper.comparable import comparison
 from maml_tf.paper.records import Record
 from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
+from maml_tf.tensorflow_log import compile_unheard
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
@@ -46,10 +45,12 @@ def run(config: Config, program: str = 'main.py') -> int:
 
 def _run(config: Config, program: str) -> int:
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
-  print(config.to_json(), end='')
+  print(summary(config))
   with joined(config, program) as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}', flush=True)
+    if experiment.use_xla(config):
+      compile_unheard()
     with replicas.scope():
       model = experiment.build_model(config)
     return _train_and_test(config, model, replicas)
@@ -105,8 +106,7 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   evaluator = Evaluator(model, generator, evaluation.num_test_tasks,
                         evaluation.test_num_updates)
   started = time.monotonic()
-  bar = functools.partial(tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr,
-                          disable=not replicas.is_writer)
+  bar = functools.partial(bars.of_a_test, shown=replicas.is_writer)
   results = evaluator(progress=bar)
   test_run = ProtocolRun(
       config=config, results=results, checkpoint=checkpoint,

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Episodes
+from maml_tf.sources.numpy_calls import as_raised
 from maml_tf.sources.source import BLOCK, EpisodeSource, Recipes
 
 # Training, validation and test episodes of one seed have nothing in common.
@@ -89,7 +90,8 @@ class DataGenerator:
 
   def episodes(self, first: int, count: int) -> Episodes:
     """Episodes `first` to `first + count - 1`, at once."""
-    return self._materialise(self.recipes(first, count))
+    with as_raised():
+      return self._materialise(self.recipes(first, count))
 
   def recipes(self, first: int, count: int) -> Recipes:
     """What was drawn for episodes `first` to `first + count - 1`."""

@@ -29,6 +29,11 @@ class DataError(UserError):
   """Data that are missing, or not what they should be."""
 
 
+class ChangedDataError(DataError):
+  """Data that became other ones, or none, while they were in use."""
+  exit_code = 1
+
+
 class CheckpointError(UserError, RuntimeError):
   """A checkpoint that is missing or does not fit."""
 

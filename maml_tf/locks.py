@@ -1,5 +1,6 @@
 """A lock that the system gives back when the process ends, however it ends.
 
+On a file system without locks a file with a heartbeat stands in for one, see `heartbeat`.
 Where there is no `flock`, on Windows, it is filelock's. Elsewhere it is not, since filelock
 leaves its file behind, empties it in an attempt, so that nobody knows who holds it, and on a
 file system without locks takes every lock for held (3.19), or makes a file that outlives a
@@ -11,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 from typing import Iterator, Optional
+
+from maml_tf.heartbeat import HeldError, beating, name_of_this_process
 
 try:
   import fcntl
@@ -22,17 +24,10 @@ except ImportError:   # Windows
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
-class HeldError(Exception):
-  """Another process has the lock; the message says which one."""
-
-
 @contextlib.contextmanager
-def locked(path: str) -> Iterator[bool]:
+def locked(path: str) -> Iterator[None]:
   """Holds the lock on a file, which is made, and removed at the end: one that a killed
   process has left behind locks nothing.
-
-  Yields:
-    Whether it is locked: not on a file system that has no locks.
 
   Raises:
     HeldError: while another process, or another `locked`, holds it.
@@ -40,19 +35,22 @@ def locked(path: str) -> Iterator[bool]:
   """
   if fcntl is None:
     with _locked_by_filelock(path):
-      yield True
+      yield
     return
   try:
     number = _acquire(path)
   except BlockingIOError as error:
     raise HeldError(_holder(path)) from error
+  if number is None:
+    with beating(path):
+      yield
+    return
   try:
-    yield number is not None
+    yield
   finally:
-    if number is not None:
-      with contextlib.suppress(OSError):
-        os.remove(path)   # while it is locked
-      os.close(number)
+    with contextlib.suppress(OSError):
+      os.remove(path)   # while it is locked
+    os.close(number)
 
 
 @contextlib.contextmanager
@@ -72,18 +70,20 @@ def _locked_by_filelock(path: str) -> Iterator[None]:
 def _acquire(path: str) -> Optional[int]:
   """The locked file's number; None on a file system that has no locks."""
   while True:
+    is_new = not os.path.exists(path)
     number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
       fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if _is_at(number, path):   # and was not removed by its last holder just now
         with contextlib.suppress(OSError):   # a name is not worth failing for
           os.ftruncate(number, 0)
-          os.write(number, f'process {os.getpid()} on {socket.gethostname()}'.encode())
+          os.write(number, name_of_this_process().encode())
         return number
     except OSError as error:
       os.close(number)
       if error.errno in _NO_LOCKS:
-        os.remove(path)
+        if is_new and not os.path.getsize(path):
+          os.remove(path)
         return None
       raise
     os.close(number)

@@ -13,7 +13,6 @@ of it.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import sys
@@ -90,9 +89,7 @@ def tested_config(config, options: argparse.Namespace):
 
 def measured(found, config, updates: int):
   """The test protocol on the tasks of `config`."""
-  from tqdm import tqdm
-
-  from maml_tf import experiment
+  from maml_tf import bars, experiment
   from maml_tf.evaluation.protocol import Evaluator
   from maml_tf.evaluation.results_files import ProtocolRun
   from maml_tf.keras_models.front import learner_and_objective
@@ -101,8 +98,7 @@ def measured(found, config, updates: int):
   _, model.objective = learner_and_objective(model.learner, config.problem.objective(config))
   generator = experiment.evaluation_generator(config, config.split, tasks)
   started = time.monotonic()
-  results = Evaluator(model, generator, tasks, updates)(progress=functools.partial(
-      tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr))
+  results = Evaluator(model, generator, tasks, updates)(progress=bars.of_a_test)
   return ProtocolRun(
       config=config, results=results, checkpoint=found.source, iteration=None,
       fingerprint=generator.fingerprint(tasks), seconds=time.monotonic() - started)

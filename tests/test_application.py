@@ -14,12 +14,13 @@ import tensorflow as tf
 
 import main
 from maml_tf import application, command_line
+from maml_tf.sources import image_set
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
 
-OUTPUT = ['Device: ', 'MAML, FullyConnected: 1,761 parameters', 'Experiment folder: ',
-          'Test: 6 tasks, ', 'Written: ']
+OUTPUT = ['Device: ', 'sinusoid, maml: 5-shot, ', 'MAML, FullyConnected: 1,761 parameters',
+          'Experiment folder: ', 'Test: 6 tasks, ', 'Written: ']
 
 
 def the_sentence(err):
@@ -46,6 +47,8 @@ def test_it_trains_and_then_tests(small_config, capsys):
   output = capsys.readouterr()
   positions = [output.out.index(text) for text in OUTPUT]
   assert positions == sorted(positions)
+  # The configuration is in the folder, and not in front of every message.
+  assert output.out.index(OUTPUT[-1]) < 1500 and '"task"' not in output.out
   folder = experiment_folder(config)
   files = {name for name in os.listdir(folder) if not name.startswith('events')}
   assert files == {
@@ -179,6 +182,21 @@ def test_ctrl_c_in_the_test_is_not_a_traceback(small_config, capsys, monkeypatch
   monkeypatch.setattr(application, 'test', interrupted)
   assert application.run(small_config(train=False)) == 130
   assert 'main.py: interrupted' in the_sentence(capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_data_that_change_under_a_run_end_it_with_a_sentence(small_config, tmp_path,
+                                                             sample_data, capsys, monkeypatch):
+  """Where they are not in memory, as those of mini-ImageNet."""
+  monkeypatch.setattr(image_set, '_READ_BYTES', 0)
+  shutil.copytree(sample_data('omniglot'), tmp_path / 'data')
+  config = small_config('omniglot', metatrain_iterations=40, num_updates=1, log=False,
+                        data_dir=str(tmp_path / 'data'))
+  monkeypatch.setattr(callbacks.ProgressBar, 'after_iterations', lambda *_: os.truncate(
+      tmp_path / 'data' / 'train.npy', 1000))
+  assert application.run(config) == 1
+  sentence = the_sentence(capsys.readouterr().err)
+  assert 'train.npy' in sentence and 'got shorter' in sentence
 
 
 # What is refused: exit code 2, one sentence.

@@ -10,8 +10,10 @@ import types
 import numpy as np
 import pytest
 
+from data_scripts import image_set_writer
+from data_scripts.image_set_writer import ImageSetWriter
 from maml_tf.sources import image_set
-from maml_tf.sources.image_set import DataError, ImageSetWriter, load_split
+from maml_tf.sources.image_set import DataError, load_split
 
 CLASSES = {'train': [('a/x', 3), ('b/x', 2)], 'val': [('c', 1)], 'test': [('d', 2)]}
 SHAPE = image_set.IMAGE_SHAPES['omniglot']
@@ -39,13 +41,73 @@ def prepared(tmp_path):
   return tmp_path / 'set'
 
 
-def test_a_small_split_outlives_its_file(prepared, monkeypatch):
-  """What is mapped would end the process with SIGBUS. A large one is mapped all the same."""
+def test_a_small_split_outlives_its_file(prepared):
+  """What is mapped would end the process with SIGBUS."""
   loaded = load_split(prepared, 'omniglot', 'train')
   os.truncate(prepared / 'train.npy', 128)
   np.testing.assert_array_equal(loaded.images, images_of('train'))
+
+
+# A large split stays on the disk.
+
+
+@pytest.fixture
+def on_the_disk(prepared, monkeypatch):
+  if not hasattr(os, 'preadv'):
+    pytest.skip('this system maps files')
   monkeypatch.setattr(image_set, '_READ_BYTES', 0)
-  assert isinstance(load_split(prepared, 'omniglot', 'val').images, np.memmap)
+  return load_split(prepared, 'omniglot', 'train')
+
+
+def test_a_large_split_is_read_as_it_is_asked_for(on_the_disk):
+  indices = np.array([[4, 0, 4], [1, 2, 3]])
+  images = on_the_disk.read(indices)
+  np.testing.assert_array_equal(images, images_of('train')[indices])
+  images[:] = 0   # a copy
+  np.testing.assert_array_equal(on_the_disk.read(indices), images_of('train')[indices])
+  assert isinstance(on_the_disk.images, np.memmap)
+
+
+@pytest.mark.parametrize('replace', [
+    lambda path: path.unlink(),
+    lambda path: os.replace(path.parent / 'val.npy', path),
+    lambda path: os.utime(path, (1, 1)),
+    lambda path: path.write_bytes(path.read_bytes()),
+], ids=['removed', 'replaced', 'touched', 'written again'])
+def test_a_large_split_outlives_what_leaves_its_bytes(on_the_disk, prepared, replace):
+  replace(prepared / 'train.npy')
+  for _ in range(2):
+    np.testing.assert_array_equal(on_the_disk.read(np.arange(5)), images_of('train'))
+
+
+def written_over(path):
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda path: os.truncate(path, 2000), 'cannot be read any more (it got shorter)'),
+    (lambda path: os.truncate(path, 0), 'cannot be read any more (it got shorter)'),
+    (written_over, 'was changed while it was in use'),
+], ids=['shortened', 'emptied', 'another image'])
+def test_a_large_split_that_changes_is_said(on_the_disk, prepared, change, message):
+  """Under a memory map the first two end the process without a word, and the third goes on
+  with other images."""
+  on_the_disk.read(np.arange(5))
+  change(prepared / 'train.npy')
+  with pytest.raises(DataError, match=re.escape(message)) as error:
+    on_the_disk.read(np.array([0, 4]))
+  assert 'put it back' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_file_that_is_let_go_is_closed(prepared, monkeypatch):
+  """A run opens three, and who verifies all rows a hundred."""
+  monkeypatch.setattr(image_set, '_READ_BYTES', 0)
+  before = len(os.listdir('/dev/fd'))
+  for _ in range(20):
+    load_split(prepared, 'omniglot', 'train')
+  assert len(os.listdir('/dev/fd')) <= before + 1
 
 
 @pytest.mark.parametrize('split', image_set.SPLITS)
@@ -307,7 +369,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
 
 
 def test_no_room_on_the_disk_is_said_before_writing(tmp_path, monkeypatch):
-  monkeypatch.setattr(image_set.shutil, 'disk_usage',
+  monkeypatch.setattr(image_set_writer.shutil, 'disk_usage',
                       lambda _: types.SimpleNamespace(free=1 << 20))
   with ImageSetWriter(tmp_path / 'set', 'omniglot') as writer:
     with pytest.raises(DataError, match=r'MiB left.*need \d+ MiB'):

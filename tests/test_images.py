@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 import numpy as np
 import pytest
 
 from maml_tf.config import ConfigError
 from maml_tf.data_generator import DataGenerator
+from maml_tf.errors import DataError
+from maml_tf.sources.image_file import ImageFile
 from maml_tf.sources.images import ImageSource
+from maml_tf.sources.numpy_calls import as_raised
 
 EPISODES = 640
 
@@ -200,3 +206,19 @@ def test_too_many_images_of_a_class_are_refused(make_split):
   generator_of(split, support=1, query=2)
   with pytest.raises(ConfigError, match='need 4 images.*class001.* has 3'):
     generator_of(split, support=2, query=2)
+
+
+def test_a_file_that_changes_under_a_pipeline_is_one_sentence(make_split, tmp_path):
+  """And not an error of TensorFlow's with the traceback of a call."""
+  split = make_split((4,) * 3)
+  path = tmp_path / 'train.npy'
+  path.write_bytes(split.images.tobytes())
+  images = ImageFile(str(path), '0' * 64, 0, split.images.shape)
+  generator = generator_of(dataclasses.replace(split, file=images))
+  batches = iter(generator.dataset(0, 100))
+  next(batches)
+  os.truncate(path, 10)
+  with pytest.raises(DataError, match='got shorter'), as_raised():
+    list(batches)
+  with pytest.raises(DataError, match='got shorter'):
+    generator.batch(0)

@@ -48,6 +48,7 @@ def configured(own_net, sample_data, tmp_path):
   return make
 
 
+@pytest.mark.slow
 def test_a_net_of_one_s_own_is_trained_resumed_tested_used_and_exported(
     configured, sample_data, tmp_path, capfd):
   assert application.run(configured('--metatrain_iterations=2')) == 0

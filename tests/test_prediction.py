@@ -223,6 +223,7 @@ def test_omniglot_s_photos_are_inverted_as_its_set_is(tmp_path):
   assert read.pixels.shape == (1, 28, 28, 1) and read.pixels.max() == 0
 
 
+@pytest.mark.slow
 def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd):
   support = draw(tmp_path / 'support', ['a', 'b', 'c'], images=1)
   out = tmp_path / 'exported'

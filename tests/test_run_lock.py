@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 
 import pytest
 
-from maml_tf import locks
+from maml_tf import heartbeat, locks
 from maml_tf.config import ConfigError
-from maml_tf.training.run_lock import UNLOCKED, run_lock
+from maml_tf.training.run_lock import run_lock
 
 pytestmark = pytest.mark.skipif(locks.fcntl is None, reason='this system has no file locks')
 
@@ -84,14 +85,87 @@ def test_a_file_that_the_last_holder_removed_just_now_is_not_locked(tmp_path, mo
         pytest.fail('two hold it')
 
 
-def test_without_locks_it_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
+# A file system without locks.
+
+
+@pytest.fixture
+def without_locks(monkeypatch):
+  """Signs of life come fast there, for the tests' sake."""
   def refuse(number, operation):
     raise OSError(errno.ENOLCK, 'No locks available')
   monkeypatch.setattr(locks.fcntl, 'flock', refuse)
-  with run_lock(str(tmp_path / 'run')):
-    pass
-  assert capsys.readouterr().err == UNLOCKED + '\n'
+  monkeypatch.setattr(heartbeat, 'BEAT', 0.05)
+  monkeypatch.setattr(heartbeat, 'SILENCE', 0.5)
+  monkeypatch.setattr(heartbeat, '_LOOK', 0.02)
+
+
+def test_without_locks_a_second_one_is_refused_and_told_of_the_first(
+    tmp_path, without_locks, capsys):
+  folder = str(tmp_path / 'run')
+  with run_lock(folder):
+    assert capsys.readouterr().err == ''
+    for _ in range(2):
+      with pytest.raises(ConfigError, match=f'process {os.getpid()} on .* is training in '):
+        with run_lock(folder):
+          pytest.fail('two hold it')
   assert os.listdir(tmp_path) == []
+  with run_lock(folder):
+    pass
+
+
+def test_without_locks_what_another_host_left_is_taken_over_in_time(
+    tmp_path, without_locks, capsys):
+  (tmp_path / 'run.lock').write_text('process 7 on elsewhere\n0123\n42\n')
+  before = time.monotonic()
+  with run_lock(str(tmp_path / 'run')):
+    assert time.monotonic() - before >= heartbeat.SILENCE
+    assert f'process {os.getpid()} on' in (tmp_path / 'run.lock').read_text()
+  error = capsys.readouterr().err
+  assert 'of process 7 on elsewhere' in error and error.count('\n') == 1
+  assert os.listdir(tmp_path) == []
+
+
+def test_without_locks_one_of_two_takes_over(tmp_path, without_locks, monkeypatch):
+  """The other finds the first one's file in the place of the old one, and puts it back."""
+  path = tmp_path / 'run.lock'
+  path.write_text('process 7 on elsewhere\n0123\n42\n')
+  original = os.replace
+
+  def late(source, target):
+    path.write_text('process 8 on another\n4567\n1\n')
+    original(source, target)
+  monkeypatch.setattr(os, 'replace', late)
+  with pytest.raises(ConfigError, match='process 8 on another'):
+    with run_lock(str(tmp_path / 'run')):
+      pytest.fail('two hold it')
+  assert path.read_text() == 'process 8 on another\n4567\n1\n'
+  assert os.listdir(tmp_path) == ['run.lock']
+
+
+def test_without_locks_who_was_replaced_stops(tmp_path, without_locks, monkeypatch, capsys):
+  """As after a night in which the machine slept."""
+  path, signals = tmp_path / 'run.lock', []
+  monkeypatch.setattr(heartbeat.os, 'kill', lambda *arguments: signals.append(arguments))
+  with run_lock(str(tmp_path / 'run')):
+    other = tmp_path / 'other'
+    other.write_text('process 8 on another\n4567\n1\n')
+    os.replace(other, path)
+    deadline = time.monotonic() + 30
+    while not signals and time.monotonic() < deadline:
+      time.sleep(0.01)
+  assert signals == [(os.getpid(), signal.SIGTERM)]
+  assert 'was taken over by process 8 on another' in capsys.readouterr().err
+  assert path.exists()   # which is not this one's
+
+
+def test_without_locks_a_file_that_somebody_removed_comes_back(tmp_path, without_locks):
+  path = tmp_path / 'run.lock'
+  with run_lock(str(tmp_path / 'run')):
+    path.unlink()
+    deadline = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < deadline:
+      time.sleep(0.01)
+    assert path.exists()
 
 
 def test_windows_has_the_lock_of_a_library(tmp_path, monkeypatch):

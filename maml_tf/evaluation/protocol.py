@@ -11,6 +11,7 @@ from maml_tf.data_generator import WHOLE, DataGenerator, Part
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.replicas import Replicas
+from maml_tf.sources.numpy_calls import as_raised
 
 
 class Statistics(NamedTuple):
@@ -65,9 +66,13 @@ class Evaluator:
 
     Args:
       progress: wraps the iteration over batches, like `tqdm`; None: silent.
+
+    Raises:
+      UserError: of the source of the episodes, as `DataError` where a file was changed.
     """
     batches = self._batches if progress is None else progress(self._batches)
-    collected = self._replicas.map(self._task_results, batches)
+    with as_raised():
+      collected = self._replicas.map(self._task_results, batches)
     if self._part.of > 1:
       return self._of_all(collected)
     return tf.nest.map_structure(

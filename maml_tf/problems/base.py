@@ -106,6 +106,10 @@ class Problem(abc.ABC):
     """How many times K examples a support set has: the classes of a classification."""
     return 1
 
+  def task_in_words(self, config: 'Config') -> str:
+    """`5-way 1-shot`: how large a task is."""
+    return f'{config.task.update_batch_size}-shot'
+
   def tested_split(self, config: 'Config') -> str:
     """'test' or 'val', of the test protocol: where tasks are drawn from one distribution
     there is nothing but the stream of random numbers to hold back."""

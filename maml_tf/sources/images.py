@@ -90,8 +90,8 @@ def read_images(images: ImageSplit, image: tf.Tensor, turns: tf.Tensor, dtype: s
     dtype: of the result.
   """
   def gather(image: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Reads only these images of the memory-mapped set."""
-    pixels = images.images[image.ravel()]
+    """Reads only these images of the set."""
+    pixels = images.read(image.ravel())
     for quarter in (1, 2, 3):
       turned = turns.ravel() == quarter
       if turned.any():

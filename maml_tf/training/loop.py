@@ -14,6 +14,7 @@ from maml_tf.data_generator import DataGenerator, Part
 from maml_tf.episodes import Episodes
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.replicas import Replicas
+from maml_tf.sources.numpy_calls import as_raised
 
 # By which processes tell each other that they stop, in the one all-reduce of a step.
 STOP = 'stop'
@@ -50,13 +51,17 @@ class Fit:
       first, count: of the meta-batches.
       callbacks: of Keras. Under a strategy they get the begin and end of training and of
         executions, not of epochs.
+
+    Raises:
+      UserError: of the source of the episodes, as `DataError` where a file was changed.
     """
     replicas = Replicas.of(model)
-    if replicas.are_several:
-      self._fit(model, replicas, first, count, callbacks)
-      return
-    model.fit(self._generator.dataset(first, count), callbacks=list(callbacks), verbose=0,
-              shuffle=False)
+    with as_raised():
+      if replicas.are_several:
+        self._fit(model, replicas, first, count, callbacks)
+      else:
+        model.fit(self._generator.dataset(first, count), callbacks=list(callbacks),
+                  verbose=0, shuffle=False)
 
   def _fit(self, model: MetaLearner, replicas: Replicas, first: int, count: int,
            callbacks: Sequence[tf.keras.callbacks.Callback]) -> None:

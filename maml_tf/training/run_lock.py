@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from typing import Iterator
 
 from maml_tf.config import ConfigError
 from maml_tf.locks import HeldError, locked
 
 ENDING = '.lock'
-UNLOCKED = ('This system has no file locks here: nothing keeps a second process from training '
-            'in the same folder, so start one only.')
 
 
 @contextlib.contextmanager
@@ -26,7 +23,7 @@ def run_lock(folder: str) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     try:
       os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-      is_locked = stack.enter_context(locked(path))
+      stack.enter_context(locked(path))
     except HeldError as holder:
       raise ConfigError(
           f'Another process ({holder}) is training in {folder}: wait until it ends, or '
@@ -34,6 +31,4 @@ def run_lock(folder: str) -> Iterator[None]:
     except OSError as error:
       raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
                         '--logdir.') from error
-    if not is_locked:
-      print(UNLOCKED, file=sys.stderr)
     yield
