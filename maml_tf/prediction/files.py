@@ -89,12 +89,16 @@ def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[s
       paths.append(path)
     except ImportError as error:
       left_out.append(f'{name} is not written, since its converter is not installed '
-                      f'({error}): pip install tf2onnx onnxruntime.')
+                      f'({error}): {_INSTALL_ONNX}.')
     except Exception as error:   # whatever a converter cannot do
       reason = str(error).strip().splitlines()
       left_out.append(f'{name} is not written, since the converter cannot '
                       f'({type(error).__name__}: {reason[0] if reason else ""}).')
   return paths, left_out
+
+
+# onnx 1.19 needs a newer ml_dtypes than TensorFlow 2.15 can have.
+_INSTALL_ONNX = 'pip install tf2onnx "onnx<1.19" onnxruntime'
 
 
 def _tflite(path: str, saved_model: str, _) -> None:
@@ -105,6 +109,7 @@ def _tflite(path: str, saved_model: str, _) -> None:
 
 
 def _onnx(path: str, _: str, signature) -> None:
+  import onnxruntime  # noqa: F401  what is written is tried by it
   import tf2onnx
   [spec] = signature.structured_input_signature[1].values() or (
       signature.structured_input_signature[0])
@@ -126,7 +131,7 @@ def _silent() -> Iterator[None]:
     os.close(kept)
 
 
-# Made by converters of others, which are not right in every version.
+# As in `check_exported`, which is run by itself.
 CONVERTED = ('adapted.tflite', 'adapted.onnx')
 
 
