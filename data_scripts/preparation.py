@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from data_scripts import archives, images
+from data_scripts.image_set_writer import ImageSetWriter
 from data_scripts.progress import ProgressBar
 from maml_tf import outputs
 from maml_tf.sources import image_set
@@ -340,8 +341,8 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
   if problems:
     outcome = decode_all(plan, decoder, lambda *_: None)
     _raise_if_unusable(request, plan, outcome, problems)
-  with image_set.ImageSetWriter(request.out, request.name, request.overwrite,
-                                request.image_shape) as writer:
+  with ImageSetWriter(request.out, request.name, request.overwrite,
+                      request.image_shape) as writer:
     with contextlib.ExitStack() as stack:
       splits = {split: stack.enter_context(writer.split(split, plan.counts(split)))
                 for split in image_set.SPLITS}

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import time
 from typing import Optional, Tuple
 
-from tqdm import tqdm
-
-from maml_tf import command_line, devices, experiment, outputs
+from maml_tf import bars, command_line, devices, experiment, outputs
 from maml_tf.config import Config, ConfigError
+from maml_tf.config.summary import summary
 from maml_tf.evaluation.protocol import Evaluator, where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
@@ -24,6 +22,7 @@ from maml_tf.paper.comparable import comparison
 from maml_tf.paper.records import Record
 from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
+from maml_tf.tensorflow_log import compile_unheard
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
@@ -34,6 +33,7 @@ from maml_tf.training.checkpoints import (
   restore_for_test,
   training_folder,
 )
+from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import require_same_data
 from maml_tf.training.trainer import TrainingResult, Watch, train
 
@@ -46,10 +46,12 @@ def run(config: Config, program: str = 'main.py') -> int:
 
 def _run(config: Config, program: str) -> int:
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
-  print(config.to_json(), end='')
+  print(summary(config))
   with leaving(lambda: _what_was_trained(config)), joined(config, program) as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}', flush=True)
+    if experiment.use_xla(config):
+      compile_unheard()
     with replicas.scope():
       model = experiment.build_model(config)
     return _train_and_test(config, model, replicas)
@@ -119,8 +121,7 @@ def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
   evaluator = Evaluator(model, generator, evaluation.num_test_tasks,
                         evaluation.test_num_updates)
   started = time.monotonic()
-  bar = functools.partial(tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr,
-                          disable=not replicas.is_writer)
+  bar = functools.partial(bars.of_a_test, shown=replicas.is_writer)
   results = evaluator(progress=bar)
   test_run = ProtocolRun(
       config=config, results=results, checkpoint=checkpoint,
@@ -152,11 +153,13 @@ def load_for_test(config: Config, model: MetaLearner, folder: str
 
   Raises:
     CheckpointError: see `restore_for_test`.
-    ConfigError: where it was trained on other data than those that are there.
+    ConfigError: where it was trained on other data than those that are there, or with
+      another content of a file of one's own.
   """
   if not _tests_a_named_file(config):
     checkpoint = restore_for_test(folder, config, parameters=model.meta_parameters)
     require_same_data(folder, config)
+    require_same_code(folder, config)
     return checkpoint, iteration_of(checkpoint)
   checkpoint, iteration = _load_named(config, model)
   try:

@@ -26,11 +26,12 @@ import os
 import sys
 from typing import Optional, Sequence
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, write_whole
-from maml_tf.predict import add_trained, config_of, positive, trained_of
+from maml_tf.predict import add_trained, config_of, positive, trained_of, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -44,11 +45,11 @@ def _run(options: argparse.Namespace) -> None:
   from maml_tf.prediction import files, photos, task_net
   config = config_of(options)
   support = photos.read_support(options.support, config) if options.support else None
+  updates = updates_of(options, config)
   ways = options.ways or (len(support.classes) if support else config.task.num_classes)
   _require_empty(options.out)
   trained = trained_of(options, config, ways)
   config = trained.config
-  updates = options.updates or config.evaluation.test_num_updates
   net = task_net.task_net(trained.model, ways, updates)
   with reported(options.out):
     os.makedirs(options.out, exist_ok=True)
@@ -74,8 +75,10 @@ def _run(options: argparse.Namespace) -> None:
   found = files.differences(options.out)
   os.unlink(os.path.join(options.out, 'check.npz'))
   for name, difference in files.take_out_misconverted(options.out, found).items():
-    print(f'{name} is taken away again: its converter, in this version of TensorFlow, gives '
-          f'other numbers (by {difference:.2g}).')
+    wrong = ('makes what cannot be run or gives no numbers' if difference != difference else
+             f'gives other numbers (by {difference:.2g})')
+    print(f'{name} is taken away again: its converter, in this version of TensorFlow, '
+          f'{wrong}.')
   print('Loaded again in a process without maml_tf; largest difference of a probability: '
         + ', '.join(f'{name} {value:.2g}' for name, value in found.items()))
 
@@ -121,9 +124,9 @@ def _parser() -> argparse.ArgumentParser:
       prog='python -m maml_tf.export', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add_trained(parser)
-  parser.add_argument('--out', required=True, metavar='FOLDER',
+  parser.add_argument('--out', type=paths.of_checkpoints, required=True, metavar='FOLDER',
                       help='a new or an empty folder')
-  parser.add_argument('--support', metavar='FOLDER',
+  parser.add_argument('--support', type=paths.argument, metavar='FOLDER',
                       help='a folder with a folder of photos for each class: writes the net '
                       'of this task, too')
   parser.add_argument('--ways', type=positive, metavar='N',

@@ -55,6 +55,17 @@ def split(spec: str, what: str) -> Tuple[str, str]:
   return path, name
 
 
+def digest(spec: str, what: str) -> str:
+  """The SHA-256 of the file of FILE.py:NAME, in hexadecimal; what it imports does not count.
+
+  Raises:
+    ConfigError: see `split`.
+  """
+  path, _ = split(spec, what)
+  with open(path, 'rb') as file:
+    return hashlib.sha256(file.read()).hexdigest()
+
+
 def parts(spec: str, what: str) -> Tuple[str, str]:
   """(path, name) as they are written, whether there is such a file or not.
 

@@ -53,9 +53,8 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
     DataError: where the data are not prepared.
   """
   import numpy as np
-  from tqdm import tqdm
 
-  from maml_tf import application, devices, experiment
+  from maml_tf import application, bars, devices, experiment
   from maml_tf.evaluation import conditions
   from maml_tf.evaluation.results_files import versions
   from maml_tf.training.checkpoints import experiment_folder
@@ -68,8 +67,7 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   evaluator = conditions.ConditionsEvaluator(model, generator, config.task.num_classes,
                                              query_sizes, updates)
   print(f'{checkpoint}, {config.split} classes', flush=True)
-  progress = functools.partial(tqdm, desc='Testing', unit='group', leave=False,
-                               file=sys.stderr, mininterval=1)
+  progress = functools.partial(bars.of_a_test, unit='group')
   started, measured, rows = time.monotonic(), [], []
   for before, count in zip([0, *task_counts], task_counts):
     measured.append(evaluator(before, count - before, progress))

@@ -31,6 +31,10 @@ class Objective(abc.ABC):
     """{name of a measure: `[tasks]`}, in the order of `measures`."""
     return {'loss': self.loss(outputs, labels)}
 
+  def mean_over(self, examples: int, loss: float) -> float:
+    """The mean over a task's `examples` that belongs to a value of its loss."""
+    return loss
+
 
 class MeanSquaredError(Objective):
   """The mean over a task's examples and outputs (equation 2; a true mean)."""
@@ -74,6 +78,14 @@ class ScaledCrossEntropy(Objective):
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
     return tf.reduce_sum(per_example, axis=1) / self._shots
+
+  def mean_over(self, examples: int, loss: float) -> float:
+    """
+    Example:
+      >>> ScaledCrossEntropy(shots=1).mean_over(examples=75, loss=120.0)
+      1.6
+    """
+    return loss * self._shots / examples
 
   def measured(self, outputs: tf.Tensor, labels: tf.Tensor) -> Dict[str, tf.Tensor]:
     return {'loss': self.loss(outputs, labels), 'accuracy': accuracy(outputs, labels)}

@@ -35,6 +35,26 @@ def argument(text: str) -> str:
     raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def require_usable_for_checkpoints(path: str, flag: str) -> None:
+  """Raises: ConfigError: where TensorFlow cannot have checkpoints there."""
+  unusable = unusable_for_checkpoints(path)
+  if unusable:
+    raise ConfigError(f'--{flag}={path} is not allowed: it has {unusable}, {_NOT_TAKEN}.')
+
+
+def of_checkpoints(text: str) -> str:
+  """`argument`, of a folder with checkpoints."""
+  path = argument(text)
+  unusable = unusable_for_checkpoints(path)
+  if unusable:
+    raise argparse.ArgumentTypeError(f'{text} is not allowed: it has {unusable}, {_NOT_TAKEN}')
+  return path
+
+
+_NOT_TAKEN = ('which TensorFlow does not take in the path of a checkpoint; choose another '
+              'name, or a path from the current folder')
+
+
 def unusable_for_checkpoints(path: str) -> str:
   """What TensorFlow cannot have in the path of a checkpoint, as a phrase; '' for nothing.
 

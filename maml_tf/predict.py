@@ -20,6 +20,7 @@ import sys
 from typing import List, NamedTuple, Optional, Sequence
 
 import flags
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
@@ -55,15 +56,17 @@ def _run(options: argparse.Namespace) -> None:
   support = photos.read_support(options.support, config)
   query = photos.read_query(options.query, config)
   trained = trained_of(options, config, len(support.classes))
-  updates = options.updates or config.evaluation.test_num_updates
-  print(f'{trained.source}: adapting to {len(support.labels)} photos of '
-        f'{len(support.classes)} classes by {updates} updates', flush=True)
+  updates = updates_of(options, config)
+  does, by = (('adapting to', f' by {updates} updates') if config.has_inner_loop else
+              ('comparing with', ''))
+  print(f'{trained.source}: {does} {len(support.labels)} photos of {len(support.classes)} '
+        f'classes{by}', flush=True)
   net = task_net.task_net(trained.model, len(support.classes), updates)
   values = net.adapt_in_graph(task_net.as_inputs(support.pixels, net.dtype), support.labels)
-  at_once: Optional[int] = 64
   if options.statistics == 'query':
-    values, at_once = net.without_statistics(values), None
-  found = task_net.probabilities(net, values, query.pixels, at_once)
+    found = task_net.probabilities_together(net, values, support, query.pixels)
+  else:
+    found = task_net.probabilities(net, values, query.pixels)
   predictions = [Prediction(name, row.tolist()) for name, row in zip(query.names, found)]
   print(table(predictions, support.classes))
   print(expectation.sentence(trained.tests, support.counts, updates))
@@ -85,8 +88,9 @@ def table(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
 
 
 def write(path: str, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
-  """A CSV file: file, class, probability, and that of every class."""
-  with whole_file(path, newline='') as file:
+  """A CSV file: file, class, probability, and that of every class; names that are not text
+  are escaped, as where they are printed."""
+  with whole_file(path, newline='', errors='backslashreplace') as file:
     writer = csv.writer(file)
     writer.writerow(['file', 'class', 'probability', *classes])
     for prediction in predictions:
@@ -107,11 +111,24 @@ def config_of(options: argparse.Namespace):
   return config
 
 
+def updates_of(options: argparse.Namespace, config) -> int:
+  """Inner updates: as asked for, or else those of the run's test.
+
+  Raises:
+    ConfigError: for a method that has none.
+  """
+  if options.updates and not config.has_inner_loop:
+    raise ConfigError(f'--updates={options.updates} does not fit '
+                      f'--method={config.training.method}, which has no inner updates: leave '
+                      'it out.')
+  return options.updates or config.evaluation.test_num_updates
+
+
 def trained_of(options: argparse.Namespace, config, ways: Optional[int]):
   """What --run or --pretrained names, for that many classes; `config`: see `config_of`."""
   from maml_tf.prediction import trained
   if options.run:
-    return trained.of_run(options.run, ways, options.iteration)
+    return trained.of_run(options.run, config, ways, options.iteration)
   return trained.of_weights(options.pretrained, config, ways)
 
 
@@ -123,7 +140,7 @@ def _config_of_row(pretrained: str):
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
   """The arguments that say what was trained, and how it adapts."""
-  parser.add_argument('--run', metavar='LOGDIR',
+  parser.add_argument('--run', type=paths.of_checkpoints, metavar='LOGDIR',
                       help="a trained run's folder, or a folder with one run in it")
   parser.add_argument('--pretrained', metavar='ROW',
                       help='in place of it: ROW or ROW:SEED of `python -m maml_tf.verify`')
@@ -146,11 +163,12 @@ def _parser() -> argparse.ArgumentParser:
       prog='python -m maml_tf.predict', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add_trained(parser)
-  parser.add_argument('--support', required=True, metavar='FOLDER',
+  parser.add_argument('--support', type=paths.argument, required=True, metavar='FOLDER',
                       help='a folder with a folder of photos for each class')
-  parser.add_argument('--query', required=True, nargs='+', metavar='FOLDER_OR_FILE',
-                      help='photos to classify')
-  parser.add_argument('--out', metavar='FILE', help='write the predictions as CSV')
+  parser.add_argument('--query', type=paths.argument, required=True, nargs='+',
+                      metavar='FOLDER_OR_FILE', help='photos to classify')
+  parser.add_argument('--out', type=paths.argument, metavar='FILE',
+                      help='write the predictions as CSV')
   parser.add_argument('--statistics', choices=('support', 'query'), default='support',
                       help="batch norm's: of the support set (default), or as in the paper's "
                       'tests of all query photos together, which fails where most are of one '

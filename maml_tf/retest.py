@@ -3,27 +3,28 @@
   python -m maml_tf.retest --run=LOGDIR [--ways=N] [--shots=K] [--queries=Q]
       [--datasource=NAME --data_dir=FOLDER] [--split=test] [--tasks=600]
 
-Other shots are possible for every method with inner updates; other ways for those whose
-last layer can be a new one (ANIL, Reptile), and refused for others; another set where its
-images have the size that the net takes. What is not given is as in the run. The result is
-written into the run's folder, and `python -m maml_tf.predict` knows of it.
+Other shots are possible for every method; other ways for those whose last layer can be a new
+one (ANIL, Reptile) and those that have none (prototypical, matching, Siamese), and refused for
+others; another set where its images have the size that the net takes. What is not given is as
+in the run. The result is written into the run's folder, and `python -m maml_tf.predict` knows
+of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import sys
 import time
 from typing import Optional, Sequence
 
+from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
-from maml_tf.predict import add_trained, positive
+from maml_tf.predict import add_trained, positive, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -39,11 +40,12 @@ def _run(options: argparse.Namespace) -> None:
   from maml_tf.training.run_data import require_same_data
   if options.run is None or options.pretrained is not None:
     raise ConfigError('--run is needed: the folder of a trained run.')
-  found = trained.of_run(options.run, options.ways, options.iteration)
+  found = trained.of_run(options.run, trained.config_of_run(options.run), options.ways,
+                         options.iteration)
   config = tested_config(found.config, options)
   if not (options.datasource or options.data_dir):
     require_same_data(trained.folder_of_run(options.run), config)
-  run = measured(found, config, options.updates or config.evaluation.test_num_updates)
+  run = measured(found, config, updates_of(options, config))
   task = config.task
   print(f'{task.datasource}, {config.split} classes, {task.num_classes} ways, '
         f'{task.update_batch_size} shots, {run.checkpoint}')
@@ -87,18 +89,16 @@ def tested_config(config, options: argparse.Namespace):
 
 def measured(found, config, updates: int):
   """The test protocol on the tasks of `config`."""
-  from tqdm import tqdm
-
-  from maml_tf import experiment
+  from maml_tf import bars, experiment
   from maml_tf.evaluation.protocol import Evaluator
   from maml_tf.evaluation.results_files import ProtocolRun
   from maml_tf.keras_models.front import learner_and_objective
-  model, tasks = found.model, config.evaluation.num_test_tasks
+  from maml_tf.prediction import trained
+  model, tasks = trained.model_for(found, config), config.evaluation.num_test_tasks
   _, model.objective = learner_and_objective(model.learner, config.problem.objective(config))
   generator = experiment.evaluation_generator(config, config.split, tasks)
   started = time.monotonic()
-  results = Evaluator(model, generator, tasks, updates)(progress=functools.partial(
-      tqdm, desc='Testing', unit='batch', leave=False, file=sys.stderr))
+  results = Evaluator(model, generator, tasks, updates)(progress=bars.of_a_test)
   return ProtocolRun(
       config=config, results=results, checkpoint=found.source, iteration=None,
       fingerprint=generator.fingerprint(tasks), seconds=time.monotonic() - started)
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--split', choices=('test', 'val'), default='test',
                       help='classes that are tested; default %(default)s')
   parser.add_argument('--datasource', metavar='NAME', help='another set')
-  parser.add_argument('--data_dir', metavar='FOLDER',
+  parser.add_argument('--data_dir', type=paths.argument, metavar='FOLDER',
                       help='its prepared folder, or where the one of the run is now')
   return parser
 

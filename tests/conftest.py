@@ -166,6 +166,34 @@ def pytest_addoption(parser):
                    help='how often test_killed_runs.py kills its run; default 3')
 
 
+_GROWTH = 150   # MB, after which it is worth looking for what is not used any more
+_resident = 0.0   # MB, when that was done last
+
+
+@pytest.fixture(autouse=True)
+def _let_graphs_go():
+  """Graphs are large, and of few Python objects: Python would not look for them."""
+  yield
+  if 'tensorflow' in sys.modules and _resident_now() > _resident + _GROWTH:
+    _collect()
+
+
+def _collect():
+  global _resident
+  gc.collect()
+  with contextlib.suppress(OSError, AttributeError):   # what was freed goes back
+    ctypes.CDLL('libc.so.6').malloc_trim(0)
+  _resident = _resident_now()
+
+
+def _resident_now():
+  try:
+    with open('/proc/self/statm') as file:
+      return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+  except OSError:   # not on Linux
+    return 0.0
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _clear_keras():
   """No layer names, graphs or float type are handed on from module to module."""
@@ -173,9 +201,7 @@ def _clear_keras():
   if 'tensorflow' in sys.modules:
     keras = sys.modules['tensorflow'].keras
     keras.backend.clear_session()
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):   # what was freed goes back
-      ctypes.CDLL('libc.so.6').malloc_trim(0)
+    _collect()
     assert keras.backend.floatx() == 'float32', 'a test left another default float type'
 
 

@@ -15,12 +15,12 @@ import tensorflow as tf
 import main
 from maml_tf import application, command_line
 from maml_tf.sources import image_set
-from maml_tf.training import callbacks
+from maml_tf.training import callbacks, progress
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
 
-OUTPUT = ['Device: ', 'MAML, FullyConnected: 1,761 parameters', 'Experiment folder: ',
-          'Test: 6 tasks, ', 'Written: ']
+OUTPUT = ['Device: ', 'sinusoid, maml: 5-shot, ', 'MAML, FullyConnected: 1,761 parameters',
+          'Experiment folder: ', 'Test: 6 tasks, ', 'Written: ']
 
 
 def the_sentence(err):
@@ -47,6 +47,8 @@ def test_it_trains_and_then_tests(small_config, capsys):
   output = capsys.readouterr()
   positions = [output.out.index(text) for text in OUTPUT]
   assert positions == sorted(positions)
+  # The configuration is in the folder, and not in front of every message.
+  assert output.out.index(OUTPUT[-1]) < 1500 and '"task"' not in output.out
   folder = experiment_folder(config)
   files = {name for name in os.listdir(folder) if not name.startswith('events')}
   assert files == {
@@ -190,7 +192,7 @@ def test_data_that_change_under_a_run_end_it_with_a_sentence(small_config, tmp_p
   shutil.copytree(sample_data('omniglot'), tmp_path / 'data')
   config = small_config('omniglot', metatrain_iterations=40, num_updates=1, log=False,
                         data_dir=str(tmp_path / 'data'))
-  monkeypatch.setattr(callbacks.ProgressBar, 'after_iterations', lambda *_: os.truncate(
+  monkeypatch.setattr(progress.Progress, 'after_iterations', lambda *_: os.truncate(
       tmp_path / 'data' / 'train.npy', 1000))
   assert application.run(config) == 1
   sentence = the_sentence(capsys.readouterr().err)

@@ -309,44 +309,7 @@ def test_validation_comes_at_multiples_of_its_interval(small_config):
   assert recorded.offers == [(25, -3.0), (80, -2.0), (101, -5.0)]
 
 
-# The progress bar: the same under both Keras.
-
-def fit(config, first, count, *more):
-  bar = callbacks.ProgressBar(first)
-  model = experiment.build_model(config)
-  model.compile('sgd', steps_per_execution=100)
-  model.fit(experiment.training_generator(config).dataset(first, count), verbose=0,
-            callbacks=[bar, *more], shuffle=False)
-  bar.close()
-
-
-def test_the_bar_counts_every_iteration_of_the_run(small_config, capsys):
-  fit(small_config(), 300, 250)
-  output = capsys.readouterr()
-  assert '300/550' in output.err and '550/550' in output.err and 'loss=' in output.err
-  assert output.out == ''
-
-
-def test_the_bar_of_a_run_that_was_stopped_is_not_complete(small_config, capsys):
-  class Stop(tf.keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-      self.model.stop_training = True
-  fit(small_config(), 0, 250, Stop())
-  err = capsys.readouterr().err
-  assert '100/250' in err and '250/250' not in err
-
-
-def test_a_bar_that_was_never_shown_is_closed():
-  callbacks.ProgressBar(0).close()
-
-
-def test_training_shows_one_bar_a_phase(small_config, capsys):
-  config = small_config(pretrain_iterations=3, metatrain_iterations=3, log=False)
-  trainer.train(config, experiment.build_model(config), prepare_folder(config))
-  output = capsys.readouterr()
-  assert output.out == ''   # Keras's own bar would be there
-  assert '3/3' in output.err and '6/6' in output.err
-
+# What is told of each execution.
 
 def test_a_watch_is_told_of_each_execution_in_place_of_a_bar(small_config, capsys):
   config = small_config(pretrain_iterations=2, metatrain_iterations=4, validation_interval=2,

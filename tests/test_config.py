@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from maml_tf import config, problems
 from maml_tf.config import ConfigError
+from maml_tf.config.summary import summary
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.classifier import FineTuned, Nearest
 
@@ -338,6 +339,24 @@ def test_the_folder_does_not_depend_on_how_the_classifier_is_used():
            for baseline in CLASSIFIER_BASELINES}
   assert len(names) == 1
   assert config.resolve(images).experiment_name not in names
+
+
+@pytest.mark.parametrize('given, line', [
+    (dict(datasource='sinusoid', metatrain_iterations=3),
+     'sinusoid, maml: 5-shot, 1 update of 0.001, 25 tasks a step, 3 iterations, seed 0'),
+    (dict(datasource='miniimagenet', num_classes=5, stop_grad=True, seed=2),
+     'miniimagenet, maml: 5-way 1-shot, 5 updates of 0.01 in first order, 4 tasks a step, '
+     '60,000 iterations, seed 2'),
+    (dict(datasource='omniglot', method='prototypical'),
+     'omniglot, prototypical: 5-way 1-shot, 20,000 iterations, seed 0'),
+    (dict(datasource='omniglot', baseline='nearest_neighbour'),
+     'omniglot, nearest_neighbour: 5-way 1-shot, 30,000 iterations, seed 0'),
+    (dict(datasource='point_navigation'),
+     'point_navigation, maml: 20 rollouts an update, 1 update of 0.1, 20 tasks a step, '
+     '100 iterations, seed 0'),
+])
+def test_a_line_says_what_a_run_is(given, line):
+  assert summary(config.resolve(given)) == line
 
 
 def test_net_without_convolutions_pools_only_on_request():

@@ -10,8 +10,10 @@ import types
 import numpy as np
 import pytest
 
+from data_scripts import image_set_writer
+from data_scripts.image_set_writer import ImageSetWriter
 from maml_tf.sources import image_set
-from maml_tf.sources.image_set import DataError, ImageSetWriter, load_split
+from maml_tf.sources.image_set import DataError, load_split
 
 CLASSES = {'train': [('a/x', 3), ('b/x', 2)], 'val': [('c', 1)], 'test': [('d', 2)]}
 SHAPE = image_set.IMAGE_SHAPES['omniglot']
@@ -367,7 +369,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
 
 
 def test_no_room_on_the_disk_is_said_before_writing(tmp_path, monkeypatch):
-  monkeypatch.setattr(image_set.shutil, 'disk_usage',
+  monkeypatch.setattr(image_set_writer.shutil, 'disk_usage',
                       lambda _: types.SimpleNamespace(free=1 << 20))
   with ImageSetWriter(tmp_path / 'set', 'omniglot') as writer:
     with pytest.raises(DataError, match=r'MiB left.*need \d+ MiB'):

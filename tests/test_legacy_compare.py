@@ -105,7 +105,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[pytest.mark.slow] if 'mini' in name else []) for name in OTHERS])
+    pytest.param(name, marks=[] if name == 'one filter, layer norm' else [pytest.mark.slow])
+    for name in OTHERS])
 def test_other_configurations(name, tmp_path, capsys):
   queries = 1 if name == 'one point, batch norm' else 2
   path = legacy_reference.golden_file(tmp_path / 'other.npz', OTHERS[name], queries=queries)
@@ -148,6 +149,7 @@ def test_several_files_and_options(small, capsys):
   assert table.count('meta_gradient') == 2
 
 
+@pytest.mark.slow
 def test_float32_judges_the_losses(small, capsys):
   code, table, [summary], _ = run(capsys, small, '--dtype=float32')
   assert code == compare.PASSED and summary['dtype'] == 'float32'
@@ -177,7 +179,9 @@ QUANTITIES = ['pre_loss', 'post_losses', 'meta_gradient/model/Variable_2',
               'init/model/Variable_4', 'inputb', 'labela']
 
 
-@pytest.mark.parametrize('name', QUANTITIES)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[] if number < 2 else [pytest.mark.slow])
+    for number, name in enumerate(QUANTITIES)])
 def test_a_changed_value_fails(small, tmp_path, capsys, name):
   def change(arrays):
     arrays[name] = arrays[name].copy()
@@ -189,7 +193,7 @@ def test_a_changed_value_fails(small, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize('name', ['pre_loss', 'post_losses', 'init/model/Variable'])
-@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('value', [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_a_value_that_is_not_finite_fails(small, tmp_path, capsys, name, value):
   def change(arrays):
     arrays[name] = np.full_like(arrays[name], value)
@@ -198,6 +202,7 @@ def test_a_value_that_is_not_finite_fails(small, tmp_path, capsys, name, value):
   assert summary['max_relative_error'] is None
 
 
+@pytest.mark.slow
 def test_a_gradient_that_must_be_zero_is_compared(tmp_path, capsys):
   source = legacy_reference.golden_file(tmp_path / 'norm.npz', {})
   code, table, [summary], _ = run(capsys, source)
@@ -368,6 +373,7 @@ def test_bias_correction_of_tf1():
   assert comparison.bias_correction_of_tf1(2000) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_effect_of_tensorflows_moments(tmp_path, capsys):
   path = legacy_reference.golden_file(tmp_path / 'norm.npz', {'update_lr': 0.1})
   without = legacy_reference.golden_file(tmp_path / 'none.npz', {'norm': 'None'})

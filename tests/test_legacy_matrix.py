@@ -204,6 +204,7 @@ def test_one_command(arguments, tmp_path, capsys):
   assert json.loads(path.read_text())['rows'] == result['rows'][:8]
 
 
+@pytest.mark.slow
 def test_a_run_of_this_project(arguments, small_config, capsys):
   config = small_config('omniglot', metatrain_iterations=0)
   assert application.run(config) == command_line.DONE

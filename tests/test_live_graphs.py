@@ -81,6 +81,7 @@ def test_no_graph_outlives_its_model(make, episodes_of, use):
   assert live_graphs() == before
 
 
+@pytest.mark.slow
 def test_a_model_keeps_the_graphs_of_few_shapes():
   """Called eagerly it makes one for each shape, where the tasks are in groups."""
   model, before = sinusoid(MAML, tasks_at_once=1), live_graphs()

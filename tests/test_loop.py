@@ -43,6 +43,7 @@ def test_replicas_do_what_one_device_does(trained, case, replicas):
   assert max(errors.values()) < 1e-12, errors
 
 
+@pytest.mark.slow
 def test_the_cases_are_not_all_alike(trained):
   """That a Keras model's dropout, say, is in what is compared."""
   last = {case: trained(1)[f'{case}/0'][-1][-1] for case in CASES}

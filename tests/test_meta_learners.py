@@ -48,7 +48,9 @@ def test_every_method_is_a_meta_learner_that_cites_its_paper(method):
   assert type(experiment.build_model(resolved)) is kind
 
 
-@pytest.mark.parametrize('method', METHODS[1:])
+@pytest.mark.parametrize('method', [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ('maml_plus_plus', 'imaml') else [])
+    for name in METHODS[1:]])
 def test_the_grouping_of_tasks_changes_nothing(method, small_config):
   """Neither the outer step nor the results."""
   given, updates = dict(method=method, dtype='float64', meta_batch_size=4), 0
@@ -111,7 +113,9 @@ def interrupt_at(monkeypatch, iteration):
 
 # The few inner steps of iMAML do not end near a minimum on sinusoids, so that a short run
 # shows nothing; test_conformance.py interrupts it.
-@pytest.mark.parametrize('method', [name for name in QUICK if name not in ('maml', 'imaml')])
+@pytest.mark.parametrize('method', [
+    pytest.param(name, marks=[] if name in ('reptile', 'anil') else [pytest.mark.slow])
+    for name in QUICK if name not in ('maml', 'imaml')])
 def test_a_run_learns_and_ends_the_same_where_it_was_interrupted(
     method, small_config, tmp_path, monkeypatch):
   values = dict(method=method, meta_batch_size=5, metatrain_iterations=400, log=False,

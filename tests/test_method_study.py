@@ -38,6 +38,7 @@ def test_paired_differences_by_hand():
   assert found['ci95'] == pytest.approx(1.96 * np.std([0, 0.25, 0.5]) / np.sqrt(3))
 
 
+@pytest.mark.slow
 def test_runs_end_after_their_seconds_and_are_compared(tmp_path, monkeypatch, small_config):
   small = dict(num_test_tasks=6, num_validation_tasks=4, update_lr=0.01, test_num_updates=2,
                meta_batch_size=4, xla='off', validation_interval=50, log=False)

@@ -40,6 +40,7 @@ def run(monkeypatch):
   plt.close('all')
 
 
+@pytest.mark.slow
 def test_every_cell_runs(run, capsys):
   found = run(fast=True)
   assert found['FAST'] and len(found['losses']) == 81

@@ -79,6 +79,31 @@ def test_what_requirements_txt_pins_is_allowed(project, python):
   assert SpecifierSet(project['requires-python']).contains(f'{python}.1')
 
 
+@pytest.mark.parametrize('python', PYTHONS)
+def test_the_lock_has_what_requirements_txt_pins(python):
+  """And no index by name, nor anything without its hashes."""
+  text = (ROOT / 'requirements.lock').read_text()
+  entries = [entry for entry in re.split(r'\n(?=\w)', re.sub('(?m)^#.*\n', '', text)) if entry]
+  locked = {}
+  for entry in entries:
+    requirement, *hashes = entry.replace(' \\', '').strip().splitlines()
+    assert hashes and all(re.fullmatch(r' *--hash=sha256:[0-9a-f]{64}', one) for one in hashes)
+    pin = Requirement(requirement)
+    if pin.marker is None or pin.marker.evaluate({'python_version': python,
+                                                  'python_full_version': f'{python}.1',
+                                                  'sys_platform': 'linux',
+                                                  'platform_machine': 'x86_64'}):
+      locked[pin.name] = str(pin.specifier)
+  for line in (ROOT / 'requirements.txt').read_text().splitlines():
+    if line and not line.startswith('#'):
+      pin = Requirement(line)
+      if pin.marker is None or pin.marker.evaluate({'python_version': python,
+                                                    'sys_platform': 'linux',
+                                                    'platform_machine': 'x86_64'}):
+        assert locked[pin.name] == str(pin.specifier)
+  assert '://' not in text
+
+
 def test_a_python_without_tensorflow_is_refused_by_pip(project):
   for python in ('3.8.20', '3.14.0'):
     assert not SpecifierSet(project['requires-python']).contains(python)

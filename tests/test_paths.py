@@ -60,9 +60,19 @@ def test_a_user_that_is_not_there_is_refused(name):
 
 def commands():
   """{command: (its parser, arguments with a path)}."""
-  from maml_tf import verify
+  from maml_tf import export, predict, retest, verify
   from maml_tf.legacy import compare, convert
+  support, query = '--support=a', '--query=b'
   return {
+      'predict --run': (predict._parser(), ['--run=~/x', support, query]),
+      'predict --support': (predict._parser(), ['--support=~/x', query]),
+      'predict --query': (predict._parser(), [support, '--query', '~/x', 'c']),
+      'predict --out': (predict._parser(), [support, query, '--out=~/x']),
+      'export --run': (export._parser(), ['--run=~/x', '--out=a']),
+      'export --support': (export._parser(), ['--support=~/x', '--out=a']),
+      'export --out': (export._parser(), ['--out=~/x']),
+      'retest --run': (retest._parser(), ['--run=~/x']),
+      'retest --data_dir': (retest._parser(), ['--data_dir=~/x']),
       'verify --logdir': (verify._parser(), ['--logdir=~/x']),
       'verify --results': (verify._parser(), ['--results=~/x']),
       'verify --data_dir': (verify._parser(), ['--data_dir=~/x']),
@@ -94,6 +104,17 @@ def test_what_tensorflow_cannot_have_in_a_checkpoint_s_path_is_refused_at_the_st
     pytest.skip('a separator here')
   with pytest.raises(ConfigError, match=f'--{field}=.*(brackets|backslash|UTF-8)'):
     resolve({field: name})
+
+
+@pytest.mark.parametrize('command', ['predict --run', 'export --out'])
+def test_commands_that_read_or_write_checkpoints_refuse_it_likewise(command, capsys):
+  with pytest.raises(argparse.ArgumentTypeError, match='UTF-8'):
+    paths.of_checkpoints('bad\udcff')
+  parser, arguments = commands()[command]
+  with pytest.raises(SystemExit):
+    parser.parse_args([argument.replace('~/x', 'lr=[0.1,1]') for argument in arguments])
+  error = capsys.readouterr().err
+  assert 'which TensorFlow does not take' in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize('name', ['a[b', 'a]b[', 'löc é日本', 'a blank', 'a*b', 'q?', "it's"])

@@ -46,6 +46,7 @@ def test_a_file_is_known_by_its_arrays(small):
   assert golden.is_golden(small) and not golden.is_golden({'flags', 'inputa'})
 
 
+@pytest.mark.slow
 def test_each_changed_array_is_found(small):
   whole = golden.computed(small)
   complete = {**small, **{name: np.asarray(value) for name, value in whole.items()}}
@@ -88,6 +89,7 @@ def test_the_command_compares_them(name, capsys):
   assert json.loads(line)['passed'] and 'not compared' not in '\n'.join(table)
 
 
+@pytest.mark.slow
 def test_the_command_names_what_fails(small, tmp_path, capsys):
   whole = {name: np.asarray(value) for name, value in golden.computed(small).items()}
   path = str(tmp_path / 'golden.npz')

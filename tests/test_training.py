@@ -155,6 +155,7 @@ def test_a_run_without_pre_training_saves_one_optimizer(small_config):
       'parameters', 'meta_optimizer', 'best_score', 'best_tasks'}
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_gone_on_with(small_config, tmp_path):
   """Its checkpoints have the optimizer of a pre-training, too, and no fingerprint."""
   values = dict(validation_interval=100, log=False)
@@ -183,6 +184,7 @@ def test_what_a_score_depends_on_tells_it_from_others(changed, small_config):
   assert tasks[0] == tasks[1] != tasks[2]
 
 
+@pytest.mark.slow
 def test_a_best_score_of_other_validation_tasks_is_measured_again(
     small_config, tmp_path, capsys):
   values = dict(validation_interval=50, log=False)
@@ -218,6 +220,7 @@ def test_scoring_a_checkpoint_leaves_the_state(given, small_config):
   assert trainer.score(evaluator(), measure) != trained_score
 
 
+@pytest.mark.slow
 def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_start(
     small_config, tmp_path, monkeypatch, read_events):
   """Without a signal nothing is saved: it goes on from the last checkpoint."""
@@ -353,6 +356,7 @@ def test_training_does_not_read_the_test_split(small_config, tmp_path, sample_da
 
 # A full disk.
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_a_second_start_loses_nothing(
     small_config, tmp_path, monkeypatch, disk_limit, read_events):
   small_intervals(monkeypatch, 50)

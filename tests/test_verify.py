@@ -157,6 +157,7 @@ def test_a_kept_run_is_left_alone_where_it_does_not_fit(call, row, tmp_path):
   assert 'Starting at iteration 0: ' in out and '(training.meta_lr 0.001 -> 0.01)' in out
 
 
+@pytest.mark.slow
 def test_a_run_can_be_started_anew(call, row, tmp_path):
   assert call(f'--row={row.name}', '--train', '--iterations=100')[0] == 0
   code, out, _ = call(f'--row={row.name}', '--train', '--iterations=200', '--anew')
@@ -330,6 +331,7 @@ def test_what_is_recorded(call, row, tmp_path):
   assert str(tmp_path) not in (tmp_path / 'results' / row.name / 'seed4.json').read_text()
 
 
+@pytest.mark.slow
 def test_a_run_of_main_is_gone_on_with(call, row, tmp_path, capsys):
   """In the same folder; and what it tested counts."""
   arguments = ['main.py', f'--flagfile={row.flagfile_path}', f'--logdir={tmp_path / "logs"}',

@@ -10,7 +10,7 @@ from maml_tf.config.fits import check_fits
 from maml_tf.config.models import check_model
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
-from maml_tf.paths import unusable_for_checkpoints
+from maml_tf.paths import require_usable_for_checkpoints
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
@@ -113,11 +113,7 @@ def _check_paths(values: Dict[str, Any]) -> None:
       raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '
                         'has no null character.')
   for name in ('logdir', 'legacy_checkpoint'):
-    unusable = unusable_for_checkpoints(values[name] or '')
-    if unusable:
-      raise ConfigError(f'--{name}={values[name]} is not allowed: it has {unusable}, which '
-                        'TensorFlow does not take in the path of a checkpoint; choose another '
-                        'name, or a path from the current folder.')
+    require_usable_for_checkpoints(values[name] or '', name)
   for name, what in (
       ('legacy_checkpoint', 'name a checkpoint of the TF1 code'),
       ('pretrained', 'be ROW or ROW:SEED of `python -m maml_tf.verify`, or a file of '

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -34,3 +34,19 @@ class Embedding(Learner):
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> tf.Tensor:
     """`[tasks, examples, features]`."""
     return self._net.features(parameters, inputs)
+
+  def features(self, parameters: Mapping[str, tf.Tensor], inputs: Any,
+               statistics_size: Optional[int] = None,
+               collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
+    """As of `WithHead`."""
+    return self._net.features(parameters, inputs, statistics_size, collected)
+
+  def as_model(self, values: Mapping[str, tf.Tensor], inputs: tf.Tensor, into=None
+               ) -> tf.keras.Model:
+    """Images to features; `into` is not taken."""
+    unused = {spec.name: tf.zeros(spec.shape, inputs.dtype)
+              for spec in self._net.parameter_specs if spec.name in self._net.head_names}
+    whole = self._net.as_model({**values, **unused}, inputs, None)
+    return tf.keras.Sequential([
+        tf.keras.layers.Input(whole.input_shape[1:], dtype=inputs.dtype.name),
+        *whole.layers[:-1]])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters, ParameterSpec, glorot_uniform, zeros
 from maml_tf.meta_learners.without_inner_loop import (
   Embedded,
@@ -66,6 +68,18 @@ class Matching(WithoutInnerLoop):
     weights = tf.matmul(tf.exp(cosines), tasks.is_of_class)
     return tf.math.log(weights)
 
+  def kept(self, support, is_of_class):
+    """All of it: a class's share is that of its mean example."""
+    return support, is_of_class / tf.reduce_sum(is_of_class, axis=1, keepdims=True)
+
+  def as_layers(self, parameters, support, is_of_class, features):
+    if self._full_context:
+      support = _in_context(parameters, support[np.newaxis])[0].numpy()
+      features = comparisons.read(
+          parameters[f'{_READ}/kernel'].numpy(), parameters[f'{_READ}/bias'].numpy(), support,
+          features, self._read_steps)
+    return comparisons.matched(support, is_of_class, features)
+
 
 def _lstms(size: int) -> Tuple[ParameterSpec, ...]:
   specs = []
@@ -88,17 +102,23 @@ def _cell(parameters: Parameters, scope: str, inputs: tf.Tensor, cell: tf.Tensor
 
 def _in_context(parameters: Parameters, support: tf.Tensor) -> tf.Tensor:
   """g(x_i) of all support examples (A.2)."""
-  examples = tf.unstack(support, axis=1)
-  return support + (_along(parameters, _FORWARD, examples)
-                    + _along(parameters, _BACKWARD, examples[::-1])[:, ::-1])
+  return support + (_along(parameters, _FORWARD, support)
+                    + _along(parameters, _BACKWARD, support[:, ::-1])[:, ::-1])
 
 
-def _along(parameters: Parameters, scope: str, examples) -> tf.Tensor:
-  output = cell = tf.zeros_like(examples[0])
+def _along(parameters: Parameters, scope: str, support: tf.Tensor) -> tf.Tensor:
+  def step(state, example):
+    output, cell = state
+    return _cell(parameters, scope, tf.concat([example, output], axis=-1), cell)
+
+  state = (tf.zeros_like(support[:, 0]),) * 2
+  if support.shape[1] is None:   # of an exported function, which nobody differentiates
+    outputs, _ = tf.scan(step, tf.transpose(support, [1, 0, 2]), state)
+    return tf.transpose(outputs, [1, 0, 2])
   outputs = []
-  for example in examples:
-    output, cell = _cell(parameters, scope, tf.concat([example, output], axis=-1), cell)
-    outputs.append(output)
+  for example in tf.unstack(support, axis=1):
+    state = step(state, example)
+    outputs.append(state[0])
   return tf.stack(outputs, axis=1)
 
 

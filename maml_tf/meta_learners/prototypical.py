@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learners.without_inner_loop import (
   Embedded,
@@ -43,3 +44,11 @@ class Prototypical(WithoutInnerLoop):
     query, classes = (tf.reduce_sum(tf.square(values), axis=-1)
                       for values in (tasks.query, prototypes))
     return 2 * products - query[..., tf.newaxis] - classes[:, tf.newaxis]
+
+  def kept(self, support, is_of_class):
+    """The prototypes, each the one example of its class."""
+    prototypes = mean_of_classes(support, is_of_class)
+    return prototypes, tf.eye(is_of_class.shape[-1], batch_shape=[1], dtype=support.dtype)
+
+  def as_layers(self, parameters, support, is_of_class, features):
+    return comparisons.nearest(support, features)

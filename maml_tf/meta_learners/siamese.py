@@ -7,6 +7,7 @@ from typing import Any, Dict
 import tensorflow as tf
 
 from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters, ParameterSpec, glorot_uniform, zeros
 from maml_tf.meta_learners.without_inner_loop import (
   Embedded,
@@ -52,6 +53,10 @@ class Siamese(WithoutInnerLoop):
     is_of_class = tf.transpose(tasks.is_of_class, [0, 2, 1])[:, tf.newaxis] > 0
     return tf.reduce_max(tf.where(is_of_class, pairs[:, :, tf.newaxis], pairs.dtype.min),
                          axis=-1)
+
+  def as_layers(self, parameters, support, is_of_class, features):
+    return comparisons.most_similar(parameters[_KERNEL].numpy(), parameters[_BIAS].numpy(),
+                                    support, is_of_class, features)
 
   def of_pairs(self, parameters: Parameters, tasks: Embedded) -> tf.Tensor:
     """The logit of p, `[tasks, query examples, support examples]`."""

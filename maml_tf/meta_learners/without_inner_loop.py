@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import math
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Episodes, num_examples
@@ -22,7 +23,8 @@ class Embedded(NamedTuple):
 
   Attributes:
     support: `[tasks, N * K, features]`.
-    is_of_class: `[tasks, N * K, N]`: 1 where a support example is of a class, else 0.
+    is_of_class: `[tasks, N * K, N]`: how much a support example counts in a class; 0 in all
+      but its own.
     query: `[tasks, query examples, features]`.
   """
   support: tf.Tensor
@@ -70,6 +72,26 @@ class WithoutInnerLoop(MetaLearner):
   def logits(self, parameters: Parameters, tasks: Embedded) -> tf.Tensor:
     """`[tasks, query examples, N]`, of which a softmax gives the probabilities."""
 
+  def kept(self, support: tf.Tensor, is_of_class: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+    """What is kept of a support set, in the place of both in `Embedded`: `logits` gives the
+    same with it. Classes count the same, however many examples each has."""
+    return support, is_of_class
+
+  def as_layers(self, parameters: Parameters, support: np.ndarray, is_of_class: np.ndarray,
+                features: Any) -> Any:
+    """The comparison with one task as layers of Keras: probabilities for `features`, the
+    symbolic output of a net.
+
+    Args:
+      parameters: theta.
+      support, is_of_class: of `kept`, without the axis of tasks.
+
+    Raises:
+      ConfigError: for a method that has no such form.
+    """
+    raise ConfigError(f'{type(self).__name__} has no form in layers of Keras (as_layers): '
+                      'take the SavedModel that adapts, and no fixed task.')
+
   def measured(self, parameters: Parameters, tasks: Embedded, labels: tf.Tensor
                ) -> Dict[str, tf.Tensor]:
     """{name of a measure: `[tasks]`} on the query set; the loss is what training follows."""
@@ -88,10 +110,7 @@ class WithoutInnerLoop(MetaLearner):
                         'shots')
     both = tf.nest.map_structure(lambda *sets: tf.concat(sets, axis=1),
                                  episodes.support.inputs, episodes.query.inputs)
-    features = self.learner.outputs(parameters, both)
-    size = math.prod(features.shape[2:])
-    features = tf.reshape(features, [-1, tf.shape(features)[1], size])
-    features = tf.ensure_shape(features, [None, None, size])
+    features = flat(self.learner.outputs(parameters, both))
     classes = tf.one_hot(episodes.support.labels, examples // self._shots,
                          dtype=features.dtype)
     return Embedded(features[:, :examples], classes, features[:, examples:])
@@ -133,6 +152,13 @@ class WithoutInnerLoop(MetaLearner):
     if num_updates:
       raise ConfigError(f'{type(self).__name__} has no inner loop: num_updates must be 0. '
                         f'Received: {num_updates}.', 'num_updates')
+
+
+def flat(features: tf.Tensor) -> tf.Tensor:
+  """`[tasks, examples, ...]` -> `[tasks, examples, features]`."""
+  size = math.prod(features.shape[2:])
+  features = tf.reshape(features, [-1, tf.shape(features)[1], size])
+  return tf.ensure_shape(features, [None, None, size])
 
 
 def num_features(learner: Learner) -> int:

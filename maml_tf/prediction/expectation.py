@@ -50,10 +50,12 @@ def of_run(folder: str) -> List[Measured]:
 
 def of_fields(fields: Mapping[str, Any], tasks: int, split: str) -> List[Measured]:
   """Of a results file or a record, which have the same form here."""
-  task = fields['config']['task']
+  task, updates = fields['config']['task'], dict(fields['updates'])
+  if list(updates) == ['update0_query']:   # of a method without updates
+    updates = {'update0': updates['update0_query']}
   return [Measured(task['num_classes'], task['update_batch_size'], int(name[len('update'):]),
                  values['accuracy']['mean'], values['accuracy']['ci95'], tasks, split)
-          for name, values in fields['updates'].items()
+          for name, values in updates.items()
           if name[len('update'):].isdigit() and 'accuracy' in values]
 
 
@@ -72,17 +74,18 @@ def expected(tests: Sequence[Measured], counts: Sequence[int], updates: int
 def sentence(tests: Sequence[Measured], counts: Sequence[int], updates: int) -> str:
   """The same in words."""
   found = expected(tests, counts, updates)
+  after = f' after {updates} updates' if updates else ''
   if found is not None:
-    return (f'Expected of {found.ways} ways and {_shots(found.shots)} after {updates} '
-            f'updates: {found.describe()}. Your photos may be harder or easier than those.')
+    return (f'Expected of {found.ways} ways and {_shots(found.shots)}{after}: '
+            f'{found.describe()}. Your photos may be harder or easier than those.')
   shots = (_shots(counts[0]) if len(set(counts)) == 1 else
            f'{min(counts)} to {max(counts)} shots')
   kinds = sorted({(tested.ways, tested.shots) for tested in tests})
   there = ', '.join(f'{ways} ways and {_shots(shots)}' for ways, shots in kinds)
   near = [tested for tested in tests if tested.updates == updates] or list(tests)
   shown = f' ({near[0].describe()})' if near else ''
-  return (f'How often {len(counts)} ways with {shots} after {updates} updates are classified '
-          f'right is not known: the run was tested with {there or "nothing"}{shown}.')
+  return (f'How often {len(counts)} ways with {shots}{after} are classified right is not '
+          f'known: the run was tested with {there or "nothing"}{shown}.')
 
 
 def _shots(count: int) -> str:

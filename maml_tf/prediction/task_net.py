@@ -3,7 +3,7 @@ task's examples, and classify with what came of it."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional
+from typing import Dict, Union
 
 import tensorflow as tf
 
@@ -14,6 +14,7 @@ from maml_tf.learners.base import Parameters
 from maml_tf.measures import ACCURACY, LOSS
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import Objective
+from maml_tf.prediction.comparing_net import ComparingNet
 
 
 class ClassBalanced(Objective):
@@ -60,6 +61,7 @@ class TaskNet:
     _, model.objective = learner_and_objective(model.learner, ClassBalanced())
     self.adapt_in_graph = tf.function(self.adapt, autograph=False)
     self.logits_in_graph = tf.function(self.logits, autograph=False)
+    self.together_in_graph = tf.function(self.logits_together, autograph=False)
 
   @property
   def variables(self):
@@ -103,6 +105,12 @@ class TaskNet:
     """`[images, N]`. Without batch statistics in `values` those of `images` are taken."""
     images = tf.cast(images, self.dtype)[tf.newaxis]
     return self._model.learner(self.whole(values), images)[0]
+
+  def logits_together(self, values: Parameters, support_images: tf.Tensor,
+                      labels: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """`[images, N]`, with the batch statistics of the `images` together, as in the paper's
+    tests. The support set is not needed beside `values`."""
+    return self.logits(self.without_statistics(values), images)
 
   def as_model(self, values: Parameters, images: tf.Tensor) -> tf.keras.Model:
     """The net of a task as a plain Keras model of images from 0 to 1, with probabilities.
@@ -163,25 +171,40 @@ class KerasTaskNet(TaskNet):
 _STATISTIC = 'statistic/'
 
 
-def task_net(model: MetaLearner, ways: int, num_updates: int) -> TaskNet:
-  """The one that fits the model's net. Arguments as of `TaskNet`."""
+AnyTaskNet = Union[TaskNet, ComparingNet]
+
+
+def task_net(model: MetaLearner, ways: int, num_updates: int) -> AnyTaskNet:
+  """The one that fits the method and the net. Arguments as of `TaskNet`."""
+  if not model.has_inner_loop:
+    return ComparingNet(model, ways)
   kind = KerasTaskNet if isinstance(model.learner, KerasLearner) else TaskNet
   return kind(model, ways, num_updates)
 
 
-def probabilities(net: TaskNet, values: Parameters, pixels, at_once: Optional[int] = 64):
-  """`[images, N]`, an array.
+def probabilities(net: AnyTaskNet, values: Parameters, pixels, at_once: int = 64):
+  """`[images, N]`, an array, each image by itself.
 
   Args:
     pixels: uint8 `[images, height, width, channels]`.
-    at_once: images in memory together; None: all, as the query batch's statistics need.
+    at_once: images in memory together.
   """
   import numpy as np
-  size = at_once or len(pixels)
   parts = [tf.nn.softmax(net.logits_in_graph(
-      values, as_inputs(pixels[start:start + size], net.dtype))).numpy()
-           for start in range(0, len(pixels), size)]
+      values, as_inputs(pixels[start:start + at_once], net.dtype))).numpy()
+           for start in range(0, len(pixels), at_once)]
   return np.concatenate(parts)
+
+
+def probabilities_together(net: AnyTaskNet, values: Parameters, support, pixels):
+  """The same, of all images with the batch statistics of them together.
+
+  Args:
+    support: a `photos.Support`.
+  """
+  return tf.nn.softmax(net.together_in_graph(
+      values, as_inputs(support.pixels, net.dtype), support.labels,
+      as_inputs(pixels, net.dtype))).numpy()
 
 
 def as_inputs(pixels, dtype: str) -> tf.Tensor:

@@ -12,6 +12,7 @@ from maml_tf.config import LARGEST_JSON, Config, from_values
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.learners.with_head import HEAD
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.prediction import expectation
 from maml_tf.prediction.expectation import Measured
 
@@ -73,22 +74,27 @@ def folder_of_run(run: str) -> str:
   return runs[0]
 
 
-def of_run(run: str, ways: Optional[int] = None, iteration: Optional[int] = None) -> Trained:
+def of_run(run: str, config: Config, ways: Optional[int] = None,
+           iteration: Optional[int] = None) -> Trained:
   """The best checkpoint of a run, by its validation, or else the latest.
 
   Args:
     run: folder.
+    config: `config_of_run` of it.
     ways: N of the task; None: as trained.
     iteration: takes that checkpoint; None: see above.
 
   Raises:
-    ConfigError: see `config_of_run`, and where the method has no other ways.
+    ConfigError: where the method has no other ways, or the file of the net or the method
+      was edited since.
     CheckpointError: where there is none that can be read.
   """
   from maml_tf import experiment
   from maml_tf.training.checkpoint_files import CheckpointFiles
   from maml_tf.training.checkpoints import BEST_FOLDER, restore_for_test
-  folder, config = folder_of_run(run), config_of_run(run)
+  from maml_tf.training.run_code import require_same_code
+  folder = folder_of_run(run)
+  require_same_code(folder, config)
   require_adaptable(config, ways)
   best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
   which: Dict[str, Any] = (dict(test_iter=iteration) if iteration is not None else
@@ -125,20 +131,18 @@ def require_adaptable(config: Config, ways: Optional[int] = None) -> None:
     raise ConfigError(f'--baseline={config.baseline.name} is what the paper compares with, '
                       'and is not adapted: take a run of a meta-learner.')
   config.problem.require_images()
-  if not config.has_inner_loop:
-    raise ConfigError(f'--method={config.training.method} compares in place of adapting, and '
-                      'is not offered here: take a run of a method with inner updates.')
   trained, method = config.task.num_classes, config.training.method
-  if ways not in (None, trained) and method not in OTHER_WAYS:
+  if ways not in (None, trained) and config.has_inner_loop and method not in OTHER_WAYS:
     raise ConfigError(
         f'The run was trained for {trained} classes, and {ways} are asked for: with '
         f'--method={method} the outputs are meta-learned together with the net below them, '
         'and new ones would pass it no gradient in the first update. Give as many classes, '
-        f'or a run of --method={" or ".join(OTHER_WAYS)}.')
+        f'or a run of --method={" or ".join((*OTHER_WAYS, *WITHOUT_INNER_LOOP))}.')
 
 
 # Methods that a new last layer, the same for all classes, does no harm: ANIL adapts nothing
-# else, and Reptile's many steps tell the classes apart after the first.
+# else, and Reptile's many steps tell the classes apart after the first. Those that compare
+# have no last layer.
 OTHER_WAYS = ('anil', 'reptile')
 
 
@@ -149,8 +153,20 @@ def _for_ways(config: Config, model: MetaLearner, source: str, tests: List[Measu
   from maml_tf import experiment
   other = from_values({**config.to_values(), 'num_classes': ways})
   new = experiment.build_model(other)
-  new.assign_state(with_new_head(model.state(), ways))
+  state = model.state()
+  new.assign_state(with_new_head(state, ways) if config.has_inner_loop else state)
   return Trained(other, new, source, tests)
+
+
+def model_for(found: Trained, config: Config) -> MetaLearner:
+  """What was trained, for tasks of the shots of `config`, which a method that compares must
+  know."""
+  if config.has_inner_loop:
+    return found.model
+  from maml_tf import experiment
+  model = experiment.build_model(config)
+  model.assign_state(found.model.state())
+  return model
 
 
 def with_new_head(state: Mapping[str, np.ndarray], ways: int) -> Dict[str, np.ndarray]:

@@ -106,6 +106,10 @@ class Problem(abc.ABC):
     """How many times K examples a support set has: the classes of a classification."""
     return 1
 
+  def task_in_words(self, config: 'Config') -> str:
+    """`5-way 1-shot`: how large a task is."""
+    return f'{config.task.update_batch_size}-shot'
+
   def tested_split(self, config: 'Config') -> str:
     """'test' or 'val', of the test protocol: where tasks are drawn from one distribution
     there is nothing but the stream of random numbers to hold back."""
@@ -215,7 +219,7 @@ class Problem(abc.ABC):
     if config.learner.model != 'paper':
       from maml_tf.keras_models.nets import learner_of
       return learner_of(config.learner.model, self.input_shape(config), self.outputs(config),
-                        config.task.seed)
+                        config.task.seed, config.learner.dtype)
     input_shape, context = self.input_shape(config), config.learner.context_size
     net = self.net(config, (*input_shape[:-1], input_shape[-1] + context))
     if not context:

@@ -167,6 +167,9 @@ class Control(Problem):
         rollout_budget='rollouts', inner_loss='log_likelihood',
         test_later_step=self.later_step)
 
+  def task_in_words(self, config: 'Config') -> str:
+    return f'{config.task.update_batch_size} rollouts an update'
+
   def method_preset(self, method: str, num_classes: int, shots: int) -> Dict[str, Any]:
     return dict(context_size=5) if method == 'context_vector' else {}
 

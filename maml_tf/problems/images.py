@@ -77,6 +77,9 @@ class Images(Problem):
   def groups(self, config: 'Config') -> int:
     return config.task.num_classes
 
+  def task_in_words(self, config: 'Config') -> str:
+    return f'{config.task.num_classes}-way {super().task_in_words(config)}'
+
   def tested_split(self, config: 'Config') -> str:
     return 'test' if config.evaluation.test_set else 'val'
 

@@ -15,7 +15,6 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from maml_tf import outputs
 from maml_tf.data_generator import DataGenerator
@@ -396,29 +395,6 @@ def _summary_metadata(plugin: str):
   """For TensorBoard's plugin of that name."""
   return tf.compat.v1.SummaryMetadata(
       plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin))
-
-
-class ProgressBar(IterationCallback):
-  """tqdm's bar of the run's iterations on stderr, with the mean loss of this `fit`."""
-
-  def __init__(self, first_iteration: int):
-    super().__init__(first_iteration)
-    self._bar: Optional[tqdm] = None
-
-  def on_train_begin(self, logs=None):
-    self._bar = tqdm(
-        initial=self._first_iteration, total=self._first_iteration + self.params['steps'],
-        unit='it', mininterval=0.1 if sys.stderr.isatty() else 1.0, file=sys.stderr)
-
-  def after_iterations(self, before, now, logs):
-    shown = {name: float(value) for name, value in logs.items() if '_' not in name}
-    self._bar.set_postfix(shown, refresh=False)
-    self._bar.update(now - before)
-
-  def close(self) -> None:
-    """Leaves the bar as it is, also after an error; nothing is printed later."""
-    if self._bar is not None:
-      self._bar.close()
 
 
 def describe(model: MetaLearner) -> str:

@@ -23,6 +23,7 @@ from maml_tf.training.checkpoint_files import (
   newest_whole,
 )
 from maml_tf.training.keras_generation import require_same_keras
+from maml_tf.training.run_code import note_code, require_same_code
 from maml_tf.training.run_data import note_data, require_same_data
 from maml_tf.training.run_lock import run_lock
 
@@ -284,9 +285,11 @@ def _prepare(folder: str, config: Config) -> None:
       require_same_run(folder, stored, config)
     require_same_keras(folder, (CheckpointFiles(folder, KEPT).paths or [None])[-1])
     require_same_data(folder, config)
+    require_same_code(folder, config)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
   note_data(folder, config)
+  note_code(folder, config)
 
 
 def goes_on(config: Config) -> bool:

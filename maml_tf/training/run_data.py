@@ -40,7 +40,7 @@ def require_same_data(folder: str, config: Config) -> None:
   if not now:
     return
   path = os.path.join(folder, DATA_FILE)
-  before = _read(path)
+  before = read_hashes(path)
   if before is None:
     print(f'The run in {folder} was begun before runs noted their data: whether they are '
           f'those in {config.data_dir} is not checked.', file=sys.stderr)
@@ -54,7 +54,12 @@ def require_same_data(folder: str, config: Config) -> None:
         f'over with --resume=False; where the difference is wanted, remove {path}.')
 
 
-def _read(path: str) -> Optional[Dict[str, str]]:
+def read_hashes(path: str) -> Optional[Dict[str, str]]:
+  """{name: SHA-256} of a file beside a run; None where there is none.
+
+  Raises:
+    CheckpointError: for a file that is not that.
+  """
   if not os.path.exists(path):
     return None
   try:
@@ -64,6 +69,6 @@ def _read(path: str) -> Optional[Dict[str, str]]:
                           ) from error
   if not isinstance(hashes, dict) or not all(
       isinstance(value, str) for value in hashes.values()):
-    raise CheckpointError(f'{path} must hold the SHA-256 of each split: take it back, or '
+    raise CheckpointError(f'{path} must hold a SHA-256 for each name: take it back, or '
                           'remove it.')
   return hashes

@@ -25,6 +25,7 @@ from maml_tf.training.event_files import discard_events_after
 from maml_tf.training.history import History
 from maml_tf.training.loop import Fit
 from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.progress import Progress
 
 
 class TrainingResult(NamedTuple):
@@ -54,7 +55,7 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
     model: its parameters are trained; not compiled yet.
     folder: for checkpoints and summaries.
     until: an earlier iteration to stop at; None: none. The run can go on from there.
-    watch: told of the progress, in place of a progress bar; None: there is a bar.
+    watch: told of the progress, in place of a bar and lines; None: there are these.
 
   Raises:
     NotFiniteError: see `StopWhenNotFinite`; the last good checkpoint is kept.
@@ -153,14 +154,14 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
   callbacks.append(stop)
   if writer is not None:
     callbacks.insert(1, _training_summaries(config, model, generator, writer, iteration))
-  bar = (run_callbacks.ProgressBar(iteration) if watch is None and history is not None
-         else None)
+  progress = (_progress(config, model, iteration, validation)
+              if watch is None and history is not None else None)
   try:
     fit(model, iteration, last_iteration - iteration,
-        callbacks if bar is None else [bar, *callbacks])
+        callbacks if progress is None else [*callbacks, progress])
   finally:
-    if bar is not None:
-      bar.close()
+    if progress is not None:
+      progress.close()
   return stop.iteration
 
 
@@ -169,12 +170,24 @@ def _validate(config: Config, model: MetaLearner, evaluator: Evaluator,
               signals: run_callbacks.Signals, iteration: int) -> None:
   """The validation that a signal ended before."""
   validation = run_callbacks.Validation(
-      iteration, config.training.validation_interval, evaluator, checkpoints, writer, signals)
+      iteration, config.training.validation_interval, evaluator.alone(), checkpoints, writer,
+      signals)
   validation.set_model(model)
   validation.validate(iteration)
   if validation.latest is not None:
     checkpoints.save(iteration, again=True)   # it has the best score, too
     history.write(iteration, validation.latest)
+
+
+def _progress(config: Config, model: MetaLearner, iteration: int,
+              validation: run_callbacks.Validation) -> Progress:
+  measure, loss_of_an_example = config.problem.measure, None
+  if config.baseline.trains_on_tasks and measure.beside_loss:
+    groups = config.problem.groups(config.with_trained_classes())
+    loss_of_an_example = functools.partial(model.objective.mean_over,
+                                           groups * config.task.train_query_size)
+  return Progress(iteration, validation, config.training.validation_interval, measure,
+                  loss_of_an_example)
 
 
 def _training_summaries(config: Config, model: MetaLearner, generator: DataGenerator, writer,

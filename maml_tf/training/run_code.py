@@ -1,0 +1,68 @@
+"""Which content the files of one's own had, --model=FILE.py:NAME and the like, when a run was
+begun: their hashes, beside its configuration.
+
+With another content of the file the parameters of a run may fit as before, and mean something
+else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Dict
+
+from maml_tf import from_file
+from maml_tf.config import Config, ConfigError
+from maml_tf.files import write_whole
+from maml_tf.training.run_data import read_hashes
+
+CODE_FILE = 'code.json'
+FLAGS = ('model', 'method', 'env')   # those that may be FILE.py:NAME
+
+
+def note_code(folder: str, config: Config) -> None:
+  """Writes which content the files of a run in `folder` have."""
+  hashes = _hashes(config)
+  if hashes:
+    write_whole(os.path.join(folder, CODE_FILE), json.dumps(hashes, indent=2) + '\n')
+
+
+def require_same_code(folder: str, config: Config) -> None:
+  """Refuses files that were edited since the run in `folder` was begun.
+
+  Of a run of an earlier version it is not known; stderr says so.
+
+  Raises:
+    ConfigError: naming the flag with the file, and both hashes.
+    CheckpointError: for a file that is not a list of hashes.
+  """
+  now = _hashes(config)
+  if not now:
+    return
+  path = os.path.join(folder, CODE_FILE)
+  before = read_hashes(path)
+  if before is None:
+    print(f'The run in {folder} was begun before runs noted the content of such files: '
+          f'whether {_named(config, now)} is what it was is not checked.', file=sys.stderr)
+    return
+  edited = {flag: sha256 for flag, sha256 in now.items() if before.get(flag) != sha256}
+  if edited:
+    hashes = ', '.join(f'{before.get(flag, "none")[:12]} -> {sha256[:12]}'
+                       for flag, sha256 in edited.items())
+    raise ConfigError(
+        f'{_named(config, edited)} was edited since the run in {folder} was begun (SHA-256 '
+        f'{hashes}): take the file of then, choose another --logdir, or start over with '
+        f'--resume=False; where the edit changes nothing of the run, remove {path}.')
+
+
+def _hashes(config: Config) -> Dict[str, str]:
+  """{flag: SHA-256 of its file}."""
+  values = config.to_values()
+  return {flag: from_file.digest(values[flag], f'--{flag}') for flag in FLAGS
+          if from_file.is_spec(values[flag] or '')}
+
+
+def _named(config: Config, flags: Dict[str, str]) -> str:
+  values = config.to_values()
+  return ' and '.join(f'--{flag}={values[flag]}' for flag in flags)
