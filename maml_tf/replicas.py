@@ -80,9 +80,11 @@ class Replicas:
                              [size, *value.shape[1:]])
     return tf.nest.map_structure(share, episodes)
 
-  def map(self, function: Callable, elements: Iterable[Any]) -> List[Any]:
-    """`function` of each element, each in one replica of this process, as arrays."""
-    if self.here == 1:
+  def map(self, function: Callable, elements: Iterable[Any], in_graphs: bool = True
+          ) -> List[Any]:
+    """`function` of each element, each in one replica of this process, as arrays; where it
+    is no part of a graph, one after the other."""
+    if self.here == 1 or not in_graphs:
       return [_arrays(function(element)) for element in elements]
     results, waiting = [], []
     for element in elements:
