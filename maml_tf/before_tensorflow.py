@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from typing import Optional
 
 from maml_tf.command_line import REFUSED
 
 NEWEST_PYTHON = (3, 13)   # that has a TensorFlow
+# Of address space: with 2 cores the smallest run ends by a signal at 1.9 GiB, and is done at
+# 2.4 GiB. TensorFlow's threads reserve far more than they use, and more cores have more of them.
+ENOUGH = 3 << 30
 _X86 = ('x86_64', 'AMD64')
 
 
@@ -27,17 +31,34 @@ def set_environment() -> None:
 
 
 def load_tensorflow() -> None:
-  """`set_environment`, and the import, for an entry point.
+  """`set_environment`, and the import, for an entry point. Where the system allows little
+  memory, standard error says so before: TensorFlow ends by a signal where it gets none.
 
   Raises:
     SystemExit: with code 2, after one sentence on stderr, where there is no TensorFlow.
   """
   set_environment()
+  limit = address_space()
+  if limit is not None and limit < ENOUGH:
+    print(f'{os.path.basename(sys.argv[0])}: This process may have {limit >> 20:,} MiB of '
+          f'address space (ulimit -v), and TensorFlow wants some {ENOUGH >> 20:,} MiB, most of '
+          'which it never uses: without them it may end by a signal, and without a word. '
+          'Raise that limit, or limit the memory itself (a control group).', file=sys.stderr)
   try:
     import tensorflow  # noqa: F401
   except ImportError as error:
     print(f'{os.path.basename(sys.argv[0])}: {without(error)}', file=sys.stderr)
     raise SystemExit(REFUSED) from None
+
+
+def address_space() -> Optional[int]:
+  """Bytes of it that this process may have; None: as many as it wants, or not known."""
+  try:
+    import resource
+  except ImportError:   # Windows
+    return None
+  limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+  return None if limit == resource.RLIM_INFINITY else limit
 
 
 def without(error: ImportError) -> str:

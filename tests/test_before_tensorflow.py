@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from maml_tf import before_tensorflow
 from maml_tf.before_tensorflow import set_environment
 
 ROOT = Path(__file__).parent.parent
@@ -60,3 +61,27 @@ def test_entry_points_set_it_in_time(module, arguments, monkeypatch):
                         capture_output=True, check=True)
   expected = '1' if platform.machine() in ('x86_64', 'AMD64') else 'None'
   assert done.stdout.split()[-3:] == ['SEEN', os.environ.get(LOG, '3'), expected]
+
+
+@pytest.mark.parametrize('limit, said', [
+    (None, ''), (before_tensorflow.ENOUGH, ''), (1500000 << 10, 'may have 1,464 MiB')])
+def test_little_address_space_is_said_before(limit, said, monkeypatch, capsys):
+  """Where TensorFlow gets none its last words are not about memory."""
+  monkeypatch.setattr(before_tensorflow, 'address_space', lambda: limit)
+  before_tensorflow.load_tensorflow()
+  error = capsys.readouterr().err
+  assert said in error and error.count('\n') == bool(said)
+
+
+def test_the_limit_of_the_shell_is_known():
+  resource = pytest.importorskip('resource')
+  script = ('import resource\n'
+            'from maml_tf.before_tensorflow import address_space\n'
+            'print(address_space())\n'
+            'resource.setrlimit(resource.RLIMIT_AS, (1 << 31, resource.RLIM_INFINITY))\n'
+            'print(address_space())\n')
+  unlimited = resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                        cwd=Path(__file__).parent.parent, timeout=100, check=True)
+  first, second = done.stdout.split()
+  assert second == str(1 << 31) and (first == 'None') == unlimited
