@@ -142,7 +142,7 @@ def test_float64_reaches_all_layers_and_no_other_net(configured):
   assert {tf.as_dtype(value.dtype).name for value in net.variables} == {'float64'}
   assert net(np.zeros([2, 28, 28, 1])).dtype == tf.float64
   assert (tf.keras.mixed_precision.global_policy().name, tf.keras.backend.floatx()) == before
-  with pytest.raises(ConfigError, match='float64 does not fit .* has variables of float3'):
+  with pytest.raises(ConfigError, match='float64 does not fit .* variables of float3'):
     experiment.build_model(configured('--dtype=float64', model='of_float32'))
 
 

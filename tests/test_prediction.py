@@ -244,6 +244,37 @@ def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd
   assert 'is not empty: choose another folder' in capfd.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('norm', ['batch_norm', 'layer_norm'])
+def test_onnx_gives_the_same_numbers(norm, tmp_path):
+  pytest.importorskip('tf2onnx')
+  from maml_tf.prediction import files
+  config = resolve(dict(datasource='omniglot', num_classes=WAYS, update_batch_size=2,
+                        num_filters=4, norm=norm))
+  net = task_net.task_net(experiment.build_model(config), WAYS, 2)
+  images, labels, _ = task(side=28, dtype='float32')
+  values = net.adapt_in_graph(images, labels)
+  paths, left_out = files.write_adapted(str(tmp_path), net.as_model(values, images))
+  assert not left_out and str(tmp_path / 'adapted.onnx') in paths
+  np.savez(tmp_path / 'check.npz', images=images,
+           probabilities=tf.nn.softmax(net.logits_in_graph(values, images)))
+  assert files.differences(str(tmp_path))['adapted.onnx'] < 1e-5
+
+
+def test_what_cannot_be_run_counts_as_no_number(tmp_path):
+  """As TensorFlow Lite of a net with layer norm; of the others it is an error."""
+  from maml_tf.errors import FailedError
+  from maml_tf.prediction import files
+  np.savez(tmp_path / 'check.npz', images=np.zeros([1, 2], 'float32'), probabilities=[[1.0]])
+  (tmp_path / 'adapted.tflite').write_bytes(b'nothing')
+  found = files.differences(str(tmp_path))
+  assert list(found) == ['adapted.tflite'] and np.isnan(found['adapted.tflite'])
+  assert list(files.take_out_misconverted(str(tmp_path), found)) == ['adapted.tflite']
+  (tmp_path / 'adapted.keras').write_bytes(b'nothing')
+  with pytest.raises(FailedError, match='does not give the same numbers'):
+    files.differences(str(tmp_path))
+
+
 def test_what_a_converter_got_wrong_is_taken_away(tmp_path):
   from maml_tf.prediction import files
   for name in ('adapted.tflite', 'adapted.onnx', 'adapted.keras'):

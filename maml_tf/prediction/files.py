@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
 from maml_tf.errors import FailedError
 from maml_tf.prediction import check_exported_path
 from maml_tf.prediction.task_net import TaskNet
+from maml_tf.tensorflow_log import cplusplus_unheard
 
 # Of probabilities: ten inner steps in float32, whose operations another graph has in another
 # order, and what a converter makes of a net.
@@ -89,7 +89,7 @@ def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[s
       paths.append(path)
     except ImportError as error:
       left_out.append(f'{name} is not written, since its converter is not installed '
-                      f'({error}): pip install tf2onnx onnxruntime.')
+                      f'({error}): {_INSTALL_ONNX}.')
     except Exception as error:   # whatever a converter cannot do
       reason = str(error).strip().splitlines()
       left_out.append(f'{name} is not written, since the converter cannot '
@@ -97,14 +97,19 @@ def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[s
   return paths, left_out
 
 
+# onnx 1.19 needs a newer ml_dtypes than TensorFlow 2.15 can have.
+_INSTALL_ONNX = 'pip install tf2onnx "onnx<1.19" onnxruntime'
+
+
 def _tflite(path: str, saved_model: str, _) -> None:
-  with _silent():
+  with cplusplus_unheard():   # the converter writes there of what succeeded
     content = tf.lite.TFLiteConverter.from_saved_model(saved_model).convert()
   with open(path, 'wb') as file:
     file.write(content)
 
 
 def _onnx(path: str, _: str, signature) -> None:
+  import onnxruntime  # noqa: F401  what is written is tried by it
   import tf2onnx
   [spec] = signature.structured_input_signature[1].values() or (
       signature.structured_input_signature[0])
@@ -113,20 +118,7 @@ def _onnx(path: str, _: str, signature) -> None:
       output_path=path)
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-  """Meanwhile C++ writes nothing on stderr, as the converter does of what succeeded."""
-  kept = os.dup(2)
-  try:
-    with open(os.devnull, 'wb') as nothing:
-      os.dup2(nothing.fileno(), 2)
-    yield
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
-
-
-# Made by converters of others, which are not right in every version.
+# As in `check_exported`, which is run by itself.
 CONVERTED = ('adapted.tflite', 'adapted.onnx')
 
 
