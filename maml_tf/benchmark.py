@@ -38,6 +38,9 @@ Of policies (--datasource=cheetah_direction; N iterations, default 30):
   physics_steps_per_second: of MuJoCo alone, in as many threads.
   sampling_efficiency: sampled_steps_per_second / physics_steps_per_second.
   share_not_sampling: of an iteration.
+  exchange_seconds, with several processes: of an iteration, in which this one waited for the
+    others and exchanged. Steps are those of all of them then, and sampling_efficiency is that
+    of a share.
 """
 
 from __future__ import annotations
@@ -97,7 +100,7 @@ def _run(config: Config, options: argparse.Namespace) -> None:
   with joined(config, 'maml_tf.benchmark') as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}')
-    figures = (measure_control(config, options.steps) if config.problem.acts
+    figures = (measure_control(config, options.steps, replicas) if config.problem.acts
                else measure(config, options.steps, options.profile, replicas))
   for name, value in figures.items():
     print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
@@ -197,10 +200,14 @@ def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> Sequence[floa
   return seconds[WARM_UP:]
 
 
-def measure_control(config: Config, iterations: int) -> Dict[str, Optional[float]]:
+def measure_control(config: Config, iterations: int, replicas: Optional[Replicas] = None
+                    ) -> Dict[str, Optional[float]]:
   """The same of policies: see `rl.speed.measure`."""
   from maml_tf.rl import speed
-  model = trainer.compile_model(config, experiment.build_model(config))
+  replicas = replicas or Replicas(tf.distribute.get_strategy())
+  with replicas.scope():
+    model = experiment.build_model(config)
+  trainer.compile_model(config, model)
   return {**speed.measure(model, iterations, config.problem.threads(config)),
           'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

@@ -38,7 +38,7 @@ class Replicas:
     self.workers = max(1, len(tasks))
     self.worker = int(resolver.task_id or 0) if self.workers > 1 else 0
     self.here = self.number // self.workers
-    self._sum = tf.function(self._summed, autograph=False)
+    self._sums: Dict[int, Callable] = {}
 
   @classmethod
   def of(cls, model: tf.keras.Model) -> 'Replicas':
@@ -121,8 +121,11 @@ class Replicas:
       return list(arrays)
     content = b''.join(array.tobytes() for array in arrays)
     padded = content + b'\0' * (-len(content) % 8)
-    vector = self._sum(tf.constant(np.frombuffer(padded, np.int64)))
-    summed, start, whole = vector.numpy().tobytes(), 0, []
+    vector = tf.constant(np.frombuffer(padded, np.int64))
+    # A function for each size: one with many traces is warned of.
+    if len(padded) not in self._sums:
+      self._sums[len(padded)] = tf.function(self._summed, autograph=False)
+    summed, start, whole = self._sums[len(padded)](vector).numpy().tobytes(), 0, []
     for array in arrays:
       part = np.frombuffer(summed, array.dtype, array.size, start)
       whole.append(part.reshape(array.shape).copy())

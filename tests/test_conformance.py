@@ -1,12 +1,14 @@
 """The conformance table: what every method has to hold, a row each.
 
-The meta-gradient against finite differences in float64, groups of tasks, XLA, and a run that
-was interrupted. What a method computes is tested against its paper's equations elsewhere.
+The meta-gradient against finite differences in float64, groups of tasks, XLA, two replicas, and
+a run that was interrupted. What a method computes is tested against its paper's equations elsewhere.
 """
 
 from __future__ import annotations
 
+import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from maml_tf.training.checkpoints import prepare_folder
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 2)
 _STEPS = dict(step_size=0.3, num_updates=2)
 _COMPARED = dict(shots=SHOTS)
+LONGEST = 1200   # seconds for all rows by replicas, on a machine that is busy
 # {row: (method, arguments)}; a row without a gradient by differences says why.
 ROWS = {
     'maml': ('maml', _STEPS),
@@ -98,6 +101,26 @@ def test_xla_changes_nothing(row, episodes, generic_values):
   model = model_of(row, generic_values)
   compiled = tf.function(model.meta_gradient, autograph=False, jit_compile=True)
   assert_same(compiled(episodes), model.meta_gradient(episodes))
+
+
+@pytest.fixture(scope='module')
+def by_replicas(forks, tmp_path_factory):
+  """{row: the largest difference between two replicas and one, or what went wrong}."""
+  folder = tmp_path_factory.mktemp('replicas')
+  process = forks.start('rows_by_replicas:compare', folder / 'log.txt',
+                        str(folder / 'errors.json'))
+  deadline = time.monotonic() + LONGEST
+  while process.alive and time.monotonic() < deadline:
+    time.sleep(0.1)
+  assert process.wait() == 0, process.output_text()
+  return json.loads((folder / 'errors.json').read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('row', ROWS)
+def test_two_replicas_do_what_one_does(row, by_replicas):
+  print(f'{row}: {by_replicas[row]}')
+  assert by_replicas[row] < 1e-12
 
 
 def trained(configuration):

@@ -120,7 +120,8 @@ class Sampler:
       budget: 'rollouts', or 'steps': whole rollouts until each task has as many steps as
         `rollouts` of them can have. The original code samples so (for points, until all
         tasks together have that many).
-      numbers: t of each task; None: from 0 on.
+      numbers: t of each task, which are a part of all of them then: whether any of them
+        acts for more than a step is left to the caller. None: these are all, from 0 on.
 
     Raises:
       EnvironmentFault: where the environment does not do what it has to.
@@ -129,11 +130,13 @@ class Sampler:
     if budget not in BUDGETS:
       raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: {budget!r}.')
     parameters = self._policy.split(np.asarray(vectors, self._dtype))
-    numbers = np.arange(len(tasks)) if numbers is None else np.asarray(numbers)
+    are_all = numbers is None
+    numbers = np.arange(len(tasks)) if are_all else np.asarray(numbers)
     found = self._run(parameters, tasks, [range(rollouts)] * len(tasks), key, numbers)
     if budget == 'steps':
       found = self._filled_up(found, parameters, tasks, rollouts, key, numbers)
-    self._check_lengths(found)
+    if are_all:
+      self.check_longest(found.lengths.max(axis=1))
     return found
 
   def _filled_up(self, found: Trajectories, parameters, tasks, rollouts, key, numbers
@@ -148,7 +151,6 @@ class Sampler:
       missing = wanted - found.lengths.sum(axis=1)
       if (missing <= 0).all():
         return _until(found, wanted)
-      self._check_lengths(found)
       done = np.count_nonzero(found.lengths, axis=1)
       means = found.lengths.sum(axis=1) / done
       more = np.ceil(np.maximum(missing, 0) / means).astype(int)
@@ -210,12 +212,16 @@ class Sampler:
             f'step {step + 1} of rollout {rollout} of task {numbers[task]}. Correct the '
             'environment, or let it end the episode before that.')
 
-  def _check_lengths(self, found: Trajectories) -> None:
-    """Episodes of a single step, all of them: there is nothing to learn from."""
-    if self._environment.horizon > 1 and found.lengths.max() <= 1:
+  def check_longest(self, lengths: np.ndarray) -> None:
+    """Of each task's longest episode `[tasks]`.
+
+    Raises:
+      EnvironmentFault: where all are of a single step: there is nothing to learn from.
+    """
+    if self._environment.horizon > 1 and lengths.max() <= 1:
       raise EnvironmentFault(
           f'Every episode of {self._environment.name} ended with its first step, of all '
-          f'{len(found.lengths)} tasks. Look at where episodes start, and at what ends one.')
+          f'{len(lengths)} tasks. Look at where episodes start, and at what ends one.')
 
 
 def _article(what: str) -> str:

@@ -30,10 +30,13 @@ def measure(model: PolicyLearner, iterations: int, threads: int
     iteration_seconds: of a whole one; seconds_sampling, ...: of its parts; environment
     steps of one; steps_per_second while sampling, and of a whole iteration;
     physics_steps_per_second of MuJoCo alone (None where there is none), and
-    sampling_efficiency, the former divided by it.
+    sampling_efficiency, the former divided by it. Where processes share the tasks:
+    steps of all of them, the efficiency of the share of one, and exchange_seconds.
   """
-  logs, seconds = [], []
+  logs, seconds, shares = [], [], model.learning.shares
   for iteration in range(WARM_UP + iterations):
+    if iteration == WARM_UP:
+      shares.seconds = 0.0
     began = time.perf_counter()
     logs.append({name: float(value) for name, value in model.train_step(iteration).items()})
     seconds.append(time.perf_counter() - began)
@@ -41,6 +44,7 @@ def measure(model: PolicyLearner, iterations: int, threads: int
   medians = {name: float(np.median([log[name] for log in logs])) for name in logs[0]}
   whole = float(np.median(seconds))
   sampled = float(np.median([log['steps'] / log['seconds_sampling'] for log in logs]))
+  several = {'exchange_seconds': shares.seconds / iterations} if shares.workers > 1 else {}
   physics = physics_steps_per_second(model.learning.environment, threads)
   return {
       'iteration_seconds': whole,
@@ -49,8 +53,9 @@ def measure(model: PolicyLearner, iterations: int, threads: int
       'sampled_steps_per_second': sampled,
       'steps_per_second': medians['steps'] / whole,
       'physics_steps_per_second': physics,
-      'sampling_efficiency': None if physics is None else sampled / physics,
+      'sampling_efficiency': None if physics is None else sampled / shares.workers / physics,
       'share_not_sampling': 1 - medians['seconds_sampling'] / whole,
+      **several,
   }
 
 

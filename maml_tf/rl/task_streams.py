@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -31,13 +31,13 @@ class HeldOut(NamedTuple):
 
   Attributes:
     tasks: of the environment.
-    numbers: of the tasks, among all held-out ones.
+    numbers: of the tasks, among all held-out ones; None: these are all.
     seed: they were drawn by, and rollouts are.
     rollouts: of each task before each update, and behind the last one.
     budget: see `Sampler.sample`.
   """
   tasks: Sequence
-  numbers: Sequence[int]
+  numbers: Optional[Sequence[int]]
   seed: int
   rollouts: int
   budget: str
@@ -85,8 +85,9 @@ class HeldOutTasks:
   def _held_out(self, places: Sequence[int]) -> HeldOut:
     tasks = self._tasks()
     numbers = [min(place, self._num_tasks - 1) for place in places]
-    return HeldOut([tasks[number] for number in numbers], numbers, self._seed,
-                   self._rollouts, self._budget)
+    are_all = len(numbers) == self._num_tasks
+    return HeldOut([tasks[number] for number in numbers], None if are_all else numbers,
+                   self._seed, self._rollouts, self._budget)
 
   def fingerprint(self, count: int) -> str:
     """SHA-256 of the environment's name, the first tasks, and how they are tested."""

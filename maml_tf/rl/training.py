@@ -183,9 +183,11 @@ class Learning:
     for phase in range(settings.num_updates + 1):
       phases.append(self.sampler.sample(points[-1], tasks, settings.rollouts,
                                         (TRAINING, iteration, phase), settings.budget,
-                                        own))
-      counts, of_tasks = self.shares.whole(
-          settings.tasks, phases[-1].lengths.sum(axis=1), phases[-1].mean_returns())
+                                        own if len(own) < settings.tasks else None))
+      lengths = phases[-1].lengths
+      counts, longest, of_tasks = self.shares.whole(
+          settings.tasks, lengths.sum(axis=1), lengths.max(axis=1), phases[-1].mean_returns())
+      self.sampler.check_longest(longest)
       returns.append(np.mean(of_tasks))
       steps += int(counts.sum())
       trajectories = phases[-1]
