@@ -2,13 +2,7 @@
 
 import sys
 
-try:
-  from maml_tf import __main__ as command
-except ModuleNotFoundError as error:   # of a package that is not this project's
-  from maml_tf.before_tensorflow import without
-  from maml_tf.command_line import REFUSED
-  print(f'main.py: {without(error)}', file=sys.stderr)
-  sys.exit(REFUSED)
+from maml_tf import __main__ as command
 
 
 def main(argv) -> int:

@@ -29,7 +29,9 @@ def on_page_markdown(markdown, page, config, files):
   """The page as the site has it."""
   if page.file.src_uri == RESULTS:
     return without_links_to_files(markdown)
+  # A page lies one folder less deep in the site than in the repository.
   markdown = markdown.replace('](../results/', '](results/')
+  markdown = markdown.replace('](../../results/', '](../results/')
   if HELP_MARK in markdown:
     markdown = markdown.replace(HELP_MARK, f'```text\n{help_text()}```')
   return markdown

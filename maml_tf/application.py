@@ -15,6 +15,7 @@ from maml_tf.evaluation.protocol import Evaluator, where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.files import reported
+from maml_tf.interruptions import leaving, put_off
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import weights
 from maml_tf.paper.comparable import comparison
@@ -46,7 +47,7 @@ def run(config: Config, program: str = 'main.py') -> int:
 def _run(config: Config, program: str) -> int:
   print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   print(summary(config))
-  with joined(config, program) as replicas:
+  with leaving(lambda: _what_was_trained(config)), joined(config, program) as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}', flush=True)
     if experiment.use_xla(config):
@@ -63,8 +64,22 @@ def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> i
       print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
       return command_line.DONE
-  finite = where_not_finite(test(config, model, experiment_folder(config)).results) is None
+  with leaving(lambda: 'the test was not done to its end; the same command tests again'):
+    results = test(config, model, experiment_folder(config)).results
+  finite = where_not_finite(results) is None
   return command_line.DONE if finite else command_line.FAILED
+
+
+def _what_was_trained(config: Config) -> str:
+  """In a phrase, when a run is interrupted."""
+  if not config.run.train:
+    return 'nothing was tested yet'
+  iterations = [iteration_of(path)
+                for path in CheckpointFiles(experiment_folder(config), KEPT).paths]
+  if not iterations:
+    return 'nothing was trained yet'
+  command = 'the same command' if config.run.resume else 'this command without --resume=False'
+  return f'{command} goes on from iteration {max(iterations)}'
 
 
 def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None,
@@ -218,7 +233,7 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   origin = _origin(config)
   beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
   # Written before it is printed: who reads this may be gone.
-  with reported(folder):
+  with reported(folder), put_off():   # all of them, or none
     paths = list(write_results(folder, test_run))
   _say_where_from(origin)
   print(table(test_run, beside.values))

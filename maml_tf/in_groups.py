@@ -8,6 +8,7 @@ from typing import Any, Callable, Tuple
 import tensorflow as tf
 
 from maml_tf.episodes import num_tasks
+from maml_tf.replicas import replica_number
 from maml_tf.task_groups import TaskGroups
 
 # Shapes of meta-batches whose graphs are kept for the next call.
@@ -58,7 +59,7 @@ class InGroups:
                                    parameters),
              tf.nest.map_structure(lambda value: tf.TensorSpec(value.shape[1:], value.dtype),
                                    batch))
-    key = (_replica(), *static, *tf.nest.flatten(specs))
+    key = (replica_number(), *static, *tf.nest.flatten(specs))
     if key not in self._graphs:
       function = tf.function(lambda *given: self._function(*given, *static),
                              autograph=False)
@@ -67,9 +68,3 @@ class InGroups:
     while len(self._graphs) > KEPT:
       self._graphs.popitem(last=False)
     return self._graphs[key]
-
-
-def _replica():
-  """Which copies of the variables a graph reads."""
-  context = tf.distribute.get_replica_context()
-  return None if context is None else str(context.replica_id_in_sync_group)

@@ -18,6 +18,7 @@ import time
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Sequence
 
 from maml_tf.errors import FailedError, UserError
+from maml_tf.interruptions import Stopped, exit_code_of
 
 LOST = 75   # EX_TEMPFAIL of sysexits.h: the same command may do
 _LONGEST_LINE = 2**16   # bytes
@@ -61,9 +62,13 @@ class Lifeline:
 
   def fail(self, error: BaseException) -> None:
     """Tells the others, which end, too. This process has some time to do so by itself."""
-    text = str(error) if isinstance(error, UserError) else type(error).__name__
-    self._own_end = getattr(error, 'exit_code', FailedError.exit_code)
-    self._tell(dict(end=text, code=self._own_end))
+    text = str(error) if isinstance(error, (UserError, Stopped)) else type(error).__name__
+    if isinstance(error, Stopped):
+      self._own_end = exit_code_of(error)
+      self._tell(dict(end=text, code=LOST))   # for the others
+    else:
+      self._own_end = getattr(error, 'exit_code', FailedError.exit_code)
+      self._tell(dict(end=text, code=self._own_end))
     threading.Thread(target=self._end_later, daemon=True).start()
 
   def lost(self, what: str) -> LostError:

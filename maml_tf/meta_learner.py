@@ -82,6 +82,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     own_arguments: the names of the arguments that a method has beyond these.
     logs_are_summaries: whether TensorBoard is shown what steps gave, since their batches
       cannot be measured by themselves.
+    in_graphs: whether its steps are parts of graphs.
     has_inner_loop: whether it adapts parameters to a task, by steps of some size.
     outer_step: what a meta-batch changes, see `OuterStep`.
     steps_of_an_execution: `steps_per_execution`, once it is compiled.
@@ -89,6 +90,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   own_arguments: Tuple[str, ...] = ()
   logs_are_summaries: bool = False
+  in_graphs = True
   has_inner_loop = True
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,

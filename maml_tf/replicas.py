@@ -8,7 +8,7 @@ told of no other thing.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, ContextManager, Dict, Iterable, List, Sequence
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -80,9 +80,11 @@ class Replicas:
                              [size, *value.shape[1:]])
     return tf.nest.map_structure(share, episodes)
 
-  def map(self, function: Callable, elements: Iterable[Any]) -> List[Any]:
-    """`function` of each element, each in one replica of this process, as arrays."""
-    if self.here == 1:
+  def map(self, function: Callable, elements: Iterable[Any], in_graphs: bool = True
+          ) -> List[Any]:
+    """`function` of each element, each in one replica of this process, as arrays; where it
+    is no part of a graph, one after the other."""
+    if self.here == 1 or not in_graphs:
       return [_arrays(function(element)) for element in elements]
     results, waiting = [], []
     for element in elements:
@@ -143,6 +145,16 @@ class Replicas:
     if self.workers == 1:
       return replicas
     return f'{replicas} in {self.workers} processes, this is worker {self.worker}'
+
+
+def replica_number() -> Optional[int]:
+  """Of the replica for which this is computed or traced: which copies of variables it reads;
+  None outside of replicas."""
+  context = tf.distribute.get_replica_context()
+  if context is None:
+    return None
+  # A tensor, with a name of its own in each use within a graph.
+  return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
 def _arrays(results: Any) -> Any:

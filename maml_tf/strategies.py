@@ -13,8 +13,8 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.lifeline import Lifeline, ends_by_itself, meet
 from maml_tf.replicas import Replicas, require_divided
 
-# What the processes of a run may have different: their place, and their disks.
-_OF_A_WORKER = ('task_index', 'logdir', 'data_dir', 'num_gpus')
+# What the processes of a run may have different: their place, and what their machine has.
+_OF_A_WORKER = ('task_index', 'logdir', 'data_dir', 'num_gpus', 'simulation_threads')
 
 
 @contextlib.contextmanager
@@ -119,7 +119,8 @@ def _fitting(config: Config, replicas: Replicas) -> Replicas:
     raise ConfigError(f'--meta_batch_size={training.meta_batch_size} does not fit: {error}'
                       ) from None
   share = training.meta_batch_size // replicas.number
-  if training.tasks_at_once and share % min(share, training.tasks_at_once):
+  if (config.baseline.trains_on_tasks and training.tasks_at_once
+      and share % min(share, training.tasks_at_once)):
     raise ConfigError(f'--tasks_at_once={training.tasks_at_once} does not divide the {share} '
                       'tasks of each replica: choose a divisor, or 0.')
   return replicas

@@ -29,12 +29,13 @@ def compile_unheard() -> None:
   """
   import tensorflow as tf
   increment = tf.function(lambda: tf.zeros([]) + 1, jit_compile=True)
-  with _descriptor_2_dropped():
+  with cplusplus_unheard():
     increment()
 
 
 @contextlib.contextmanager
-def _descriptor_2_dropped() -> Iterator[None]:
+def cplusplus_unheard() -> Iterator[None]:
+  """Meanwhile what C++ writes on standard error is dropped."""
   try:
     before = os.dup(2)
   except OSError:   # closed: nothing is said anyway

@@ -4,7 +4,8 @@
   python -m maml_tf.verify --row=NAME --train   trains and tests a row, or goes on with it
   python -m maml_tf.verify --row=NAME --test    tests what has been trained of it so far
   python -m maml_tf.verify --report             writes README.md, plots of the results, and
-                                                the table of the repository's README.md
+                                                the tables of README.md and of
+                                                docs/environments
   python -m maml_tf.verify --study=NAME         trains and tests the runs of a study
   python -m maml_tf.verify --train-all [--hours=2.5] [--rows=a,b] [--cores=1]
                                                 trains the rows of the plan one after the
@@ -31,10 +32,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import glob
 import math
 import os
 import sys
-from typing import List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
@@ -94,9 +96,19 @@ def _report(rows: Sequence[Row], results: str) -> None:
   for path in report.write_report(rows, functools.partial(figure_2, rows), results):
     print(f'Written: {path}')
   if results == records.RESULTS:
-    path = os.path.join(REPOSITORY, 'README.md')
-    report.write_front_page(path, rows)
-    print(f'Written: {path}')
+    for path, table in _pages(rows).items():
+      report.write_table(path, table)
+      print(f'Written: {path}')
+
+
+def _pages(rows: Sequence[Row]) -> Dict[str, str]:
+  """{path: table} of the repository's README, and of the pages of environments."""
+  pages = {os.path.join(REPOSITORY, 'README.md'): report.front_page_table(rows)}
+  folder = os.path.join(glob.escape(REPOSITORY), 'docs', 'environments')
+  for path in sorted(glob.glob(os.path.join(folder, '*.md'))):
+    name = os.path.splitext(os.path.basename(path))[0]
+    pages[path] = report.environment_table(name, rows)
+  return pages
 
 
 def _train_or_test(row: Row, options: argparse.Namespace) -> None:

@@ -42,6 +42,7 @@ def with_keras():
 CASES = {
     'MAML': sinusoids,
     'XLA, three steps an execution': sinusoids,
+    'XLA, groups of tasks': lambda: sinusoids(tasks_at_once=1),
     'Reptile': lambda: sinusoids(maml_tf.Reptile),
     'ANIL': lambda: sinusoids(maml_tf.ANIL),
     'context vector': lambda: sinusoids(maml_tf.ContextVector, context=2),

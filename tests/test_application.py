@@ -15,7 +15,7 @@ import tensorflow as tf
 import main
 from maml_tf import application, command_line
 from maml_tf.sources import image_set
-from maml_tf.training import callbacks
+from maml_tf.training import callbacks, progress
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
 
@@ -192,11 +192,33 @@ def test_data_that_change_under_a_run_end_it_with_a_sentence(small_config, tmp_p
   shutil.copytree(sample_data('omniglot'), tmp_path / 'data')
   config = small_config('omniglot', metatrain_iterations=40, num_updates=1, log=False,
                         data_dir=str(tmp_path / 'data'))
-  monkeypatch.setattr(callbacks.ProgressBar, 'after_iterations', lambda *_: os.truncate(
+  monkeypatch.setattr(progress.Progress, 'after_iterations', lambda *_: os.truncate(
       tmp_path / 'data' / 'train.npy', 1000))
   assert application.run(config) == 1
   sentence = the_sentence(capsys.readouterr().err)
   assert 'train.npy' in sentence and 'got shorter' in sentence
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_of_training_says_what_stands(number, small_config, capsys,
+                                                       monkeypatch):
+  """Before the first step, with a checkpoint or without one, and in the test."""
+  def interrupted(*_):
+    signal.raise_signal(number)
+  config = small_config(metatrain_iterations=0, log=False)
+  with monkeypatch.context() as patch:
+    patch.setattr(application, 'train', interrupted)
+    assert application.run(config) == 128 + number
+  assert the_sentence(capsys.readouterr().err).endswith('; nothing was trained yet.')
+  assert os.listdir(config.run.logdir) == [config.experiment_name]   # and no lock
+  with monkeypatch.context() as patch:
+    patch.setattr(application, 'test', interrupted)
+    assert application.run(config) == 128 + number
+  assert 'the same command tests again' in the_sentence(capsys.readouterr().err)
+  monkeypatch.setattr(application, 'train', interrupted)
+  assert application.run(config) == 128 + number
+  assert the_sentence(capsys.readouterr().err).endswith(
+      'the same command goes on from iteration 0.')
 
 
 # What is refused: exit code 2, one sentence.

@@ -24,7 +24,7 @@ import flags
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')]
-PAGES += sorted((ROOT / 'docs').glob('*.md'))
+PAGES += sorted((ROOT / 'docs').rglob('*.md'))
 BLOCK = re.compile(r'(?:<!--(?P<mark>(?:(?!-->).)*)-->\n)?'
                    r'```(?P<language>\w*)\n(?P<code>.*?)^```', re.DOTALL | re.MULTILINE)
 RUNNABLE = ('sh', 'bash', 'shell', 'console', 'python', 'py')
@@ -188,7 +188,9 @@ def _anchors(page):
 def test_the_navigation_has_every_page():
   text = (ROOT / 'mkdocs.yml').read_text(encoding='utf-8')
   named = set(re.findall(r': ([\w/]+\.md)$', text, re.MULTILINE))
-  assert named == {page.name for page in (ROOT / 'docs').glob('*.md')} | {'results/README.md'}
+  pages = {page.relative_to(ROOT / 'docs').as_posix()
+           for page in (ROOT / 'docs').rglob('*.md')}
+  assert named == pages | {'results/README.md'}
 
 
 # --- the pages' numbers and lists are those of the code
@@ -196,8 +198,8 @@ def test_the_navigation_has_every_page():
 def test_the_experiments_are_the_rows_with_the_papers_values():
   from maml_tf.paper.rows import ROWS
   text = (ROOT / 'docs/experiments.md').read_text(encoding='utf-8')
-  for page in ('methods', 'rl'):
-    text += (ROOT / f'docs/{page}.md').read_text(encoding='utf-8')
+  for page in (ROOT / 'docs/methods.md', *(ROOT / 'docs/environments').glob('*.md')):
+    text += page.read_text(encoding='utf-8')
   for row in ROWS:
     line, = [line for line in text.splitlines()
              if line.startswith('|') and f'`flags/{row.name}.flags`' in line]

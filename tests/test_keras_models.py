@@ -406,6 +406,18 @@ def test_tasks_have_masks_of_their_own():
   assert len(set(values)) == 3
 
 
+def test_each_pass_of_a_graph_has_masks_of_its_own():
+  model = with_dropout()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  part = tf.nest.map_structure(lambda value: value[:1], batch_for(model))
+  inputs = maml.learner.in_training(maml._cast((part, part)), 0,
+                                    tf.constant(5, tf.int64)).support.inputs
+  two_passes = tf.function(lambda parameters: [
+      maml.learner(parameters, inputs).outputs for _ in range(2)], autograph=False)
+  one, other = two_passes(maml.meta_parameters.tensors())
+  assert np.abs(one - other).max() > 1e-6
+
+
 def test_nothing_is_dropped_in_evaluation():
   model = with_dropout()
   support, query = batch_for(model), batch_for(model, 1)

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 LAYERS = (
     ('errors', 'measures', 'bounded', 'files', 'before_tensorflow', 'command_line',
      'heartbeat', 'locks', 'from_file', 'lifeline', 'cluster', 'outputs', 'paths',
-     'conjugate_gradient', 'lazily', 'tensorflow_log', 'bars'),
+     'conjugate_gradient', 'interruptions', 'lazily', 'tensorflow_log', 'bars'),
     ('episodes', 'task_groups', 'devices', 'custom_gradients', 'learners', 'objectives',
      'inner_optimizers', 'inner_loop', 'learned_step_sizes', 'in_groups', 'meta_parameters',
      'outer_step', 'replicas', 'meta_learner', 'meta_learners', 'flops', 'keras_models'),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_workers import largest_difference
 
 import flags
 from maml_tf import application, config, experiment, export, predict
@@ -22,6 +25,17 @@ def build(input_shape, outputs):
       layers.ReLU(), layers.Flatten(), layers.Dense(outputs)])
 def of_one_output(input_shape, outputs):
   return build(input_shape, 1)
+def of_float32(input_shape, outputs):
+  layers = tf.keras.layers
+  return tf.keras.Sequential([layers.Input(input_shape), layers.Flatten(),
+                              layers.Dense(outputs, dtype='float32')])
+# No bias in front of batch norm: its gradient is 0, and Adam magnifies what rounding leaves.
+def with_state(input_shape, outputs):
+  layers = tf.keras.layers
+  return tf.keras.Sequential([
+      layers.Input(input_shape), layers.Dense(8, use_bias=False),
+      layers.BatchNormalization(), layers.Activation('tanh'), layers.Dropout(0.3),
+      layers.Dense(outputs)])
 def nothing(input_shape, outputs):
   return None
 number = 3
@@ -83,7 +97,7 @@ def test_what_gives_no_net_is_refused(configured, model, message):
 @pytest.mark.parametrize('arguments, message', [
     (['--method=anil'], '--method=anil does not fit --model='),
     (['--baseline=fine_tuning'], '--baseline=fine_tuning does not fit --model='),
-    (['--dtype=float64'], '--dtype=float64 does not fit --model='),
+    (['--mixed_precision=True'], '--mixed_precision=True does not fit --model='),
     (['--num_filters=8'], 'which has layers of its own: leave one of them out'),
     (['--model=resnet99'], 'allowed: paper, resnet12, resnet18, or FILE.py:NAME'),
     (['--model=a.py:b c'], 'it must be FILE.py:NAME')])
@@ -120,3 +134,36 @@ def test_residual_nets_are_built_by_their_names(model):
 def test_a_regression_may_have_a_net_of_its_own(own_net):
   resolved = config.resolve({'datasource': 'sinusoid', 'model': f'{own_net}:build'})
   assert resolved.problem.outputs(resolved) == 1
+
+
+def test_float64_reaches_all_layers_and_no_other_net(configured):
+  before = tf.keras.mixed_precision.global_policy().name, tf.keras.backend.floatx()
+  net = experiment.build_model(configured('--dtype=float64')).learner.model
+  assert {tf.as_dtype(value.dtype).name for value in net.variables} == {'float64'}
+  assert net(np.zeros([2, 28, 28, 1])).dtype == tf.float64
+  assert (tf.keras.mixed_precision.global_policy().name, tf.keras.backend.floatx()) == before
+  with pytest.raises(ConfigError, match='float64 does not fit .* variables of float3'):
+    experiment.build_model(configured('--dtype=float64', model='of_float32'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('xla', ['on', 'off'])
+def test_replicas_train_it_as_one_device_does(forks, own_net, tmp_path, xla):
+  """With batch normalisation and dropout, in both phases; and the number of replicas may
+  change between two starts."""
+  def run(name, devices, iterations):
+    folder = tmp_path / name
+    process = forks.start(
+        'logical_devices:train', tmp_path / f'{name}.txt', devices,
+        [f'--model={own_net}:with_state', '--dtype=float64', f'--xla={xla}', '--num_updates=2',
+         '--meta_batch_size=4', '--pretrain_iterations=4', '--validation_interval=4',
+         '--num_validation_tasks=6', '--num_test_tasks=6', '--test_num_updates=2',
+         f'--metatrain_iterations={iterations}', f'--logdir={folder}'], 4)
+    assert process.wait() == 0, process.output_text()
+    return SimpleNamespace(folder=next(path for path in folder.iterdir() if path.is_dir()))
+  alone = run('alone', 1, 12)
+  for devices, iterations in ((4, 4), (1, 8), (2, 12)):
+    changing = run('changing', devices, iterations)
+  error = largest_difference(alone, changing)
+  print(f'4, then 1, then 2 replicas, XLA {xla}: {error:.1e}')
+  assert error < 1e-12

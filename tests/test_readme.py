@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 PAGES = {path.name: path.read_text(encoding='utf-8')
-         for path in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]}
+         for path in [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]}
 ALL = '\n'.join(PAGES.values())
 
 
@@ -26,14 +26,20 @@ def test_ci_runs_the_test_command_of_the_readme_word_for_word():
   assert not re.search(r'\.venv(?!-ci)[/ ]', re.sub(r'^#.*$', '', ci, flags=re.MULTILINE))
 
 
-def test_its_table_is_what_verify_writes(tmp_path):
+def test_the_tables_are_what_verify_writes(tmp_path):
+  """Of the front page, and of each environment's."""
+  from maml_tf import verify
   from maml_tf.paper.rows import ROWS
   from maml_tf.verification import report
-  path = tmp_path / 'README.md'
-  path.write_text(README, encoding='utf-8')
-  report.write_front_page(str(path), ROWS)
-  assert path.read_text(encoding='utf-8') == README, (
-      'the table of README.md differs from what `python -m maml_tf.verify --report` writes')
+  pages = verify._pages(ROWS)
+  assert len(pages) == 6
+  for path, table in pages.items():
+    text = Path(path).read_text(encoding='utf-8')
+    copy = tmp_path / 'page.md'
+    copy.write_text(text, encoding='utf-8')
+    report.write_table(str(copy), table)
+    assert copy.read_text(encoding='utf-8') == text, (
+        f'the table of {path} differs from what `python -m maml_tf.verify --report` writes')
 
 
 @pytest.mark.parametrize('path', sorted(set(re.findall(

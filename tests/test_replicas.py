@@ -10,7 +10,7 @@ from maml_tf import config as config_module
 from maml_tf import strategies
 from maml_tf.config import ConfigError
 from maml_tf.data_generator import DataGenerator, Part
-from maml_tf.replicas import Replicas, require_divided
+from maml_tf.replicas import Replicas, replica_number, require_divided
 from maml_tf.sources.sinusoid import SinusoidSource
 
 
@@ -83,3 +83,16 @@ def test_without_gpus_the_cpu_computes(strategy, several):
   config = config_module.resolve(dict(distribution_strategy=strategy))
   with strategies.joined(config, 'main.py') as replicas:
     assert (replicas.number, replicas.are_several) == (1, several)
+
+
+def test_a_replica_s_number_is_the_same_in_all_uses_of_a_graph():
+  strategy = tf.distribute.MirroredStrategy(['CPU:0'])
+  seen = []
+
+  @tf.function(autograph=False)
+  def numbers():
+    strategy.run(lambda: seen.extend(replica_number() for _ in range(2)))
+  numbers()
+  assert seen == [0, 0]
+  with strategy.scope():
+    assert replica_number() is None

@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS, ConfigError
+from maml_tf.evaluation import protocol
 from maml_tf.files import WriteError
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
-from maml_tf.training import callbacks, optimizers, trainer
+from maml_tf.training import callbacks, history, optimizers, trainer
 from maml_tf.training.callbacks import NotFiniteError
 from maml_tf.training.checkpoints import (
   Checkpoints,
@@ -242,6 +243,49 @@ def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_s
   for tag, values in expected_events.items():
     # What was written between the last checkpoint and the crash is there once.
     np.testing.assert_equal(events[tag], values, err_msg=tag)
+
+
+@pytest.mark.parametrize('iterations', [300, 200])   # at its end, too
+def test_a_validation_that_a_signal_ends_is_done_when_the_run_goes_on(
+    iterations, small_config, tmp_path, monkeypatch, read_events):
+  """It is left before its next batch: batch systems give seconds."""
+  values = dict(metatrain_iterations=iterations, validation_interval=100,
+                num_validation_tasks=12)
+  monkeypatch.setattr(callbacks, 'SAVE_INTERVAL', 100)
+  monkeypatch.setattr(type(small_config().baseline), 'most_tasks_evaluated_at_once',
+                      lambda *_: 4)
+  expected, _, expected_folder = start(small_config(logdir=str(tmp_path / 'whole'), **values))
+  config, original, seen = small_config(**values), protocol.Evaluator.__call__, []
+
+  def call(self, progress=None):
+    """Of three batches, in the second validation; twice, since a run may be stopped there
+    again."""
+    def counted(batches):
+      for batch in progress(batches):
+        seen.append(batch)
+        if len(seen) in (4, 5):
+          signal.raise_signal(signal.SIGTERM)
+        yield batch
+    return original(self, counted)
+  monkeypatch.setattr(protocol.Evaluator, '__call__', call)
+  for stop in (4, 5):
+    result, _, folder = start(config)
+    assert (result.iteration, result.interrupted_by) == (200, 'SIGTERM')
+    assert len(seen) == stop
+  result, _, _ = start(config)
+  assert (result.iteration, result.interrupted_by) == (iterations, None)
+  assert_same_checkpoints(result.checkpoint, expected.checkpoint)
+  assert_same_checkpoints(*(os.path.join(one, 'model-200')
+                            for one in (folder, expected_folder)))
+  bests = [tf.train.latest_checkpoint(os.path.join(one, 'best'))
+           for one in (folder, expected_folder)]
+  assert_same_checkpoints(*bests)
+  lines = [[{**line, 'seconds': 0} for line in history.read(os.path.join(one, 'history.csv'))]
+           for one in (folder, expected_folder)]
+  assert lines[0] == lines[1] and len(lines[0]) == iterations // 100
+  events, expected_events = read_events(folder), read_events(expected_folder)
+  for tag, written in expected_events.items():
+    np.testing.assert_equal(events[tag], written, err_msg=tag)
 
 
 def test_a_complete_run_is_not_trained_again(small_config):

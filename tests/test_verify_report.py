@@ -201,17 +201,25 @@ def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_reco
       'Not trained so far: Missing.']
 
 
+def test_an_environment_s_page_has_all_its_rows_with_their_flagfiles(make_record):
+  folder = make_record(IMAGES, values=((0.2, 0.01), (0.5, 0.01)))
+  [header, _, *lines] = report.environment_table('omniglot', TABLE, folder).splitlines()
+  assert header == '| row | paper | here | verdict | iterations | seeds | flagfile |'
+  assert len(lines) == sum(row.identity.get('datasource') == 'omniglot' for row in TABLE) > 0
+  assert any('50.00 +- 1.00 | below (worse)' in line and '`flags/' in line for line in lines)
+
+
 def test_the_front_page_keeps_what_is_around_the_table(tmp_path):
   path = tmp_path / 'README.md'
   path.write_text(f'# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nrest\n')
   for _ in range(2):
-    report.write_front_page(str(path), TABLE, str(tmp_path))
+    report.write_table(str(path), report.front_page_table(TABLE, str(tmp_path)))
     text = path.read_text()
     assert text.startswith(f'# Title\n\n{report.BEGIN}\n\n| row |') and 'old' not in text
     assert text.endswith(f'Missing.\n\n{report.END}\n\nrest\n')
   path.write_text('# No marks')
   with pytest.raises(ConfigError, match='put them back'):
-    report.write_front_page(str(path), TABLE, str(tmp_path))
+    report.write_table(str(path), '| row |')
   assert path.read_text() == '# No marks'
 
 

@@ -214,7 +214,7 @@ def _check_strategy(config: 'Config') -> None:
     if strategy != 'multi_worker_mirrored' and value != nothing:
       raise ConfigError(f'--{name}={value} does not fit --distribution_strategy={strategy}, '
                         'which is of one process: choose multi_worker_mirrored.')
-  if strategy != 'off' and not config.baseline.trains_on_tasks:
+  if strategy != 'off' and not config.baseline.shared_out:
     raise ConfigError(
         f'--distribution_strategy={strategy} does not fit --baseline={config.baseline.name}, '
         'whose batches are not of tasks that replicas could share: leave it out.')

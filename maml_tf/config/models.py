@@ -17,8 +17,7 @@ MODELS = (PAPER, 'resnet12', 'resnet18')
 _METHODS = ('maml', 'meta_sgd', 'maml_plus_plus', 'reptile', 'imaml')
 # {field: the only value}, and what is meant by that.
 _NOT_OF_KERAS: Dict[str, Any] = {
-    'baseline': 'None', 'dtype': 'float32', 'mixed_precision': False,
-    'legacy_checkpoint': None, 'distribution_strategy': 'off'}
+    'baseline': 'None', 'mixed_precision': False, 'legacy_checkpoint': None}
 _OF_THE_PAPERS_NET = ('norm', 'num_filters', 'conv', 'max_pool')
 
 
@@ -48,8 +47,9 @@ def check_model(config: 'Config') -> None:
                       f'--method={", ".join(_METHODS)}.')
   for name, only in _NOT_OF_KERAS.items():
     if values[name] != only:
-      raise ConfigError(f'--{name}={values[name]} {fits}, a Keras model in float32 on one '
-                        'device, without baselines: leave one of them out.')
+      raise ConfigError(f'--{name}={values[name]} {fits}, a Keras model, which has no '
+                        'baselines and no TF1 checkpoints, and says itself what is in '
+                        'bfloat16: leave one of them out.')
   usual = preset(config.task.datasource, config.task.num_classes,
                  config.task.update_batch_size, config.training.method, config.data_dir)
   for name in _OF_THE_PAPERS_NET:

@@ -46,8 +46,9 @@ class Evaluator:
     self._arguments = model, generator, num_tasks, num_updates
     self._num_tasks = num_tasks
     self._replicas = Replicas.of(model)
-    self._number = -(-num_tasks // generator.meta_batch_size)
     self._part = (Part(self._replicas.worker, self._replicas.workers) if shared else WHOLE)
+    # One at least for each process, which knows the form of all by its own.
+    self._number = max(self._part.of, -(-num_tasks // generator.meta_batch_size))
     self._batches = generator.dataset(0, self._number, every=self._part)
     self._model = model
     self._task_results = model.results_function(num_updates)
@@ -72,7 +73,7 @@ class Evaluator:
     """
     batches = self._batches if progress is None else progress(self._batches)
     with as_raised():
-      collected = self._replicas.map(self._task_results, batches)
+      collected = self._replicas.map(self._task_results, batches, self._model.in_graphs)
     if self._part.of > 1:
       return self._of_all(collected)
     return tf.nest.map_structure(
@@ -80,10 +81,8 @@ class Evaluator:
 
   def _of_all(self, collected: Sequence[TaskResults]) -> TaskResults:
     """With the results of the other processes between those of this one."""
-    traced = self._task_results.get_concrete_function(self._batches.element_spec)
-    form = traced.structured_outputs
-    whole = [np.zeros([self._number, *one.shape], one.dtype.as_numpy_dtype)
-             for one in tf.nest.flatten(form)]
+    form = collected[0]
+    whole = [np.zeros([self._number, *one.shape], one.dtype) for one in tf.nest.flatten(form)]
     for place, results in enumerate(collected):
       for values, own in zip(whole, tf.nest.flatten(results)):
         values[self._part.number + place * self._part.of] = own

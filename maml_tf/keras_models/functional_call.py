@@ -100,7 +100,8 @@ def _current(variable) -> tf.Tensor:
 def _value(variable, *_, **__) -> tf.Tensor:
   # Of the variables of mixed precision, in the type of the layer that reads: the one name
   # used here that is not public.
-  cast = getattr(variable, '_cast_dtype', None)
+  # Looked for in its class, since a distributed variable looks in its parts: by reading them.
+  cast = variable._cast_dtype if hasattr(type(variable), '_cast_dtype') else None
   value = _current(variable)
   return value if cast is None else tf.cast(value, cast)
 
@@ -116,8 +117,15 @@ def _assign(variable, value, *_, **__):
   return variable
 
 
+def _operator(name: str):
+  return lambda variable, *others: getattr(_value(variable), name)(*others)
+
+
+# Those of a distributed variable read its part in the replica, without any of the others.
+_OPERATORS = {name: _operator(name)
+              for name in tf.Tensor.OVERLOADABLE_OPERATORS - {'__eq__', '__ne__'}}
 _METHODS = dict(
-    value=_value, read_value=_value, __tf_tensor__=_to_tensor, assign=_assign,
+    _OPERATORS, value=_value, read_value=_value, __tf_tensor__=_to_tensor, assign=_assign,
     sparse_read=lambda variable, indices, name=None: tf.gather(_value(variable), indices),
     gather_nd=lambda variable, indices, name=None: tf.gather_nd(_value(variable), indices),
     assign_add=lambda variable, delta, *_, **__: _assign(

@@ -19,6 +19,7 @@ from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.inner_layers import attributes, layers_of
 from maml_tf.keras_models.parameters import ModelParameters, names_of
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
+from maml_tf.replicas import replica_number
 
 # Which variables adapt: all; those whose name or layer's name fits a pattern; those of
 # layers; those for which a function of the variable says so.
@@ -287,8 +288,7 @@ class KerasLearner(Learner):
       return None
     graph = tf.compat.v1.get_default_graph()
     passes = self._passes.setdefault(graph, collections.Counter())
-    context = tf.distribute.get_replica_context()
-    replica = None if context is None else str(context.replica_id_in_sync_group)
+    replica = replica_number()
     passes[replica] += 1
     return randomness.fold_in(seed, passes[replica])
 

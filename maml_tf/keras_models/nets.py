@@ -3,7 +3,8 @@ own."""
 
 from __future__ import annotations
 
-from typing import Tuple
+import contextlib
+from typing import Iterator, Tuple
 
 import tensorflow as tf
 
@@ -14,8 +15,8 @@ from maml_tf.keras_models.learner import KerasLearner
 layers = tf.keras.layers
 
 
-def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
-               ) -> KerasLearner:
+def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int,
+               dtype: str = 'float32') -> KerasLearner:
   """The net as a learner, with new values of that seed.
 
   Args:
@@ -23,6 +24,7 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
     input_shape: of one example.
     outputs: classes, or dimensions of a regression.
     seed: of the initial values; Keras's own generators are set to it.
+    dtype: of layers that say none; 'float32': that of Keras's own settings.
 
   Raises:
     ConfigError: where a function of one's own gives something else.
@@ -33,9 +35,37 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
   if not callable(build):
     raise ConfigError(f'--model={model} is no function (input_shape, outputs) -> Keras model. '
                       f'Received: {type(build).__name__}.')
-  net = build(tuple(input_shape), outputs)
-  _require_fitting(net, model, input_shape, outputs)
+  with _layers_of(dtype):
+    net = build(tuple(input_shape), outputs)
+    _require_fitting(net, model, input_shape, outputs)
+  if dtype != 'float32':
+    _require_dtype(net, model, dtype)
   return KerasLearner(net)
+
+
+@contextlib.contextmanager
+def _layers_of(dtype: str) -> Iterator[None]:
+  """Layers that are made meanwhile are of this type where they say none themselves."""
+  if dtype == 'float32':   # or what a file of one's own has chosen, 'mixed_bfloat16' say
+    yield
+    return
+  keras = tf.keras
+  before = keras.mixed_precision.global_policy(), keras.backend.floatx()
+  keras.mixed_precision.set_global_policy(dtype)
+  keras.backend.set_floatx(dtype)   # of inputs
+  try:
+    yield
+  finally:
+    keras.mixed_precision.set_global_policy(before[0])
+    keras.backend.set_floatx(before[1])
+
+
+def _require_dtype(net: tf.keras.Model, model: str, dtype: str) -> None:
+  others = {tf.as_dtype(variable.dtype).name for variable in net.trainable_variables} - {dtype}
+  if others:
+    raise ConfigError(f'--dtype={dtype} does not fit --model={model}, which has variables of '
+                      f'{", ".join(sorted(others))}: give that, or make its layers without a '
+                      'dtype.')
 
 
 def _require_fitting(net, model: str, input_shape: Tuple[int, ...], outputs: int) -> None:

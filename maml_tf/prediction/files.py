@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
 from maml_tf.errors import FailedError
 from maml_tf.prediction import check_exported_path
 from maml_tf.prediction.task_net import TaskNet
+from maml_tf.tensorflow_log import cplusplus_unheard
 
 # Of probabilities: ten inner steps in float32, whose operations another graph has in another
 # order, and what a converter makes of a net.
@@ -102,7 +102,7 @@ _INSTALL_ONNX = 'pip install tf2onnx "onnx<1.19" onnxruntime'
 
 
 def _tflite(path: str, saved_model: str, _) -> None:
-  with _silent():
+  with cplusplus_unheard():   # the converter writes there of what succeeded
     content = tf.lite.TFLiteConverter.from_saved_model(saved_model).convert()
   with open(path, 'wb') as file:
     file.write(content)
@@ -116,19 +116,6 @@ def _onnx(path: str, _: str, signature) -> None:
   tf2onnx.convert.from_function(
       tf.function(lambda images: signature(images)), input_signature=[spec],
       output_path=path)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-  """Meanwhile C++ writes nothing on stderr, as the converter does of what succeeded."""
-  kept = os.dup(2)
-  try:
-    with open(os.devnull, 'wb') as nothing:
-      os.dup2(nothing.fileno(), 2)
-    yield
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
 
 
 # As in `check_exported`, which is run by itself.

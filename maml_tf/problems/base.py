@@ -219,7 +219,7 @@ class Problem(abc.ABC):
     if config.learner.model != 'paper':
       from maml_tf.keras_models.nets import learner_of
       return learner_of(config.learner.model, self.input_shape(config), self.outputs(config),
-                        config.task.seed)
+                        config.task.seed, config.learner.dtype)
     input_shape, context = self.input_shape(config), config.learner.context_size
     net = self.net(config, (*input_shape[:-1], input_shape[-1] + context))
     if not context:

@@ -27,6 +27,7 @@ class Baseline:
     has_step_size: whether the test depends on the inner step size.
     trains_on_tasks: whether a training batch is one of tasks, with a support and a query
       set, which are computed in groups.
+    shared_out: whether replicas can share its batches.
     any_shots: whether the checkpoint may be chosen by other shots than are tested.
     own_statistics: whether batch norm takes the statistics of a task's own examples.
     in_legacy_code: whether the TF1 code has it, and so checkpoints of it.
@@ -39,6 +40,7 @@ class Baseline:
   refused: Tuple[Refused, ...] = ()
   has_step_size = True
   trains_on_tasks = True
+  shared_out = True
   any_shots = False
   own_statistics = True
   in_legacy_code = True

@@ -24,6 +24,7 @@ class Classifier(Baseline):
   folder = 'classifier'   # one training for both ways to use it
   refused: Tuple[Refused, ...] = NOT_META_TRAINED
   trains_on_tasks = False
+  shared_out = False
   any_shots = True
   own_statistics = False
   in_legacy_code = False

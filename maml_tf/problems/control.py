@@ -35,7 +35,6 @@ _REFUSED = (
     Refused('recompute_inner_steps', False, 'which keeps no inner steps in memory'),
     Refused('xla', 'auto', 'whose steps are not one graph'),
     Refused('tune_update_lr', False, 'which has no validation classes to tune it on'),
-    Refused('distribution_strategy', 'off', 'which samples in threads of one process'),
     Refused('legacy_checkpoint', None, 'of which the TF1 code has nothing'))
 
 
@@ -43,6 +42,7 @@ class ControlTraining(MetaTraining):
   """MAML-TRPO, and what the baselines share: a batch is the number of an iteration."""
 
   trains_on_tasks = False
+  shared_out = True
   in_legacy_code = False
 
   def environment(self, config: 'Config') -> 'Environment':
@@ -261,7 +261,8 @@ class Control(Problem):
         config.baseline.environment(config),
         drawn=config.evaluation.num_test_tasks if test else num_tasks, num_tasks=num_tasks,
         seed=self.test_seed if test else VALIDATION_SEED + seed,
-        rollouts=config.task.test_query_size if test else config.task.update_batch_size)
+        rollouts=config.task.test_query_size if test else config.task.update_batch_size,
+        batches=replicas)
 
   def use_xla(self, config: 'Config') -> bool:
     return False

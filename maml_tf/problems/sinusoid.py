@@ -37,6 +37,7 @@ class Averaged(Baseline):
   name = folder = 'averaged'
   why_alone = 'its nets each learn one sinusoid'
   trains_on_tasks = False
+  shared_out = False
   in_legacy_code = False
   refused = NOT_META_TRAINED
 

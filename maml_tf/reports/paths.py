@@ -39,8 +39,8 @@ def save_paths(path: str, model: PolicyLearner, generator: HeldOutTasks, title: 
 
 def paths_figure(model: PolicyLearner, generator: HeldOutTasks, title: str) -> Figure:
   """The figure; see `save_paths`."""
-  held_out = generator.batch(0)
-  goals = held_out.tasks[:TASKS]
+  held_out = generator.first(TASKS)
+  goals = held_out.tasks
   phases = list(adapted_rollouts(model.learning, model.theta(), goals,
                                  model.protocol(held_out, UPDATES)))
   figure = Figure(figsize=(3.2 * len(goals), 3.9), layout='constrained')

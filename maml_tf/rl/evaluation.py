@@ -7,7 +7,7 @@ step size after the first.
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Sequence, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def phase_name(updates: int) -> str:
 
 
 def returns_on(learning: Learning, parameters: np.ndarray, tasks: Sequence,
-               protocol: Protocol) -> np.ndarray:
+               protocol: Protocol, numbers: Optional[Sequence[int]] = None) -> np.ndarray:
   """The return of each task before the first update and after each one.
 
   Args:
@@ -57,22 +57,24 @@ def returns_on(learning: Learning, parameters: np.ndarray, tasks: Sequence,
     parameters: theta, `[P]`.
     tasks: of the environment.
     protocol: see there.
+    numbers: of the tasks, by which they are acted in; None: from 0 on.
 
   Returns:
     `[tasks, updates + 1]`.
   """
   return np.stack([phase.mean_returns() for phase in
-                   adapted_rollouts(learning, parameters, tasks, protocol)], axis=1)
+                   adapted_rollouts(learning, parameters, tasks, protocol, numbers)], axis=1)
 
 
 def adapted_rollouts(learning: Learning, parameters: np.ndarray, tasks: Sequence,
-                     protocol: Protocol) -> Iterator[Trajectories]:
+                     protocol: Protocol, numbers: Optional[Sequence[int]] = None
+                     ) -> Iterator[Trajectories]:
   """What policies do before the first update and after each one; see `returns_on`."""
   points = np.tile(parameters, (len(tasks), 1))
   for phase, step_size in enumerate((*protocol.step_sizes, None)):
     trajectories = learning.sampler.sample(
         points, tasks, protocol.rollouts, (EVALUATION, protocol.task_seed, phase),
-        protocol.budget)
+        protocol.budget, numbers)
     yield trajectories
     if step_size is not None:
       points = learning.adapted_to(points, trajectories, step_size)

@@ -14,6 +14,7 @@ divergence and its gradient are 0 and the second line is the Hessian, not an app
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -21,6 +22,7 @@ import tensorflow as tf
 
 from maml_tf.rl.policy import Outputs, Policy
 from maml_tf.rl.rollouts import Batch
+from maml_tf.rl.shares import ALONE, Shares
 
 # -log pi(u|s) A, as in the paper's code; its second derivative lacks a part of that of the
 # expected return (Rothfuss et al. 2019, ProMP), which the likelihood ratio's has.
@@ -28,13 +30,17 @@ INNER_LOSSES = ('log_likelihood', 'ratio')
 
 
 class Losses(NamedTuple):
-  """Of the outer objective: S of each task, and the KL divergence of all of them."""
+  """Of the outer objective: S of each task, and its part of the KL divergence."""
   surrogates: np.ndarray
-  kl: float
+  kls: np.ndarray
 
   @property
   def surrogate(self) -> float:
     return float(np.mean(self.surrogates))
+
+  @property
+  def kl(self) -> float:
+    return float(np.sum(self.kls))
 
 
 class MetaPolicy:
@@ -48,11 +54,12 @@ class MetaPolicy:
     tasks_at_once: tasks whose activations are in memory together. Results of such
       groups are summed in a fixed order.
     dtype: of the arithmetic.
+    shares: who has which tasks.
   """
 
   def __init__(self, policy: Policy, *, step_size: float, first_order: bool = False,
                inner_loss: str = 'log_likelihood', tasks_at_once: int = 5,
-               dtype: str = 'float32'):
+               dtype: str = 'float32', shares: Shares = ALONE):
     if inner_loss not in INNER_LOSSES:
       raise ValueError(f'inner_loss must be one of {", ".join(INNER_LOSSES)}. Received: '
                        f'{inner_loss!r}.')
@@ -61,6 +68,7 @@ class MetaPolicy:
     self.first_order = first_order
     self.tasks_at_once = tasks_at_once
     self.dtype = dtype
+    self.shares = shares
     self._ratio = inner_loss == 'ratio'
     self._mask = policy.adapted_mask()
     self._compile()
@@ -101,7 +109,8 @@ class MetaPolicy:
 
   def objective(self, parameters: np.ndarray, batches: Sequence[Batch],
                 hessian_batches: Optional[Sequence[Batch]] = None,
-                points: Optional[List[np.ndarray]] = None) -> 'OuterObjective':
+                points: Optional[List[np.ndarray]] = None, tasks: Optional[int] = None
+                ) -> 'OuterObjective':
     """The outer objective of what policies adapted from `parameters` sampled.
 
     Args:
@@ -109,11 +118,14 @@ class MetaPolicy:
       batches: of the K inner steps, and of the outer objective.
       hessian_batches: what products with the Hessian are taken of; None: all of it.
       points: their path, if it is known already.
+      tasks: of all processes, of which these are the share of this one: all of them have
+        to ask for the same then. None: these are all.
     """
     parameters = np.asarray(parameters, np.float64)
     return OuterObjective(self, parameters, batches,
                           batches if hessian_batches is None else hessian_batches,
-                          self.path(parameters, batches) if points is None else points)
+                          self.path(parameters, batches) if points is None else points,
+                          tasks)
 
   def transposed(self, points: Sequence[np.ndarray], batches: Sequence[Batch],
                  vectors: np.ndarray) -> np.ndarray:
@@ -138,7 +150,7 @@ class MetaPolicy:
              ) -> Losses:
     """Surrogates and divergence of the policies of `points` from `old` ones."""
     surrogates, kls = self._over_groups(self._losses, (points, batch, old))
-    return Losses(surrogates, float(np.sum(kls)))
+    return Losses(surrogates, kls)
 
   def output_gradient(self, points: np.ndarray, batch: Batch,
                       old: Tuple[np.ndarray, ...], surrogate: float, kl: float
@@ -165,13 +177,14 @@ class MetaPolicy:
 
     What is of all tasks together is a tensor, made once; the rest are arrays.
     """
-    tasks = len(arguments[0])
-    results = []
-    for first in range(0, tasks, self.tasks_at_once):
+    tasks, devices = len(arguments[0]), self.shares.devices
+    size = self.tasks_at_once   # whatever the devices: groups of other sizes round otherwise
+
+    def of_group(first: int):
       group = tf.nest.map_structure(
-          lambda value, first=first: self._tensor(value[first:first + self.tasks_at_once]),
-          arguments)
-      results.append(function(*group, *shared))
+          lambda value: self._tensor(value[first:first + size]), arguments)
+      return function(*group, *shared)
+    results = _on_devices(of_group, range(0, tasks, size), devices)
     return tuple(_joined(values) for values in zip(*results))
 
   def _tensor(self, value) -> tf.Tensor:
@@ -265,19 +278,21 @@ class OuterObjective:
 
   def __init__(self, meta_policy: MetaPolicy, parameters: np.ndarray,
                batches: Sequence[Batch], hessian_batches: Sequence[Batch],
-               points: List[np.ndarray]):
+               points: List[np.ndarray], tasks: Optional[int] = None):
     self._meta_policy = meta_policy
     self._parameters = parameters
     self._batches = batches
     self._hessian_batches = hessian_batches
-    self._tasks = len(batches[0].weights)
+    self._shared = tasks is not None
+    self._tasks = tasks if tasks is not None else len(batches[0].weights)
     self.points = points
     self._old = meta_policy.outputs(self.points[-1], batches[-1])
 
   def losses(self, parameters: np.ndarray) -> Losses:
     """S of each task, and the divergence, at any theta."""
     points = self._path(parameters)
-    return self._meta_policy.losses(points[-1], self._batches[-1], self._old)
+    own = self._meta_policy.losses(points[-1], self._batches[-1], self._old)
+    return Losses(*self._of_all(*own))
 
   def gradient(self, parameters: np.ndarray) -> np.ndarray:
     """Of S, `[P]`, through the inner steps."""
@@ -290,10 +305,11 @@ class OuterObjective:
   def hessian_product(self, vector: np.ndarray) -> np.ndarray:
     """H v, H the Hessian of the divergence at the theta of the samples: exact."""
     batches = self._hessian_batches
-    vectors = np.tile(vector, (self._tasks, 1))
+    vectors = np.tile(vector, (len(batches[0].weights), 1))
     vectors = self._meta_policy.pushed(self.points, batches, vectors)
     vectors = self._meta_policy.fisher_product(self.points[-1], batches[-1], vectors)
-    return self._meta_policy.transposed(self.points, batches, vectors).sum(axis=0)
+    [products] = self._of_all(self._meta_policy.transposed(self.points, batches, vectors))
+    return products.sum(axis=0)
 
   def secant_product(self, vector: np.ndarray) -> np.ndarray:
     """What the original code takes for H v: the symmetric difference of the divergence's
@@ -312,7 +328,27 @@ class OuterObjective:
     points = self._path(parameters)
     vectors = self._meta_policy.output_gradient(
         points[-1], self._batches[-1], self._old, surrogate, kl)
-    return self._meta_policy.transposed(points, self._batches, vectors).sum(axis=0)
+    [gradients] = self._of_all(
+        self._meta_policy.transposed(points, self._batches, vectors))
+    return gradients.sum(axis=0)
+
+  def _of_all(self, *own: np.ndarray) -> Sequence[np.ndarray]:
+    """`[tasks, ...]` of what this process has of its own."""
+    return self._meta_policy.shares.whole(self._tasks, *own) if self._shared else own
+
+
+def _on_devices(function: Callable, arguments: Sequence, devices: Sequence[str]) -> List:
+  """`function` of each argument, on one device after the other, which work side by side."""
+  if len(devices) < 2:
+    return [function(argument) for argument in arguments]
+
+  def on(place: int) -> List:
+    with tf.device(devices[place]):
+      return [function(argument) for argument in arguments[place::len(devices)]]
+  with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
+    found = list(pool.map(on, range(len(devices))))
+  return [found[place % len(devices)][place // len(devices)]
+          for place in range(len(arguments))]
 
 
 def _joined(values: Sequence[tf.Tensor]) -> np.ndarray:

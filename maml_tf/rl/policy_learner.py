@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +10,13 @@ import tensorflow as tf
 from maml_tf.measures import RETURN, Measure
 from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_parameters import MetaParameters
-from maml_tf.outer_step import Means, OuterStep
+from maml_tf.outer_step import Means, OuterStep, variables_of
+from maml_tf.replicas import Replicas
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.rollouts import Trajectories
+from maml_tf.rl.shares import Shares
 from maml_tf.rl.streams import ADAPTATION
 from maml_tf.rl.task_streams import HeldOut
 from maml_tf.rl.training import Learning, Samples, Settings
@@ -59,7 +61,8 @@ class PolicyLearner(tf.keras.Model):
 
   A batch of `fit` is the number of a meta-iteration, from which all follows that it draws
   (`Iterations`). It has the interface of a `MetaLearner`; its steps run eagerly around a few
-  compiled functions, since environments are no part of a graph.
+  compiled functions, since environments are no part of a graph. Made in the scope of a
+  `tf.distribute` strategy, it shares out the tasks of a meta-iteration (`Shares`).
 
   Args:
     environment: to act in.
@@ -83,6 +86,7 @@ class PolicyLearner(tf.keras.Model):
   """
 
   logs_are_summaries = True
+  in_graphs = False
   steps_of_an_execution = 1
 
   def __init__(self, environment: Environment, policy: Policy, settings: Settings, *,
@@ -93,7 +97,8 @@ class PolicyLearner(tf.keras.Model):
     self.meta_parameters = (MetaParameters(policy, seed, settings.dtype)
                             if parameters is None else parameters)
     self.built = True
-    self.learning = Learning(environment, policy, settings, seed)
+    self.learning = Learning(environment, policy, settings, seed,
+                             Shares(Replicas.of(self)))
     self.outer_step: OuterStep = TrustRegionStep()
     self._later_step = later_step
     # For what looks after `fit`: a step that went wrong raises, so that it stays False.
@@ -125,6 +130,10 @@ class PolicyLearner(tf.keras.Model):
     """
     self.meta_parameters.assign(values)
 
+  def changed_variables(self) -> List:
+    """All that a step changes."""
+    return [*self.trainable_variables, *variables_of(self.optimizer)]
+
   def compile(self, optimizer=None, *, jit_compile: bool = False,
               steps_per_execution: int = 1) -> None:
     """Args:
@@ -149,7 +158,7 @@ class PolicyLearner(tf.keras.Model):
   def task_results(self, held_out: HeldOut, num_updates: int) -> TaskResults:
     """The return of each task before the first update and after each one."""
     returns = returns_on(self.learning, self.theta(), held_out.tasks,
-                         self.protocol(held_out, num_updates))
+                         self.protocol(held_out, num_updates), held_out.numbers)
     return TaskResults({}, {RETURN.name: tf.constant(returns)})
 
   def results_function(self, num_updates: int) -> Callable[[HeldOut], TaskResults]:

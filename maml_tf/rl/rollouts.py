@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 
 def packed(trajectories: Trajectories, advantages: np.ndarray, dtype: str = 'float32',
-           every: int = 1) -> Batch:
+           every: int = 1, all_counts: Optional[np.ndarray] = None) -> Batch:
   """The valid samples as a batch.
 
   Args:
@@ -69,10 +69,13 @@ def packed(trajectories: Trajectories, advantages: np.ndarray, dtype: str = 'flo
     advantages: `[tasks, rollouts, steps]`.
     dtype: of the floats.
     every: keep only each task's sample 0, every, 2 x every, ...
+    all_counts: valid samples of each task of the meta-batch, of which `trajectories` are a
+      share; None: they are all.
   """
   chosen = [np.flatnonzero(mask)[::every] for mask in trajectories.valid]
   counts = np.array([len(indices) for indices in chosen])
   samples = counts.max()
+  total = counts.sum() if all_counts is None else np.sum(-(-all_counts // every))
 
   def pack(values, by=None):
     merged = values.reshape(len(values), -1, *values.shape[3:])
@@ -81,7 +84,7 @@ def packed(trajectories: Trajectories, advantages: np.ndarray, dtype: str = 'flo
       part = merged[task][indices]
       result[task, :len(indices)] = part if by is None else part / by[task]
     return result if values.dtype.kind == 'i' else result.astype(dtype)
-  weights = pack(np.ones(trajectories.rewards.shape)) / counts.sum()
+  weights = pack(np.ones(trajectories.rewards.shape)) / total
   return Batch(pack(trajectories.observations), pack(trajectories.actions),
                pack(np.asarray(advantages, np.float64), counts), weights.astype(dtype))
 
@@ -104,7 +107,8 @@ class Sampler:
     self._dtype = dtype
 
   def sample(self, vectors: np.ndarray, tasks: Sequence, rollouts: int, key: Sequence[int],
-             budget: str = 'rollouts') -> Trajectories:
+             budget: str = 'rollouts', numbers: Optional[Sequence[int]] = None
+             ) -> Trajectories:
     """The trajectories of one phase.
 
     Args:
@@ -116,6 +120,7 @@ class Sampler:
       budget: 'rollouts', or 'steps': whole rollouts until each task has as many steps as
         `rollouts` of them can have. The original code samples so (for points, until all
         tasks together have that many).
+      numbers: t of each task; None: from 0 on.
 
     Raises:
       EnvironmentFault: where the environment does not do what it has to.
@@ -124,13 +129,14 @@ class Sampler:
     if budget not in BUDGETS:
       raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: {budget!r}.')
     parameters = self._policy.split(np.asarray(vectors, self._dtype))
-    found = self._run(parameters, tasks, [range(rollouts)] * len(tasks), key)
+    numbers = np.arange(len(tasks)) if numbers is None else np.asarray(numbers)
+    found = self._run(parameters, tasks, [range(rollouts)] * len(tasks), key, numbers)
     if budget == 'steps':
-      found = self._filled_up(found, parameters, tasks, rollouts, key)
+      found = self._filled_up(found, parameters, tasks, rollouts, key, numbers)
     self._check_lengths(found)
     return found
 
-  def _filled_up(self, found: Trajectories, parameters, tasks, rollouts, key
+  def _filled_up(self, found: Trajectories, parameters, tasks, rollouts, key, numbers
                  ) -> Trajectories:
     """`found`, and further rollouts until the steps of each task are enough.
 
@@ -150,15 +156,15 @@ class Sampler:
       short = np.flatnonzero(more)
       further = self._run(
           {name: value[short] for name, value in parameters.items()},
-          [tasks[task] for task in short], [indices[task] for task in short], key, short)
+          [tasks[task] for task in short], [indices[task] for task in short], key,
+          numbers[short])
       found = _appended(found, further, short, done)
 
   def _run(self, parameters: Mapping[str, np.ndarray], tasks: Sequence,
            indices: Sequence[range], key: Sequence[int],
-           numbers: Optional[Sequence[int]] = None) -> Trajectories:
+           numbers: np.ndarray) -> Trajectories:
     """Rollouts `indices[t]` of each task t, whose number is `numbers[t]`."""
     horizon = self._environment.horizon
-    numbers = range(len(tasks)) if numbers is None else numbers
     width = max(len(wanted) for wanted in indices)
     shape = (len(tasks), width)
     exists = np.arange(width) < np.array([[len(wanted)] for wanted in indices])
@@ -177,7 +183,7 @@ class Sampler:
       flat = taken.reshape(-1, *taken.shape[2:])
       self._check_actions(flat[running])
       received, ended = simulation.step(flat, running)
-      self._check(simulation.observations, received, running, step, shape)
+      self._check(simulation.observations, received, running, step, shape, numbers)
       observations.append(_kept(seen, running.reshape(shape)))
       actions.append(_kept(taken, running.reshape(shape)))
       rewards.append(np.where(running, received, 0.0).reshape(shape))
@@ -194,15 +200,15 @@ class Sampler:
                      'mean has grown out of bounds. Choose a smaller inner step size '
                      '(update_lr).')
 
-  def _check(self, observations, rewards, running, step, shape) -> None:
+  def _check(self, observations, rewards, running, step, shape, numbers) -> None:
     for what, values in (('observation', observations), ('reward', rewards)):
       finite = np.isfinite(values.reshape(len(running), -1)).all(axis=1)
       if not finite[running].all():
         task, rollout = np.unravel_index(np.flatnonzero(running & ~finite)[0], shape)
         raise EnvironmentFault(
             f'{self._environment.name} returned {_article(what)} that is not finite, in '
-            f'step {step + 1} of rollout {rollout} of task {task}. Correct the environment, '
-            'or let it end the episode before that.')
+            f'step {step + 1} of rollout {rollout} of task {numbers[task]}. Correct the '
+            'environment, or let it end the episode before that.')
 
   def _check_lengths(self, found: Trajectories) -> None:
     """Episodes of a single step, all of them: there is nothing to learn from."""

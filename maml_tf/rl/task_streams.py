@@ -17,8 +17,9 @@ class Iterations:
   """The endless sequence of meta-iterations: what one samples depends on theta, so that a
   batch is nothing but its number."""
 
-  def dataset(self, first: int, count: int) -> tf.data.Dataset:
-    """`count` numbers from `first` on."""
+  def dataset(self, first: int, count: int, share: Part = WHOLE) -> tf.data.Dataset:
+    """`count` numbers from `first` on; whatever the `share`, since policies divide the tasks
+    of an iteration themselves."""
     return tf.data.Dataset.range(first, first + count)
 
   def batch(self, index: int) -> tf.Tensor:
@@ -30,18 +31,20 @@ class HeldOut(NamedTuple):
 
   Attributes:
     tasks: of the environment.
+    numbers: of the tasks, among all held-out ones.
     seed: they were drawn by, and rollouts are.
     rollouts: of each task before each update, and behind the last one.
     budget: see `Sampler.sample`.
   """
   tasks: Sequence
+  numbers: Sequence[int]
   seed: int
   rollouts: int
   budget: str
 
 
 class HeldOutTasks:
-  """The held-out tasks of a seed, in one batch.
+  """The held-out tasks of a seed.
 
   Args:
     environment: whose tasks they are.
@@ -49,11 +52,14 @@ class HeldOutTasks:
     num_tasks: how many.
     seed: of the tasks, and of what happens in them.
     rollouts, budget: see `HeldOut`.
+    batches: in which they come, of the same size: the last task is repeated in the last one.
   """
 
   def __init__(self, environment: Environment, drawn: int, num_tasks: int, seed: int,
-               rollouts: int, budget: str = 'steps'):
-    self.meta_batch_size = num_tasks
+               rollouts: int, budget: str = 'steps', batches: int = 1):
+    self.meta_batch_size = -(-num_tasks // batches)
+    self._num_tasks = num_tasks
+    self._batches = batches
     self._environment = environment
     self._drawn = max(drawn, num_tasks)
     self._seed = seed
@@ -61,15 +67,26 @@ class HeldOutTasks:
     self._budget = budget
 
   def dataset(self, first: int, count: int, every: Part = WHOLE) -> List[HeldOut]:
-    """The batch, for `first` 0 and `count` 1; one process has all of it."""
-    if (first, count) != (0, 1):
-      raise ValueError(f'There is one batch of held-out tasks. Received: batches {first} to '
-                       f'{first + count - 1}.')
-    return [self.batch(0)]
+    """Batches `first` to `first + count - 1`; of these the part that a process has."""
+    if not 0 <= first <= first + count <= self._batches:
+      raise ValueError(f'There are {self._batches} batches of held-out tasks. Received: '
+                       f'batches {first} to {first + count - 1}.')
+    return [self.batch(index) for index in range(first + every.number, first + count,
+                                                 every.of)]
 
   def batch(self, index: int) -> HeldOut:
-    return HeldOut(self._tasks()[:self.meta_batch_size], self._seed, self._rollouts,
-                   self._budget)
+    start = index * self.meta_batch_size
+    return self._held_out(range(start, start + self.meta_batch_size))
+
+  def first(self, count: int) -> HeldOut:
+    """The first tasks, as many as there are up to `count`."""
+    return self._held_out(range(min(count, self._num_tasks)))
+
+  def _held_out(self, places: Sequence[int]) -> HeldOut:
+    tasks = self._tasks()
+    numbers = [min(place, self._num_tasks - 1) for place in places]
+    return HeldOut([tasks[number] for number in numbers], numbers, self._seed,
+                   self._rollouts, self._budget)
 
   def fingerprint(self, count: int) -> str:
     """SHA-256 of the environment's name, the first tasks, and how they are tested."""

@@ -17,6 +17,7 @@ from maml_tf.rl.errors import Diverged
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.rollouts import Batch, Sampler, Trajectories, packed
+from maml_tf.rl.shares import ALONE, Shares
 from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
 from maml_tf.rl.trpo import Step, TrustRegion
 
@@ -80,7 +81,10 @@ class Samples(NamedTuple):
   Attributes:
     iteration: its number, from 0.
     parameters: theta, `[P]`.
-    phases: trajectories before the first inner step and behind each one.
+    phases: trajectories before the first inner step and behind each one; where tasks are
+      shared out, as batches and points are: those of this process.
+    returns: mean undiscounted return of all tasks in each phase, `[K + 1]`.
+    steps: of the environment, in all phases of all tasks.
     batches: of the phases.
     hessian_batches: of the phases, for products with the Hessian.
     points: parameters `[tasks, P]` of the policies of each phase.
@@ -89,20 +93,12 @@ class Samples(NamedTuple):
   iteration: int
   parameters: np.ndarray
   phases: List[Trajectories]
+  returns: np.ndarray
+  steps: int
   batches: List[Batch]
   hessian_batches: List[Batch]
   points: List[np.ndarray]
   clock: 'Clock'
-
-  @property
-  def returns(self) -> np.ndarray:
-    """Mean undiscounted return of all tasks in each phase, `[K + 1]`."""
-    return np.array([np.mean(phase.mean_returns()) for phase in self.phases])
-
-  @property
-  def steps(self) -> int:
-    """Of the environment, in all phases."""
-    return int(sum(phase.lengths.sum() for phase in self.phases))
 
 
 class Clock:
@@ -126,20 +122,22 @@ class Learning:
     policy: the net.
     settings: of the algorithm.
     seed: of all that is random.
+    shares: who has which tasks of a meta-batch.
   """
 
   def __init__(self, environment: Environment, policy: Policy, settings: Settings,
-               seed: int):
+               seed: int, shares: Shares = ALONE):
     settings.check()
     self.environment = environment
     self.policy = policy
     self.settings = settings
     self.seed = seed
+    self.shares = shares
     self.sampler = Sampler(environment, policy, seed, settings.dtype)
     self.meta_policy = MetaPolicy(
         policy, step_size=settings.step_size, first_order=settings.first_order,
         inner_loss=settings.inner_loss, tasks_at_once=settings.tasks_at_once,
-        dtype=settings.dtype)
+        dtype=settings.dtype, shares=shares)
 
   def judged(self, trajectories: Trajectories) -> np.ndarray:
     """The advantages of a phase, `[tasks, rollouts, steps]`."""
@@ -163,7 +161,9 @@ class Learning:
   def sampled(self, parameters: np.ndarray, iteration: int) -> Samples:
     """The samples of a meta-iteration: all phases, adapted in between.
 
-    All that is random follows from (seed, iteration).
+    All that is random follows from (seed, iteration). Each process lets the policies of its
+    own tasks act; where all rollouts are judged as those of one task, they are exchanged, and
+    all go on with all of them.
 
     Args:
       parameters: theta, `[P]`.
@@ -172,31 +172,40 @@ class Learning:
     Raises:
       ReinforcementError: for what training cannot go on with.
     """
-    settings, clock = self.settings, Clock()
+    settings, clock, own = self.settings, Clock(), self.shares.own(self.settings.tasks)
     tasks = self.environment.draw_tasks(
-        settings.tasks, stream(self.seed, TRAINING_TASKS, iteration))
-    points = [np.tile(parameters, (settings.tasks, 1))]
+        settings.tasks, stream(self.seed, TRAINING_TASKS, iteration))[own.start:own.stop]
+    points = [np.tile(parameters, (len(own), 1))]
     phases: List[Trajectories] = []
+    returns, steps = [], 0
     batches: List[Batch] = []
     hessian_batches: List[Batch] = []
     for phase in range(settings.num_updates + 1):
       phases.append(self.sampler.sample(points[-1], tasks, settings.rollouts,
-                                        (TRAINING, iteration, phase), settings.budget))
+                                        (TRAINING, iteration, phase), settings.budget,
+                                        own))
+      counts, of_tasks = self.shares.whole(
+          settings.tasks, phases[-1].lengths.sum(axis=1), phases[-1].mean_returns())
+      returns.append(np.mean(of_tasks))
+      steps += int(counts.sum())
+      trajectories = phases[-1]
+      if settings.one_task:
+        trajectories = self.shares.joined(settings.tasks, trajectories).in_one_task()
+        counts = None   # of the one task, all are here
       clock.lap('sampling')
-      trajectories = phases[-1].in_one_task() if settings.one_task else phases[-1]
       judged = self.judged(trajectories)
-      batches.append(packed(trajectories, judged, settings.dtype))
+      batches.append(packed(trajectories, judged, settings.dtype, all_counts=counts))
       if settings.hessian_every > 1:
-        hessian_batches.append(
-            packed(trajectories, judged, settings.dtype, settings.hessian_every))
+        hessian_batches.append(packed(trajectories, judged, settings.dtype,
+                                      settings.hessian_every, counts))
       clock.lap('advantages')
       if phase < settings.num_updates:
         points.append(self.adapted(points[-1], batches[-1]))
         clock.lap('inner')
     if settings.one_task:
       points = [points[0][:1]]
-    return Samples(iteration, parameters, phases, batches, hessian_batches or batches,
-                   points, clock)
+    return Samples(iteration, parameters, phases, np.array(returns), steps, batches,
+                   hessian_batches or batches, points, clock)
 
   def trust_region_step(self, samples: Samples) -> Step:
     """The outer step on the samples of an iteration.
@@ -205,7 +214,9 @@ class Learning:
       Diverged: where the meta-gradient, or theta after it, is of no use.
     """
     objective = self.meta_policy.objective(samples.parameters, samples.batches,
-                                           samples.hessian_batches, samples.points)
+                                           samples.hessian_batches, samples.points,
+                                           None if self.settings.one_task
+                                           else self.settings.tasks)
     def losses(parameters):
       found = objective.losses(parameters)
       return found.surrogate, found.kl
@@ -218,5 +229,6 @@ class Learning:
     step = self.settings.trust_region.step(
         samples.parameters, losses(samples.parameters)[0], gradient, product, losses)
     self.policy.check(step.parameters, f'after iteration {samples.iteration + 1}')
+    step = step._replace(parameters=self.shares.of_writer(step.parameters))
     samples.clock.lap('outer')
     return step

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
-from typing import Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -103,6 +103,10 @@ def _circumstances(model: MetaLearner) -> str:
           f'{largest[name]:.3g} in {name}')
 
 
+class Left(Exception):
+  """Something was not done to its end, since a signal came."""
+
+
 class Signals:
   """Notes what ends a run from outside, while it is entered: Ctrl-C, SIGTERM, SIGHUP (a
   closed terminal), SIGUSR1 (with which batch systems warn).
@@ -137,6 +141,17 @@ class Signals:
   def __exit__(self, *_) -> None:
     for number, handler in self._handlers.items():
       signal.signal(number, handler)
+
+  def watched(self, elements: Iterable[Any]) -> Iterator[Any]:
+    """The elements, up to a signal.
+
+    Raises:
+      Left: before the next one, once a signal has been received.
+    """
+    for element in elements:
+      if self.received is not None:
+        raise Left
+      yield element
 
   def _receive(self, number, frame) -> None:
     if self.received is None:
@@ -262,15 +277,21 @@ class Validation(IterationCallback):
     evaluator: on validation tasks.
     checkpoints: where the best parameters go.
     writer: of TensorBoard summaries, under the TF1 code's `metaval_` names; or None.
+    signals: once one is received, a validation is left before its next batch; None: it is
+      done to its end.
+
+  Attributes:
+    latest: results of the latest validation; None: there was none, or it was left.
   """
 
   def __init__(self, first_iteration: int, interval: int, evaluator: Evaluator,
-               checkpoints: Checkpoints, writer=None):
+               checkpoints: Checkpoints, writer=None, signals: Optional[Signals] = None):
     super().__init__(first_iteration)
     self._interval = interval
     self._evaluator = evaluator
     self._checkpoints = checkpoints
     self._writer = writer
+    self._signals = signals
     self.latest: Optional[TaskResults] = None
 
   def after_iterations(self, before, now, logs):
@@ -279,7 +300,9 @@ class Validation(IterationCallback):
 
   def validate(self, iteration: int) -> None:
     require_finite(self.model, iteration)
-    self.latest = self._evaluator()
+    self.latest = self._evaluated()
+    if self.latest is None:
+      return
     not_finite = where_not_finite(self.latest)
     if not_finite is not None:
       outputs.say(f'Validation after iteration {iteration}: {not_finite} is not finite, in at '
@@ -287,6 +310,14 @@ class Validation(IterationCallback):
     if self._writer is not None:
       write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
     self._checkpoints.offer_best(iteration, score(self.latest, self._evaluator.measure))
+
+  def _evaluated(self) -> Optional[TaskResults]:
+    if self._signals is None:
+      return self._evaluator()
+    try:
+      return self._evaluator(progress=self._signals.watched)
+    except Left:
+      return None
 
 
 class RecordHistory(IterationCallback):
@@ -311,7 +342,7 @@ class RecordHistory(IterationCallback):
 
   def after_iterations(self, before, now, logs):
     self._history.add(now - before, logs)
-    if passed(self._interval, before, now):
+    if passed(self._interval, before, now) and self._validation.latest is not None:
       self._history.write(now, self._validation.latest)
 
 

@@ -22,6 +22,7 @@ from maml_tf.training.checkpoint_files import (
   iteration_of,
   newest_whole,
 )
+from maml_tf.training.keras_generation import require_same_keras
 from maml_tf.training.run_code import note_code, require_same_code
 from maml_tf.training.run_data import note_data, require_same_data
 from maml_tf.training.run_lock import run_lock
@@ -82,13 +83,17 @@ class Checkpoints:
     """The iterations of the checkpoints that are kept, oldest first."""
     return [iteration_of(path) for path in self._latest.paths]
 
-  def save(self, iteration: int) -> str:
+  def save(self, iteration: int, again: bool = False) -> str:
     """Saves unless this iteration is saved; the path.
+
+    Args:
+      iteration: that is complete.
+      again: what is saved of it is replaced.
 
     Raises:
       WriteError: when it cannot be written; those before it are as they were.
     """
-    if iteration in self.iterations:
+    if iteration in self.iterations and not again:
       return self._latest.paths[self.iterations.index(iteration)]
     self._require_own_folder(iteration)
     return self._latest.write(self._checkpoint, iteration)
@@ -185,7 +190,7 @@ class NoCheckpoints:
   def __init__(self, *_, **__):
     pass
 
-  def save(self, iteration: int) -> str:
+  def save(self, iteration: int, again: bool = False) -> str:
     return ''
 
   def offer_best(self, iteration: int, score: float) -> bool:
@@ -278,6 +283,7 @@ def _prepare(folder: str, config: Config) -> None:
     stored = stored_config(folder)
     if stored is not None:
       require_same_run(folder, stored, config)
+    require_same_keras(folder, (CheckpointFiles(folder, KEPT).paths or [None])[-1])
     require_same_data(folder, config)
     require_same_code(folder, config)
   os.makedirs(folder, exist_ok=True)

@@ -51,6 +51,7 @@ class History:
     self._rest: Dict[str, float] = {}
     self._mark = time.monotonic()
     self._written = 0   # the last iteration that the file has
+    self._rest_ends = 0   # where the run stopped, if that was between two lines
     self._open(iteration)
 
   def start_clock(self) -> None:
@@ -75,7 +76,12 @@ class History:
       line.update(_of_validation(validation))
     self._append(line)
     self._rest = {}
+    self._rest_ends = 0
     self._written = iteration
+
+  def lacks_validation(self, interval: int) -> bool:
+    """Whether the run stopped where a validation is due, and that was not done."""
+    return self._rest_ends > 0 and self._rest_ends % interval == 0
 
   def close(self, iteration: int) -> None:
     """Writes the rest of a run that ends between two validations."""
@@ -85,7 +91,9 @@ class History:
   def _open(self, iteration: int) -> None:
     lines = [line for line in read(self._path) if line['iteration'] <= iteration]
     if lines and not _has_validation(lines[-1]):
-      self._rest = _sums(lines.pop())
+      rest = lines.pop()
+      self._rest = _sums(rest)
+      self._rest_ends = int(rest['iteration']) if rest['iteration'] == iteration else 0
     self._written = int(lines[-1]['iteration']) if lines else 0
     with reported(self._path):
       _rewrite(self._path, lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import DataGenerator, Part
@@ -93,6 +94,8 @@ class Fit:
 
 def execution(model: MetaLearner, replicas: Replicas, jit_compile: bool = False) -> Execution:
   """A function of as many steps as it is told."""
+  if not model.in_graphs:
+    return _eager_execution(model, replicas)
   gradient = _compiled_gradient(model) if jit_compile else None
 
   def step(episodes: Episodes, stop: tf.Tensor) -> Dict[str, tf.Tensor]:
@@ -112,6 +115,16 @@ def execution(model: MetaLearner, replicas: Replicas, jit_compile: bool = False)
                             (tf.constant(1), one(batches, stop)))
     return logs
   return several
+
+
+def _eager_execution(model: MetaLearner, replicas: Replicas) -> Execution:
+  """Of a model that shares out its tasks itself."""
+  def one_after_the_other(batches, stop, steps):
+    for _ in range(int(steps)):
+      logs = model.train_step(next(batches))
+    [stops] = replicas.combined([np.array(int(stop), np.int64)])
+    return {**logs, STOP: tf.constant(stops)}
+  return one_after_the_other
 
 
 def _compiled_gradient(model: MetaLearner) -> Callable:

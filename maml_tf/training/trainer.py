@@ -86,10 +86,16 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
   if writer is not None and config.baseline.trains_on_tasks and iteration == 0:
     _write_sample_tasks(config, writer, generator, folder)
   last = config.total_iterations if until is None else min(until, config.total_iterations)
-  if iteration < last:
+  is_due = history is not None and history.lacks_validation(
+      config.training.validation_interval)
+  if iteration < last or is_due:
     checkpoints.score_on(tasks, functools.partial(_score_of, model, evaluator))
   phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
   with run_callbacks.Signals() as signals:
+    if is_due:
+      trained = model if pretraining is None or (
+          iteration > config.training.pretrain_iterations) else pretraining
+      _validate(config, trained, evaluator, checkpoints, history, writer, signals, iteration)
     for phase, last_iteration in phases:
       while iteration < last_iteration and _received(replicas, signals) is None:
         iteration = _fit(config, phase, fit, generator, evaluator, checkpoints, history,
@@ -134,7 +140,10 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
   """Trains `model` from `iteration` to `last_iteration`; where it got."""
   stop = run_callbacks.StopOnSignal(iteration, signals)
   interval = config.training.validation_interval
-  validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, writer)
+  # Of several processes none may leave what all do together.
+  leaves = signals if Replicas.of(model).workers == 1 else None
+  validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, writer,
+                                        leaves)
   callbacks = [run_callbacks.StopWhenNotFinite(iteration), validation]
   if history is not None:   # this process writes
     callbacks += [run_callbacks.RecordHistory(iteration, history, interval, validation),
@@ -154,6 +163,20 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
     if progress is not None:
       progress.close()
   return stop.iteration
+
+
+def _validate(config: Config, model: MetaLearner, evaluator: Evaluator,
+              checkpoints: Checkpoints, history: History, writer,
+              signals: run_callbacks.Signals, iteration: int) -> None:
+  """The validation that a signal ended before."""
+  validation = run_callbacks.Validation(
+      iteration, config.training.validation_interval, evaluator.alone(), checkpoints, writer,
+      signals)
+  validation.set_model(model)
+  validation.validate(iteration)
+  if validation.latest is not None:
+    checkpoints.save(iteration, again=True)   # it has the best score, too
+    history.write(iteration, validation.latest)
 
 
 def _progress(config: Config, model: MetaLearner, iteration: int,

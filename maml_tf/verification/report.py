@@ -32,7 +32,8 @@ README = 'README.md'
 CURVES = 'learning_curves.png'
 FIGURE_2, FIGURE_3, FIGURE_5 = 'figure_2.png', 'figure_3.png', 'figure_5.png'
 
-# Between these two lines of the repository's README is `front_page_table`.
+# Between these two lines is `front_page_table`, in the repository's README, and
+# `environment_table`, in a page of an environment.
 BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
 END = '<!-- end -->'
 _BEST_FIRST = ('reproduced', 'above', 'below')   # how the verdicts begin
@@ -130,8 +131,20 @@ def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str
   return '\n'.join(lines)
 
 
-def write_front_page(path: str, rows: Sequence[Row], results: str = records.RESULTS) -> None:
-  """Puts `front_page_table` between the two marks of the README at `path`.
+def environment_table(datasource: str, rows: Sequence[Row],
+                      results: str = records.RESULTS) -> str:
+  """The rows of one environment, whatever their verdict, with their flagfiles."""
+  states = [(row, standing(row, records.read_all(row, results))) for row in rows
+            if row.identity.get('datasource') == datasource]
+  return '\n'.join(
+      _header(['row', 'paper', 'here', 'verdict', 'iterations', 'seeds', 'flagfile'])
+      + [_line([row.label, _paper(row), _here(row, state), state.text,
+                _iterations(row, state, results), _seeds(state), f'`flags/{row.name}.flags`'])
+         for row, state in states])
+
+
+def write_table(path: str, table: str) -> None:
+  """Puts a table between the two marks of the page at `path`.
 
   Raises:
     ConfigError: where it lacks the marks.
@@ -143,7 +156,6 @@ def write_front_page(path: str, rows: Sequence[Row], results: str = records.RESU
   if not end:
     raise ConfigError(f'{path} lacks one of the lines {BEGIN!r} and {END!r}, between which '
                       'the table of rows belongs: put them back.')
-  table = front_page_table(rows, results)
   with reported(path):
     write_whole(path, f'{before}{begin}\n\n{table}\n\n{end}{after}')
 

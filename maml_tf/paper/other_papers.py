@@ -1,0 +1,73 @@
+"""The values of other papers for methods that MAML is compared with.
+
+Those that are 'as quoted' were not read in the papers themselves; docs/methods.md says where
+they are quoted, and where quotations differ.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, NamedTuple, Tuple
+
+# (data source, ways, shots) -> accuracy in %, as printed.
+Accuracies = Mapping[Tuple[str, int, int], str]
+
+
+class OfMethod(NamedTuple):
+  """Of one method.
+
+  Attributes:
+    label: what a reader calls it.
+    place: the paper.
+    updates: {data source: after how many}; 0: without an inner loop.
+    accuracies: of each row.
+    more: what else tells its runs from those of other methods.
+  """
+  label: str
+  place: str
+  updates: Mapping[str, int]
+  accuracies: Accuracies
+  more: Mapping[str, object] = {}
+
+
+def _omniglot(*values: str) -> Accuracies:
+  """5-way 1-shot, 5-shot, 20-way 1-shot, 5-shot."""
+  return {('omniglot', ways, shots): value for (ways, shots), value
+          in zip(((5, 1), (5, 5), (20, 1), (20, 5)), values)}
+
+
+def _miniimagenet(*values: str) -> Accuracies:
+  """5-way 1-shot, 5-shot."""
+  return {('miniimagenet', 5, shots): value for shots, value in zip((1, 5), values)}
+
+
+def _after(updates: int) -> Mapping[str, int]:
+  return dict(omniglot=updates, miniimagenet=updates)
+
+
+METHODS: Dict[str, OfMethod] = {
+    'prototypical': OfMethod(
+        'prototypical nets', 'Snell et al. 2017, as quoted', _after(0),
+        {**_omniglot('98.8', '99.7', '96.0', '98.9'),
+         **_miniimagenet('49.42 +- 0.78', '68.20 +- 0.66')}),
+    'matching': OfMethod(
+        'matching nets', 'table 1 (matching nets)', _after(0),
+        {**_omniglot('98.1', '98.9', '93.8', '98.5'),
+         **_miniimagenet('43.56 +- 0.84', '55.31 +- 0.73')}, dict(full_context=False)),
+    'siamese': OfMethod(
+        'Siamese nets', 'table 1 (Siamese nets)', _after(0),
+        _omniglot('97.3', '98.4', '88.2', '97.0')),
+    'meta_sgd': OfMethod(
+        'Meta-SGD', 'Li et al. 2017, as quoted', _after(1),
+        {**_omniglot('99.53', '99.93', '95.93', '98.97'),
+         **_miniimagenet('50.47 +- 1.87', '64.03 +- 0.94')}),
+    'boil': OfMethod('BOIL', 'Oh et al. 2021, as quoted', _after(1),
+                     _miniimagenet('49.61', '66.45')),
+    'imaml': OfMethod(
+        'iMAML', 'Rajeswaran et al. 2019, Hessian-free, as quoted',
+        dict(omniglot=16, miniimagenet=10),
+        {**_omniglot('99.50', '99.74', '96.18', '99.14'), **_miniimagenet('49.30 +- 1.88')}),
+    'maml_plus_plus': OfMethod(
+        'MAML++', 'Antoniou et al. 2019, as quoted', _after(5),
+        {('omniglot', 20, 1): '97.65', ('omniglot', 20, 5): '99.33',
+         **_miniimagenet('52.15 +- 0.26', '68.32 +- 0.44')}),
+}
