@@ -18,6 +18,11 @@ JSON:
     the same time where an operation has one thread), the mean of before and after.
   efficiency: gflop_per_step / step_ms_median / sgemm_gflops.
 
+With --keras, of one meta-gradient of the paper's Omniglot net, whatever the flags (32 tasks,
+5-way 1-shot, one inner step), in turn with the same net written in Keras:
+
+  net_ms_median, keras_ms_median; keras_over_net: their ratio.
+
 With --distribution_strategy, in each process the figures of this process, and
 
   replicas: that compute together.
@@ -70,6 +75,7 @@ from maml_tf import devices, experiment  # noqa: E402
 from maml_tf.data_generator import DataGenerator  # noqa: E402
 from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.flops import flop_per_example  # noqa: E402
+from maml_tf.keras_models import paper_net  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
 from maml_tf.replicas import Replicas  # noqa: E402
 from maml_tf.strategies import joined  # noqa: E402
@@ -88,6 +94,7 @@ def main(argv: Sequence[str]) -> int:
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--steps', type=int, default=30)
   parser.add_argument('--profile', type=paths.argument)
+  parser.add_argument('--keras', action='store_true')
   options, rest = parser.parse_known_args(argv[1:])
   if options.steps < 2:
     parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more')
@@ -102,6 +109,8 @@ def _run(config: Config, options: argparse.Namespace) -> None:
       print(f'Strategy: {replicas.describe()}')
     figures = (measure_control(config, options.steps, replicas) if config.problem.acts
                else measure(config, options.steps, options.profile, replicas))
+  if options.keras:
+    figures.update(paper_net.figures())
   for name, value in figures.items():
     print(f'{name:<24}' + ('not counted' if value is None else f'{value:,.4g}').rjust(14))
   print(json.dumps({'config': config.to_dict(), **figures}))

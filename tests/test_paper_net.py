@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from maml_tf import MAML, Convolutional, ScaledCrossEntropy
+from maml_tf.keras_models import paper_net as speed
 from maml_tf.keras_models.paper_net import as_in_the_paper, paper_net
 
 IMAGE, FILTERS, WAYS = (17, 15, 1), 3, 3
@@ -36,3 +40,17 @@ def test_both_have_the_same_meta_gradient(make_classification):
   for name, gradient in zip(names, gradients):
     np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-9 * size,
                                err_msg=name)
+
+
+def test_the_benchmark_shows_both(monkeypatch, capsys):
+  from maml_tf import benchmark
+  monkeypatch.setattr(speed, 'seconds', lambda: {'Convolutional': [0.2, 0.1, 0.9],
+                                                 'Keras': [0.3, 0.3, 0.1]})
+  monkeypatch.setattr(benchmark, 'measure', lambda *arguments: {'step_ms_median': 1.0})
+  monkeypatch.setattr(benchmark.devices, 'set_up', lambda side_by_side: 'CPU')
+  assert benchmark.main(['maml_tf.benchmark', '--keras']) == 0
+  printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+  assert printed['keras_over_net'] == pytest.approx(1.5)
+  assert printed['net_ms_median'] == pytest.approx(200)
+  assert benchmark.main(['maml_tf.benchmark']) == 0
+  assert 'keras_over_net' not in capsys.readouterr().out
