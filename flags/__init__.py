@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import platform
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
+import maml_tf
 from flags import definitions
 from maml_tf.config import Config, ConfigError, resolve
 
@@ -40,11 +42,14 @@ def main_config(argv: Sequence[str], program: str = 'main.py',
     several_devices: whether it can use them.
 
   Raises:
-    SystemExit: with code 0 after --help; with code 2 for a command line that
+    SystemExit: with code 0 after --help or --version; with code 2 for a command line that
       cannot be run, after one sentence on stderr.
   """
   if _HELP_ARGUMENTS.intersection(argv[1:]):
     print(help_text(), end='')
+    sys.exit(0)
+  if '--version' in argv[1:]:
+    print(f'maml-tf {maml_tf.__version__}, Python {platform.python_version()}')
     sys.exit(0)
   try:
     config = parse(argv)
@@ -181,7 +186,7 @@ def _nearest_experiment(path: str) -> str:
 
 def _unknown_flag(name: str, argument: str) -> str:
   known = [*flag_names(), *(f'no{name}' for name in definitions.boolean_names()),
-           'flagfile', 'help']
+           'flagfile', 'help', 'version']
   near = difflib.get_close_matches(name, known, n=1)
   advice = f'did you mean --{near[0]}?' if near else '--help lists all flags.'
   return f'The flag {argument} is unknown: {advice}'

@@ -252,6 +252,8 @@ True or False are written --max_pool, --max_pool=True, --nomax_pool or
       is a comment. flags/ has a file for each experiment of the paper.
   --help, -h
       Show this text.
+  --version
+      Show the version of this project, and of Python.
 """
 
 

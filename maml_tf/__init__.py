@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from maml_tf.lazily import imported
 
+__version__ = '1.0.0'
+
 _HOMES = {   # {name: its module}
     'ANIL': 'meta_learners.anil',
     'BOIL': 'meta_learners.boil',

@@ -29,14 +29,26 @@ def main(argv: Optional[Sequence[str]] = None, program: str = 'maml-tf') -> int:
       return REFUSED
     config = flags.main_config(sys.argv if argv is None else argv, program,
                                several_devices=True)
-    refused = exit_code(program, lambda: config.problem.require_data(config),
-                        ends_at_once=is_process)
+    refused = exit_code(program, lambda: _require(config), ends_at_once=is_process)
     if refused:
       return refused
     # TensorFlow is loaded once the flags are known to be right, and the data to be there.
     load_tensorflow()
     from maml_tf import application
   return application.run(config, program)
+
+
+def _require(config) -> None:
+  """Refuses what can be refused without TensorFlow.
+
+  Raises:
+    UserError: for data that are not there, or a row that does not exist.
+  """
+  from maml_tf.paper.rows import row_named
+  pretrained = config.run.pretrained
+  if pretrained is not None and not pretrained.endswith('.npz'):
+    row_named(pretrained.partition(':')[0])
+  config.problem.require_data(config)
 
 
 if __name__ == '__main__':

@@ -10,8 +10,8 @@ from typing import Optional
 from maml_tf.command_line import REFUSED
 
 NEWEST_PYTHON = (3, 13)   # that has a TensorFlow
-# Of address space: with 2 cores the smallest run ends by a signal at 1.9 GiB, and is done at
-# 2.4 GiB. TensorFlow's threads reserve far more than they use, and more cores have more of them.
+# Of address space. With 2 cores the smallest run ends by a signal at 1.9 GiB, and is done at
+# 2.4 GiB. TensorFlow's threads reserve far more than they use; more cores have more of them.
 ENOUGH = 3 << 30
 _X86 = ('x86_64', 'AMD64')
 
@@ -41,8 +41,8 @@ def load_tensorflow() -> None:
   limit = address_space()
   if limit is not None and limit < ENOUGH:
     print(f'{os.path.basename(sys.argv[0])}: This process may have {limit >> 20:,} MiB of '
-          f'address space (ulimit -v), and TensorFlow wants some {ENOUGH >> 20:,} MiB, most of '
-          'which it never uses: without them it may end by a signal, and without a word. '
+          f'address space (ulimit -v), and TensorFlow wants some {ENOUGH >> 20:,} MiB, most '
+          'of which it never uses: without them it may end by a signal, and without a word. '
           'Raise that limit, or limit the memory itself (a control group).', file=sys.stderr)
   try:
     import tensorflow  # noqa: F401

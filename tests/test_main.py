@@ -145,10 +145,11 @@ def test_a_run_that_fails_ends_with_one_sentence(tmp_path):
   assert sentence.startswith('main.py: The loss or the meta-gradient of iteration 1 is not')
 
 
-def test_a_wrong_flag_is_refused_before_tensorflow_is_loaded():
+@pytest.mark.parametrize('wrong', ['--metatrain_iteration=5', '--pretrained=sinusoid_5sho'])
+def test_a_wrong_flag_is_refused_before_tensorflow_is_loaded(wrong):
   script = ("import sys, main\n"
             "try:\n"
-            "  main.main(['main.py', '--metatrain_iteration=5'])\n"
+            f"  sys.exit(main.main(['main.py', '{wrong}']))\n"
             "finally:\n"
             "  print('loaded' if 'tensorflow' in sys.modules else 'not loaded')\n")
   done = subprocess.run([sys.executable, '-c', script], cwd=REPOSITORY, text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import re
 import runpy
 import subprocess
@@ -14,6 +15,7 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import maml_tf
 from maml_tf.paper import records
 from maml_tf.paper.rows import ROWS
 
@@ -102,6 +104,13 @@ def test_the_lock_has_what_requirements_txt_pins(python):
                                                     'platform_machine': 'x86_64'}):
         assert locked[pin.name] == str(pin.specifier)
   assert '://' not in text
+
+
+def test_the_version_is_that_of_the_package(project):
+  assert maml_tf.__version__ == project['version']
+  done = subprocess.run([sys.executable, 'main.py', '--version'], capture_output=True,
+                        text=True, cwd=ROOT, timeout=100, check=True)
+  assert done.stdout == f'maml-tf {maml_tf.__version__}, Python {platform.python_version()}\n'
 
 
 def test_a_python_without_tensorflow_is_refused_by_pip(project):

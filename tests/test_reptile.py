@@ -69,10 +69,12 @@ def all_examples(episodes):
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
 @pytest.mark.parametrize('tasks_at_once', [0, 1])
+@pytest.mark.parametrize('num_updates', [5, 25])   # unrolled, and in a loop
 def test_outer_steps_are_those_of_numpy(make_regression, generic_values, optimizer,
-                                        tasks_at_once):
+                                        tasks_at_once, num_updates):
   """Three of them, so that what Adam remembers is handed on."""
-  model = reptile(inner_optimizer=optimizer, tasks_at_once=tasks_at_once)
+  model = reptile(inner_optimizer=optimizer, tasks_at_once=tasks_at_once,
+                  num_updates=num_updates)
   model.compile(build_optimizer('sgd', OUTER, 'float64'))
   values = generic_values(model.learner)
   model.meta_parameters.assign(values)
@@ -80,7 +82,7 @@ def test_outer_steps_are_those_of_numpy(make_regression, generic_values, optimiz
   for seed in range(3):
     episodes = make_regression(TASKS, 5, num_inputs=2, seed=seed)   # 5 + 7 points
     logs = model.train_step(episodes)
-    loss = expected.outer_step(all_examples(episodes), inner_batches(12, 4, 5))
+    loss = expected.outer_step(all_examples(episodes), inner_batches(12, 4, num_updates))
     np.testing.assert_allclose(logs['loss'], loss, rtol=1e-12)
     np.testing.assert_allclose(weights_of(model.meta_parameters.arrays()), expected.weights,
                                rtol=1e-10)
@@ -177,3 +179,15 @@ def test_passes_differ():
 def test_wrong_arguments_are_refused(given, shown):
   with pytest.raises(ValueError, match=shown):
     reptile(**given)
+
+
+# Many inner steps are a loop in the graph.
+
+def test_the_graph_of_many_steps_does_not_grow_with_them(make_regression):
+  episodes = make_regression(TASKS, 5, num_inputs=2)
+  nodes = []
+  for count in (20, 60):
+    model = reptile(inner_batch_size=3, num_updates=count)
+    graph = tf.function(model.meta_gradient).get_concrete_function(episodes).graph
+    nodes.append(len(graph.as_graph_def().node))
+  assert nodes[0] == nodes[1]

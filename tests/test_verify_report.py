@@ -271,6 +271,40 @@ def test_the_learning_curves_are_those_of_the_history(results, figures):
       'training, adapted (seed 0)', 'training, adapted (seed 1)']
 
 
+def test_a_legend_of_many_seeds_is_short_and_beside_the_curves(results, figures):
+  """Not an entry for each curve, over the first iterations, where everything happens."""
+  lines = report._histories(IMAGES, results)[0]
+  plots.learning_curves('Images', dict.fromkeys(range(5), lines), ACCURACY)
+  assert [axes.get_legend() for axes in figures[0].axes] == [None, None]
+  [legend] = figures[0].legends
+  assert [text.get_text() for text in legend.get_texts()] == [
+      'training, adapted', 'validation, before', 'validation, 1 update',
+      *(f'seed {seed}' for seed in range(5))]
+  figures[0].canvas.draw()
+  box = legend.get_window_extent()
+  assert not any(box.overlaps(axes.get_window_extent()) for axes in figures[0].axes)
+
+
+def test_a_short_history_is_seen_to_be_short(results, figures):
+  """From 0, nothing cut off at an edge, and points at one place told apart."""
+  lines = report._histories(IMAGES, results)[0][:1]
+  plots.learning_curves('Images', {0: lines}, ACCURACY)
+  for axes in figures[0].axes:
+    assert axes.get_xlim()[0] == 0
+    for line in axes.lines:
+      assert axes.get_ylim()[0] <= line.get_ydata()[0] < axes.get_ylim()[1]
+  assert {line.get_fillstyle() for line in figures[0].axes[1].lines} == {
+      'none', 'left', 'right'}
+
+
+@pytest.mark.parametrize('measure, title', [
+    ('accuracy', 'Accuracy against meta-training iterations'),
+    ('loss', 'Mean squared error against meta-training iterations')])
+def test_a_study_is_named_by_what_it_measures(measure, title):
+  assert plots.title_of({'title': 'Accuracy against meta-training iterations',
+                         'measure': measure}) == title
+
+
 def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
   identity = {**IMAGES.identity, 'meta_trained': False, 'baseline': 'fine_tuning'}
   report._learning_curves(dataclasses.replace(IMAGES, identity=identity), results)

@@ -61,6 +61,9 @@ def test_a_misspelt_row_is_recognised():
     row_named('omniglot-5way-1shot')
   with pytest.raises(ConfigError, match='unknown: allowed are'):
     row_named('xyz')
+  with pytest.raises(ConfigError) as error:
+    row_named('omniglot-5way-1shot')
+  assert 'python -m maml_tf.verify` lists' in str(error.value) and len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)

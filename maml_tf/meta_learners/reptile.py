@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,9 @@ from maml_tf.outer_step import assign, raw
 
 OPTIMIZERS = ('sgd', 'adam')
 
+# More inner steps than this are a loop in the graph: 50 of them, unrolled, take a minute to
+# build. Up to it they are unrolled, which costs a step less.
+_MOST_UNROLLED = 10
 _MOMENT = 'second_moment/'
 _STEPS = 'inner_steps'
 
@@ -123,7 +126,7 @@ class Reptile(MetaLearner):
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:
     """What is reported of a training step; the outer step does not minimise it."""
-    return _means_of([step.measured for step in self._training_steps(parameters, episodes)])
+    return self._trained(parameters, episodes).measured
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Adaptation:
@@ -153,21 +156,26 @@ class Reptile(MetaLearner):
   def _group_gradient(self, parameters: Parameters, episodes: Episodes):
     """As in `MetaLearner`; the 'gradients' are theta - theta'_i, and the same of what the
     optimizer remembers, summed over the tasks."""
-    steps = list(self._training_steps(parameters, episodes))
-    changes = _changes(parameters, steps[-1].parameters)
+    trained = self._trained(parameters, episodes)
+    changes = _changes(parameters, trained.parameters)
     if self._adam is not None:
-      before, after = self._adam.state(), steps[-1].remembered
+      before, after = self._adam.state(), trained.remembered
       moments = _changes(before.moments, after.moments)
       changes.update({_MOMENT + name: value for name, value in moments.items()})
       changes[_STEPS] = num_tasks(episodes) * (before.steps - after.steps)
-    return _means_of([step.measured for step in steps]), changes
+    return trained.measured, changes
 
-  def _training_steps(self, parameters: Parameters, episodes: Episodes) -> Iterator[_Step]:
+  def _trained(self, parameters: Parameters, episodes: Episodes) -> _Step:
+    """Where the last step arrives; what is measured is the mean over all of them."""
     both = tf.nest.map_structure(lambda *values: tf.concat(values, axis=1), *episodes)
     state, step = self._steps(parameters, both, self._inner_batch_size, self._num_updates)
+    if self._num_updates > _MOST_UNROLLED:
+      return _looped(step, state, self._num_updates)
+    steps = []
     for updates in range(self._num_updates):
       *state, measured = step(state, updates)
-      yield _Step(*state, measured)
+      steps.append(measured)
+    return _Step(*state, _means_of(steps))
 
   def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
              num_updates: int):
@@ -238,6 +246,18 @@ class SecondMoments(tf.keras.layers.Layer):
   def _new(self, name: str, shape: Tuple[int, ...], dtype: str):
     return self.add_weight(name=name, shape=shape, dtype=dtype, trainable=False,
                            initializer=tf.keras.initializers.Zeros())
+
+
+def _looped(step: Callable, state, count: int) -> _Step:
+  """`count` steps by a graph of two: nothing is differentiated through them."""
+  def body(updates, done):
+    now = step((done.parameters, done.remembered), updates)
+    sums = {name: value + now.measured[name] for name, value in done.measured.items()}
+    return updates + 1, _Step(now.parameters, now.remembered, sums)
+  _, last = tf.while_loop(lambda updates, _: updates < count, body,
+                          (tf.constant(1), step(state, 0)), maximum_iterations=count - 1)
+  means = {name: value / count for name, value in last.measured.items()}
+  return _Step(last.parameters, last.remembered, means)
 
 
 def inner_batches(examples: int, batch_size: int, count: int) -> np.ndarray:

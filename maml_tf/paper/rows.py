@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from maml_tf import problems
 from maml_tf.config import Config, ConfigError
@@ -18,6 +18,8 @@ from maml_tf.paper.control_rows import RETURNS, by_updates
 from maml_tf.paper.other_papers import METHODS
 from maml_tf.problems import Baseline, Problem
 
+# A message lists all that exist where these are few, and the first ones of many.
+_MOST_LISTED, _LISTED = 12, 3
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -241,7 +243,14 @@ def named(kind: str, name: str, items):
   names = [item.name for item in items]
   near = difflib.get_close_matches(name, names, n=1)
   meant = f'did you mean {near[0]}? Allowed are' if near else 'allowed are'
-  raise ConfigError(f'The {kind} {name!r} is unknown: {meant} {", ".join(names)}.')
+  raise ConfigError(f'The {kind} {name!r} is unknown: {meant} {_some_of(names)}.')
+
+
+def _some_of(names: Sequence[str]) -> str:
+  if len(names) <= _MOST_LISTED:
+    return ', '.join(names)
+  return (f'{", ".join(names[:_LISTED])} and {len(names) - _LISTED} more, which '
+          '`python -m maml_tf.verify` lists')
 
 
 def paper_values(config: Config) -> Dict[int, str]:

@@ -29,6 +29,6 @@ def run_lock(folder: str) -> Iterator[None]:
           f'Another process ({holder}) is training in {folder}: wait until it ends, or '
           'choose another --logdir.') from holder
     except OSError as error:
-      raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
+      raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
                         '--logdir.') from error
     yield

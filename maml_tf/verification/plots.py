@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from maml_tf import measures
 from maml_tf.measures import LOSS, Measure
@@ -14,6 +15,7 @@ from maml_tf.paper.records import Record
 from maml_tf.training.history import Line
 from maml_tf.verification.verdicts import combined
 
+_FILLED = {'-': 'right', '--': 'left', ':': 'none'}   # of the points of each kind
 COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0'}
 
 
@@ -27,7 +29,8 @@ def png(figure: Figure) -> bytes:
 def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: Measure,
                     training: str = 'training, adapted',
                     validation: Optional[str] = None) -> Optional[bytes]:
-  """Training and validation against iterations, a colour per seed; None without data.
+  """Training and validation against iterations, a colour per seed and a style per kind; None
+  without data.
 
   Args:
     title: of the figure.
@@ -42,21 +45,37 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
   kinds = [LOSS] if measure.name == LOSS.name else [LOSS, measure]
   if not measure.beside_loss:
     kinds = [measure]
-  figure = Figure(figsize=(5.6 * len(kinds), 3.8), layout='constrained')
+  figure = Figure(figsize=(5.6 * len(kinds) + 2, 3.8), layout='constrained')
   figure.suptitle(title)
+  labels = {}
   for kind, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]):
     for index, (seed, lines) in enumerate(sorted(histories.items())):
       for column, style, label in _curves_of_a_run(lines, kind.name, training, validation):
         _against_iterations(axes, lines, column, kind.scale,
                             linestyle=style, color=f'C{index}',
                             label=f'{label} (seed {seed})')
+        labels[label] = style
     axes.set_xlabel('iterations')
+    axes.set_xlim(left=0)   # a run that has just begun is seen to have
     axes.set_ylabel(kind.title)
     if kind is LOSS:
-      axes.set_ylim(bottom=0)
+      axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+  _legend_beside(figure, labels, sorted(histories))
   return png(figure)
+
+
+def _legend_beside(figure: Figure, styles: Mapping[str, str], seeds: Sequence[int]) -> None:
+  """An entry for each kind of curve, and for each seed; not over the curves."""
+  marker = 'o' if any(line.get_marker() == 'o' for axes in figure.axes
+                      for line in axes.lines) else None
+  entries = [Line2D([], [], color='black', linestyle=style, label=label, marker=marker,
+                    fillstyle=_FILLED[style], markersize=4)
+             for label, style in styles.items()]
+  if len(seeds) > 1:
+    entries += [Line2D([], [], color=f'C{index}', label=f'seed {seed}')
+                for index, seed in enumerate(seeds)]
+  figure.legend(handles=entries, loc='outside right upper', fontsize=8)
 
 
 def _curves_of_a_run(lines: Sequence[Line], kind: str, training: str,
@@ -79,8 +98,9 @@ def _against_iterations(axes, lines: Sequence[Line], column: str, unit: float,
   points = [(line['iteration'], unit * line[column]) for line in lines
             if line.get(column) is not None]
   if points:
-    # A line of one point is empty.
-    axes.plot(*zip(*points), marker='o' if len(points) == 1 else None, **style)
+    # A line of one point is empty; several at one place are told apart by their halves.
+    axes.plot(*zip(*points), marker='o' if len(points) == 1 else None,
+              fillstyle=_FILLED.get(style.get('linestyle'), 'full'), **style)
 
 
 def last_update(lines: Sequence[Line], kind: str) -> Optional[int]:
@@ -133,11 +153,17 @@ def _labelled(method: str, of_seeds: Sequence[Record]) -> str:
   return f'{method} ({how}: {record.trained:,} of {record.planned:,} iterations)'
 
 
+def title_of(result: Dict[str, Any]) -> str:
+  """Of a study; by the name of what it measures, which is an accuracy for images alone."""
+  measured = measures.named(result['measure']).title.partition(',')[0]
+  return result['title'].replace('Accuracy', measured[:1].upper() + measured[1:])
+
+
 def study(result: Dict[str, Any]) -> bytes:
   """A study's scores against its settings, or against iterations for a study of one."""
   runs: List[Dict[str, Any]] = result['runs']
   figure = Figure(figsize=(10.5, 3.8), layout='constrained')
-  figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
+  figure.suptitle(f'{title_of(result)}: {result["datasource"]}, {result["length"]}')
   left, right = figure.subplots(1, 2)
   measure = measures.named(result['measure'])
   unit, what = measure.scale, measure.title
@@ -167,7 +193,7 @@ def methods(result: Dict[str, Any]) -> bytes:
   """The validation scores of methods against seconds of training, and iterations."""
   measure = measures.named(result['measure'])
   figure = Figure(figsize=(12, 4.4), layout='constrained')
-  figure.suptitle(f'{result["title"]}: {result["datasource"]}, {result["length"]}')
+  figure.suptitle(f'{title_of(result)}: {result["datasource"]}, {result["length"]}')
   of_seconds, of_iterations = figure.subplots(1, 2, sharey=True)
   for index, run in enumerate(result['runs']):
     style = dict(color=f'C{index % 10}', linestyle='-' if index < 10 else '--',

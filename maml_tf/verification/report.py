@@ -371,12 +371,12 @@ def _curves(states, results: str) -> List[str]:
 def _studies(results: str) -> List[str]:
   lines = []
   for result in read_studies(results):
-    lines += [f'### {result["title"]}: {result["datasource"]}', '',
+    lines += [f'### {plots.title_of(result)}: {result["datasource"]}', '',
               f'`{result["command"]}`: {result["datasource"]}, {result["length"]}, tested on '
               f'{result["num_tasks"]} {_tasks(result)}.', '']
     if result['name'] == method_study.NAME:
       lines += [*_of_methods(result), '',
-                f'![{result["title"]}](studies/{studies.stem_of(result)}.png)', '']
+                f'![{plots.title_of(result)}](studies/{studies.stem_of(result)}.png)', '']
       continue
     lines += [*_header(['setting', 'iterations', 'before', '1 update',
                         f'{len(result["runs"][0]["query"]) - 1} updates', 'training'])]
@@ -387,7 +387,7 @@ def _studies(results: str) -> List[str]:
                for update in (0, 1, -1)]
       lines.append(_line([run['label'], f'{run["iterations"]:,}', *shown,
                           duration_text(run['seconds'])]))
-    lines += ['', f'![{result["title"]}](studies/{studies.stem_of(result)}.png)', '']
+    lines += ['', f'![{plots.title_of(result)}](studies/{studies.stem_of(result)}.png)', '']
   return ['## Studies', '', 'Short runs, far from the paper\'s length: they compare settings '
           'with one another, and with nothing else.', '', *lines] if lines else []
 
