@@ -533,6 +533,25 @@ def test_max_pooling_is_not_compiled_by_xla():
       'sgd', jit_compile=True)
 
 
+@pytest.mark.parametrize('pool', ['MaxPooling1D', 'MaxPooling2D', 'MaxPooling3D'])
+def test_no_max_pooling_by_windows_is(pool):
+  """Of each a second derivative was seen that was wrong."""
+  size = int(pool[-2])
+  model = sequential((4,) * size + (1,), layer(pool), layer('Flatten'),
+                     layer('Dense', CLASSES))
+  assert not KerasLearner(model).exact_under_xla
+  model = sequential((4,) * size + (1,), layer(f'Global{pool}'), layer('Dense', CLASSES))
+  assert KerasLearner(model).exact_under_xla
+
+
+@pytest.mark.parametrize('function, is_exact', [
+    (lambda x: tf.nn.max_pool2d(x, 2, 2, 'VALID'), False), (tf.nn.relu, True)])
+def test_nor_is_one_in_a_function(function, is_exact):
+  model = sequential((4, 4, 1), tf.keras.layers.Lambda(function), layer('Flatten'),
+                     layer('Dense', CLASSES))
+  assert KerasLearner(model).exact_under_xla == is_exact
+
+
 def test_recomputing_with_dropout_is_refused():
   with pytest.raises(ConfigError, match='recompute_inner_steps'):
     MAML(with_dropout(), 'mse', step_size=0.1, num_updates=1, recompute_inner_steps=True)

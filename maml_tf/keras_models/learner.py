@@ -13,7 +13,13 @@ import tensorflow as tf
 from maml_tf.episodes import Batch, Episodes, num_tasks
 from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import copies_per_task
-from maml_tf.keras_models import batch_statistics, copies, randomness, refusals
+from maml_tf.keras_models import (
+  batch_statistics,
+  copies,
+  randomness,
+  refusals,
+  under_xla,
+)
 from maml_tf.keras_models.exact_forms import exact
 from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.inner_layers import attributes, layers_of
@@ -98,9 +104,8 @@ class KerasLearner(Learner):
 
   @property
   def exact_under_xla(self) -> bool:
-    """Of Keras's own layers without two-dimensional max-pooling."""
-    return all(_is_of_keras(layer) and not isinstance(layer, tf.keras.layers.MaxPooling2D)
-               for layer in self._layers)
+    """See `under_xla`."""
+    return under_xla.is_exact(self.model, self._layers)
 
   @property
   def is_random(self) -> bool:
@@ -326,10 +331,6 @@ def _chosen(variables: Mapping[str, Any], layers: List, choice) -> set:
     owners, by_name = [choice], set()
   owned = {id(variable) for owner in owners for variable in owner.trainable_variables}
   return by_name | {name for name, variable in variables.items() if id(variable) in owned}
-
-
-def _is_of_keras(layer) -> bool:
-  return type(layer).__module__.split('.')[0] in ('keras', 'tf_keras')
 
 
 def _no_initializer(_: int):

@@ -10,11 +10,12 @@ import tensorflow as tf
 from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learners.without_inner_loop import Embedded, WithoutInnerLoop, flat
+from maml_tf.prediction.base import NetOfTasks
 
 SUPPORT, IS_OF_CLASS = 'support', 'is_of_class'
 
 
-class ComparingNet:
+class ComparingNet(NetOfTasks):
   """A net, and the comparison of what it gives with the support set.
 
   Classes count the same, however many examples each has, and are of any number.
@@ -25,29 +26,13 @@ class ComparingNet:
   """
 
   def __init__(self, model: WithoutInnerLoop, ways: int):
-    self.ways = ways
-    self._model = model
+    super().__init__(model, ways)
     of_keras = isinstance(model.learner, KerasLearner)
     self._body = (_KerasBody if of_keras else _Body)(model.learner)
-    self.adapt_in_graph = tf.function(self.adapt, autograph=False)
-    self.logits_in_graph = tf.function(self.logits, autograph=False)
-    self.together_in_graph = tf.function(self.logits_together, autograph=False)
-
-  @property
-  def variables(self):
-    """Theta, which is the same for all tasks."""
-    return self._model.variables
-
-  @property
-  def dtype(self) -> str:
-    return self._model.meta_parameters.dtype
 
   def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
     """What is kept of a support set: `SUPPORT`, `[examples or classes, features]`, how much
-    each counts in a class, `IS_OF_CLASS`; and its batch statistics, where the net has such.
-
-    Args: as of `TaskNet.adapt`.
-    """
+    each counts in a class, `IS_OF_CLASS`; and its batch statistics, where the net has such."""
     images = tf.cast(images, self.dtype)
     start = self._model.meta_parameters.tensors()
     statistics = self._body.statistics(start, images)
@@ -55,7 +40,7 @@ class ComparingNet:
     return {**self._kept(features, labels), **statistics}
 
   def logits(self, values: Parameters, images: tf.Tensor) -> tf.Tensor:
-    """`[images, N]`, with the batch statistics in `values`."""
+    """With the batch statistics in `values`."""
     values = dict(values)
     support, is_of_class = values.pop(SUPPORT), values.pop(IS_OF_CLASS)
     start = self._model.meta_parameters.tensors()
@@ -64,8 +49,7 @@ class ComparingNet:
 
   def logits_together(self, values: Parameters, support_images: tf.Tensor,
                       labels: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """`[images, N]`, with the batch statistics of support set and `images` together, as the
-    method's training and tests have them; `values` is not used."""
+    """With the batch statistics of support set and `images` together; `values` is not used."""
     both = tf.cast(tf.concat([support_images, images], axis=0), self.dtype)
     start = self._model.meta_parameters.tensors()
     features = self._body.features(start, {}, both)
@@ -74,11 +58,6 @@ class ComparingNet:
     return self._compared(start, kept[SUPPORT], kept[IS_OF_CLASS], features[size:])
 
   def as_model(self, values: Parameters, images: tf.Tensor) -> tf.keras.Model:
-    """As of `TaskNet`.
-
-    Raises:
-      ConfigError: for a method or a net that has no form in Keras.
-    """
     start = self._model.meta_parameters.tensors()
     own = {spec.name: start[spec.name] for spec in self._model.learner.parameter_specs}
     body = self._model.learner.as_model(own, tf.cast(images, self.dtype), None)

@@ -3,7 +3,7 @@ task's examples, and classify with what came of it."""
 
 from __future__ import annotations
 
-from typing import Dict, Union
+from typing import Dict
 
 import tensorflow as tf
 
@@ -14,6 +14,7 @@ from maml_tf.learners.base import Parameters
 from maml_tf.measures import ACCURACY, LOSS
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import Objective
+from maml_tf.prediction.base import NetOfTasks
 from maml_tf.prediction.comparing_net import ComparingNet
 
 
@@ -45,7 +46,7 @@ def class_weights(labels: tf.Tensor, ways: int) -> tf.Tensor:
   return 1 / tf.gather(counts, labels)
 
 
-class TaskNet:
+class TaskNet(NetOfTasks):
   """What adapts, and what classifies; first-order tapes alone are in it.
 
   Args:
@@ -55,22 +56,9 @@ class TaskNet:
   """
 
   def __init__(self, model: MetaLearner, ways: int, num_updates: int):
-    self.ways = ways
+    super().__init__(model, ways)
     self.num_updates = num_updates
-    self._model = model
     _, model.objective = learner_and_objective(model.learner, ClassBalanced())
-    self.adapt_in_graph = tf.function(self.adapt, autograph=False)
-    self.logits_in_graph = tf.function(self.logits, autograph=False)
-    self.together_in_graph = tf.function(self.logits_together, autograph=False)
-
-  @property
-  def variables(self):
-    """The start, from which tasks are adapted."""
-    return self._model.variables
-
-  @property
-  def dtype(self) -> str:
-    return self._model.meta_parameters.dtype
 
   def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
     """What a task has of its own: {name: parameter that was adapted, without a task axis},
@@ -102,26 +90,17 @@ class TaskNet:
             **values}
 
   def logits(self, values: Parameters, images: tf.Tensor) -> tf.Tensor:
-    """`[images, N]`. Without batch statistics in `values` those of `images` are taken."""
+    """Without batch statistics in `values` those of `images` are taken."""
     images = tf.cast(images, self.dtype)[tf.newaxis]
     return self._model.learner(self.whole(values), images)[0]
 
   def logits_together(self, values: Parameters, support_images: tf.Tensor,
                       labels: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """`[images, N]`, with the batch statistics of the `images` together, as in the paper's
-    tests. The support set is not needed beside `values`."""
+    """With the batch statistics of the `images` alone. The support set is not needed beside
+    `values`."""
     return self.logits(self.without_statistics(values), images)
 
   def as_model(self, values: Parameters, images: tf.Tensor) -> tf.keras.Model:
-    """The net of a task as a plain Keras model of images from 0 to 1, with probabilities.
-
-    Args:
-      values: of `adapt`.
-      images: of the support set.
-
-    Raises:
-      ConfigError: for a net that has no form in Keras.
-    """
     model = self._model.learner.as_model(self.whole(values), images, None)
     return tf.keras.Sequential([tf.keras.layers.Input(model.input_shape[1:], dtype=self.dtype),
                                 model, tf.keras.layers.Softmax(dtype=self.dtype)])
@@ -171,10 +150,7 @@ class KerasTaskNet(TaskNet):
 _STATISTIC = 'statistic/'
 
 
-AnyTaskNet = Union[TaskNet, ComparingNet]
-
-
-def task_net(model: MetaLearner, ways: int, num_updates: int) -> AnyTaskNet:
+def task_net(model: MetaLearner, ways: int, num_updates: int) -> NetOfTasks:
   """The one that fits the method and the net. Arguments as of `TaskNet`."""
   if not model.has_inner_loop:
     return ComparingNet(model, ways)
@@ -182,7 +158,7 @@ def task_net(model: MetaLearner, ways: int, num_updates: int) -> AnyTaskNet:
   return kind(model, ways, num_updates)
 
 
-def probabilities(net: AnyTaskNet, values: Parameters, pixels, at_once: int = 64):
+def probabilities(net: NetOfTasks, values: Parameters, pixels, at_once: int = 64):
   """`[images, N]`, an array, each image by itself.
 
   Args:
@@ -196,7 +172,7 @@ def probabilities(net: AnyTaskNet, values: Parameters, pixels, at_once: int = 64
   return np.concatenate(parts)
 
 
-def probabilities_together(net: AnyTaskNet, values: Parameters, support, pixels):
+def probabilities_together(net: NetOfTasks, values: Parameters, support, pixels):
   """The same, of all images with the batch statistics of them together.
 
   Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
@@ -151,7 +152,8 @@ def _for_ways(config: Config, model: MetaLearner, source: str, tests: List[Measu
   if ways in (None, config.task.num_classes):
     return Trained(config, model, source, tests)
   from maml_tf import experiment
-  other = from_values({**config.to_values(), 'num_classes': ways})
+  # Not checked: one's own photos may have more classes than the set's test split.
+  other = dataclasses.replace(config, task=dataclasses.replace(config.task, num_classes=ways))
   new = experiment.build_model(other)
   state = model.state()
   new.assign_state(with_new_head(state, ways) if config.has_inner_loop else state)

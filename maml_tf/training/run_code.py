@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Dict
 
 from maml_tf import from_file
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
-from maml_tf.training.run_data import read_hashes
+from maml_tf.training.run_data import differences
 
 CODE_FILE = 'code.json'
 FLAGS = ('model', 'method', 'env')   # those that may be FILE.py:NAME
@@ -41,19 +40,15 @@ def require_same_code(folder: str, config: Config) -> None:
   if not now:
     return
   path = os.path.join(folder, CODE_FILE)
-  before = read_hashes(path)
-  if before is None:
-    print(f'The run in {folder} was begun before runs noted the content of such files: '
-          f'whether {_named(config, now)} is what it was is not checked.', file=sys.stderr)
-    return
-  edited = {flag: sha256 for flag, sha256 in now.items() if before.get(flag) != sha256}
+  edited = differences(path, now, (
+      f'The run in {folder} was begun before runs noted the content of such files: whether '
+      f'{_named(config, now)} is what it was is not checked.'))
   if edited:
-    hashes = ', '.join(f'{before.get(flag, "none")[:12]} -> {sha256[:12]}'
-                       for flag, sha256 in edited.items())
     raise ConfigError(
         f'{_named(config, edited)} was edited since the run in {folder} was begun (SHA-256 '
-        f'{hashes}): take the file of then, choose another --logdir, or start over with '
-        f'--resume=False; where the edit changes nothing of the run, remove {path}.')
+        f'{", ".join(edited.values())}): take the file of then, choose another --logdir, or '
+        f'start over with --resume=False; where the edit changes nothing of the run, remove '
+        f'{path}.')
 
 
 def _hashes(config: Config) -> Dict[str, str]:

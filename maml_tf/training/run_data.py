@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Dict, Optional
+from typing import Dict, Mapping, Optional
 
 from maml_tf.bounded import read_json
 from maml_tf.config import Config, ConfigError
@@ -40,18 +40,33 @@ def require_same_data(folder: str, config: Config) -> None:
   if not now:
     return
   path = os.path.join(folder, DATA_FILE)
-  before = read_hashes(path)
-  if before is None:
-    print(f'The run in {folder} was begun before runs noted their data: whether they are '
-          f'those in {config.data_dir} is not checked.', file=sys.stderr)
-    return
-  differing = ', '.join(f'{split} {before.get(split, "none")[:12]} -> {sha256[:12]}'
-                        for split, sha256 in now.items() if before.get(split) != sha256)
+  differing = differences(path, now, (
+      f'The run in {folder} was begun before runs noted their data: whether they are those in '
+      f'{config.data_dir} is not checked.'))
   if differing:
+    listed = ', '.join(f'{split} {hashes}' for split, hashes in differing.items())
     raise ConfigError(
         f'{folder} holds a run on other data than those in {config.data_dir} (SHA-256 of '
-        f'{differing}): give the --data_dir of its own, choose another --logdir, or start '
+        f'{listed}): give the --data_dir of its own, choose another --logdir, or start '
         f'over with --resume=False; where the difference is wanted, remove {path}.')
+
+
+def differences(path: str, now: Mapping[str, str], unknown: str) -> Dict[str, str]:
+  """{name: 'BEFORE -> NOW'} of what is not as a run noted it in the file at `path`.
+
+  Args:
+    now: {name: SHA-256}.
+    unknown: what stderr is told where there is no such file.
+
+  Raises:
+    CheckpointError: for a file that is not a list of hashes.
+  """
+  before = read_hashes(path)
+  if before is None:
+    print(unknown, file=sys.stderr)
+    return {}
+  return {name: f'{before.get(name, "none")[:12]} -> {sha256[:12]}'
+          for name, sha256 in now.items() if before.get(name) != sha256}
 
 
 def read_hashes(path: str) -> Optional[Dict[str, str]]:
