@@ -1,7 +1,8 @@
 """The conformance table: what every method has to hold, a row each.
 
-The meta-gradient against finite differences in float64, groups of tasks, XLA, two replicas, and
-a run that was interrupted. What a method computes is tested against its paper's equations elsewhere.
+The meta-gradient against finite differences in float64, groups of tasks, XLA, two replicas,
+and a run that was interrupted. What a method computes is tested against its paper's equations
+elsewhere.
 """
 
 from __future__ import annotations
