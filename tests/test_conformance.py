@@ -26,6 +26,7 @@ from maml_tf.training.checkpoints import prepare_folder
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 2)
 _STEPS = dict(step_size=0.3, num_updates=2)
 _COMPARED = dict(shots=SHOTS)
+THROUGH_CG = {'imaml'}   # conjugate gradients magnify rounding
 LONGEST = 1200   # seconds for all rows by replicas, on a machine that is busy
 # {row: (method, arguments)}; a row without a gradient by differences says why.
 ROWS = {
@@ -121,7 +122,7 @@ def by_replicas(forks, tmp_path_factory):
 @pytest.mark.parametrize('row', ROWS)
 def test_two_replicas_do_what_one_does(row, by_replicas):
   print(f'{row}: {by_replicas[row]}')
-  assert by_replicas[row] < 1e-12
+  assert by_replicas[row] < (1e-11 if row in THROUGH_CG else 1e-12)
 
 
 def trained(configuration):
