@@ -122,9 +122,10 @@ class Replicas:
     content = b''.join(array.tobytes() for array in arrays)
     padded = content + b'\0' * (-len(content) % 8)
     vector = tf.constant(np.frombuffer(padded, np.int64))
-    # A function for each size: one with many traces is warned of.
+    # TensorFlow warns of a function that is called with many sizes: a graph for each.
     if len(padded) not in self._sums:
-      self._sums[len(padded)] = tf.function(self._summed, autograph=False)
+      self._sums[len(padded)] = tf.function(
+          self._summed, autograph=False).get_concrete_function(vector)
     summed, start, whole = self._sums[len(padded)](vector).numpy().tobytes(), 0, []
     for array in arrays:
       part = np.frombuffer(summed, array.dtype, array.size, start)

@@ -15,6 +15,8 @@ from maml_tf.replicas import Replicas
 from maml_tf.training.optimizers import build_optimizer
 
 STEPS = 3
+# Larger ones magnify rounding a hundred times in three steps of the second order.
+LEARNING_RATE = 0.001
 
 
 def episodes_of(step):
@@ -30,7 +32,7 @@ def train(row, strategy):
   replicas = Replicas(strategy)
   with replicas.scope():
     model = model_of(row, lambda learner, seed: {})
-    model.compile(build_optimizer('sgd', 0.05, 'float64'))
+    model.compile(build_optimizer('sgd', LEARNING_RATE, 'float64'))
   step = tf.function(lambda episodes: strategy.run(model.train_step, args=(episodes,)),
                      autograph=False)
   size = TASKS // replicas.number

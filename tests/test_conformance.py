@@ -1,7 +1,8 @@
 """The conformance table: what every method has to hold, a row each.
 
-The meta-gradient against finite differences in float64, groups of tasks, XLA, two replicas, and
-a run that was interrupted. What a method computes is tested against its paper's equations elsewhere.
+The meta-gradient against finite differences in float64, groups of tasks, XLA, two replicas,
+and a run that was interrupted. What a method computes is tested against its paper's equations
+elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from maml_tf.training.checkpoints import prepare_folder
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 2)
 _STEPS = dict(step_size=0.3, num_updates=2)
 _COMPARED = dict(shots=SHOTS)
+THROUGH_CG = {'imaml'}   # conjugate gradients magnify rounding
 LONGEST = 1200   # seconds for all rows by replicas, on a machine that is busy
 # {row: (method, arguments)}; a row without a gradient by differences says why.
 ROWS = {
@@ -120,7 +122,7 @@ def by_replicas(forks, tmp_path_factory):
 @pytest.mark.parametrize('row', ROWS)
 def test_two_replicas_do_what_one_does(row, by_replicas):
   print(f'{row}: {by_replicas[row]}')
-  assert by_replicas[row] < 1e-12
+  assert by_replicas[row] < (1e-11 if row in THROUGH_CG else 1e-12)
 
 
 def trained(configuration):

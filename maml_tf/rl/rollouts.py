@@ -38,6 +38,13 @@ class Trajectories(NamedTuple):
     """The mean undiscounted return of each task's rollouts, `[tasks]`."""
     return self.rewards.sum(axis=(1, 2)) / np.count_nonzero(self.lengths, axis=1)
 
+  def padded(self, rollouts: int, steps: int) -> 'Trajectories':
+    """With places for so many."""
+    def pad(value: np.ndarray) -> np.ndarray:
+      missing = [(0, size - there) for size, there in zip((rollouts, steps), value.shape[1:3])]
+      return np.pad(value, [(0, 0), *missing, *[(0, 0)] * (value.ndim - 1 - len(missing))])
+    return Trajectories(*map(pad, self))
+
   def in_one_task(self) -> 'Trajectories':
     """The same rollouts as those of a single task, for policies that adapt to none."""
     return Trajectories(*(value.reshape(1, -1, *value.shape[2:]) for value in self))
@@ -74,8 +81,9 @@ def packed(trajectories: Trajectories, advantages: np.ndarray, dtype: str = 'flo
   """
   chosen = [np.flatnonzero(mask)[::every] for mask in trajectories.valid]
   counts = np.array([len(indices) for indices in chosen])
-  samples = counts.max()
-  total = counts.sum() if all_counts is None else np.sum(-(-all_counts // every))
+  # As wide as that of all: what is added up in other blocks rounds otherwise.
+  of_all = counts if all_counts is None else -(-all_counts // every)
+  samples, total = of_all.max(), of_all.sum()
 
   def pack(values, by=None):
     merged = values.reshape(len(values), -1, *values.shape[3:])

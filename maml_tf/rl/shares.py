@@ -63,12 +63,7 @@ class Shares:
     sizes = np.zeros((self.workers, 2), np.int64)
     sizes[self._replicas.worker] = own.rewards.shape[1:]
     rollouts, steps = self._replicas.combined([sizes])[0].max(axis=0)
-
-    def padded(value: np.ndarray) -> np.ndarray:
-      sides = (rollouts, steps)[:min(2, value.ndim - 1)]
-      missing = [(0, side - there) for side, there in zip(sides, value.shape[1:])]
-      return np.pad(value, [(0, 0), *missing, *[(0, 0)] * (value.ndim - 1 - len(sides))])
-    return Trajectories(*self.whole(tasks, *map(padded, own)))
+    return Trajectories(*self.whole(tasks, *own.padded(rollouts, steps)))
 
   def of_writer(self, vector: np.ndarray) -> np.ndarray:
     """That of the writing process: another kind of processor may round otherwise."""
