@@ -557,7 +557,8 @@ def test_damaged_json_is_refused(change):
 
 
 @pytest.mark.parametrize('given', [
-    {'datasource': 'point_navigation'}, {'datasource': 'point_navigation', 'baseline': 'oracle'},
+    {'datasource': 'point_navigation'},
+    {'datasource': 'point_navigation', 'baseline': 'oracle'},
     {'model': 'resnet12', 'datasource': 'miniimagenet', 'dtype': 'float64'}])
 def test_what_replicas_share_may_have_a_strategy(given):
   resolved = config.resolve({**given, 'distribution_strategy': 'mirrored'})
