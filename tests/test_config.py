@@ -554,3 +554,12 @@ def test_damaged_json_is_refused(change):
   change(sections)
   with pytest.raises(ConfigError):
     config.Config.from_json(json.dumps(sections))
+
+
+@pytest.mark.parametrize('given', [
+    {'datasource': 'point_navigation'},
+    {'datasource': 'point_navigation', 'baseline': 'oracle'},
+    {'model': 'resnet12', 'datasource': 'miniimagenet', 'dtype': 'float64'}])
+def test_what_replicas_share_may_have_a_strategy(given):
+  resolved = config.resolve({**given, 'distribution_strategy': 'mirrored'})
+  assert resolved.run.distribution_strategy == 'mirrored'

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from logical_devices import run_on
 from test_workers import largest_difference
 
 import flags
@@ -151,19 +150,13 @@ def test_float64_reaches_all_layers_and_no_other_net(configured):
 def test_replicas_train_it_as_one_device_does(forks, own_net, tmp_path, xla):
   """With batch normalisation and dropout, in both phases; and the number of replicas may
   change between two starts."""
-  def run(name, devices, iterations):
-    folder = tmp_path / name
-    process = forks.start(
-        'logical_devices:train', tmp_path / f'{name}.txt', devices,
-        [f'--model={own_net}:with_state', '--dtype=float64', f'--xla={xla}', '--num_updates=2',
-         '--meta_batch_size=4', '--pretrain_iterations=4', '--validation_interval=4',
-         '--num_validation_tasks=6', '--num_test_tasks=6', '--test_num_updates=2',
-         f'--metatrain_iterations={iterations}', f'--logdir={folder}'], 4)
-    assert process.wait() == 0, process.output_text()
-    return SimpleNamespace(folder=next(path for path in folder.iterdir() if path.is_dir()))
-  alone = run('alone', 1, 12)
+  arguments = [
+      f'--model={own_net}:with_state', '--dtype=float64', f'--xla={xla}', '--num_updates=2',
+      '--meta_batch_size=4', '--pretrain_iterations=4', '--validation_interval=4',
+      '--num_validation_tasks=6', '--num_test_tasks=6', '--test_num_updates=2']
+  alone = run_on(forks, tmp_path / 'alone', 1, arguments, 12, interval=4)
   for devices, iterations in ((4, 4), (1, 8), (2, 12)):
-    changing = run('changing', devices, iterations)
+    changing = run_on(forks, tmp_path / 'changing', devices, arguments, iterations, interval=4)
   error = largest_difference(alone, changing)
   print(f'4, then 1, then 2 replicas, XLA {xla}: {error:.1e}')
   assert error < 1e-12

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from logical_devices import run_on
 from rl_problems import Line
 from test_rl_training import SMALL
 from test_workers import Run, largest_difference
@@ -182,16 +183,10 @@ ARGUMENTS = ['--datasource=point_navigation', '--update_batch_size=3', '--horizo
     ['--num_updates=2', '--hessian_every=2', '--tasks_at_once=1'],
     ['--tasks_at_once=2', '--method=context_vector', '--rollout_budget=steps']])
 def test_logical_devices_train_policies_as_one_does(forks, tmp_path, given):
-  def run(name, devices, iterations):
-    folder = tmp_path / name
-    process = forks.start(
-        'logical_devices:train', tmp_path / f'{name}.txt', devices,
-        [*ARGUMENTS, *given, f'--metatrain_iterations={iterations}', f'--logdir={folder}'], 2)
-    assert process.wait() == 0, process.output_text()
-    return SimpleNamespace(folder=next(path for path in folder.iterdir() if path.is_dir()))
-  alone = run('alone', 1, 6)
+  arguments = [*ARGUMENTS, *given]
+  alone = run_on(forks, tmp_path / 'alone', 1, arguments, 6, interval=2)
   for devices, iterations in ((2, 2), (1, 4), (4, 6)):
-    changing = run('changing', devices, iterations)
+    changing = run_on(forks, tmp_path / 'changing', devices, arguments, iterations, interval=2)
   error = largest_difference(alone, changing)
   print(f'2, then 1, then 4 logical devices, {given}: {error:.1e}')
   assert error < 1e-12
