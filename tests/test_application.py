@@ -113,6 +113,7 @@ def test_a_validation_that_is_not_finite_is_said(small_config, capsys):
   assert 'Validation after iteration 2' in error
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
   """Before the first checkpoint, and when the results are written."""
   config = small_config(metatrain_iterations=40)
@@ -157,6 +158,7 @@ def test_a_start_that_was_refused_leaves_nothing_to_be_repeated(arguments, capsy
   assert main.main(['main.py', *flags]) == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_taken(
     small_config, capsys):
   config = small_config(metatrain_iterations=20, log=False)
@@ -327,6 +329,7 @@ def test_a_group_that_does_not_divide_is_refused(arguments, capsys):
   assert code == 2 and '--tasks_at_once=3 does not divide --meta_batch_size=4' in sentence
 
 
+@pytest.mark.slow
 def test_the_oracle_and_the_pre_trained_baseline_run(arguments, tmp_path, capsys):
   """All of their training is pre-training, on the support set."""
   for baseline, inputs in (('None', 1), ('oracle', 3)):

@@ -206,7 +206,9 @@ def legacy_tags(prefix, kinds, updates):
   return tags
 
 
-@pytest.mark.parametrize('datasource', KINDS)
+@pytest.mark.parametrize('datasource', [
+    pytest.param(kind, marks=[] if kind == 'sinusoid' else [pytest.mark.slow])
+    for kind in KINDS])
 def test_the_events_are_those_of_the_tf1_code(datasource, small_config, read_events,
                                               monkeypatch):
   """And for images there is a picture of sample tasks."""

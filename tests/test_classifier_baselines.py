@@ -234,6 +234,7 @@ def test_the_classifier_learns_the_sample_data(classifier_config):
   assert model.meta_parameters is training.meta_parameters
 
 
+@pytest.mark.slow
 def test_both_baselines_share_one_training(classifier_config, capsys, monkeypatch):
   monkeypatch.setattr(tuning, 'STEP_SIZES', (0.01, 0.1))
   tuned = classifier_config()
@@ -263,6 +264,7 @@ def test_both_baselines_share_one_training(classifier_config, capsys, monkeypatc
     assert file.readline() == 'update0,update1\n'
 
 
+@pytest.mark.slow
 def test_one_training_serves_all_shots(classifier_config, capsys, tmp_path):
   """Its validation tasks have the shots of the training, whatever is tested."""
   histories = {}

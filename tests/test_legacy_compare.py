@@ -105,7 +105,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[] if name == 'one filter, layer norm' else [pytest.mark.slow])
+    pytest.param(name, marks=[] if name == 'one point, batch norm' else [pytest.mark.slow])
     for name in OTHERS])
 def test_other_configurations(name, tmp_path, capsys):
   queries = 1 if name == 'one point, batch norm' else 2
@@ -141,6 +141,7 @@ def test_the_reference_gradient_is_the_slope(tmp_path):
   assert slope == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_several_files_and_options(small, capsys):
   code, table, summaries, error = run(capsys, small, small, '--tasks_at_once=1',
                                       '--tolerance=1e-9')

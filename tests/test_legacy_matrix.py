@@ -127,6 +127,7 @@ def generator(make_split):
   return make
 
 
+@pytest.mark.slow
 def test_conditions_agree_with_the_protocol(model, generator):
   """The transductive ones are what `main.py` measures, with that query set."""
   sizes, updates = [1, 4], [1, 3]

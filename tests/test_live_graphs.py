@@ -68,8 +68,9 @@ def differentiate(model, episodes):
 @pytest.mark.parametrize('make, episodes_of, use', [
     (lambda: sinusoid(MAML), regression, train_and_test),
     (lambda: sinusoid(MAML, tasks_at_once=1), regression, adapt),
-    (convolutional, images, differentiate),
-    (lambda: convolutional(tasks_at_once=1), images, differentiate),
+    pytest.param(convolutional, images, differentiate, marks=pytest.mark.slow),
+    pytest.param(lambda: convolutional(tasks_at_once=1), images, differentiate,
+                 marks=pytest.mark.slow),
     (lambda: sinusoid(MAML, recompute_inner_steps=True), regression, differentiate),
     *((lambda method=method: sinusoid(meta_learner_class(method)), regression,
        differentiate) for method in METHODS

@@ -123,6 +123,7 @@ def test_norms_are_of_the_step(norm, tables, recompute, episodes):
   assert_same(model, episodes, per_step=True)
 
 
+@pytest.mark.slow
 def test_all_of_it_is_a_gradient_and_trains_in_a_graph(episodes):
   model = model_of(per_step_norm=True, multi_step_iterations=4, first_order_iterations=2)
   assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))

@@ -176,8 +176,9 @@ def test_moments_spoil_the_meta_gradient_and_no_first_derivative(problem, net, m
 
 
 @pytest.mark.parametrize('net, first_order', [
-    (Net('strided', 'layer_norm'), False), (Net('max_pool', 'batch_norm'), False),
-    (Net('max_pool', 'batch_norm'), True), (Net('fully_connected', 'batch_norm'), False),
+    pytest.param(Net('strided', 'layer_norm'), False, marks=pytest.mark.slow),
+    (Net('max_pool', 'batch_norm'), False), (Net('max_pool', 'batch_norm'), True),
+    (Net('fully_connected', 'batch_norm'), False),
     (Net('sinusoid', 'None'), False)], ids=net_id)
 def test_the_grouping_of_tasks_changes_nothing(problem, net, first_order):
   model, episodes = problem(net, tasks=4, first_order=first_order)

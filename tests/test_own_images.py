@@ -85,6 +85,7 @@ def test_what_the_set_has_not_is_refused_before_training(prepared, given, messag
     flags.parse(['main.py', '--datasource=images', f'--data_dir={prepared(16)[0]}', given])
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_resumed_and_tested(prepared, tmp_path, capsys):
   folder, _ = prepared(16)
   def configured(iterations):

@@ -245,7 +245,8 @@ def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_s
     np.testing.assert_equal(events[tag], values, err_msg=tag)
 
 
-@pytest.mark.parametrize('iterations', [300, 200])   # at its end, too
+@pytest.mark.parametrize('iterations', [
+    pytest.param(300, marks=pytest.mark.slow), 200])   # at its end, too
 def test_a_validation_that_a_signal_ends_is_done_when_the_run_goes_on(
     iterations, small_config, tmp_path, monkeypatch, read_events):
   """It is left before its next batch: batch systems give seconds."""
@@ -415,6 +416,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     start(config)
 
 
+@pytest.mark.slow
 def test_the_iteration_is_right_in_a_resumed_run(small_config, monkeypatch):
   """Although the optimizer has counted steps before the resume."""
   config = small_config(pretrain_iterations=100, metatrain_iterations=200)
@@ -427,7 +429,9 @@ def test_the_iteration_is_right_in_a_resumed_run(small_config, monkeypatch):
 
 
 @pytest.mark.parametrize('datasource, iteration, last_good',
-                         [('sinusoid', 251, 200), ('omniglot', 4, 2)])
+                         [
+                             ('sinusoid', 251, 200),
+                             pytest.param('omniglot', 4, 2, marks=pytest.mark.slow)])
 def test_the_last_good_checkpoint_remains(datasource, iteration, last_good, small_config,
                                           tmp_path, monkeypatch):
   small_intervals(monkeypatch, 100 if datasource == 'sinusoid' else 2)

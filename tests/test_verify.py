@@ -361,6 +361,7 @@ def test_a_signal_saves_and_the_test_tasks_are_left_alone(call, row, tmp_path, m
   assert not list((tmp_path / 'logs').glob('*/*.csv.tmp'))
 
 
+@pytest.mark.slow
 def test_images_are_tested_with_the_checkpoint_that_validation_chose(
     call, row, tmp_path, sample_data):
   Path(row.flagfile_path).write_text(

@@ -59,8 +59,8 @@ TINY = dict(meta_batch_size=2, num_validation_tasks=2, num_test_tasks=4, test_nu
             log=False)
 
 
-@pytest.mark.parametrize('name, runs', [
-    pytest.param('query_images', 2, marks=pytest.mark.slow), ('before_and_after', 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize('name, runs', [('query_images', 2), ('before_and_after', 1)])
 def test_a_study_is_run_reported_and_not_trained_again(name, runs, tmp_path, capsys):
   study, results = study_named(name), str(tmp_path / 'results')
   settings = configs(study, 'sinusoid', 100, logdir=str(tmp_path / 'logs'), **TINY)
