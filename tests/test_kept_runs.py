@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import experiment
+from maml_tf.rl.errors import MissingLibrary
 from maml_tf.training import trainer
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import Checkpoints, stored_config
@@ -87,7 +88,10 @@ def test_the_kept_runs_of_the_repository_are_restored(kept, tmp_path):
   if runs._has_keras_3(version) != runs._has_keras_3(tf.__version__):
     pytest.skip('of the other Keras')
   config = stored_config(kept)
-  model = experiment.build_model(config)
+  try:
+    model = experiment.build_model(config)
+  except MissingLibrary as error:
+    pytest.skip(str(error))
   _, saved = trainer.compile_phases(config, model)
   folder = str(tmp_path / 'run')
   trained = kept_runs.go_on_with(kept, folder, config)
@@ -95,4 +99,5 @@ def test_the_kept_runs_of_the_repository_are_restored(kept, tmp_path):
   checkpoints = Checkpoints(
       folder, lambda: trainer._saved_of_pretraining(config, model)[1], **saved)
   assert checkpoints.restore_latest() == trained
-  assert int(model.optimizer.iterations.numpy()) == trained
+  meta_trained = max(0, trained - config.training.pretrain_iterations)
+  assert int(model.optimizer.iterations.numpy()) == meta_trained
