@@ -7,14 +7,12 @@ else.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Dict
 
 from maml_tf import from_file
 from maml_tf.config import Config, ConfigError
-from maml_tf.files import write_whole
-from maml_tf.training.run_data import differences
+from maml_tf.training.run_data import differences, note
 
 CODE_FILE = 'code.json'
 FLAGS = ('model', 'method', 'env')   # those that may be FILE.py:NAME
@@ -22,9 +20,7 @@ FLAGS = ('model', 'method', 'env')   # those that may be FILE.py:NAME
 
 def note_code(folder: str, config: Config) -> None:
   """Writes which content the files of a run in `folder` have."""
-  hashes = _hashes(config)
-  if hashes:
-    write_whole(os.path.join(folder, CODE_FILE), json.dumps(hashes, indent=2) + '\n')
+  note(os.path.join(folder, CODE_FILE), _hashes(config))
 
 
 def require_same_code(folder: str, config: Config) -> None:

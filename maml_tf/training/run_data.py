@@ -22,9 +22,7 @@ DATA_FILE = 'data.json'
 
 def note_data(folder: str, config: Config) -> None:
   """Writes which data a run in `folder` is of."""
-  hashes = config.problem.data_hashes(config)
-  if hashes:
-    write_whole(os.path.join(folder, DATA_FILE), json.dumps(hashes, indent=2) + '\n')
+  note(os.path.join(folder, DATA_FILE), config.problem.data_hashes(config))
 
 
 def require_same_data(folder: str, config: Config) -> None:
@@ -49,6 +47,12 @@ def require_same_data(folder: str, config: Config) -> None:
         f'{folder} holds a run on other data than those in {config.data_dir} (SHA-256 of '
         f'{listed}): give the --data_dir of its own, choose another --logdir, or start '
         f'over with --resume=False; where the difference is wanted, remove {path}.')
+
+
+def note(path: str, hashes: Mapping[str, str]) -> None:
+  """Writes {name: SHA-256} to the file at `path`; none where there are none."""
+  if hashes:
+    write_whole(path, json.dumps(dict(hashes), indent=2) + '\n')
 
 
 def differences(path: str, now: Mapping[str, str], unknown: str) -> Dict[str, str]:
