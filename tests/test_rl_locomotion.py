@@ -36,6 +36,10 @@ def started(name, tasks, threads=1):
   return environment, environment.start(np.array(tasks)[:, None], randoms(len(tasks)))
 
 
+def velocities_of(environment, simulation):
+  return environment.physics.parts(simulation._states)[1]
+
+
 def plain_reward(name, task, velocity, action, forces):
   """As rllab's environments compute it."""
   cost = np.sum(np.clip(action, -1, 1) ** 2)
@@ -135,7 +139,7 @@ def test_nothing_is_printed_and_no_file_is_written(tmp_path):
              'for name in ("cheetah_direction", "ant_direction"):\n'
              '  environment = Locomotion(name)\n'
              '  simulation = environment.start(np.ones((1, 1)), [stream(0)])\n'
-             '  environment._data[0].qpos[2] = np.nan\n'
+             '  simulation._states[0, 3] = np.nan\n'
              '  try:\n'
              '    simulation.step(np.zeros((1, environment.actions.size)), np.ones(1, bool))\n'
              '  except RuntimeError: pass\n')
@@ -151,11 +155,10 @@ def test_a_state_that_is_not_finite_ends_an_ants_episode_and_no_other():
   actions = np.random.RandomState(0).normal(size=(4, 3, 8))
   whole = started('ant_velocity', [1.0, 2.0, 3.0])[1]
   environment, simulation = started('ant_velocity', [1.0, 2.0, 3.0])
-  data = environment._data[1]
   running = np.ones(3, bool)
   for step in range(4):
     if step == 2:
-      data.qvel[0] = np.nan
+      velocities_of(environment, simulation)[1, 0] = np.nan
     # The two share no data.
     rewards, ended = simulation.step(actions[step], running)
     expected, _ = whole.step(actions[step], np.ones(3, bool))
@@ -168,7 +171,7 @@ def test_a_state_that_is_not_finite_ends_an_ants_episode_and_no_other():
 
 def test_a_cheetah_whose_physics_breaks_down_is_one_sentence():
   environment, simulation = started('cheetah_velocity', [1.0])
-  environment._data[0].qvel[0] = np.nan
+  velocities_of(environment, simulation)[0, 0] = np.nan
   with pytest.raises(EnvironmentFault, match='cheetah_velocity is not finite any more'):
     simulation.step(np.zeros((1, 6)), np.ones(1, bool))
 
@@ -218,8 +221,8 @@ def test_tasks():
 def test_an_ant_that_lies_down_or_jumps_has_ended():
   environment, simulation = started('ant_direction', [1.0] * 3)
   for index, height in enumerate((0.15, 0.5, 1.2)):
-    environment._data[index].qpos[2] = height
-    environment._data[index].qvel[:] = 0
+    environment.physics.parts(simulation._states)[0][index, 2] = height
+    velocities_of(environment, simulation)[index] = 0
   _, ended = simulation.step(np.zeros((3, 8)), np.ones(3, bool))
   np.testing.assert_array_equal(ended, [True, False, True])
 
@@ -246,7 +249,8 @@ def test_a_drawing_shows_the_capsules_around_the_centre_of_mass(name, capsules, 
     simulation.step(np.ones((1, environment.actions.size)), np.array([True]))
   drawing = simulation.drawing(0)
   assert drawing.lines.shape == (capsules, 2, 2) and drawing.widths.shape == (capsules,)
-  data = simulation._data[0]
-  np.testing.assert_allclose(drawing.centre, data.subtree_com[1][list(axes)])
+  # The centre of mass ends an observation.
+  np.testing.assert_allclose(drawing.centre, simulation.observations[0, -3:][list(axes)],
+                             atol=1e-7)   # an observation is float64, a state is the source
   assert np.abs(drawing.lines - drawing.centre).max() < drawing.reach
   assert not np.array_equal(before.lines, drawing.lines)

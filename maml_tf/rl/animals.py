@@ -9,11 +9,12 @@ from __future__ import annotations
 import abc
 import functools
 import os
-from typing import Any, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Tuple, Union
 
 import numpy as np
 
 from maml_tf.rl.errors import MissingLibrary
+from maml_tf.rl.planar import PlanarMass
 
 INSTALL = "pip install 'gymnasium>=1.0' 'mujoco>=3.3,<5'"
 # Body 1, the torso, carries all others: its subtree is the animal.
@@ -25,6 +26,28 @@ class Physics(NamedTuple):
   mujoco: Any
   model: Any
   start: np.ndarray
+
+  def parts(self, states: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Positions `[states, nq]` and velocities `[states, nv]`, of time and both."""
+    return states[:, 1:1 + self.model.nq], states[:, 1 + self.model.nq:]
+
+
+class Seen(NamedTuple):
+  """What there is to see of states.
+
+  Attributes:
+    observations: `[states, size]`.
+    speeds: `[states]`, of the centre of mass, along x.
+    contact_costs: `[states]`, of the forces on the bodies; 0.0 where they cost nothing.
+  """
+  observations: np.ndarray
+  speeds: np.ndarray
+  contact_costs: Union[np.ndarray, float] = 0.0
+
+
+# Of states `[states, 1 + nq + nv]`, the controls that led there `[states, nu]`, on which
+# contact forces depend, and accelerations near theirs, `[states, nv]`.
+Observer = Callable[[np.ndarray, np.ndarray, np.ndarray], Seen]
 
 
 class Animal(abc.ABC):
@@ -57,20 +80,12 @@ class Animal(abc.ABC):
     """Makes of gymnasium's model rllab's; returns the positions of the start."""
 
   @abc.abstractmethod
-  def step(self, mujoco, model, data) -> None:
-    """One step of physics, and everything derived of the state behind it."""
+  def observer(self, physics: Physics) -> Observer:
+    """What sees states of its model."""
 
-  @abc.abstractmethod
-  def observation(self, data) -> np.ndarray:
-    """Of the state, `[observation_size]`."""
-
-  def contact_cost(self, data) -> float:
-    """Of the forces on the bodies."""
-    return 0.0
-
-  def fallen(self, data) -> bool:
-    """Whether that was the end."""
-    return False
+  def fallen(self, positions: np.ndarray) -> np.ndarray:
+    """Whether that was the end, `[states]`, from `[states, nq]`."""
+    return np.zeros(len(positions), bool)
 
 
 class HalfCheetah(Animal):
@@ -90,14 +105,16 @@ class HalfCheetah(Animal):
     mujoco.mj_setConst(model, mujoco.MjData(model))
     return np.zeros(model.nq)
 
-  def step(self, mujoco, model, data) -> None:
-    # Euler: the same bits as `mj_step` and `mj_forward`, and half the time.
-    mujoco.mj_step2(model, data)
-    mujoco.mj_step1(model, data)
-    mujoco.mj_subtreeVel(model, data)
+  def observer(self, physics: Physics) -> Observer:
+    mass = PlanarMass.of(physics.model)
 
-  def observation(self, data) -> np.ndarray:
-    return np.concatenate([data.qpos[1:], data.qvel, data.subtree_com[TORSO]])
+    def seen(states: np.ndarray, *_: np.ndarray) -> Seen:
+      positions, velocities = physics.parts(states)
+      along_x, along_z = mass.centre(positions).T
+      centre = np.stack([along_x, np.zeros_like(along_x), along_z], axis=1)
+      return Seen(np.concatenate([positions[:, 1:], velocities, centre], axis=1),
+                  mass.speed(positions, velocities))
+    return seen
 
 
 class Ant(Animal):
@@ -124,22 +141,12 @@ class Ant(Animal):
     self._check_contacts(mujoco, model, start)
     return start
 
-  def step(self, mujoco, model, data) -> None:
-    mujoco.mj_step(model, data)
-    # RK4 leaves derived values of an intermediate state, and no contact forces.
-    mujoco.mj_forward(model, data)
-    mujoco.mj_rnePostConstraint(model, data)
-    mujoco.mj_subtreeVel(model, data)
+  def observer(self, physics: Physics) -> Observer:
+    return _AntObserver(self, physics)
 
-  def observation(self, data) -> np.ndarray:
-    return np.concatenate([data.qpos, data.qvel, _forces(data).ravel(), data.xmat[TORSO],
-                           data.subtree_com[TORSO]])
-
-  def contact_cost(self, data) -> float:
-    return self.contact_factor * float(np.sum(_forces(data) ** 2))
-
-  def fallen(self, data) -> bool:
-    return not (self.lowest <= data.qpos[2] <= self.highest)
+  def fallen(self, positions: np.ndarray) -> np.ndarray:
+    heights = positions[:, 2]
+    return ~((self.lowest <= heights) & (heights <= self.highest))
 
   def _check_contacts(self, mujoco, model, start) -> None:
     data = mujoco.MjData(model)
@@ -155,8 +162,43 @@ class Ant(Animal):
       raise MissingLibrary(_unlike(mujoco, 'contacts without forces'))
 
 
-def _forces(data) -> np.ndarray:
-  return np.clip(data.cfrc_ext, -1, 1)
+class _AntObserver:
+  """Contacts need the whole of MuJoCo's derived values, one state after the other.
+
+  RK4 leaves derived values of an intermediate state, and no contact forces.
+  """
+
+  def __init__(self, ant: Ant, physics: Physics):
+    self._ant = ant
+    self._physics = physics
+    self._data = physics.mujoco.MjData(physics.model)
+    self._whole_state = int(physics.mujoco.mjtState.mjSTATE_FULLPHYSICS)
+
+  def __call__(self, states: np.ndarray, controls: np.ndarray, accelerations: np.ndarray
+               ) -> Seen:
+    count, bodies = len(states), self._physics.model.nbody
+    forces, speeds = np.zeros((count, bodies, 6)), np.zeros(count)
+    torsos, centres = np.zeros((count, 9)), np.zeros((count, 3))
+    data = self._data
+    for index in range(count):
+      self._derive(states[index], controls[index], accelerations[index])
+      forces[index], torsos[index] = data.cfrc_ext, data.xmat[TORSO]
+      centres[index], speeds[index] = data.subtree_com[TORSO], data.subtree_linvel[TORSO, 0]
+    np.clip(forces, -1, 1, out=forces)
+    observations = np.concatenate(
+        [states[:, 1:], forces.reshape(count, bodies * 6), torsos, centres], axis=1)
+    return Seen(observations, speeds,
+                self._ant.contact_factor * np.sum(forces ** 2, axis=(1, 2)))
+
+  def _derive(self, state: np.ndarray, controls: np.ndarray, accelerations: np.ndarray
+              ) -> None:
+    mujoco, model, _ = self._physics
+    mujoco.mj_setState(model, self._data, state, self._whole_state)
+    self._data.ctrl[:] = controls
+    self._data.qacc_warmstart[:] = accelerations
+    mujoco.mj_forward(model, self._data)
+    mujoco.mj_rnePostConstraint(model, self._data)
+    mujoco.mj_subtreeVel(model, self._data)
 
 
 @functools.cache

@@ -6,8 +6,7 @@ Observations, rewards, ends and the single physics step of an action are rllab's
 
 from __future__ import annotations
 
-import concurrent.futures
-from typing import Any, List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from maml_tf.rl.environments import (
   clipped,
 )
 from maml_tf.rl.errors import EnvironmentFault
+from maml_tf.rl.stepping import Stepper
 
 QPOS_NOISE, QVEL_NOISE = 0.01, 0.1
 
@@ -33,8 +33,8 @@ class _Direction:
   def tasks(self, uniform: np.ndarray) -> np.ndarray:
     return np.where(uniform < 0.5 * self._animal.fastest, -1.0, 1.0)
 
-  def reward(self, task: np.ndarray, velocity: float) -> float:
-    return task[0] * velocity + self._animal.alive
+  def rewards(self, tasks: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+    return tasks[:, 0] * speeds + self._animal.alive
 
 
 class _Velocity:
@@ -46,8 +46,8 @@ class _Velocity:
   def tasks(self, uniform: np.ndarray) -> np.ndarray:
     return uniform
 
-  def reward(self, task: np.ndarray, velocity: float) -> float:
-    return -abs(velocity - task[0]) + self._animal.alive_velocity
+  def rewards(self, tasks: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+    return -np.abs(speeds - tasks[:, 0]) + self._animal.alive_velocity
 
 
 class Locomotion(Environment):
@@ -55,8 +55,8 @@ class Locomotion(Environment):
 
   Args:
     name: 'cheetah_direction', 'cheetah_velocity', 'ant_direction' or 'ant_velocity'.
-    threads: that simulate side by side; MuJoCo runs without Python's lock. Whatever
-      their number, results are the same.
+    threads: of MuJoCo, that simulate side by side. Whatever their number, results are the
+      same.
     horizon: most steps of an episode.
 
   Raises:
@@ -73,10 +73,8 @@ class Locomotion(Environment):
     self.observation_size = self.animal.observation_size
     self.actions = ContinuousActions(self.animal.sizes[2])
     self.physics = loaded(animal)
-    self._threads = threads
-    self._pool = concurrent.futures.ThreadPoolExecutor(threads) if threads > 1 else None
-    # Kept from phase to phase: making them takes longer than an episode's first steps.
-    self._data: List[Any] = []
+    self.stepper = Stepper(self.physics, threads)
+    self.observe = self.animal.observer(self.physics)
 
   def draw_tasks(self, count: int, random: np.random.Generator) -> np.ndarray:
     return self.goal.tasks(random.uniform(0, self.animal.fastest, (count, 1)))
@@ -86,68 +84,67 @@ class Locomotion(Environment):
     return self.goal.tasks(uniform[:, np.newaxis])
 
   def start(self, tasks: Sequence, randoms: Sequence[np.random.Generator]) -> Simulation:
-    mujoco, model, start = self.physics
-    while len(self._data) < len(tasks):
-      self._data.append(mujoco.MjData(model))
-    for data, random in zip(self._data, randoms):
-      mujoco.mj_resetData(model, data)
-      noise = random.standard_normal(model.nq + model.nv)
-      data.qpos[:] = start + QPOS_NOISE * noise[:model.nq]
-      data.qvel[:] = QVEL_NOISE * noise[model.nq:]
-    return _Animals(self, np.asarray(tasks, np.float64), self._data[:len(tasks)])
-
-  def in_threads(self, function, indices: np.ndarray) -> None:
-    """`function` of each slice of `indices`, one for each thread."""
-    if self._pool is None:
-      function(indices)
-    else:
-      list(self._pool.map(function, np.array_split(indices, self._threads)))
+    _, model, start = self.physics
+    noise = np.stack([random.standard_normal(model.nq + model.nv) for random in randoms])
+    states = np.zeros((len(tasks), 1 + model.nq + model.nv))
+    positions, velocities = self.physics.parts(states)
+    positions[:] = start + QPOS_NOISE * noise[:, :model.nq]
+    velocities[:] = QVEL_NOISE * noise[:, model.nq:]
+    return _Animals(self, np.asarray(tasks, np.float64), states)
 
 
 class _Animals(Simulation):
 
-  def __init__(self, environment: Locomotion, tasks: np.ndarray, data: List[Any]):
+  def __init__(self, environment: Locomotion, tasks: np.ndarray, states: np.ndarray):
     self._environment = environment
     self._tasks = tasks
-    self._data = data
-    self.observations = np.zeros((len(data), environment.observation_size))
-    mujoco, model, _ = environment.physics
-    for index, state in enumerate(data):
-      mujoco.mj_forward(model, state)
-      mujoco.mj_rnePostConstraint(model, state)
-      mujoco.mj_subtreeVel(model, state)
-      self.observations[index] = environment.animal.observation(state)
+    self._states = states
+    model = environment.physics.model
+    self._accelerations = np.zeros((len(states), model.nv))
+    still = np.zeros((len(states), model.nu))
+    self.observations = environment.observe(states, still, self._accelerations).observations
 
   def step(self, actions: np.ndarray, running: np.ndarray
            ) -> Tuple[np.ndarray, np.ndarray]:
+    environment = self._environment
     actions = clipped(np.asarray(actions, np.float64), 1.0)
     rewards, ended = np.zeros(len(actions)), np.zeros(len(actions), bool)
-    costs = self._environment.animal.control_cost * np.sum(actions ** 2, axis=1)
-
-    def step_some(indices):
-      for index in indices:
-        rewards[index], ended[index] = self._stepped(index, actions[index], costs[index])
-    self._environment.in_threads(step_some, np.flatnonzero(running))
+    finite = self._advance(np.flatnonzero(running), actions)
+    ended[running] = True
+    states = self._states[finite]
+    seen = environment.observe(states, actions[finite], self._accelerations[finite])
+    self.observations[finite] = seen.observations
+    costs = environment.animal.control_cost * np.sum(actions[finite] ** 2, axis=1)
+    rewards[finite] = (environment.goal.rewards(self._tasks[finite], seen.speeds) - costs
+                       - seen.contact_costs)
+    ended[finite] = environment.animal.fallen(environment.physics.parts(states)[0])
     return rewards, ended
 
-  def _stepped(self, index: int, action: np.ndarray, cost: float) -> Tuple[float, bool]:
-    environment, data = self._environment, self._data[index]
-    mujoco, model, _ = environment.physics
-    data.ctrl[:] = action
-    environment.animal.step(mujoco, model, data)
-    observation = environment.animal.observation(data)
-    if not np.isfinite(observation).all():
-      return self._lost(index)
-    self.observations[index] = observation
-    velocity = data.subtree_linvel[TORSO][0]
-    reward = (environment.goal.reward(self._tasks[index], velocity) - cost
-              - environment.animal.contact_cost(data))
-    return reward, environment.animal.fallen(data)
+  def _advance(self, indices: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Steps the states at `indices`; returns those that are finite.
+
+    One that is not ends an ant's episode, and earns nothing. A cheetah's never ends, so
+    there it is an error.
+    """
+    environment, before = self._environment, self._states[indices]
+    after = environment.stepper.step(before, actions[indices], self._accelerations[indices])
+    finite = np.isfinite(after).all(axis=1)
+    if not finite.all() and not environment.animal.ends:
+      raise EnvironmentFault(f'The state of {environment.name} is not finite any more: '
+                             'its physics has broken down.')
+    indices, before, after = indices[finite], before[finite], after[finite]
+    parts, timestep = environment.physics.parts, environment.physics.model.opt.timestep
+    self._accelerations[indices] = (parts(after)[1] - parts(before)[1]) / timestep
+    self._states[indices] = after
+    return indices
 
   def drawing(self, episode: int) -> Drawing:
     """Its capsules: a cheetah from the side, an ant from above."""
     mujoco, model, _ = self._environment.physics
-    data = self._data[episode]
+    data = mujoco.MjData(model)
+    mujoco.mj_setState(model, data, self._states[episode],
+                       int(mujoco.mjtState.mjSTATE_FULLPHYSICS))
+    mujoco.mj_forward(model, data)
     capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
     axes = data.geom_xmat[capsules].reshape(-1, 3, 3)[:, :, 2]
     halves = axes * model.geom_size[capsules, 1:2]
@@ -157,14 +154,6 @@ class _Animals(Simulation):
     centre = data.subtree_com[TORSO][list(seen)]
     return Drawing(ends[:, :, list(seen)], model.geom_size[capsules, 0], centre, None,
                    reach=1.5)
-
-  def _lost(self, index: int) -> Tuple[float, bool]:
-    """A state that is not finite ends an ant's episode, and earns nothing. A cheetah's
-    never ends, so there it is an error."""
-    if not self._environment.animal.ends:
-      raise EnvironmentFault(f'The state of {self._environment.name} is not finite any more: '
-                             'its physics has broken down.')
-    return 0.0, True
 
 
 _PARTS = {
