@@ -37,6 +37,8 @@ class Stepper:
       warm: `[states, nv]`, accelerations at which the solver of the contacts starts: the
         nearer, the fewer iterations it needs. Results depend on them within its tolerance.
     """
+    if not len(states):   # MuJoCo crashes
+      return states
     found, _ = self._rollout.rollout(self._model, self._data, states,
                                      controls[:, np.newaxis], initial_warmstart=warm)
     return found[:, 0]
