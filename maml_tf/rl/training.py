@@ -7,7 +7,7 @@ they did, and (k < K) adapts them; the last phase's samples are those of the out
 from __future__ import annotations
 
 import time
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -101,6 +101,15 @@ class Samples(NamedTuple):
   clock: 'Clock'
 
 
+class _Phase(NamedTuple):
+  """What `Samples` has of a phase."""
+  trajectories: Trajectories
+  mean_return: float
+  steps: int
+  batch: Batch
+  hessian_batch: Batch
+
+
 class Clock:
   """Where the time of an iteration goes."""
 
@@ -176,38 +185,39 @@ class Learning:
     tasks = self.environment.draw_tasks(
         settings.tasks, stream(self.seed, TRAINING_TASKS, iteration))[own.start:own.stop]
     points = [np.tile(parameters, (len(own), 1))]
-    phases: List[Trajectories] = []
-    returns, steps = [], 0
-    batches: List[Batch] = []
-    hessian_batches: List[Batch] = []
-    for phase in range(settings.num_updates + 1):
-      phases.append(self.sampler.sample(points[-1], tasks, settings.rollouts,
-                                        (TRAINING, iteration, phase), settings.budget,
-                                        own if len(own) < settings.tasks else None))
-      lengths = phases[-1].lengths
-      counts, longest, of_tasks = self.shares.whole(
-          settings.tasks, lengths.sum(axis=1), lengths.max(axis=1), phases[-1].mean_returns())
-      self.sampler.check_longest(longest)
-      returns.append(np.mean(of_tasks))
-      steps += int(counts.sum())
-      trajectories = phases[-1]
-      if settings.one_task:
-        trajectories = self.shares.joined(settings.tasks, trajectories).in_one_task()
-        counts = None   # of the one task, all are here
-      clock.lap('sampling')
-      judged = self.judged(trajectories)
-      batches.append(packed(trajectories, judged, settings.dtype, all_counts=counts))
-      if settings.hessian_every > 1:
-        hessian_batches.append(packed(trajectories, judged, settings.dtype,
-                                      settings.hessian_every, counts))
-      clock.lap('advantages')
-      if phase < settings.num_updates:
-        points.append(self.adapted(points[-1], batches[-1]))
+    phases: List[_Phase] = []
+    for number in range(settings.num_updates + 1):
+      phases.append(self._phase(points[-1], tasks, own, (TRAINING, iteration, number), clock))
+      if number < settings.num_updates:
+        points.append(self.adapted(points[-1], phases[-1].batch))
         clock.lap('inner')
     if settings.one_task:
       points = [points[0][:1]]
-    return Samples(iteration, parameters, phases, np.array(returns), steps, batches,
-                   hessian_batches or batches, points, clock)
+    trajectories, returns, steps, batches, hessian_batches = map(list, zip(*phases))
+    return Samples(iteration, parameters, trajectories, np.array(returns), sum(steps),
+                   batches, hessian_batches, points, clock)
+
+  def _phase(self, points: np.ndarray, tasks: Sequence, own: range, key: Sequence[int],
+             clock: 'Clock') -> '_Phase':
+    """What the policies of `points` do in `tasks`, whose numbers are `own`."""
+    settings, number = self.settings, self.settings.tasks
+    trajectories = self.sampler.sample(points, tasks, settings.rollouts, key, settings.budget,
+                                       own if len(own) < number else None)
+    lengths = trajectories.lengths
+    counts, longest, returns = self.shares.whole(
+        number, lengths.sum(axis=1), lengths.max(axis=1), trajectories.mean_returns())
+    self.sampler.check_longest(longest)
+    steps, together = int(counts.sum()), trajectories
+    if settings.one_task:
+      # Of that task, all is here.
+      together, counts = self.shares.joined(number, trajectories).in_one_task(), None
+    clock.lap('sampling')
+    judged = self.judged(together)
+    batch = packed(together, judged, settings.dtype, all_counts=counts)
+    for_hessian = batch if settings.hessian_every == 1 else packed(
+        together, judged, settings.dtype, settings.hessian_every, counts)
+    clock.lap('advantages')
+    return _Phase(trajectories, float(np.mean(returns)), steps, batch, for_hessian)
 
   def trust_region_step(self, samples: Samples) -> Step:
     """The outer step on the samples of an iteration.
