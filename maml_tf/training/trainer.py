@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import Config, ConfigError
+from maml_tf.config.summary import summary
 from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.files import reported, write_whole
-from maml_tf.meta_learner import MetaLearner, named_means
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.outer_step import raw
 from maml_tf.replicas import Replicas, values_of
 from maml_tf.training import callbacks as run_callbacks
@@ -26,6 +27,7 @@ from maml_tf.training.history import History
 from maml_tf.training.loop import Fit
 from maml_tf.training.optimizers import build_optimizer
 from maml_tf.training.progress import Progress
+from maml_tf.training.summaries import Summaries
 
 
 class TrainingResult(NamedTuple):
@@ -80,11 +82,13 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
   generator = experiment.training_generator(config)
   if replicas.is_writer:
     discard_events_after(folder, iteration)
-  writer = _summary_writer(config, folder) if replicas.is_writer else None
+  summaries = Summaries(folder) if replicas.is_writer and config.run.log else None
   evaluator, tasks = _validation(config, model)
   fit = Fit(generator, steps_per_execution(config), experiment.use_xla(config))
-  if writer is not None and config.baseline.trains_on_tasks and iteration == 0:
-    _write_sample_tasks(config, writer, generator, folder)
+  if summaries is not None and iteration == 0:
+    summaries.write_text('configuration', f'{summary(config)}\n\n```\n{config.to_json()}```')
+    if config.baseline.trains_on_tasks:
+      _write_sample_tasks(config, summaries, generator, folder)
   last = config.total_iterations if until is None else min(until, config.total_iterations)
   is_due = history is not None and history.lacks_validation(
       config.training.validation_interval)
@@ -95,17 +99,18 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
     if is_due:
       trained = model if pretraining is None or (
           iteration > config.training.pretrain_iterations) else pretraining
-      _validate(config, trained, evaluator, checkpoints, history, writer, signals, iteration)
+      _validate(config, trained, evaluator, checkpoints, history, summaries, signals,
+                iteration)
     for phase, last_iteration in phases:
       while iteration < last_iteration and _received(replicas, signals) is None:
         iteration = _fit(config, phase, fit, generator, evaluator, checkpoints, history,
-                         writer, signals, iteration,
+                         summaries, signals, iteration,
                          _end_of_fit(config, iteration, last_iteration), watch)
     if history is not None:
       history.close(iteration)
     run_callbacks.require_finite(model, iteration)
-    if writer is not None:
-      run_callbacks.flush_summaries(writer)
+    if summaries is not None:
+      summaries.flush()
     path = checkpoints.save(iteration)
     received = _received(replicas, signals)
   return TrainingResult(iteration, path, None if received is None else received.name)
@@ -134,7 +139,7 @@ def _received(replicas: Replicas, signals: run_callbacks.Signals) -> Optional[si
 
 
 def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
-         evaluator: Evaluator, checkpoints: Checkpoints, history: Optional[History], writer,
+         evaluator: Evaluator, checkpoints: Checkpoints, history: Optional[History], summaries,
          signals: run_callbacks.Signals, iteration: int, last_iteration: int,
          watch: Optional[Watch]) -> int:
   """Trains `model` from `iteration` to `last_iteration`; where it got."""
@@ -142,18 +147,18 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
   interval = config.training.validation_interval
   # Of several processes none may leave what all do together.
   leaves = signals if Replicas.of(model).workers == 1 else None
-  validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, writer,
+  validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, summaries,
                                         leaves)
   callbacks = [run_callbacks.StopWhenNotFinite(iteration), validation]
   if history is not None:   # this process writes
     callbacks += [run_callbacks.RecordHistory(iteration, history, interval, validation),
                   run_callbacks.SaveCheckpoints(iteration, checkpoints,
-                                                _save_interval(config), writer)]
+                                                _save_interval(config), summaries)]
   if watch is not None:
     callbacks.append(run_callbacks.Watched(iteration, watch))
   callbacks.append(stop)
-  if writer is not None:
-    callbacks.insert(1, _training_summaries(config, model, generator, writer, iteration))
+  if summaries is not None:
+    callbacks.insert(1, _training_summaries(config, model, generator, summaries, iteration))
   progress = (_progress(config, model, iteration, validation)
               if watch is None and history is not None else None)
   try:
@@ -166,12 +171,12 @@ def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
 
 
 def _validate(config: Config, model: MetaLearner, evaluator: Evaluator,
-              checkpoints: Checkpoints, history: History, writer,
+              checkpoints: Checkpoints, history: History, summaries,
               signals: run_callbacks.Signals, iteration: int) -> None:
   """The validation that a signal ended before."""
   validation = run_callbacks.Validation(
-      iteration, config.training.validation_interval, evaluator.alone(), checkpoints, writer,
-      signals)
+      iteration, config.training.validation_interval, evaluator.alone(), checkpoints,
+      summaries, signals)
   validation.set_model(model)
   validation.validate(iteration)
   if validation.latest is not None:
@@ -190,13 +195,13 @@ def _progress(config: Config, model: MetaLearner, iteration: int,
                   loss_of_an_example)
 
 
-def _training_summaries(config: Config, model: MetaLearner, generator: DataGenerator, writer,
-                        iteration: int) -> run_callbacks.IterationCallback:
+def _training_summaries(config: Config, model: MetaLearner, generator: DataGenerator,
+                        summaries: Summaries, iteration: int
+                        ) -> run_callbacks.IterationCallback:
   if model.logs_are_summaries:
-    return run_callbacks.LoggedSummaries(iteration, writer)
+    return run_callbacks.LoggedSummaries(iteration, summaries)
   results_of = model.results_function(config.inner_loop.num_updates)
-  return run_callbacks.TrainingSummaries(
-      iteration, writer, generator, lambda episodes: named_means(results_of(episodes)))
+  return run_callbacks.TrainingSummaries(iteration, summaries, generator, results_of)
 
 
 def steps_per_execution(config: Config) -> int:
@@ -287,11 +292,7 @@ def _score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:
     model.assign_state(current)
 
 
-def _summary_writer(config: Config, folder: str):
-  return run_callbacks.summary_writer(folder) if config.run.log else None
-
-
-def _write_sample_tasks(config: Config, writer, generator: DataGenerator, folder: str
+def _write_sample_tasks(config: Config, summaries, generator: DataGenerator, folder: str
                         ) -> None:
   png = config.problem.sample_tasks(generator.batch(0))
   if png is None:
@@ -299,4 +300,4 @@ def _write_sample_tasks(config: Config, writer, generator: DataGenerator, folder
   path = os.path.join(folder, 'sample_tasks.png')
   with reported(path):
     write_whole(path, png)
-  run_callbacks.write_picture(writer, 'sample_tasks', 0, png)
+  summaries.write_picture('sample_tasks', 0, png)
