@@ -1,6 +1,6 @@
 """What the documentation site takes from elsewhere in the repository, when it is built.
 
-The results (their README.md and pictures), and the help text of `main.py`.
+The results (their pages and pictures), and the help text of `main.py`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = 'results/README.md'
+RESULTS = 'results/'
 HELP_MARK = '<!-- help text of main.py -->'
 
 
 def on_files(files, config):
   """Adds the results, whose pictures are read from where they are."""
-  pictures = sorted((ROOT / 'results').rglob('*.png'))
-  for path in [ROOT / RESULTS, *pictures]:
+  results = ROOT / RESULTS
+  for path in [*sorted(results.glob('*.md')), *sorted(results.rglob('*.png'))]:
     files.append(File.generated(config, path.relative_to(ROOT).as_posix(),
                                 abs_src_path=str(path)))
   return files
@@ -27,7 +27,7 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
   """The page as the site has it."""
-  if page.file.src_uri == RESULTS:
+  if page.file.src_uri.startswith(RESULTS):
     return without_links_to_files(markdown)
   # A page lies one folder less deep in the site than in the repository.
   markdown = markdown.replace('](../results/', '](results/')

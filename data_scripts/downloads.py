@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Union
 
+from maml_tf import outputs
 from maml_tf.sources.image_set import DataError
 
 ATTEMPTS = 3
@@ -17,6 +19,8 @@ _REMEDY = 'or fetch the file in another way and name its folder with --source.'
 
 def fetch_all(base_url: str, md5s: Mapping[str, str], folder: Union[str, Path]) -> None:
   """Fetches files into a folder; those that are there and right are left alone.
+
+  Each attempt is a line on standard error: without a network one lasts for seconds.
 
   Args:
     base_url: http or https; a file's name is appended to it.
@@ -38,7 +42,19 @@ def fetch_all(base_url: str, md5s: Mapping[str, str], folder: Union[str, Path]) 
   downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16,
                                     timeout=TIMEOUT_S)
   for name in md5s:
-    _fetch(store, name, downloader)
+    _fetch(store, name, _announced(downloader))
+
+
+def _announced(downloader: Callable) -> Callable:
+  """The downloader of one file, which says before each attempt what is fetched."""
+  attempts = itertools.count(1)
+
+  def download(url, output_file, store):
+    attempt = next(attempts)
+    again = f' again: attempt {attempt} of {ATTEMPTS}' if attempt > 1 else ''
+    outputs.say(f'Fetching {url}{again}')
+    return downloader(url, output_file, store)
+  return download
 
 
 def _fetch(store, name: str, downloader) -> None:

@@ -79,7 +79,7 @@ from maml_tf.keras_models import paper_net  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
 from maml_tf.replicas import Replicas  # noqa: E402
 from maml_tf.strategies import joined  # noqa: E402
-from maml_tf.training import trainer  # noqa: E402
+from maml_tf.training import phases  # noqa: E402
 from maml_tf.training.loop import Fit  # noqa: E402
 
 WARM_UP = 2   # executions
@@ -129,9 +129,9 @@ def measure(config: Config, steps: int, profile: Optional[str] = None,
   replicas = replicas or Replicas(tf.distribute.get_strategy())
   with replicas.scope():
     model = experiment.build_model(config)
-  trainer.compile_model(config, model)
+  phases.compile_model(config, model)
   generator = _training_generator(config)
-  per_execution = trainer.steps_per_execution(config)
+  per_execution = phases.steps_per_execution(config)
   fit = Fit(generator, per_execution, experiment.use_xla(config))
   warm_up, counted = WARM_UP * per_execution, steps * per_execution
   ends = _ends_of_executions(fit, model, 0, warm_up)
@@ -175,8 +175,8 @@ def _of_replicas(config: Config, model: MetaLearner, replicas: Replicas, steps: 
   share = config.training.meta_batch_size // replicas.number
   alone = dataclasses.replace(config, training=dataclasses.replace(
       config.training, meta_batch_size=share))
-  own = trainer.compile_model(alone, experiment.build_model(alone))
-  per_execution = trainer.steps_per_execution(alone)
+  own = phases.compile_model(alone, experiment.build_model(alone))
+  per_execution = phases.steps_per_execution(alone)
   fit = Fit(_training_generator(alone), per_execution, experiment.use_xla(alone))
   _ends_of_executions(fit, own, 0, WARM_UP * per_execution)
   replicas.combined([np.zeros(1)])   # all begin now
@@ -216,7 +216,7 @@ def measure_control(config: Config, iterations: int, replicas: Optional[Replicas
   replicas = replicas or Replicas(tf.distribute.get_strategy())
   with replicas.scope():
     model = experiment.build_model(config)
-  trainer.compile_model(config, model)
+  phases.compile_model(config, model)
   return {**speed.measure(model, iterations, config.problem.threads(config)),
           'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

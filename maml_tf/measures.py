@@ -51,6 +51,11 @@ class Measure:
     return self.score(one) > self.score(other)
 
 
+def phase_name(updates: int) -> str:
+  """'before', '1 update', '2 updates': of pictures."""
+  return f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before'
+
+
 # Every task has a loss. That of a classification is judged by its accuracy instead.
 LOSS = Measure('loss', 'loss', larger_is_better=False)
 MEAN_SQUARED_ERROR = Measure('loss', 'mean squared error', larger_is_better=False)

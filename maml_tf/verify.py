@@ -3,7 +3,7 @@
   python -m maml_tf.verify                      lists the rows and their verdicts
   python -m maml_tf.verify --row=NAME --train   trains and tests a row, or goes on with it
   python -m maml_tf.verify --row=NAME --test    tests what has been trained of it so far
-  python -m maml_tf.verify --report             writes README.md, plots of the results, and
+  python -m maml_tf.verify --report             writes pages and plots of the results, and
                                                 the tables of README.md and of
                                                 docs/environments
   python -m maml_tf.verify --study=NAME         trains and tests the runs of a study
@@ -45,7 +45,7 @@ from maml_tf.config import ConfigError
 from maml_tf.paper import records
 from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
 from maml_tf.task_groups import available_cores
-from maml_tf.verification import method_study, plan, report, studies, train_all
+from maml_tf.verification import drawn, method_study, pages, plan, report, studies, train_all
 from maml_tf.verification.turn_process import row_config
 
 DEFAULT_TURN = train_all.Settings.turn
@@ -81,7 +81,7 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
   panels = {}
   for shots, methods in weight_files.items():
     for method, path in methods.items():
-      config = row_config(row_named(report.FIGURE_ROWS[shots][method], tuple(rows)))
+      config = row_config(row_named(drawn.FIGURE_ROWS[shots][method], tuple(rows)))
       model = experiment.build_model(config)
       weights.load(path, model)
       tuning = records.read_file(path[:-len('.npz')] + '.json').fields.get('tuning')
@@ -103,12 +103,12 @@ def _report(rows: Sequence[Row], results: str) -> None:
 
 def _pages(rows: Sequence[Row]) -> Dict[str, str]:
   """{path: table} of the repository's README, and of the pages of environments."""
-  pages = {os.path.join(REPOSITORY, 'README.md'): report.front_page_table(rows)}
+  tables = {os.path.join(REPOSITORY, 'README.md'): report.front_page_table(rows)}
   folder = os.path.join(glob.escape(REPOSITORY), 'docs', 'environments')
   for path in sorted(glob.glob(os.path.join(folder, '*.md'))):
     name = os.path.splitext(os.path.basename(path))[0]
-    pages[path] = report.environment_table(name, rows)
-  return pages
+    tables[path] = report.environment_table(name, rows)
+  return tables
 
 
 def _train_or_test(row: Row, options: argparse.Namespace) -> None:
@@ -145,7 +145,7 @@ def _methods(options: argparse.Namespace) -> None:
   print(f'Device: {devices.set_up(side_by_side)}')
   if method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
                  options.results) is not None:
-    print('\n'.join(report.methods_table(options.results, datasource)))
+    print('\n'.join(pages.methods_table(options.results, datasource)))
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -256,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--plan', type=paths.argument, metavar='FILE', default=plan.PLAN,
                       help='default maml_tf/verification/plan.csv')
   parser.add_argument('--report', action='store_true',
-                      help='write README.md and the plots of the results')
+                      help='write the pages and the plots of the results')
   parser.add_argument('--seed', type=int, default=0, help='of the run; default 0')
   parser.add_argument('--iterations', type=int, metavar='N',
                       help='stop a row after N iterations, as a partial result; or the '

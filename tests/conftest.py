@@ -325,16 +325,21 @@ def small_config(sample_data, tmp_path):
 
 @pytest.fixture
 def read_events():
-  """A function that reads a folder's TensorBoard files: {tag: [(step, tensor), ...]}."""
+  """A function that reads a run's TensorBoard files: {tag: [(step, tensor), ...]}, where the
+  tags of a folder below have its name in front: 'train: loss/after_1'. Without the text of the
+  configuration, which names folders."""
   import tensorflow as tf
 
-  def read(folder):
+  def read(folder, text=False):
     found = {}
-    for path in sorted(tf.io.gfile.glob(f'{folder}/events*')):
-      for record in tf.data.TFRecordDataset(path):
+    for path in sorted(Path(folder).rglob('events*')):
+      part = '' if path.parent == Path(folder) else f'{path.parent.name}: '
+      for record in tf.data.TFRecordDataset(str(path)):
         event = tf.compat.v1.Event.FromString(record.numpy())
         for value in event.summary.value:
-          found.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
+          if text or value.tag != 'configuration':
+            found.setdefault(part + value.tag, []).append(
+                (event.step, tf.make_ndarray(value.tensor)))
     return found
   return read
 

@@ -13,7 +13,7 @@ import pytest
 
 from maml_tf import benchmark, experiment
 from maml_tf.config import resolve
-from maml_tf.training import trainer
+from maml_tf.training import phases
 
 REPOSITORY = Path(__file__).parent.parent
 FIGURES = {'step_ms_median', 'step_ms_min', 'iterations_per_second', 'tasks_per_second',
@@ -100,7 +100,7 @@ def test_the_wait_for_a_slow_input_is_seen(seconds, fraction, small_config, monk
   clock = Clock()
   monkeypatch.setattr(benchmark, 'time', clock)
   config = small_config()
-  model = trainer.compile_model(config, experiment.build_model(config))
+  model = phases.compile_model(config, experiment.build_model(config))
   generator = SlowGenerator(experiment.training_generator(config), seconds, clock)
   assert benchmark._input_wait_fraction(config, model, generator, 0, 6) == fraction
 

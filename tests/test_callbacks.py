@@ -18,7 +18,7 @@ from PIL import Image
 from maml_tf import devices, experiment
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.meta_learner import named_means
-from maml_tf.training import callbacks, history, optional_addons, trainer
+from maml_tf.training import callbacks, history, optional_addons, summaries, trainer
 from maml_tf.training.checkpoints import prepare_folder
 
 
@@ -217,7 +217,7 @@ def test_the_events_are_those_of_the_tf1_code(datasource, small_config, read_eve
                         validation_interval=4, conv=False)
   model, folder = experiment.build_model(config), prepare_folder(config)
   trainer.train(config, model, folder)
-  events = read_events(folder)
+  events = read_events(folder, text=True)
   for prefix, steps in (('metatrain_', [0, 2, 4]), ('metaval_', [4])):
     tags = legacy_tags(prefix, KINDS[datasource], updates=2)
     assert f'{prefix}Post-update_loss__step_1' in tags
@@ -226,10 +226,29 @@ def test_the_events_are_those_of_the_tf1_code(datasource, small_config, read_eve
     for tag in tags:
       assert [step for step, _ in events[tag]] == steps, tag
       assert all(np.isfinite(value) for _, value in events[tag])
-  pictures = {tag for tag in events if not tag.startswith('meta')}
-  assert pictures == ({'sample_tasks'} if datasource == 'omniglot' else set())
-  if pictures:
+  once = {tag for tag in events if not tag.startswith(('meta', 'train', 'validation'))}
+  assert once == {'configuration'} | ({'sample_tasks'} if datasource == 'omniglot' else set())
+  [(step, text)] = events['configuration']
+  assert step == 0 and text.item().decode().startswith(f'{datasource}, maml: ')
+  if 'sample_tasks' in events:
     check_sample_tasks(events['sample_tasks'], folder)
+
+
+def test_the_same_numbers_are_there_grouped_with_validation_in_the_chart_of_training(
+    small_config, read_events, monkeypatch):
+  """Equal tags in two folders; TensorBoard groups by what is before the slash."""
+  monkeypatch.setattr(callbacks, 'SUMMARY_INTERVAL', 2)
+  config = small_config(num_updates=2, metatrain_iterations=4, validation_interval=4)
+  model, folder = experiment.build_model(config), prepare_folder(config)
+  trainer.train(config, model, folder)
+  events = read_events(folder)
+  for part, prefix in (('train', 'metatrain_'), ('validation', 'metaval_')):
+    grouped = {tag: written for tag, written in events.items() if tag.startswith(part)}
+    assert set(grouped) == {f'{part}: loss/{name}' for name in (
+        'support_before', 'after_0', 'after_1', 'after_2')}
+    assert grouped[f'{part}: loss/after_2'] == events[f'{prefix}Post-update_loss__step_2']
+    assert grouped[f'{part}: loss/after_0'] == events[f'{prefix}Query_loss_before_update']
+    assert grouped[f'{part}: loss/support_before'] == events[f'{prefix}Pre-update_loss']
 
 
 def check_sample_tasks(written, folder):
@@ -248,7 +267,7 @@ def test_the_scalars_are_written_as_tensorflow_does(tmp_path, read_events):
   pytest.importorskip('tensorboard')
   ours, theirs = tmp_path / 'ours', tmp_path / 'theirs'
   writer = tf.summary.create_file_writer(str(ours))
-  callbacks.write_summaries(writer, 'metatrain_', 7, {'a_b': tf.constant(0.25, tf.float64)})
+  summaries.write_scalars(writer, 7, {'metatrain_a_b': tf.constant(0.25, tf.float64)})
   writer.close()
   with tf.summary.create_file_writer(str(theirs)).as_default(step=7):
     tf.summary.scalar('metatrain_a_b', 0.25)

@@ -25,6 +25,7 @@ import flags
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')]
 PAGES += sorted((ROOT / 'docs').rglob('*.md'))
+RESULTS = sorted((ROOT / 'results').glob('*.md'))
 BLOCK = re.compile(r'(?:<!--(?P<mark>(?:(?!-->).)*)-->\n)?'
                    r'```(?P<language>\w*)\n(?P<code>.*?)^```', re.DOTALL | re.MULTILINE)
 RUNNABLE = ('sh', 'bash', 'shell', 'console', 'python', 'py')
@@ -162,7 +163,7 @@ def test_other_commands_are_those_of_a_file_that_knows_their_options(command):
 
 def _links():
   found = []
-  for page in [*PAGES, ROOT / 'results/README.md']:
+  for page in [*PAGES, *RESULTS]:
     text = re.sub(r'```.*?```', '', page.read_text(encoding='utf-8'), flags=re.DOTALL)
     found += [(page.relative_to(ROOT).as_posix(), target)
               for target in re.findall(r'\]\(([^)\s]+)\)', text)
@@ -190,7 +191,7 @@ def test_the_navigation_has_every_page():
   named = set(re.findall(r': ([\w/]+\.md)$', text, re.MULTILINE))
   pages = {page.relative_to(ROOT / 'docs').as_posix()
            for page in (ROOT / 'docs').rglob('*.md')}
-  assert named == pages | {'results/README.md'}
+  assert named == pages | {f'results/{page.name}' for page in RESULTS}
 
 
 # --- the pages' numbers and lists are those of the code

@@ -114,9 +114,16 @@ def test_a_file_is_fetched_once(server, tmp_path):
   assert [path.name for path in (tmp_path / 'new').iterdir()] == ['x.zip']
 
 
-def test_nothing_is_said_where_nobody_looks(server, tmp_path, capsys):
+def test_each_attempt_is_said_and_nothing_else(server, tmp_path, capsys):
+  """Without a terminal, too: not half a minute of silence."""
+  server.statuses = [503]
   fetch(server, tmp_path)
-  assert capsys.readouterr() == ('', '')
+  out, err = capsys.readouterr()
+  assert out == '' and err.splitlines() == [
+      f'Fetching {server.url}/x.zip',
+      f'Fetching {server.url}/x.zip again: attempt 2 of {downloads.ATTEMPTS}']
+  fetch(server, tmp_path)
+  assert capsys.readouterr() == ('', '')   # it is there
 
 
 def test_a_transfer_that_breaks_off_is_begun_again(server, tmp_path, pauses):

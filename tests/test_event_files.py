@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.files import WriteError
-from maml_tf.training import callbacks
+from maml_tf.training import summaries
 from maml_tf.training.event_files import discard_events_after
 
 
@@ -17,7 +17,7 @@ def write_events(folder, steps):
   before = set(os.listdir(folder))
   writer = tf.summary.create_file_writer(str(folder))
   for step in steps:
-    callbacks.write_summaries(writer, 'metatrain_', step, {'loss': tf.constant(step / 7)})
+    summaries.write_scalars(writer, step, {'metatrain_loss': tf.constant(step / 7)})
   writer.close()
   [name] = set(os.listdir(folder)) - before
   return folder / name
@@ -69,24 +69,33 @@ def test_an_event_that_was_not_written_to_its_end_is_cut_off(cut, tmp_path, read
   assert steps_of(read_events(tmp_path)) == [100, 200]   # and can be read
 
 
+@pytest.mark.parametrize('part', ['train', 'validation'])
+def test_the_folders_below_are_cut_with_it(part, tmp_path, read_events):
+  (tmp_path / part).mkdir()
+  write_events(tmp_path, [0, 100])
+  write_events(tmp_path / part, [0, 100, 200])
+  assert discard_events_after(str(tmp_path), 100) > 0
+  assert [step for step, _ in read_events(tmp_path)[f'{part}: metatrain_loss']] == [0, 100]
+
+
 def test_nothing_is_said_to_be_written_on_a_full_disk(tmp_path, disk_limit):
-  writer = tf.summary.create_file_writer(str(tmp_path))
-  callbacks.write_summaries(writer, 'metatrain_', 1, {'loss': tf.constant(1.0)})
-  callbacks.flush_summaries(writer)
-  [path] = tmp_path.iterdir()
-  with disk_limit(os.path.getsize(path) + 30), pytest.raises(
+  written = summaries.Summaries(str(tmp_path))
+  written.write_logs('train', 1, {'loss': tf.constant(1.0)})
+  written.flush()
+  size = max(os.path.getsize(path) for path in tmp_path.rglob('events*'))
+  with disk_limit(size + 30), pytest.raises(
       WriteError, match='summaries cannot be written .*Free some') as error:
     for step in range(2, 30):
-      callbacks.write_summaries(writer, 'metatrain_', step, {'loss': tf.constant(1.0)})
-    callbacks.flush_summaries(writer)
+      written.write_logs('train', step, {'loss': tf.constant(1.0)})
+    written.flush()
   assert '\n' not in str(error.value)
 
 
 def test_a_file_cannot_be_begun_on_a_full_disk(tmp_path, disk_limit):
   with disk_limit(0), pytest.raises(WriteError, match='summaries cannot be written'):
-    writer = callbacks.summary_writer(str(tmp_path))
-    callbacks.write_summaries(writer, 'metatrain_', 1, {'loss': tf.constant(1.0)})
-    callbacks.flush_summaries(writer)
+    written = summaries.Summaries(str(tmp_path))
+    written.write_logs('train', 1, {'loss': tf.constant(1.0)})
+    written.flush()
 
 
 def test_what_is_no_event_of_tensorflow_s_ends_no_run(tmp_path):

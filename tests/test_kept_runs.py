@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.rl.errors import MissingLibrary
-from maml_tf.training import trainer
+from maml_tf.training import phases
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import Checkpoints, stored_config
 from maml_tf.verification import kept_runs, runs, spans
@@ -92,12 +92,12 @@ def test_the_kept_runs_of_the_repository_are_restored(kept, tmp_path):
     model = experiment.build_model(config)
   except MissingLibrary as error:
     pytest.skip(str(error))
-  _, saved = trainer.compile_phases(config, model)
+  _, saved = phases.compile_phases(config, model)
   folder = str(tmp_path / 'run')
   trained = kept_runs.go_on_with(kept, folder, config)
   assert trained >= (fields['iterations']['trained'] if fields else 1)
   checkpoints = Checkpoints(
-      folder, lambda: trainer._saved_of_pretraining(config, model)[1], **saved)
+      folder, lambda: phases.saved_of_pretraining(config, model)[1], **saved)
   assert checkpoints.restore_latest() == trained
   meta_trained = max(0, trained - config.training.pretrain_iterations)
   assert int(model.optimizer.iterations.numpy()) == meta_trained

@@ -10,7 +10,7 @@ import tensorflow as tf
 from maml_tf import experiment
 from maml_tf.errors import CheckpointError
 from maml_tf.keras_models.functional_call import KERAS3
-from maml_tf.training import checkpoints, keras_generation, trainer
+from maml_tf.training import checkpoints, keras_generation, phases
 
 HERE = 3 if KERAS3 else 2
 
@@ -20,7 +20,7 @@ def run(small_config):
   """(configuration, folder, checkpoint) of a run that has stopped."""
   config = small_config(metatrain_iterations=7)
   folder = checkpoints.prepare_folder(config)
-  _, saved = trainer.compile_phases(config, experiment.build_model(config))
+  _, saved = phases.compile_phases(config, experiment.build_model(config))
   return config, folder, checkpoints.Checkpoints(folder, **saved).save(3)
 
 

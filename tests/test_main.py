@@ -116,7 +116,8 @@ def test_image_data_from_end_to_end(datasource, stem, sample_data, tmp_path):
   [folder] = tmp_path.iterdir()
   files = {name for name in os.listdir(folder) if not name.startswith('events')}
   trained = {'best', 'checkpoint', 'config.json', 'data.json', 'history.csv',
-             'model-3.index', 'model-3.data-00000-of-00001', 'sample_tasks.png'}
+             'model-3.index', 'model-3.data-00000-of-00001', 'sample_tasks.png',
+             'train', 'validation'}   # these two are for TensorBoard
   assert files == trained | {f'val_{stem}.csv', f'val_{stem}.json'}
   assert 'Test: 4 tasks of the val classes' in out
   assert {path.name for path in (folder / 'best').iterdir()} == {

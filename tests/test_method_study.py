@@ -10,7 +10,7 @@ import pytest
 from maml_tf import verify
 from maml_tf.config import ConfigError
 from maml_tf.meta_learners import METHODS
-from maml_tf.verification import method_study, plots, report
+from maml_tf.verification import method_study, pages, plots
 
 FEW = {'maml': {}, 'anil': {'method': 'anil'}}
 
@@ -58,7 +58,7 @@ def test_runs_end_after_their_seconds_and_are_compared(tmp_path, monkeypatch, sm
   with open(tmp_path / 'results' / 'studies' / 'sinusoid_methods.json',
             encoding='utf-8') as file:
     assert json.load(file) == json.loads(json.dumps(result))
-  lines = report.methods_table(results, 'sinusoid')
+  lines = pages.methods_table(results, 'sinusoid')
   assert len(lines) == 4 and 'less that of maml' in lines[0]
   assert plots.methods(result).startswith(b'\x89PNG')
 

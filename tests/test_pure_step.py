@@ -13,7 +13,7 @@ import tensorflow as tf
 from maml_tf import experiment, export_step, pure_step, run_exported
 from maml_tf.config import ConfigError
 from maml_tf.sources.image_set import load_split
-from maml_tf.training import trainer
+from maml_tf.training import phases
 
 CASES = {
     'clipped': dict(datasource='omniglot', meta_gradient_clip=0.01),
@@ -30,7 +30,7 @@ def training_images(config):
 @pytest.mark.parametrize('case', CASES)
 def test_it_takes_the_steps_of_fit(case, small_config):
   config = small_config(dtype='float64', **CASES[case])
-  model = trainer.compile_model(config, experiment.build_model(config))
+  model = phases.compile_model(config, experiment.build_model(config))
   generator = experiment.training_generator(config)
   step = tf.function(pure_step.build_pure_step(config, model), autograph=False)
   state, images = pure_step.initial_state(model), training_images(config)
@@ -117,7 +117,7 @@ def test_jax_runs_what_was_exported(exported, capsys):
   assert run_exported.main(
       ['run_exported', str(folder), f'--images={images}', f'--steps={STEPS}']) == 0
   figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-  model = trainer.compile_model(config, experiment.build_model(config))
+  model = phases.compile_model(config, experiment.build_model(config))
   logs = model.fit(experiment.training_generator(config).dataset(0, STEPS), verbose=0,
                    shuffle=False).history
   np.testing.assert_allclose(figures['last_loss'], logs['loss'][0], rtol=1e-4)

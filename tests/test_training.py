@@ -19,7 +19,7 @@ from maml_tf.files import WriteError
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
-from maml_tf.training import callbacks, history, optimizers, trainer
+from maml_tf.training import callbacks, history, optimizers, phases, scoring, trainer
 from maml_tf.training.callbacks import NotFiniteError
 from maml_tf.training.checkpoints import (
   Checkpoints,
@@ -163,7 +163,7 @@ def test_a_run_of_an_earlier_version_is_gone_on_with(small_config, tmp_path):
                                    **values))
   half, model, folder = start(small_config(metatrain_iterations=200, **values))
   config = small_config(metatrain_iterations=300, **values)
-  pretraining = trainer.compile_model(config, experiment.build_pretraining(config, model))
+  pretraining = phases.compile_model(config, experiment.build_pretraining(config, model))
   reader = tf.train.load_checkpoint(half.checkpoint)
   best = tf.Variable(reader.get_tensor('best_score/.ATTRIBUTES/VARIABLE_VALUE'))
   earlier = tf.train.Checkpoint(
@@ -179,8 +179,9 @@ def test_a_run_of_an_earlier_version_is_gone_on_with(small_config, tmp_path):
     dict(num_validation_tasks=6), dict(test_query_size=3), dict(test_num_updates=4)])
 def test_what_a_score_depends_on_tells_it_from_others(changed, small_config):
   given = dict(method='reptile', test_num_updates=5)   # whose validation is like its test
-  tasks = [trainer._validation(config, experiment.build_model(config))[1]() for config in (
-      small_config(**given), small_config(**given), small_config(**{**given, **changed}))]
+  tasks = [scoring.validation_tasks(config, experiment.build_model(config))[1]()
+           for config in (small_config(**given), small_config(**given),
+                          small_config(**{**given, **changed}))]
   assert tasks[0] == tasks[1] != tasks[2]
 
 
@@ -196,8 +197,8 @@ def test_a_best_score_of_other_validation_tasks_is_measured_again(
   result, model, _ = start(config)
   assert 'is scored again: its score is of other validation' in capsys.readouterr().out
   assert int(model.optimizer.iterations.numpy()) == 150
-  evaluator, _ = trainer._validation(config, model)
-  earlier, last = (trainer._score_of(model, evaluator, path) for path in (
+  evaluator, _ = scoring.validation_tasks(config, model)
+  earlier, last = (scoring.score_of(model, evaluator, path) for path in (
       tf.train.latest_checkpoint(str(tmp_path / 'best')), result.checkpoint))
   scores = [tf.train.load_checkpoint(path).get_tensor('best_score/.ATTRIBUTES/VARIABLE_VALUE')
             for path in (result.checkpoint, str(tmp_path / 'best'))]
@@ -212,12 +213,12 @@ def test_scoring_a_checkpoint_leaves_the_state(given, small_config):
   result, trained, _ = start(config)
   model = experiment.build_model(config)
   before = model.state()
-  evaluator, _ = trainer._validation(config, model)
+  evaluator, _ = scoring.validation_tasks(config, model)
   measure = evaluator.measure
-  trained_score = trainer.score(trainer._validation(config, trained)[0](), measure)
-  assert trainer._score_of(model, evaluator, result.checkpoint) == trained_score
+  trained_score = scoring.score(scoring.validation_tasks(config, trained)[0](), measure)
+  assert scoring.score_of(model, evaluator, result.checkpoint) == trained_score
   np.testing.assert_equal(model.state(), before)
-  assert trainer.score(evaluator(), measure) != trained_score
+  assert scoring.score(evaluator(), measure) != trained_score
 
 
 @pytest.mark.slow
@@ -316,11 +317,11 @@ def test_without_iterations_the_untrained_net_is_kept(small_config):
                                              (7, 1)])
 def test_executions_end_where_a_validation_is_due(small_config, interval, steps):
   config = small_config(validation_interval=interval)
-  assert trainer.steps_per_execution(config) == steps
+  assert phases.steps_per_execution(config) == steps
 
 
 def test_image_nets_execute_one_step_at_a_time(small_config):
-  assert trainer.steps_per_execution(small_config('omniglot')) == 1
+  assert phases.steps_per_execution(small_config('omniglot')) == 1
 
 
 def test_validation_and_checkpoints_come_at_their_intervals(

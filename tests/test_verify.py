@@ -26,7 +26,7 @@ from maml_tf.training.checkpoints import (
   experiment_folder,
   restore_for_test,
 )
-from maml_tf.verification import kept_runs, provenance, runs
+from maml_tf.verification import kept_runs, pages, provenance, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = """--datasource=sinusoid
@@ -92,11 +92,11 @@ def test_a_row_is_trained_in_parts_tested_once_and_reported(call, row, tmp_path)
 
   code, out, _ = call('--report')
   assert code == 0
-  for name in ('README.md', 'figure_2.png', 'figure_3.png',
+  for name in (*pages.PAGES, 'figure_2.png', 'figure_3.png',
                f'{row.name}/learning_curves.png'):
     assert f'Written: {tmp_path / "results" / name}' in out
   assert '| 300 of 300 | model-300, chosen by being the last | 3 times |' in (
-      tmp_path / 'results' / 'README.md').read_text()
+      tmp_path / 'results' / 'runs.md').read_text()
 
 
 def arrays_of(path):

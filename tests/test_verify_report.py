@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.paper import records
 from maml_tf.paper.rows import ROWS, Row
-from maml_tf.verification import plots, report
+from maml_tf.verification import cells, drawn, pages, plots, report, verdicts
 
 IMAGES = Row('images', 'table 1', 'Images, MAML', {'datasource': 'omniglot'},
              {1: '90.0 +- 1.0'}, 1)
@@ -75,6 +77,18 @@ def cells_of(text, name):
   return [cell.strip() for cell in line.split('  ') if cell.strip()]
 
 
+def readme_of(table, results):
+  return pages.all_pages(table, results)['README.md']
+
+
+def lines_of(table, results, name):
+  """The cells of a row's lines in README.md, one for each number of updates."""
+  lines = readme_of(table, results).splitlines()
+  [first] = [index for index, line in enumerate(lines) if f'(`{name}`)' in line]
+  following = itertools.takewhile(lambda line: line.startswith('|  |'), lines[first + 1:])
+  return [[cell.strip() for cell in line.split('|')] for line in [lines[first], *following]]
+
+
 def test_the_list_has_a_line_per_row(results):
   text = report.listing(TABLE, results)
   assert [line.split()[0] for line in text.splitlines()] == [
@@ -90,28 +104,52 @@ def test_the_list_has_a_line_per_row(results):
   assert cells_of(text, 'sinusoid_5shot_oracle')[3:6] == ['-', '0.100 +- 0.010', 'measured']
 
 
-def test_the_readme_has_the_rows_the_runs_and_the_plots(results):
-  text = report.readme(TABLE, results)
+def test_the_pages_have_the_rows_the_runs_and_the_plots(results):
+  texts = pages.all_pages(TABLE, results)
+  readme = texts['README.md']
   assert ('| Images, MAML (`images`) | table 1 | 1 | 90.0 +- 1.0 | 90.50 +- 2.23 | reproduced '
-          '| 100 of 100 | 0, 1 |') in text
+          '| 100 of 100 | 0, 1 |') in readme
+  assert '| [Omniglot](#omniglot) | 2 | 1 | - | - | - | - | 1 |' in readme
+  assert '| [Sinusoid](#sinusoid) | 2 | - | - | - | 1 | 1 | - |' in readme
   assert ('| images | 1 | 100 of 100 | best/model-100, chosen by validation score | twice '
-          '| 91.00 +- 2.00 |') in text
-  for name in ('figure_3.png', 'images/learning_curves.png', 'studies/omniglot_ways.png'):
-    assert f']({name})' in text
-  assert 'figure_2.png' not in text and 'missing/learning' not in text
-  assert '| num_classes 2 | 200 | 50.00 +- 1.00 | 90.00 +- 1.00 | 95.00 +- 1.00 |' in text
-  assert 'tested on 600 tasks of the validation classes' in text
-  for word in report.MEANINGS:
-    assert f'- **{word}**: ' in text
+          '| 91.00 +- 2.00 |') in texts['runs.md']
+  for page, name in (('README.md', 'figure_3.png'),
+                     ('curves.md', 'images/learning_curves.png'),
+                     ('studies.md', 'studies/omniglot_ways.png')):
+    assert f']({name})' in texts[page]
+  assert 'figure_2.png' not in readme and 'missing/learning' not in texts['curves.md']
+  assert '| 2 classes | 200 | 50.00 +- 1.00 | 90.00 +- 1.00 | 95.00 +- 1.00 |' in (
+      texts['studies.md'])
+  assert 'tested on 600 tasks of the validation classes' in texts['studies.md']
+  for word in verdicts.MEANINGS:
+    assert f'- **{word}**: ' in readme
+
+
+def test_a_section_has_the_judged_rows_then_the_partial_ones_then_the_others(results):
+  readme = pages.all_pages(TABLE, results)['README.md']
+  [omniglot, sinusoid] = [readme.partition(f'## {title}\n')[2].partition('\n## ')[0]
+                          for title in ('Omniglot', 'Sinusoid')]
+  assert omniglot.index('`images`') < omniglot.index('Not trained') < omniglot.index(
+      '| Missing (`missing`) | table 3 | 1 | 94.9 +- 0.9 | - |')
+  assert sinusoid.index('`sinusoid_5shot_oracle`') < sinusoid.index('for a part') < (
+      sinusoid.index('`sinusoid_5shot`'))
+  assert '|  |  | **1** | 0.35 | 0.500 +- 0.050 | partial |  |  |' in sinusoid
+
+
+def test_every_link_within_a_page_leads_somewhere(results):
+  for text in pages.all_pages(TABLE, results).values():
+    headings = {pages._anchor(line.lstrip('# ')) for line in text.splitlines()
+                if line.startswith('#')}
+    assert set(re.findall(r'\]\((#[^)]*)\)', text)) <= headings
 
 
 def test_a_kept_run_is_named(results):
-  text = report.readme(TABLE, results)
+  text = pages.all_pages(TABLE, results)['runs.md']
   [before] = [line for line in text.splitlines() if 'seed0.npz](images/seed0.npz)' in line]
   assert before.endswith(' - |')
   (Path(results) / 'images' / 'seed0.run').mkdir()
   assert f'{before[:-len("- |")]}[images/seed0.run](images/seed0.run) |' in (
-      report.readme(TABLE, results))
+      pages.all_pages(TABLE, results)['runs.md'])
 
 
 def test_iterations_that_were_kept_without_a_test_are_shown(results):
@@ -125,7 +163,7 @@ def test_iterations_that_were_kept_without_a_test_are_shown(results):
   (Path(results) / 'sinusoid_5shot' / 'seed0.run' / 'model-1080.index').touch()
   assert cells_of(report.listing(TABLE, results), 'sinusoid_5shot')[6] == (
       '70 of 100; 1,080 kept')
-  assert '| partial | 70 of 100; 1,080 kept | 0 |' in report.readme(TABLE, results)
+  assert '| partial | 70 of 100; 1,080 kept | 0 |' in readme_of(TABLE, results)
 
 
 def test_the_learning_curve_of_a_kept_run_is_drawn(results):
@@ -136,32 +174,33 @@ def test_the_learning_curve_of_a_kept_run_is_drawn(results):
     (kept / 'history.csv').write_text(
         'iteration,iterations,seconds,executions,loss,accuracy\n80,80,1.5,80,3.0,\n')
   for row in (SINUSOID, MISSING):   # one has a record of 70 iterations, one has none
-    [line] = report._histories(row, results)[0]
+    [line] = drawn.histories(row, results)[0]
     assert line['iteration'] == 80
-  assert '### Missing' in report.readme(TABLE, results)
+  assert '### Missing' in pages.all_pages(TABLE, results)['curves.md']
   (Path(results) / 'sinusoid_5shot' / 'seed0.run' / 'model-80.index').unlink()
-  assert [line['iteration'] for line in report._histories(SINUSOID, results)[0]] == [50, 100]
+  assert [line['iteration'] for line in drawn.histories(SINUSOID, results)[0]] == [50, 100]
 
 
 def test_a_row_that_was_reproduced_early_says_after_how_many_iterations(make_record):
   folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)), trained=30,
                        ended_early={})
-  text = report.readme(TABLE, folder)
-  assert ('| reproduced early (30 of 100) (after 0: below, ended early) | 30 of 100 | 0 |'
-          in text)
+  lines = lines_of(TABLE, folder, 'sinusoid_5shot')
+  assert [line[-4:-1] for line in lines] == [
+      ['below, ended early', '30 of 100', '0'], ['reproduced early (30 of 100)', '', '']]
 
 
 def test_a_verdict_that_differs_for_another_number_of_updates_is_said(make_record):
   folder = make_record(SINUSOID, values=((0.8, 0.03), (0.35, 0.05)))
-  assert '| reproduced (after 0: below (worse)) |' in report.readme(TABLE, folder)
+  lines = lines_of(TABLE, folder, 'sinusoid_5shot')
+  assert [line[-4] for line in lines] == ['below (worse)', 'reproduced']
 
 
 def test_the_report_is_written_twice_with_the_same_bytes(results, tmp_path):
   written = report.write_report(TABLE, None, results)
   assert sorted(os.path.relpath(path, results) for path in written) == [
-      'README.md', 'figure_3.png', 'images/learning_curves.png',
-      'sinusoid_5shot/learning_curves.png', 'sinusoid_5shot_oracle/learning_curves.png',
-      'studies/omniglot_ways.png']
+      'README.md', 'curves.md', 'figure_3.png', 'images/learning_curves.png',
+      'runs.md', 'sinusoid_5shot/learning_curves.png',
+      'sinusoid_5shot_oracle/learning_curves.png', 'studies.md', 'studies/omniglot_ways.png']
   before = [Path(path).read_bytes() for path in written]
   report.write_report(TABLE, None, results)
   assert [Path(path).read_bytes() for path in written] == before
@@ -172,17 +211,19 @@ def test_the_report_is_written_twice_with_the_same_bytes(results, tmp_path):
       assert 400 < picture.width < 2000 and 'Software' not in picture.info
 
 
-def test_every_picture_of_the_readme_is_written(results):
-  import re
+def test_every_picture_of_the_pages_is_written(results):
   written = report.write_report(TABLE, lambda weights: b'png', results)
-  named = re.findall(r'!\[[^]]*\]\(([^)]+)\)', report.readme(TABLE, results))
+  named = re.findall(r'!\[[^]]*\]\(([^)]+)\)',
+                     ''.join(pages.all_pages(TABLE, results).values()))
   assert named and {os.path.join(results, name) for name in named} <= set(written)
 
 
 def test_without_results_there_is_a_table_and_nothing_else(tmp_path):
-  [path] = report.write_report(TABLE, None, str(tmp_path))
-  text = Path(path).read_text()
-  assert text.count('| not run |') == len(TABLE) and '.png' not in text
+  written = report.write_report(TABLE, None, str(tmp_path))
+  assert [os.path.basename(path) for path in written] == list(pages.PAGES)
+  texts = [Path(path).read_text() for path in written]
+  assert all(f'(`{row.name}`)' in texts[0] for row in TABLE)
+  assert '.png' not in ''.join(texts)
 
 
 def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_record):
@@ -235,45 +276,49 @@ def test_the_report_of_the_repositorys_own_results_writes_its_front_page(
   assert '| row |' in page.read_text() and f'Written: {page}' in capsys.readouterr().out
 
 
-def test_the_committed_report_is_that_of_the_committed_files():
+@pytest.fixture(scope='module')
+def committed():
+  """The pages of the repository's own results, as they are now: {file name: text}."""
+  return pages.all_pages(ROWS)
+
+
+@pytest.mark.parametrize('name', pages.PAGES)
+def test_the_committed_report_is_that_of_the_committed_files(name, committed):
   """So that no number in it was typed in."""
-  path = os.path.join(records.RESULTS, report.README)
-  with open(path, encoding='utf-8') as file:
-    assert file.read() == report.readme(ROWS), (
-        'results/README.md differs from what `python -m maml_tf.verify --report` writes')
+  with open(os.path.join(records.RESULTS, name), encoding='utf-8') as file:
+    assert file.read() == committed[name], (
+        f'results/{name} differs from what `python -m maml_tf.verify --report` writes')
 
 
-def test_each_committed_picture_is_there():
-  import re
-  text = report.readme(ROWS)
-  for name in re.findall(r'!\[[^]]*\]\(([^)]+)\)', text):
+def test_each_committed_picture_is_there(committed):
+  for name in re.findall(r'!\[[^]]*\]\(([^)]+)\)', ''.join(committed.values())):
     assert os.path.isfile(os.path.join(records.RESULTS, name)), name
 
 
 def test_a_damaged_study_is_refused_by_name(results):
   Path(results, 'studies', 'omniglot_ways.json').write_text('{')
   with pytest.raises(ConfigError, match='omniglot_ways.json'):
-    report.readme(TABLE, results)
+    pages.all_pages(TABLE, results)
 
 
 # What is drawn.
 
 def test_the_learning_curves_are_those_of_the_history(results, figures):
-  histories = report._histories(IMAGES, results)
+  histories = drawn.histories(IMAGES, results)
   assert sorted(histories) == [0, 1]
   plots.learning_curves('Images', histories, ACCURACY)
   loss, accuracy = figures[0].axes
-  drawn = {line.get_label(): line.get_xydata() for line in accuracy.lines}
-  np.testing.assert_allclose(drawn['training, adapted (seed 0)'], [[50, 50], [100, 70]])
-  np.testing.assert_allclose(drawn['validation, 1 update (seed 1)'], [[50, 60], [100, 80]])
-  np.testing.assert_allclose(drawn['validation, before (seed 0)'], [[50, 20], [100, 20]])
+  lines = {line.get_label(): line.get_xydata() for line in accuracy.lines}
+  np.testing.assert_allclose(lines['training, adapted (seed 0)'], [[50, 50], [100, 70]])
+  np.testing.assert_allclose(lines['validation, 1 update (seed 1)'], [[50, 60], [100, 80]])
+  np.testing.assert_allclose(lines['validation, before (seed 0)'], [[50, 20], [100, 20]])
   assert [line.get_label() for line in loss.lines] == [
       'training, adapted (seed 0)', 'training, adapted (seed 1)']
 
 
 def test_a_legend_of_many_seeds_is_short_and_beside_the_curves(results, figures):
   """Not an entry for each curve, over the first iterations, where everything happens."""
-  lines = report._histories(IMAGES, results)[0]
+  lines = drawn.histories(IMAGES, results)[0]
   plots.learning_curves('Images', dict.fromkeys(range(5), lines), ACCURACY)
   assert [axes.get_legend() for axes in figures[0].axes] == [None, None]
   [legend] = figures[0].legends
@@ -287,7 +332,7 @@ def test_a_legend_of_many_seeds_is_short_and_beside_the_curves(results, figures)
 
 def test_a_short_history_is_seen_to_be_short(results, figures):
   """From 0, nothing cut off at an edge, and points at one place told apart."""
-  lines = report._histories(IMAGES, results)[0][:1]
+  lines = drawn.histories(IMAGES, results)[0][:1]
   plots.learning_curves('Images', {0: lines}, ACCURACY)
   for axes in figures[0].axes:
     assert axes.get_xlim()[0] == 0
@@ -307,7 +352,7 @@ def test_a_study_is_named_by_what_it_measures(measure, title):
 
 def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
   identity = {**IMAGES.identity, 'meta_trained': False, 'baseline': 'fine_tuning'}
-  report._learning_curves(dataclasses.replace(IMAGES, identity=identity), results)
+  drawn.learning_curves(dataclasses.replace(IMAGES, identity=identity), results)
   assert {line.get_label() for line in figures[0].axes[1].lines
           if 'seed 0' in line.get_label()} == {
       'training (seed 0)', 'validation, before (seed 0)',
@@ -316,7 +361,7 @@ def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
 
 @pytest.mark.parametrize('count, marker', [(1, 'o'), (2, 'None')])
 def test_a_history_of_one_line_is_visible(results, figures, count, marker):
-  lines = report._histories(IMAGES, results)[0][:count]
+  lines = drawn.histories(IMAGES, results)[0][:count]
   plots.learning_curves('Images', {0: lines}, ACCURACY)
   assert [line.get_marker() for axes in figures[0].axes for line in axes.lines] == [
       marker] * 4
@@ -326,8 +371,8 @@ def test_a_history_of_one_line_is_visible(results, figures, count, marker):
 def test_a_study_validated_once_is_visible(figures, runs):
   plots.study({**STUDY, 'runs': [{**run, 'history': run['history'][:1]}
                                  for run in STUDY['runs'][:runs]]})
-  drawn = figures[0].axes[1].lines
-  assert drawn and {line.get_marker() for line in drawn} == {'o'}
+  lines = figures[0].axes[1].lines
+  assert lines and {line.get_marker() for line in lines} == {'o'}
 
 
 def test_without_a_history_there_are_no_curves():
@@ -336,18 +381,18 @@ def test_without_a_history_there_are_no_curves():
 
 
 def test_figure_3_has_the_errors_of_the_files(results, figures):
-  plots.figure_3(report._figure_3_panels(TABLE, results))
+  plots.figure_3(drawn.figure_3_panels(TABLE, results))
   [axes] = figures[0].axes
-  drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
-  np.testing.assert_allclose(drawn['oracle'], [[0, 0.1], [1, 0.1]])
-  np.testing.assert_allclose(drawn['MAML (partial: 70 of 100 iterations)'],
+  lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+  np.testing.assert_allclose(lines['oracle'], [[0, 0.1], [1, 0.1]])
+  np.testing.assert_allclose(lines['MAML (partial: 70 of 100 iterations)'],
                              [[0, 0.52], [1, 0.5]])
   assert axes.get_title() == '5-shot'
 
 
 @pytest.mark.parametrize('runs, left_labels, right_points', [
     (2, ['num_classes 2', 'num_classes 5'], [[100, 60], [200, 70]]),
-    (1, ['support set, before', 'query set, after 0', 'query set, after 1'],
+    (1, ['support set, before', 'query set, before', 'query set, 1 update'],
      [[100, 20], [200, 20]])])
 def test_a_study_is_drawn_against_updates_and_iterations(runs, left_labels, right_points,
                                                          figures):
@@ -357,10 +402,10 @@ def test_a_study_is_drawn_against_updates_and_iterations(runs, left_labels, righ
   assert [text.get_text() for text in left.get_legend().get_texts()] == left_labels
   np.testing.assert_allclose(right.lines[0].get_xydata(), right_points)
   assert figures[0].get_suptitle() == (
-      'Number of classes N: omniglot, 200 iterations per run')
+      'Number of classes N: Omniglot, 200 iterations per run')
 
 
 @pytest.mark.parametrize('seconds, text', [(38.2, '38 s'), (125, '2 min 5 s'),
                                            (59.6, '1 min 0 s'), (11520, '3 h 12 min')])
 def test_durations(seconds, text):
-  assert report.duration_text(seconds) == text
+  assert cells.duration_text(seconds) == text

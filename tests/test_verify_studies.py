@@ -50,6 +50,15 @@ def test_studies_share_the_runs_that_they_have_in_common():
     assert watched[folder] == runs(name)[folder]
 
 
+def test_every_run_of_a_study_has_a_name_in_words():
+  for study, datasource in CASES:
+    for label, config in configs(study, datasource):
+      words = studies.in_words(label)
+      if study.flag is not None:
+        assert study.flag not in words and words.startswith(
+            f'{config.to_values()[study.flag]} ')
+
+
 def test_an_unknown_study_is_refused():
   with pytest.raises(ConfigError, match='allowed are ways, shots'):
     study_named('learning_rate')
@@ -86,6 +95,6 @@ def test_a_study_is_run_reported_and_not_trained_again(name, runs, tmp_path, cap
     assert [run['query'] for run in again['runs']] == [run['query'] for run in result['runs']]
   report.write_report([], None, results)
   assert os.path.getsize(stem + '.png') > 5000
-  with open(os.path.join(results, 'README.md'), encoding='utf-8') as file:
+  with open(os.path.join(results, 'studies.md'), encoding='utf-8') as file:
     text = file.read()
-  assert study.title in text and '`python -m it`: sinusoid, 100 iterations per run' in text
+  assert study.title in text and '`python -m it`: 100 iterations per run' in text

@@ -20,7 +20,7 @@ from maml_tf.paper import records, weights
 from maml_tf.paper.rows import ROWS
 from maml_tf.rl.errors import MissingLibrary
 from maml_tf.sources.image_set import DataError
-from maml_tf.training import trainer
+from maml_tf.training import phases
 from maml_tf.training.checkpoints import CheckpointError, experiment_folder
 
 COMMITTED = [(row, seed) for row in ROWS for seed in records.seeds(row, '.npz')]
@@ -126,7 +126,7 @@ def test_a_test_goes_on_from_what_reptile_remembers(datasource, small_config, tm
   """The second moments of its inner Adam decide how far a test's updates go."""
   config = small_config(datasource, method='reptile', inner_optimizer='adam')
   model = experiment.build_model(config)
-  trainer.compile_model(config, model)
+  phases.compile_model(config, model)
   generator = experiment.training_generator(config)
   for number in range(3):
     model.train_step(generator.batch(number))

@@ -55,7 +55,7 @@ def from_legacy(config: Config, out: str) -> str:
   """
   from maml_tf import experiment
   from maml_tf.legacy import checkpoint
-  from maml_tf.training import checkpoints, trainer
+  from maml_tf.training import checkpoints, phases
   if config.run.legacy_checkpoint is None:
     raise ConfigError('--legacy_checkpoint is not given: it must name the checkpoint of '
                       'the TF1 code to convert; for the other direction give --to_legacy.')
@@ -69,7 +69,7 @@ def from_legacy(config: Config, out: str) -> str:
   if os.path.exists(folder) and os.listdir(folder):
     raise checkpoints.CheckpointError(f'{folder} is there already: choose another --out.')
   # All that training saves, so that it can go on from here.
-  _, saved = trainer.compile_phases(config, model)
+  _, saved = phases.compile_phases(config, model)
   with checkpoints.training_folder(config):
     written = checkpoints.Checkpoints(folder, **saved)
     return written.save(checkpoint.iteration_of(source) or 0)

@@ -190,13 +190,19 @@ ROWS: Tuple[Row, ...] = (
         _images('miniimagenet', 5, 1, **_ANIL), {10: '46.7 +- 0.4'}, 10),
 )
 
-_SETS = {'omniglot': 'Omniglot', 'miniimagenet': 'mini-ImageNet'}
+_DATA = {'omniglot': 'Omniglot', 'miniimagenet': 'mini-ImageNet', 'sinusoid': 'Sinusoid',
+         **{name: returns.label for name, returns in RETURNS.items()}}
+
+
+def data_title(datasource: str) -> str:
+  """What a reader calls a data source or an environment; the name of one without rows."""
+  return _DATA.get(datasource, datasource)
 
 
 def _rows_of_other_papers() -> Tuple[Row, ...]:
   return tuple(
       Row(f'{datasource}_{ways}way_{shots}shot_{method}', of_method.place,
-          f'{_SETS[datasource]} {ways}-way {shots}-shot, {of_method.label}',
+          f'{data_title(datasource)} {ways}-way {shots}-shot, {of_method.label}',
           _images(datasource, ways, shots, method=method, **of_method.more),
           {of_method.updates[datasource]: value}, of_method.updates[datasource])
       for method, of_method in METHODS.items()

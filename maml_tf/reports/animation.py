@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 
 from maml_tf.errors import ConfigError
 from maml_tf.files import whole_file
+from maml_tf.measures import phase_name
 from maml_tf.rl.environments import Drawing, Environment
-from maml_tf.rl.evaluation import Protocol, adapted_rollouts, phase_name
+from maml_tf.rl.evaluation import Protocol, adapted_rollouts
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.streams import EVALUATION, stream
 

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maml_tf.files import whole_file
-from maml_tf.rl.evaluation import adapted_rollouts, phase_name
+from maml_tf.measures import phase_name
+from maml_tf.rl.evaluation import adapted_rollouts
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.task_streams import HeldOutTasks

@@ -43,11 +43,6 @@ def later_steps(step_size: float, updates: int, later_step: float = 0.5
                for update in range(updates))
 
 
-def phase_name(updates: int) -> str:
-  """'before', '1 update', '2 updates': of pictures."""
-  return f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before'
-
-
 def returns_on(learning: Learning, parameters: np.ndarray, tasks: Sequence,
                protocol: Protocol, numbers: Optional[Sequence[int]] = None) -> np.ndarray:
   """The return of each task before the first update and after each one.

@@ -18,12 +18,13 @@ import tensorflow as tf
 
 from maml_tf import outputs
 from maml_tf.data_generator import DataGenerator
-from maml_tf.errors import NotFiniteError, WriteError
+from maml_tf.episodes import Episodes
+from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation.protocol import Evaluator, score, where_not_finite
-from maml_tf.meta_learner import MetaLearner, TaskResults, named_means
-from maml_tf.training.checkpoint_files import first_line
+from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.history import History
+from maml_tf.training.summaries import TRAINING, VALIDATION, Summaries
 
 # The TF1 code's intervals, in iterations.
 SUMMARY_INTERVAL = 100
@@ -197,22 +198,22 @@ class SaveCheckpoints(IterationCallback):
     first_iteration: see `IterationCallback`.
     checkpoints: where they go.
     interval: in iterations.
-    writer: of TensorBoard summaries, or None. What it was given up to here is in its file
-      before the checkpoint is: a resumed run writes the later ones only.
+    summaries: or None. What they were given up to here is in their files before the
+      checkpoint is: a resumed run writes the later ones only.
   """
 
   def __init__(self, first_iteration: int, checkpoints: Checkpoints, interval: int,
-               writer=None):
+               summaries: Optional[Summaries] = None):
     super().__init__(first_iteration)
     self._checkpoints = checkpoints
     self._interval = interval
-    self._writer = writer
+    self._summaries = summaries
 
   def after_iterations(self, before, now, logs):
     if passed(self._interval, before, now):
       require_finite(self.model, now)
-      if self._writer is not None:
-        flush_summaries(self._writer)
+      if self._summaries is not None:
+        self._summaries.flush()
       self._checkpoints.save(now)
 
 
@@ -221,15 +222,15 @@ class TrainingSummaries(IterationCallback):
 
   Args:
     first_iteration: see `IterationCallback`.
-    writer: of TensorBoard summaries.
+    summaries: where they go.
     generator: the training episodes.
-    measure: {name: mean over tasks} of a batch.
+    measure: the results of a batch's tasks.
   """
 
-  def __init__(self, first_iteration: int, writer, generator: DataGenerator,
-               measure: Callable):
+  def __init__(self, first_iteration: int, summaries: Summaries, generator: DataGenerator,
+               measure: Callable[[Episodes], TaskResults]):
     super().__init__(first_iteration)
-    self._writer = writer
+    self._summaries = summaries
     self._generator = generator
     self._measure = measure
 
@@ -242,11 +243,11 @@ class TrainingSummaries(IterationCallback):
       self._write(now)
 
   def on_train_end(self, logs=None):
-    flush_summaries(self._writer)
+    self._summaries.flush()
 
   def _write(self, iteration: int) -> None:
-    write_summaries(self._writer, 'metatrain_', iteration,
-                    self._measure(self._generator.batch(iteration)))
+    self._summaries.write_results(TRAINING, iteration,
+                                  self._measure(self._generator.batch(iteration)))
 
 
 class LoggedSummaries(IterationCallback):
@@ -254,18 +255,18 @@ class LoggedSummaries(IterationCallback):
 
   Args:
     first_iteration: see `IterationCallback`.
-    writer: of TensorBoard summaries.
+    summaries: where they go.
   """
 
-  def __init__(self, first_iteration: int, writer):
+  def __init__(self, first_iteration: int, summaries: Summaries):
     super().__init__(first_iteration)
-    self._writer = writer
+    self._summaries = summaries
 
   def after_iterations(self, before, now, logs):
-    write_summaries(self._writer, 'metatrain_', now, logs)
+    self._summaries.write_logs(TRAINING, now, logs)
 
   def on_train_end(self, logs=None):
-    flush_summaries(self._writer)
+    self._summaries.flush()
 
 
 class Validation(IterationCallback):
@@ -276,7 +277,7 @@ class Validation(IterationCallback):
     interval: in iterations.
     evaluator: on validation tasks.
     checkpoints: where the best parameters go.
-    writer: of TensorBoard summaries, under the TF1 code's `metaval_` names; or None.
+    summaries: where the means go, too; or None.
     signals: once one is received, a validation is left before its next batch; None: it is
       done to its end.
 
@@ -285,12 +286,13 @@ class Validation(IterationCallback):
   """
 
   def __init__(self, first_iteration: int, interval: int, evaluator: Evaluator,
-               checkpoints: Checkpoints, writer=None, signals: Optional[Signals] = None):
+               checkpoints: Checkpoints, summaries: Optional[Summaries] = None,
+               signals: Optional[Signals] = None):
     super().__init__(first_iteration)
     self._interval = interval
     self._evaluator = evaluator
     self._checkpoints = checkpoints
-    self._writer = writer
+    self._summaries = summaries
     self._signals = signals
     self.latest: Optional[TaskResults] = None
 
@@ -307,8 +309,8 @@ class Validation(IterationCallback):
     if not_finite is not None:
       outputs.say(f'Validation after iteration {iteration}: {not_finite} is not finite, in at '
                   'least one task; the checkpoint is not the best one.')
-    if self._writer is not None:
-      write_summaries(self._writer, 'metaval_', iteration, named_means(self.latest))
+    if self._summaries is not None:
+      self._summaries.write_results(VALIDATION, iteration, self.latest)
     self._checkpoints.offer_best(iteration, score(self.latest, self._evaluator.measure))
 
   def _evaluated(self) -> Optional[TaskResults]:
@@ -344,57 +346,6 @@ class RecordHistory(IterationCallback):
     self._history.add(now - before, logs)
     if passed(self._interval, before, now) and self._validation.latest is not None:
       self._history.write(now, self._validation.latest)
-
-
-def summary_writer(folder: str):
-  """A new file for TensorBoard.
-
-  Raises:
-    WriteError: where that is not possible; so do all functions that write to it.
-  """
-  with _to_be_written():
-    return tf.summary.create_file_writer(folder)
-
-
-def write_summaries(writer, prefix: str, iteration: int, values: Dict) -> None:
-  """One scalar per name, under the TF1 code's tags.
-
-  As `tf.summary.scalar` does, which needs TensorBoard: TensorFlow 2.21 comes without.
-  """
-  with _to_be_written(), writer.as_default(step=iteration):
-    for name, value in values.items():
-      tf.summary.write(prefix + name, tf.cast(value, tf.float32),
-                       metadata=_summary_metadata('scalars'))
-
-
-def write_picture(writer, tag: str, iteration: int, png: bytes) -> None:
-  """A PNG file, as `tf.summary.image` does."""
-  height, width, _ = tf.io.decode_png(png).shape
-  with _to_be_written(), writer.as_default(step=iteration):
-    tf.summary.write(tag, tf.constant([str(width).encode(), str(height).encode(), png]),
-                     metadata=_summary_metadata('images'))
-
-
-def flush_summaries(writer) -> None:
-  """What the writer was given is in its file after this."""
-  with _to_be_written():
-    writer.flush()
-
-
-@contextlib.contextmanager
-def _to_be_written() -> Iterator[None]:
-  try:
-    yield
-  except tf.errors.OpError as error:
-    raise WriteError(
-        f'The TensorBoard summaries cannot be written ({first_line(error)}). Free some '
-        'space; the same command goes on from the last checkpoint.') from error
-
-
-def _summary_metadata(plugin: str):
-  """For TensorBoard's plugin of that name."""
-  return tf.compat.v1.SummaryMetadata(
-      plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin))
 
 
 def describe(model: MetaLearner) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from typing import Optional
+from typing import Iterator, Optional
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+
+from maml_tf.training.summaries import folders_of
 
 # Around the bytes of a record are its length (8), and the checksums of both (4 each).
 _FRAME = 16
@@ -20,14 +22,14 @@ def discard_events_after(folder: str, iteration: int) -> int:
   event that was not written to its end. Files without any event are removed.
 
   Args:
-    folder: with `events.out.tfevents.*` in it.
+    folder: of the run, with `events.out.tfevents.*` in it and in folders below.
     iteration: of the checkpoint; 0: the run starts anew, and no event is kept.
 
   Returns:
     How many bytes were cut off.
   """
   discarded = 0
-  for path in glob.glob(os.path.join(glob.escape(folder), 'events.out.tfevents.*')):
+  for path in _event_files(folder):
     if not os.path.isfile(path):
       continue   # not a run's
     before = os.path.getsize(path)
@@ -38,6 +40,11 @@ def discard_events_after(folder: str, iteration: int) -> int:
       os.truncate(path, end)
     discarded += before - (end or 0)
   return discarded
+
+
+def _event_files(folder: str) -> Iterator[str]:
+  for part in folders_of(folder):
+    yield from glob.glob(os.path.join(glob.escape(part), 'events.out.tfevents.*'))
 
 
 def _end_of_events(path: str, iteration: int) -> Optional[int]:

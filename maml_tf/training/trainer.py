@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import math
 import os
 import signal
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import Config, ConfigError
-from maml_tf.data_generator import DataGenerator
-from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.config.summary import summary
+from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.files import reported, write_whole
-from maml_tf.meta_learner import MetaLearner, named_means
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.outer_step import raw
 from maml_tf.replicas import Replicas, values_of
 from maml_tf.training import callbacks as run_callbacks
@@ -24,8 +24,15 @@ from maml_tf.training.checkpoints import Checkpoints, NoCheckpoints
 from maml_tf.training.event_files import discard_events_after
 from maml_tf.training.history import History
 from maml_tf.training.loop import Fit
-from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.phases import (
+  compile_phases,
+  save_interval,
+  saved_of_pretraining,
+  steps_per_execution,
+)
 from maml_tf.training.progress import Progress
+from maml_tf.training.scoring import score_of, validation_tasks
+from maml_tf.training.summaries import Summaries
 
 
 class TrainingResult(NamedTuple):
@@ -63,52 +70,199 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
     WriteError: on a full disk; the last good checkpoint is kept.
     ConfigError: when it is of a later iteration than the last one asked for.
   """
-  replicas = Replicas.of(model)
-  pretraining, saved = compile_phases(config, model)
-  make = Checkpoints if replicas.is_writer else NoCheckpoints
-  checkpoints = make(folder, lambda: _saved_of_pretraining(config, model)[1], **saved)
-  iteration = _same_in_all(replicas, (model, pretraining),
-                           checkpoints.restore_latest() if config.run.resume else 0)
-  if iteration > config.total_iterations:
-    raise ConfigError(
-        f'--metatrain_iterations={config.training.metatrain_iterations} is below what the '
-        f'run in {folder} has done already ({iteration} iterations in all): ask for more, '
-        'test with --train=False, or start over with --resume=False.')
-  if iteration:
-    print(f'Resumed at iteration {iteration} of {config.total_iterations}')
-  history = History(folder, iteration) if replicas.is_writer else None
-  generator = experiment.training_generator(config)
-  if replicas.is_writer:
-    discard_events_after(folder, iteration)
-  writer = _summary_writer(config, folder) if replicas.is_writer else None
-  evaluator, tasks = _validation(config, model)
-  fit = Fit(generator, steps_per_execution(config), experiment.use_xla(config))
-  if writer is not None and config.baseline.trains_on_tasks and iteration == 0:
-    _write_sample_tasks(config, writer, generator, folder)
-  last = config.total_iterations if until is None else min(until, config.total_iterations)
-  is_due = history is not None and history.lacks_validation(
-      config.training.validation_interval)
-  if iteration < last or is_due:
-    checkpoints.score_on(tasks, functools.partial(_score_of, model, evaluator))
-  phases = ((pretraining, min(last, config.training.pretrain_iterations)), (model, last))
-  with run_callbacks.Signals() as signals:
-    if is_due:
-      trained = model if pretraining is None or (
-          iteration > config.training.pretrain_iterations) else pretraining
-      _validate(config, trained, evaluator, checkpoints, history, writer, signals, iteration)
-    for phase, last_iteration in phases:
-      while iteration < last_iteration and _received(replicas, signals) is None:
-        iteration = _fit(config, phase, fit, generator, evaluator, checkpoints, history,
-                         writer, signals, iteration,
-                         _end_of_fit(config, iteration, last_iteration), watch)
-    if history is not None:
-      history.close(iteration)
-    run_callbacks.require_finite(model, iteration)
-    if writer is not None:
-      run_callbacks.flush_summaries(writer)
-    path = checkpoints.save(iteration)
-    received = _received(replicas, signals)
-  return TrainingResult(iteration, path, None if received is None else received.name)
+  run = _Run(config, model, folder, watch)
+  last = config.total_iterations
+  return run.train(last if until is None else min(until, last))
+
+
+class _Run:
+  """What a run holds, from the checkpoint where this start begins.
+
+  Of several processes one writes: it alone has a history, and summaries where the
+  configuration asks for them. For the arguments see `train`.
+  """
+
+  def __init__(self, config: Config, model: MetaLearner, folder: str,
+               watch: Optional[Watch]):
+    self._config, self._model, self._watch = config, model, watch
+    self._replicas = Replicas.of(model)
+    writes = self._replicas.is_writer
+    self._pretraining, saved = compile_phases(config, model)
+    self._checkpoints = (Checkpoints if writes else NoCheckpoints)(
+        folder, lambda: saved_of_pretraining(config, model)[1], **saved)
+    self._iteration = self._restored(folder)
+    self._history = History(folder, self._iteration) if writes else None
+    self._generator = experiment.training_generator(config)
+    if writes:
+      discard_events_after(folder, self._iteration)
+    self._summaries = Summaries(folder) if writes and config.run.log else None
+    self._evaluator, self._tasks = validation_tasks(config, model)
+    self._fit = Fit(self._generator, steps_per_execution(config), experiment.use_xla(config))
+    self._signals = run_callbacks.Signals()
+    if self._summaries is not None and self._iteration == 0:
+      self._describe(self._summaries, folder)
+
+  def train(self, last: int) -> TrainingResult:
+    """Up to the iteration `last`, or a signal; then it is saved."""
+    lacks_validation = self._lacks_validation()
+    if self._iteration < last or lacks_validation:
+      self._checkpoints.score_on(
+          self._tasks, functools.partial(score_of, self._model, self._evaluator))
+    with self._signals:
+      if lacks_validation:
+        self._catch_up_on_validation()
+      for phase, end in self._phases(last):
+        while self._iteration < end and self._received() is None:
+          self._iteration = self._trained(phase, self._end_of_fit(end))
+      return self._saved()
+
+  # --- before
+
+  def _restored(self, folder: str) -> int:
+    """The iteration of the newest checkpoint, which is in all processes then; or 0."""
+    config = self._config
+    iteration = self._checkpoints.restore_latest() if config.run.resume else 0
+    iteration = _same_in_all(self._replicas, (self._model, self._pretraining), iteration)
+    if iteration > config.total_iterations:
+      raise ConfigError(
+          f'--metatrain_iterations={config.training.metatrain_iterations} is below what the '
+          f'run in {folder} has done already ({iteration} iterations in all): ask for more, '
+          'test with --train=False, or start over with --resume=False.')
+    if iteration:
+      print(f'Resumed at iteration {iteration} of {config.total_iterations}')
+    return iteration
+
+  def _describe(self, summaries: Summaries, folder: str) -> None:
+    """What TensorBoard shows beside the curves: the configuration, and sample tasks."""
+    config = self._config
+    summaries.write_text('configuration', f'{summary(config)}\n\n```\n{config.to_json()}```')
+    if not config.baseline.trains_on_tasks:
+      return
+    png = config.problem.sample_tasks(self._generator.batch(0))
+    if png is None:
+      return
+    path = os.path.join(folder, 'sample_tasks.png')
+    with reported(path):
+      write_whole(path, png)
+    summaries.write_picture('sample_tasks', 0, png)
+
+  # --- phases
+
+  def _phases(self, last: int) -> List[Tuple[Optional[MetaLearner], int]]:
+    """[(what is trained, up to which iteration)]."""
+    return [(self._pretraining, min(last, self._config.training.pretrain_iterations)),
+            (self._model, last)]
+
+  def _end_of_fit(self, end: int) -> int:
+    """Where the next `fit` ends. Executions end at multiples of their steps; one that starts
+    between two of them goes to the next."""
+    steps = steps_per_execution(self._config)
+    beyond = self._iteration % steps
+    return min(end, self._iteration - beyond + steps) if beyond else end
+
+  def _trained(self, phase: MetaLearner, end: int) -> int:
+    """One `fit` of a phase, up to the iteration `end`; where it got."""
+    # Of several processes none may leave what all do together.
+    validation = self._validation(
+        self._evaluator, self._signals if self._replicas.workers == 1 else None)
+    stop = run_callbacks.StopOnSignal(self._iteration, self._signals)
+    with self._shown(phase, validation) as progress:
+      self._fit(phase, self._iteration, end - self._iteration,
+                [*self._callbacks(phase, validation), stop, *progress])
+    return stop.iteration
+
+  def _callbacks(self, phase: MetaLearner, validation: run_callbacks.Validation
+                 ) -> Iterator[tf.keras.callbacks.Callback]:
+    yield run_callbacks.StopWhenNotFinite(self._iteration)
+    if self._summaries is not None:
+      yield self._training_summaries(phase, self._summaries)
+    yield validation
+    if self._history is not None:
+      yield run_callbacks.RecordHistory(self._iteration, self._history,
+                                        self._validation_interval, validation)
+      yield run_callbacks.SaveCheckpoints(self._iteration, self._checkpoints,
+                                          save_interval(self._config), self._summaries)
+    if self._watch is not None:
+      yield run_callbacks.Watched(self._iteration, self._watch)
+
+  def _training_summaries(self, phase: MetaLearner, summaries: Summaries
+                          ) -> run_callbacks.IterationCallback:
+    if phase.logs_are_summaries:
+      return run_callbacks.LoggedSummaries(self._iteration, summaries)
+    results_of = phase.results_function(self._config.inner_loop.num_updates)
+    return run_callbacks.TrainingSummaries(self._iteration, summaries, self._generator,
+                                           results_of)
+
+  @contextlib.contextmanager
+  def _shown(self, phase: MetaLearner, validation: run_callbacks.Validation
+             ) -> Iterator[List[Progress]]:
+    """The bar or the lines of a `fit`, taken away after it; none where a watch is told, or
+    another process shows them."""
+    if self._watch is not None or self._history is None:
+      yield []
+      return
+    progress = Progress(self._iteration, validation, self._validation_interval,
+                        self._config.problem.measure, self._loss_of_an_example(phase))
+    with contextlib.closing(progress):
+      yield [progress]
+
+  def _loss_of_an_example(self, phase: MetaLearner) -> Optional[Callable[[float], float]]:
+    """See `Progress`."""
+    config = self._config
+    if not (config.baseline.trains_on_tasks and config.problem.measure.beside_loss):
+      return None
+    groups = config.problem.groups(config.with_trained_classes())
+    return functools.partial(phase.objective.mean_over, groups * config.task.train_query_size)
+
+  # --- validation
+
+  @property
+  def _validation_interval(self) -> int:
+    return self._config.training.validation_interval
+
+  def _validation(self, evaluator: Evaluator, signals: Optional[run_callbacks.Signals]
+                  ) -> run_callbacks.Validation:
+    return run_callbacks.Validation(self._iteration, self._validation_interval, evaluator,
+                                    self._checkpoints, self._summaries, signals)
+
+  def _lacks_validation(self) -> bool:
+    """Whether a signal ended the run before the validation that was due."""
+    return self._history is not None and self._history.lacks_validation(
+        self._validation_interval)
+
+  def _catch_up_on_validation(self) -> None:
+    """The validation that a signal ended before; by this process alone."""
+    validation = self._validation(self._evaluator.alone(), self._signals)
+    validation.set_model(self._latest_phase())
+    validation.validate(self._iteration)
+    if validation.latest is not None:
+      self._checkpoints.save(self._iteration, again=True)   # it has the best score, too
+      self._history.write(self._iteration, validation.latest)
+
+  def _latest_phase(self) -> MetaLearner:
+    """What was trained last."""
+    is_over = self._iteration > self._config.training.pretrain_iterations
+    return self._model if self._pretraining is None or is_over else self._pretraining
+
+  # --- after
+
+  def _received(self) -> Optional[signal.Signals]:
+    """What ends the run in all processes alike: a signal that any of them received."""
+    received = self._signals.received
+    if self._replicas.workers == 1:
+      return received
+    [number] = self._replicas.combined([np.array(received is not None, np.int64)])
+    return (received or signal.SIGTERM) if number else None
+
+  def _saved(self) -> TrainingResult:
+    if self._history is not None:
+      self._history.close(self._iteration)
+    run_callbacks.require_finite(self._model, self._iteration)
+    if self._summaries is not None:
+      self._summaries.flush()
+    path = self._checkpoints.save(self._iteration)
+    received = self._received()
+    return TrainingResult(self._iteration, path, None if received is None else received.name)
 
 
 def _same_in_all(replicas: Replicas, models: Sequence[Optional[MetaLearner]], iteration: int
@@ -123,180 +277,3 @@ def _same_in_all(replicas: Replicas, models: Sequence[Optional[MetaLearner]], it
   for variable, value in zip(variables.values(), values):
     variable.assign(value)
   return int(place)
-
-
-def _received(replicas: Replicas, signals: run_callbacks.Signals) -> Optional[signal.Signals]:
-  """What ends the run in all processes alike: a signal that any of them received."""
-  if replicas.workers == 1:
-    return signals.received
-  [number] = replicas.combined([np.array(signals.received is not None, np.int64)])
-  return (signals.received or signal.SIGTERM) if number else None
-
-
-def _fit(config: Config, model: MetaLearner, fit: Fit, generator: DataGenerator,
-         evaluator: Evaluator, checkpoints: Checkpoints, history: Optional[History], writer,
-         signals: run_callbacks.Signals, iteration: int, last_iteration: int,
-         watch: Optional[Watch]) -> int:
-  """Trains `model` from `iteration` to `last_iteration`; where it got."""
-  stop = run_callbacks.StopOnSignal(iteration, signals)
-  interval = config.training.validation_interval
-  # Of several processes none may leave what all do together.
-  leaves = signals if Replicas.of(model).workers == 1 else None
-  validation = run_callbacks.Validation(iteration, interval, evaluator, checkpoints, writer,
-                                        leaves)
-  callbacks = [run_callbacks.StopWhenNotFinite(iteration), validation]
-  if history is not None:   # this process writes
-    callbacks += [run_callbacks.RecordHistory(iteration, history, interval, validation),
-                  run_callbacks.SaveCheckpoints(iteration, checkpoints,
-                                                _save_interval(config), writer)]
-  if watch is not None:
-    callbacks.append(run_callbacks.Watched(iteration, watch))
-  callbacks.append(stop)
-  if writer is not None:
-    callbacks.insert(1, _training_summaries(config, model, generator, writer, iteration))
-  progress = (_progress(config, model, iteration, validation)
-              if watch is None and history is not None else None)
-  try:
-    fit(model, iteration, last_iteration - iteration,
-        callbacks if progress is None else [*callbacks, progress])
-  finally:
-    if progress is not None:
-      progress.close()
-  return stop.iteration
-
-
-def _validate(config: Config, model: MetaLearner, evaluator: Evaluator,
-              checkpoints: Checkpoints, history: History, writer,
-              signals: run_callbacks.Signals, iteration: int) -> None:
-  """The validation that a signal ended before."""
-  validation = run_callbacks.Validation(
-      iteration, config.training.validation_interval, evaluator.alone(), checkpoints, writer,
-      signals)
-  validation.set_model(model)
-  validation.validate(iteration)
-  if validation.latest is not None:
-    checkpoints.save(iteration, again=True)   # it has the best score, too
-    history.write(iteration, validation.latest)
-
-
-def _progress(config: Config, model: MetaLearner, iteration: int,
-              validation: run_callbacks.Validation) -> Progress:
-  measure, loss_of_an_example = config.problem.measure, None
-  if config.baseline.trains_on_tasks and measure.beside_loss:
-    groups = config.problem.groups(config.with_trained_classes())
-    loss_of_an_example = functools.partial(model.objective.mean_over,
-                                           groups * config.task.train_query_size)
-  return Progress(iteration, validation, config.training.validation_interval, measure,
-                  loss_of_an_example)
-
-
-def _training_summaries(config: Config, model: MetaLearner, generator: DataGenerator, writer,
-                        iteration: int) -> run_callbacks.IterationCallback:
-  if model.logs_are_summaries:
-    return run_callbacks.LoggedSummaries(iteration, writer)
-  results_of = model.results_function(config.inner_loop.num_updates)
-  return run_callbacks.TrainingSummaries(
-      iteration, writer, generator, lambda episodes: named_means(results_of(episodes)))
-
-
-def steps_per_execution(config: Config) -> int:
-  """A divisor of all intervals: what is due falls between two executions."""
-  return math.gcd(config.problem.most_steps_per_execution, run_callbacks.SUMMARY_INTERVAL,
-                  _save_interval(config), config.training.validation_interval)
-
-
-def _save_interval(config: Config) -> int:
-  return config.problem.save_interval or run_callbacks.SAVE_INTERVAL
-
-
-def _end_of_fit(config: Config, iteration: int, last_iteration: int) -> int:
-  """Where the first `fit` from `iteration` ends. Executions end at multiples of their
-  steps; one that starts between two of them goes to the next."""
-  steps = steps_per_execution(config)
-  beyond = iteration % steps
-  return min(last_iteration, iteration - beyond + steps) if beyond else last_iteration
-
-
-def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
-  """`model`, compiled for training as the configuration says."""
-  with Replicas.of(model).scope():
-    optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
-                                config.learner.dtype, _decay_iterations(config),
-                                config.training.meta_lr_schedule)
-    model.compile(optimizer, jit_compile=experiment.use_xla(config),
-                  steps_per_execution=steps_per_execution(config))
-  return model
-
-
-def compile_phases(config: Config, model: MetaLearner
-                   ) -> Tuple[Optional[MetaLearner], Dict[str, Any]]:
-  """Compiles `model`, and what trains its parameters before, where the run has that.
-
-  Returns:
-    (the pre-training phase or None, {name: what a checkpoint holds}).
-  """
-  pretraining, saved = None, {}
-  if config.training.pretrain_iterations:
-    pretraining, saved = _saved_of_pretraining(config, model)
-  compile_model(config, model)
-  return pretraining, dict(parameters=model.meta_parameters,
-                           meta_optimizer=model.optimizer, **saved)
-
-
-def _saved_of_pretraining(config: Config, model: MetaLearner
-                          ) -> Tuple[MetaLearner, Dict[str, Any]]:
-  """(The pre-training phase, {name: what a checkpoint holds of it})."""
-  with Replicas.of(model).scope():
-    pretraining = experiment.build_pretraining(config, model)
-  compile_model(config, pretraining)
-  saved = dict(pretrain_optimizer=pretraining.optimizer)
-  if pretraining.meta_parameters is not model.meta_parameters:
-    saved.update(pretrain_parameters=pretraining.meta_parameters)
-  return pretraining, saved
-
-
-def _decay_iterations(config: Config) -> int:
-  if config.training.meta_lr_schedule == 'constant':
-    return 0
-  return max(1, config.training.metatrain_iterations)
-
-
-def _validation(config: Config, model: MetaLearner
-                ) -> Tuple[Evaluator, Callable[[], str]]:
-  """(What scores the parameters, and what tells its tasks from others)."""
-  # A classifier may be tested with other shots than its checkpoint is chosen by.
-  config = config.with_trained_shots()
-  num_tasks = config.training.num_validation_tasks
-  num_updates = config.validation_num_updates
-  generator = experiment.evaluation_generator(config, 'val', num_tasks,
-                                              replicas=Replicas.of(model).number)
-  evaluator = Evaluator(experiment.build_validated(config, model), generator, num_tasks,
-                        num_updates)
-  return evaluator, functools.cache(
-      lambda: f'{generator.fingerprint(num_tasks)}, {num_updates} updates')
-
-
-def _score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:
-  """Of the checkpoint `path`; `model`, which `evaluator` evaluates, stays as it is."""
-  current = model.state()   # what a method keeps beside the parameters, too
-  try:
-    status = tf.train.Checkpoint(parameters=model.meta_parameters).restore(path)
-    status.expect_partial().assert_existing_objects_matched()
-    return score(evaluator.alone()(), evaluator.measure)
-  finally:
-    model.assign_state(current)
-
-
-def _summary_writer(config: Config, folder: str):
-  return run_callbacks.summary_writer(folder) if config.run.log else None
-
-
-def _write_sample_tasks(config: Config, writer, generator: DataGenerator, folder: str
-                        ) -> None:
-  png = config.problem.sample_tasks(generator.batch(0))
-  if png is None:
-    return
-  path = os.path.join(folder, 'sample_tasks.png')
-  with reported(path):
-    write_whole(path, png)
-  run_callbacks.write_picture(writer, 'sample_tasks', 0, png)

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from maml_tf import measures
-from maml_tf.measures import LOSS, Measure
+from maml_tf.measures import LOSS, Measure, phase_name
 from maml_tf.paper.records import Record
+from maml_tf.paper.rows import data_title
 from maml_tf.training.history import Line
 from maml_tf.verification.verdicts import combined
 
@@ -87,7 +88,7 @@ def _curves_of_a_run(lines: Sequence[Line], kind: str, training: str,
     return curves
   if last == 0:   # a method without updates
     return curves + [(f'val_{kind}_0', '-', validation or 'validation')]
-  after = validation or f'validation, {last} update{"" if last == 1 else "s"}'
+  after = validation or f'validation, {phase_name(last)}'
   return curves + [(f'val_{kind}_0', '--', 'validation, before'),
                    (f'val_{kind}_{last}', '-', after)]
 
@@ -159,11 +160,15 @@ def title_of(result: Dict[str, Any]) -> str:
   return result['title'].replace('Accuracy', measured[:1].upper() + measured[1:])
 
 
+def _heading(result: Dict[str, Any]) -> str:
+  return f'{title_of(result)}: {data_title(result["datasource"])}, {result["length"]}'
+
+
 def study(result: Dict[str, Any]) -> bytes:
   """A study's scores against its settings, or against iterations for a study of one."""
   runs: List[Dict[str, Any]] = result['runs']
   figure = Figure(figsize=(10.5, 3.8), layout='constrained')
-  figure.suptitle(f'{title_of(result)}: {result["datasource"]}, {result["length"]}')
+  figure.suptitle(_heading(result))
   left, right = figure.subplots(1, 2)
   measure = measures.named(result['measure'])
   unit, what = measure.scale, measure.title
@@ -193,7 +198,7 @@ def methods(result: Dict[str, Any]) -> bytes:
   """The validation scores of methods against seconds of training, and iterations."""
   measure = measures.named(result['measure'])
   figure = Figure(figsize=(12, 4.4), layout='constrained')
-  figure.suptitle(f'{title_of(result)}: {result["datasource"]}, {result["length"]}')
+  figure.suptitle(_heading(result))
   of_seconds, of_iterations = figure.subplots(1, 2, sharey=True)
   for index, run in enumerate(result['runs']):
     style = dict(color=f'C{index % 10}', linestyle='-' if index < 10 else '--',
@@ -234,7 +239,7 @@ def _before_and_after(axes, lines: Sequence[Line], kind: str, unit: float) -> No
   if f'val_support_{kind}' in lines[0]:
     columns.append((f'val_support_{kind}', 'support set, before'))
   if last is not None:
-    columns += [(f'val_{kind}_{update}', f'query set, after {update}')
+    columns += [(f'val_{kind}_{update}', f'query set, {phase_name(update)}')
                 for update in range(last + 1)]
   for column, label in columns:
     _against_iterations(axes, lines, column, unit, label=label)

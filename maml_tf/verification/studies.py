@@ -48,12 +48,14 @@ class Study:
     title: for people.
     flag: what differs; None: a single run, watched over its iterations.
     values: {data source: the flag's values}; a data source that is not here is refused.
+    noun: what a reader calls what the flag counts, of one.
     base: {data source: further settings of all of the study's runs}.
   """
   name: str
   title: str
   flag: Optional[str]
   values: Mapping[str, Sequence[Any]]
+  noun: str = ''
   base: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -66,21 +68,24 @@ def _everywhere(values: Sequence[Any], datasources=_ALL) -> Dict[str, Sequence[A
 
 
 STUDIES: Tuple[Study, ...] = (
-    Study('ways', 'Number of classes N', 'num_classes', _everywhere((2, 3, 5), _IMAGES)),
+    Study('ways', 'Number of classes N', 'num_classes', _everywhere((2, 3, 5), _IMAGES),
+          'class'),
     # The query sets keep their size: K sets it otherwise.
     Study('shots', 'Number of shots K', 'update_batch_size',
           {'sinusoid': (5, 10, 20), 'omniglot': (1, 5, 10), 'miniimagenet': (1, 5, 10)},
+          'shot',
           base={'sinusoid': dict(train_query_size=10, test_query_size=10),
                 'omniglot': dict(train_query_size=5, meta_batch_size=32),
                 'miniimagenet': dict(train_query_size=15, meta_batch_size=4)}),
     Study('inner_steps', 'Number of inner steps in training', 'num_updates',
-          _everywhere((1, 3, 5, 8))),
+          _everywhere((1, 3, 5, 8)), 'inner step'),
     Study('meta_batch', 'Tasks of a meta-batch', 'meta_batch_size',
-          {'sinusoid': (5, 25, 50), 'omniglot': (8, 16, 32), 'miniimagenet': (2, 4, 8, 16)}),
+          {'sinusoid': (5, 25, 50), 'omniglot': (8, 16, 32), 'miniimagenet': (2, 4, 8, 16)},
+          'task'),
     Study('filters', 'Filters of each convolution', 'num_filters',
-          _everywhere((16, 32, 64), _IMAGES)),
+          _everywhere((16, 32, 64), _IMAGES), 'filter'),
     Study('query_images', 'Query examples per class in training', 'train_query_size',
-          _everywhere((1, 15))),
+          _everywhere((1, 15)), 'query example'),
     Study('iterations', 'Accuracy against meta-training iterations', None,
           _everywhere((None,))),
     Study('before_and_after', 'Loss and accuracy before and after the updates', None,
@@ -95,6 +100,23 @@ def study_named(name: str) -> Study:
     ConfigError: where there is none.
   """
   return named('study', name, STUDIES)
+
+
+def in_words(label: str) -> str:
+  """What a reader calls the run of that label; files have the flag.
+
+  Example:
+    >>> in_words('num_updates 3'), in_words('num_classes 5'), in_words('train_query_size 1')
+    ('3 inner steps', '5 classes', '1 query example')
+    >>> in_words("the paper's settings")
+    "the paper's settings"
+  """
+  flag, _, value = label.partition(' ')
+  nouns = {study.flag: study.noun for study in STUDIES if study.flag is not None}
+  if flag not in nouns:
+    return label
+  ending = '' if value == '1' else 'es' if nouns[flag].endswith('s') else 's'
+  return f'{value} {nouns[flag]}{ending}'
 
 
 def configs(study: Study, datasource: str = DEFAULT_DATASOURCE,
