@@ -123,6 +123,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.built = True
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
+    _require_named(step_size, learner)
     self._step_sizes = StepSizes(step_size, dtype)
     self._num_updates = require_updates(num_updates)
     self._seed = seed
@@ -460,6 +461,16 @@ def require_updates(number: Any) -> int:
     raise ConfigError(f'num_updates must be an integer, 0 or more. Received: {number!r}.',
                       'num_updates')
   return int(number)
+
+
+def _require_named(step_size: Any, learner: Learner) -> None:
+  """Raises: ConfigError: for step sizes by parameter of others than those that adapt."""
+  adapted = set(learner.adapted_names)
+  if isinstance(step_size, Mapping) and not adapted <= set(step_size) <= {
+      spec.name for spec in learner.parameter_specs}:
+    raise ConfigError('step_size must be given for each parameter that adapts: '
+                      f'{", ".join(sorted(adapted))}. Received: '
+                      f'{", ".join(map(str, step_size))}.', 'step_size')
 
 
 def named_means(results: TaskResults) -> Dict[str, tf.Tensor]:

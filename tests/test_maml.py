@@ -467,7 +467,8 @@ def test_what_could_not_be_loaded_is_not_saved(regressions, tmp_path):
 
 @pytest.mark.parametrize('given', [
     dict(num_updates=-1), dict(num_updates=1.5), dict(num_updates='1'), dict(step_size=None),
-    dict(step_size='0.1'), dict(step_size=np.nan), dict(step_size=[0.1, np.inf])], ids=str)
+    dict(step_size='0.1'), dict(step_size=np.nan), dict(step_size=[0.1, np.inf]),
+    dict(step_size={'output/kernel': 0.1}), dict(step_size={'kernel': 0.1})], ids=str)
 def test_what_is_no_inner_loop_is_refused(given):
   with pytest.raises(ConfigError, match=f'{next(iter(given))} must be'):
     MAML(FullyConnected(1, (), 1, 'None'), MeanSquaredError(),
