@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+from maml_tf.errors import ConfigError
 
 
 class Batch(NamedTuple):
@@ -51,15 +54,88 @@ def as_episodes(episodes: Any) -> Episodes:
   """`((inputs, labels), (inputs, labels))` as `Episodes`.
 
   Raises:
-    ValueError: for anything that is not two pairs.
+    ConfigError: for anything that is not two pairs.
   """
   try:
     support, query = episodes
-    return Episodes(Batch(*support), Batch(*query))
-  except TypeError as error:
-    raise ValueError('A batch of tasks is ((support inputs, support labels), (query inputs, '
-                     f'query labels)), each with a leading axis of tasks. Received: '
-                     f'{type(episodes).__name__}.') from error
+    (support_x, support_y), (query_x, query_y) = support, query
+    return Episodes.of(support_x, support_y, query_x, query_y)
+  except (TypeError, ValueError) as error:
+    raise ConfigError('A batch of tasks is ((support inputs, support labels), (query inputs, '
+                      'query labels)), each with a leading axis of tasks. Received: '
+                      f'{type(episodes).__name__}.') from error
+
+
+def as_tensors(nest: Any, dtype: str) -> Any:
+  """A nest as tensors, those of floating numbers of that type. What is written as lists of
+  numbers is one tensor.
+
+  Raises:
+    ConfigError: for what is no tensor.
+  """
+  def tensor(value):
+    try:
+      value = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+      raise ConfigError(
+          'Tasks are made of tensors or arrays: where examples or tasks differ in size, pad '
+          f'them, or take meta-batches of one task. Received: {type(value).__name__}.'
+          ) from error
+    return tf.cast(value, dtype) if value.dtype.is_floating else value
+  return tf.nest.map_structure(tensor, _with_arrays(nest))
+
+
+def require_consistent(episodes: Episodes) -> None:
+  """
+  Raises:
+    ConfigError: where tensors have no axis of tasks and one of examples, or none in them, or
+      differ in their sizes: they would be broadcast against each other. Sizes that are not
+      known fit each other.
+  """
+  tasks = set()
+  for batch in episodes:
+    shapes = [value.shape for value in tf.nest.flatten(batch)]
+    if not shapes or any(shape.rank is not None and shape.rank < 2 for shape in shapes):
+      _refuse(episodes, 'without an axis of tasks and one of examples in front')
+    examples = {shape[1] for shape in shapes if shape.rank is not None} - {None}
+    tasks |= {shape[0] for shape in shapes if shape.rank is not None} - {None}
+    if len(examples) > 1:
+      _refuse(episodes, 'of other numbers of examples beside each other')
+    if 0 in examples | tasks:
+      _refuse(episodes, 'without an example')
+  if len(tasks) > 1:
+    _refuse(episodes, 'of other numbers of tasks beside each other')
+
+
+def _refuse(episodes: Episodes, what: str) -> None:
+  shapes = tf.nest.map_structure(lambda value: str(value.shape), episodes)
+  raise ConfigError(
+      'Support inputs and labels are [tasks, support examples, ...] each, query inputs and '
+      f'labels [tasks, query examples, ...]. Received some {what}: support inputs '
+      f'{shapes.support.inputs}, labels {shapes.support.labels}; query inputs '
+      f'{shapes.query.inputs}, labels {shapes.query.labels}. One task alone has a leading '
+      'axis of size 1.')
+
+
+def _with_arrays(nest: Any) -> Any:
+  if isinstance(nest, Mapping):
+    return {name: _with_arrays(value) for name, value in nest.items()}
+  if not isinstance(nest, (list, tuple)):
+    return nest
+  if not _is_of_numbers(nest):
+    values = map(_with_arrays, nest)
+    return type(nest)(*values) if hasattr(nest, '_fields') else type(nest)(values)
+  try:
+    return np.array(nest)
+  except ValueError as error:
+    raise ConfigError('Lists of numbers must be as long as each other. Received: '
+                      f'{str(error).splitlines()[0]}') from error
+
+
+def _is_of_numbers(value: Any) -> bool:
+  while isinstance(value, (list, tuple)) and value:
+    value = value[0]
+  return isinstance(value, (bool, int, float, np.number, np.bool_))
 
 
 def num_tasks(batch: Any) -> int:

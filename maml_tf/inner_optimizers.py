@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Parameters
 
 # A number, one for each update, or these by parameter.
@@ -97,9 +98,13 @@ class StepSizes:
   Args:
     value: see `sgd`.
     dtype: of the parameters.
+
+  Raises:
+    ConfigError: for what is no finite number.
   """
 
   def __init__(self, value: StepSize, dtype: str):
+    _require_numbers(value)
     self._variables = tf.nest.map_structure(
         lambda one: tf.Variable(one, trainable=False, dtype=dtype, name='step_size'),
         _arrays(value))
@@ -137,6 +142,13 @@ class StepSizes:
       yield
     finally:
       self._are_constants = False
+
+
+def _require_numbers(value: StepSize) -> None:
+  for one in tf.nest.flatten(_arrays(value)):
+    if one.dtype.kind not in 'iuf' or not np.isfinite(one.astype(np.float64)).all():
+      raise ConfigError('step_size must be a finite number, one for each update, or these '
+                        f'by the name of a parameter. Received: {value!r}.', 'step_size')
 
 
 def _arrays(value: StepSize):

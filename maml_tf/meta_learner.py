@@ -22,11 +22,20 @@ from typing import (
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.episodes import Batch, Episodes, as_episodes, num_examples, num_tasks
+from maml_tf.episodes import (
+  Batch,
+  Episodes,
+  as_episodes,
+  as_tensors,
+  num_examples,
+  num_tasks,
+  require_consistent,
+)
 from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
 from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
+from maml_tf.keras_fit import EndWhenNotFinite, user_errors, with_callback
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.keras_models.refusals import missing_derivatives
@@ -114,8 +123,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.built = True
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
+    _require_named(step_size, learner)
     self._step_sizes = StepSizes(step_size, dtype)
-    self._num_updates = num_updates
+    self._num_updates = require_updates(num_updates)
     self._seed = seed
     self._recompute_inner_steps = recompute_inner_steps
     self._tasks_at_once = tasks_at_once
@@ -221,6 +231,31 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     else:   # those of TensorFlow Addons are of Keras's older kind
       self.optimizer._create_all_weights(self.trainable_variables)
 
+  def fit(self, *arguments, **kwargs):
+    """As in Keras, of meta-batches.
+
+    Raises:
+      NotFiniteError: behind an epoch in which a loss or a meta-gradient was not finite; the
+        variables are those before it, and a further `fit` goes on from there.
+    """
+    self.diverged.assign(False)
+    fit = super().fit
+    given = with_callback(fit, arguments, kwargs, EndWhenNotFinite(self))
+    with user_errors():
+      return fit(*given.args, **given.kwargs)
+
+  def evaluate(self, *arguments, **kwargs):
+    """As in Keras, of meta-batches."""
+    with user_errors():
+      return super().evaluate(*arguments, **kwargs)
+
+  def save(self, *_, **__) -> None:
+    """Raises: ConfigError: what Keras would write could not be loaded."""
+    raise ConfigError(
+        f'A {type(self).__name__} cannot be saved as one model, since it could not be loaded '
+        'again: save its net (model.save), or its variables (save_weights; of ModelCheckpoint '
+        'save_weights_only=True).')
+
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
     return self.learner.outputs(self.meta_parameters.tensors(), inputs)
@@ -285,6 +320,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   def task_results(self, episodes: Any, num_updates: int) -> TaskResults:
     """Adapts to every task by `num_updates` steps, and measures on the way."""
+    require_updates(num_updates)
     episodes = self._cast(episodes)
     results = self._results_in_groups(self.meta_parameters.tensors(), episodes,
                                       self.groups(episodes), num_updates)
@@ -323,12 +359,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       others beside it.
 
     Raises:
-      ConfigError: for a net that is not a Keras model.
+      ConfigError: for a net that is not a Keras model, and support sets of other numbers of
+        inputs and labels.
     """
-    batch = tf.nest.map_structure(lambda value: tf.convert_to_tensor(value)[tf.newaxis],
-                                  Batch(support_inputs, support_labels))
+    batch = Batch(*(tf.nest.map_structure(
+        lambda value: value[tf.newaxis], as_tensors(part, self.meta_parameters.dtype))
+        for part in (support_inputs, support_labels)))
     episodes = self._cast((batch, batch))
-    updates = self._num_updates if num_updates is None else num_updates
+    updates = self._num_updates if num_updates is None else require_updates(num_updates)
     steps = self.adaptation(self.meta_parameters.tensors(), episodes, updates,
                             first_order=True)
     [adapted] = after(steps, [updates], dict)
@@ -410,11 +448,29 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return [measure.name for measure in self.objective.measures if measure.name in measured]
 
   def _cast(self, episodes: Any) -> Episodes:
+    given = as_episodes(episodes)
     dtype = self.meta_parameters.dtype
-    def floats(value):
-      value = tf.convert_to_tensor(value)
-      return tf.cast(value, dtype) if value.dtype.is_floating else value
-    return tf.nest.map_structure(floats, as_episodes(episodes))
+    cast = Episodes.of(*(as_tensors(part, dtype) for batch in given for part in batch))
+    require_consistent(cast)
+    return cast
+
+
+def require_updates(number: Any) -> int:
+  """Raises: ConfigError: for what is no number of updates."""
+  if not isinstance(number, (int, np.integer)) or number < 0:
+    raise ConfigError(f'num_updates must be an integer, 0 or more. Received: {number!r}.',
+                      'num_updates')
+  return int(number)
+
+
+def _require_named(step_size: Any, learner: Learner) -> None:
+  """Raises: ConfigError: for step sizes by parameter of others than those that adapt."""
+  adapted = set(learner.adapted_names)
+  if isinstance(step_size, Mapping) and not adapted <= set(step_size) <= {
+      spec.name for spec in learner.parameter_specs}:
+    raise ConfigError('step_size must be given for each parameter that adapts: '
+                      f'{", ".join(sorted(adapted))}. Received: '
+                      f'{", ".join(map(str, step_size))}.', 'step_size')
 
 
 def named_means(results: TaskResults) -> Dict[str, tf.Tensor]:

@@ -42,7 +42,8 @@ class MeanSquaredError(Objective):
   measures = (MEAN_SQUARED_ERROR,)
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.square(outputs - tf.cast(labels, outputs.dtype)), axis=[1, 2])
+    errors = outputs - tf.cast(with_axes_of(labels, outputs), outputs.dtype)
+    return tf.reduce_mean(tf.square(errors), axis=[1, 2])
 
 
 class MeanCrossEntropy(Objective):
@@ -95,3 +96,15 @@ def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   """The share of examples whose class has the largest output, `[tasks]`."""
   right = tf.equal(tf.argmax(outputs, axis=-1, output_type=labels.dtype), labels)
   return tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)
+
+
+def with_axes_of(labels: Any, outputs: Any) -> Any:
+  """Labels whose last axis is there where that of the outputs is, if it is of size 1 and the
+  one difference: or they would be broadcast against each other, in silence."""
+  if tf.nest.is_nested(labels) or tf.nest.is_nested(outputs):
+    return labels
+  labels = tf.convert_to_tensor(labels)
+  missing = outputs.shape.rank - labels.shape.rank
+  if missing == 1 and outputs.shape[-1] == 1:
+    return labels[..., tf.newaxis]
+  return labels[..., 0] if missing == -1 and labels.shape[-1] == 1 else labels

@@ -72,7 +72,9 @@ def test_nests_and_strings(examples):
 
 @pytest.mark.parametrize('sizes, message', [
     (dict(ways=7), '6 classes'), (dict(shots=4), 'the smallest of 5'),
-    (dict(queries=0), 'queries must be 1 or more'), (dict(seed=-1), 'seed must be 0')])
+    (dict(queries=0), 'queries must be an integer, 1 or more'),
+    (dict(shots=1.0), 'shots must be an integer'), (dict(ways='2'), 'ways must be an'),
+    (dict(seed=-1), 'seed must be an integer, 0'), (dict(seed=None), 'seed must be an')])
 def test_what_cannot_be_drawn_is_refused(examples, sizes, message):
   with pytest.raises(ConfigError, match=message):
     tasks_from_arrays(*examples, **{**dict(ways=2, shots=2, queries=2), **sizes})
@@ -81,6 +83,37 @@ def test_what_cannot_be_drawn_is_refused(examples, sizes, message):
 def test_labels_that_do_not_fit_are_refused(examples):
   with pytest.raises(ConfigError, match='one class for each example'):
     tasks_from_arrays(examples[0], examples[1][1:], 2, 1, 1)
+
+
+@pytest.mark.parametrize('y, message', [
+    (np.eye(6)[np.repeat(np.arange(6), 5)], r'argmax'), (np.full(30, np.nan), '30 that are'),
+    ([None, 'a'] * 15, 'Python objects')], ids=['one-hot', 'NaN', 'objects'])
+def test_labels_that_are_none_are_refused(examples, y, message):
+  with pytest.raises(ConfigError, match=message):
+    tasks_from_arrays(examples[0], y, 2, 1, 1)
+
+
+def test_examples_may_be_a_list(examples):
+  x, y = examples
+  expected = next(iter(tasks_from_arrays(x, y, 3, 1, 2)))
+  for given in (list(x), x.tolist(), x.astype(object)):
+    found = next(iter(tasks_from_arrays(given, y.tolist(), 3, 1, 2)))
+    tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+  with pytest.raises(ConfigError, match=r'of one shape.*\(1,\), \(2,\)'):
+    tasks_from_arrays([np.zeros(2), *list(x)[1:]], y, 3, 1, 2)
+
+
+def test_several_inputs_may_be_a_list(examples):
+  x, y = examples
+  inputs = next(iter(tasks_from_arrays([x, 2 * x], y, 3, 1, 2)))[0][0]
+  assert [value.shape.as_list() for value in inputs] == [[4, 3, 1]] * 2
+  np.testing.assert_array_equal(inputs[1], 2 * inputs[0])
+
+
+def test_the_paper_s_sizes_are_taken_where_none_are_said():
+  y = np.repeat(np.arange(5), 16)
+  (support, labels), (query, _) = next(iter(tasks_from_arrays(np.zeros([80, 2]), y)))
+  assert support.shape == (4, 5, 2) and labels.shape == (4, 5) and query.shape == (4, 75, 2)
 
 
 def test_functions(examples):

@@ -625,3 +625,36 @@ def test_numbers_of_tasks_and_examples_may_be_open():
   received = maml.evaluate(dataset, verbose=0, return_dict=True)['loss']
   expected = [np.mean(maml.task_results(batch, 1).query['loss'][:, -1]) for batch in batches]
   np.testing.assert_allclose(received, np.mean(expected), rtol=1e-5)
+
+
+def test_variables_that_are_frozen_or_not_behind_it_are_refused():
+  """Those of a model of equal layers would be taken for one another."""
+  model = sequential((4,), layer('Dense', 4), layer('Dense', 4), layer('Dense', 4))
+  model.layers[0].trainable = False
+  maml = MAML(model, 'mse', step_size=0.1, num_updates=1)
+  maml.compile('sgd')
+  batch = (np.ones([2, 3, 4], 'float32'), np.ones([2, 3, 4], 'float32'))
+  maml.meta_gradient(batch, batch)
+  model.layers[0].trainable, model.layers[2].trainable = True, False
+  maml.compile('sgd')   # from where on Keras 2 sees it
+  tasks = tf.data.Dataset.from_tensors((batch, batch))
+  for use in (lambda: maml.meta_gradient(batch, batch), lambda: maml.fit(tasks, verbose=0),
+              lambda: maml.adapt(batch[0][0], batch[1][0])):
+    with pytest.raises(ConfigError, match='are other ones than when the meta-learner was'):
+      use()
+
+
+@pytest.mark.skipif(KERAS3, reason='Keras 3 has one class')
+def test_batch_normalisation_over_replicas_goes_by_the_batch_too(float64):
+  own = tf.keras.layers.experimental.SyncBatchNormalization
+  model = sequential((4,), layer('Dense', 4), own(), layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+  support, labels = batch_for(model)
+  outputs = maml.adapt(support[0], labels[0]).predict(support[0], verbose=0)
+  other = sequential((4,), layer('Dense', 4), layer('BatchNormalization'),
+                     layer('Dense', CLASSES))
+  other.set_weights(model.get_weights())
+  expected = MAML(other, cross_entropy(), step_size=0.3, num_updates=1).adapt(
+      support[0], labels[0]).predict(support[0], verbose=0)
+  np.testing.assert_allclose(outputs, expected, rtol=1e-9)

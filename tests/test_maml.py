@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.measures import LOSS
 from maml_tf.meta_learner import named_means
@@ -376,12 +377,33 @@ def test_a_loss_that_is_not_finite_stops_all_change(regressions, steps_per_execu
   assert not bool(model.diverged)
   before = arrays(model)
   optimizer_before = [np.array(variable) for variable in variables_of(model.optimizer)]
-  fit(model, poisoned(regressions(1), value).concatenate(good))
+  with pytest.raises(NotFiniteError, match=f'not finite .loss {value}.*nothing was learned'):
+    fit(model, poisoned(regressions(1), value).concatenate(good))
   assert bool(model.diverged)
   assert int(model.optimizer.iterations) == 3
   assert_equal_arrays(arrays(model), before)
   for variable, expected in zip(variables_of(model.optimizer), optimizer_before):
     np.testing.assert_array_equal(variable, expected)
+  fit(model, good)   # learns again
+  assert not bool(model.diverged)
+  assert int(model.optimizer.iterations) == 6
+
+
+def test_callbacks_of_all_forms_are_heeded(regressions):
+  class Counts(tf.keras.callbacks.Callback):
+    epochs = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+      self.epochs += 1
+  model, one = regression_model(), Counts()
+  model.compile(sgd(0.1))
+  listed = tf.keras.callbacks.CallbackList([one], add_history=True, model=model)
+  for callbacks in ([one], one, (one,), listed):
+    model.fit(regressions(1), callbacks=callbacks, verbose=0, shuffle=False)
+  assert model.fit(regressions(1), None, None, 1, 0, [one]).history['loss']
+  assert one.epochs == 5
+  with pytest.raises(NotFiniteError):
+    model.fit(poisoned(regressions(1), np.nan), callbacks=listed, verbose=0, shuffle=False)
 
 
 def variables_of(optimizer):
@@ -393,7 +415,8 @@ def test_good_steps_before_a_bad_one_count(regressions):
   model = regression_model()
   model.compile(sgd(0.1), steps_per_execution=5)
   bad = poisoned(regressions(1), np.nan)
-  fit(model, regressions(2).concatenate(bad).concatenate(regressions(2)))
+  with pytest.raises(NotFiniteError):
+    fit(model, regressions(2).concatenate(bad).concatenate(regressions(2)))
   expected = regression_model()
   expected.compile(sgd(0.1))
   fit(expected, regressions(2))
@@ -422,6 +445,34 @@ def test_clipping_does_not_hide_a_gradient_that_is_not_finite(regressions):
   model.train_step(next(iter(poisoned(regressions(1), 1e200))))
   assert bool(model.diverged)
   assert_equal_arrays(arrays(model), before)
+
+
+def test_an_error_in_a_step_of_fit_arrives_as_it_is(regressions):
+  model = regression_model()
+  model.compile(sgd(0.1))
+  without_examples = regressions(1).map(lambda episodes: episodes.replaced(
+      query_labels=episodes.query.labels[:, 0]))
+  for use in (fit, lambda model, tasks: model.evaluate(tasks, verbose=0)):
+    with pytest.raises(ConfigError, match=r'^Support inputs and labels are'):
+      use(model, without_examples)
+
+
+def test_what_could_not_be_loaded_is_not_saved(regressions, tmp_path):
+  model = regression_model()
+  model.compile(sgd(0.1))
+  best = tf.keras.callbacks.ModelCheckpoint(str(tmp_path / 'best.keras'))
+  with pytest.raises(ConfigError, match='save its net'):
+    model.fit(regressions(1), callbacks=[best], verbose=0, shuffle=False)
+
+
+@pytest.mark.parametrize('given', [
+    dict(num_updates=-1), dict(num_updates=1.5), dict(num_updates='1'), dict(step_size=None),
+    dict(step_size='0.1'), dict(step_size=np.nan), dict(step_size=[0.1, np.inf]),
+    dict(step_size={'output/kernel': 0.1}), dict(step_size={'kernel': 0.1})], ids=str)
+def test_what_is_no_inner_loop_is_refused(given):
+  with pytest.raises(ConfigError, match=f'{next(iter(given))} must be'):
+    MAML(FullyConnected(1, (), 1, 'None'), MeanSquaredError(),
+         **{**dict(step_size=0.1, num_updates=1), **given})
 
 
 # Precision

@@ -13,9 +13,14 @@ from maml_tf.errors import ConfigError
 STATISTICS = ('batch', 'moving')
 
 
+# In Keras 2 that over replicas is no subclass of `BatchNormalization`, but has its base.
+_KIND = next((kind for kind in tf.keras.layers.BatchNormalization.__mro__
+              if kind.__name__ == 'BatchNormalizationBase'),
+             tf.keras.layers.BatchNormalization)
+
+
 def normalisations(layers: List) -> List[tf.keras.layers.BatchNormalization]:
-  return [layer for layer in layers
-          if isinstance(layer, tf.keras.layers.BatchNormalization)]
+  return [layer for layer in layers if isinstance(layer, _KIND)]
 
 
 def in_mode(layers: List, statistics: str) -> Iterator[Tuple[Any, str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import tensorflow as tf
 
@@ -11,7 +11,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.learner import ModelOutputs
 from maml_tf.measures import ACCURACY, LOSS, Measure
-from maml_tf.objectives import Objective
+from maml_tf.objectives import Objective, with_axes_of
 
 # Parts of names of metrics that are the better the larger they are.
 _LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'f1', 'fbeta', 'similarity', 'r2',
@@ -24,19 +24,22 @@ class KerasObjective(Objective):
   Args:
     loss: a Keras loss (an object, or its name), a function of (labels, outputs), of whose
       values the mean is taken, or a nest of these for a model of several outputs, whose
-      sum is taken; or an `Objective`.
+      sum is taken; or an `Objective`. A Keras loss alone is that of each output.
     metrics: Keras metrics (objects, names) or functions of (labels, outputs): one value
       per task each.
+
+  As in Keras, labels `[examples]` of outputs `[examples, 1]` get that axis, and those that
+  have it of outputs without it lose it.
 
   Raises:
     ConfigError: for what is none of these.
   """
 
-  def __init__(self, loss: Any, metrics: Sequence[Any] = ()):
+  def __init__(self, loss: Any, metrics: Any = ()):
     self._objective = loss if isinstance(loss, Objective) else None
     self._losses = None if self._objective else tf.nest.map_structure(_loss, loss)
     own = self._objective.measures if self._objective else (LOSS,)
-    self._metrics = {_name(metric): _metric(metric) for metric in metrics}
+    self._metrics = {_name(metric): _metric(metric) for metric in _flat(metrics)}
     self.measures = (*own, *map(_measure, self._metrics))
 
   def with_metrics(self, metrics: Sequence[Any]) -> 'KerasObjective':
@@ -64,15 +67,28 @@ class KerasObjective(Objective):
     return values
 
   def _loss_of_task(self, labels: Any, outputs: Any, masks: List) -> tf.Tensor:
-    losses = tf.nest.flatten(self._losses)
-    if len(losses) == 1:
-      parts = [(losses[0], labels, outputs)]
-      masks = masks if len(masks) == 1 else [None]
-    else:
-      _require_same_structure(self._losses, labels, outputs)
-      parts = list(zip(losses, tf.nest.flatten(labels), tf.nest.flatten(outputs)))
+    several = tf.nest.is_nested(outputs)
+    losses = self._losses
+    if several and isinstance(losses, tf.keras.losses.Loss):
+      losses = tf.nest.map_structure(lambda _: self._losses, outputs)
+    if tf.nest.is_nested(losses):
+      _require_same_structure(losses, labels, outputs)
+      parts = list(zip(*map(tf.nest.flatten, (losses, labels, outputs))))
+    else:   # a function may take nests
+      parts, masks = [(losses, labels, outputs)], [] if several else masks
     masks = masks or [None] * len(parts)
     return tf.add_n([_reduced(*part, mask) for part, mask in zip(parts, masks)])
+
+
+class _Named(tf.keras.losses.Loss):
+  """What Keras has a function for, with the masks that its losses heed."""
+
+  def __init__(self, function: Callable):
+    super().__init__()
+    self._function = function
+
+  def call(self, y_true, y_pred):
+    return self._function(y_true, y_pred)
 
 
 def as_objective(objective: Any) -> Objective:
@@ -99,43 +115,84 @@ def _of_each_task(function: Callable, labels: Any, outputs: Any, masks: List) ->
 def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) -> tf.Tensor:
   """The loss of one task, a scalar; of the type of the outputs, which the call of a loss of
   Keras 3 is not."""
+  labels = with_axes_of(labels, outputs)
   if not isinstance(loss, tf.keras.losses.Loss):
     return tf.reduce_mean(loss(labels, outputs))
+  if type(loss).__call__ is not tf.keras.losses.Loss.__call__:
+    return tf.reduce_mean(loss(labels, outputs))   # one's own
   values = loss.call(labels, outputs)
-  reduction = str(getattr(loss, 'reduction', None))
-  weights = tf.ones_like(values) if mask is None else tf.cast(mask, values.dtype)
+  weights = tf.ones_like(values)
+  # That of the values says which labels count (ignore_class).
+  for one in (mask, getattr(values, '_keras_mask', None)):
+    weights *= 1 if one is None else _weights(one, values)
   total = tf.reduce_sum(values * weights)
-  return total if reduction == 'sum' else total / tf.reduce_sum(weights)
+  reduction = str(getattr(loss, 'reduction', None))
+  return total if reduction == 'sum' else tf.math.divide_no_nan(total,
+                                                                tf.reduce_sum(weights))
+
+
+def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+  """`mask` as factors of `values`, over whose axes behind its own it is the same."""
+  further = values.shape.rank - mask.shape.rank
+  if further < 0 and values.shape.rank:
+    raise ConfigError(
+        f'The loss gives values {list(values.shape)} for outputs with a mask '
+        f'{list(mask.shape)}: a loss of masked outputs is to give a value for each place of '
+        'the mask, or one for all.')
+  mask = tf.cast(mask, values.dtype)
+  return mask if further < 0 else tf.reshape(
+      mask, tf.concat([tf.shape(mask), tf.ones([further], tf.int32)], 0))
 
 
 def _loss(loss: Any):
   if isinstance(loss, str):
     try:
-      return tf.keras.losses.get(loss)
+      named = tf.keras.losses.get(loss)
+      return named if isinstance(named, tf.keras.losses.Loss) else _Named(named)
     except ValueError as error:
       raise ConfigError(f'There is no Keras loss of that name. Received: {loss!r}.'
                         ) from error
-  if not callable(loss):
+  if not callable(loss) or isinstance(loss, type):
     raise ConfigError('loss must be a Keras loss, its name, a function of (labels, outputs)'
                       f' or an Objective. Received: {loss!r}.')
   return loss
 
 
 def _require_same_structure(losses: Any, labels: Any, outputs: Any) -> None:
+  expected = _structure(losses)
   for what, nest in (('labels', labels), ('outputs', outputs)):
-    try:
-      tf.nest.assert_same_structure(losses, nest, check_types=False)
-    except (TypeError, ValueError) as error:
-      raise ConfigError(f'Several losses need {what} of the same structure. Received: '
-                        f'{tf.nest.map_structure(lambda value: value.shape, nest)}; '
-                        f'losses: {losses}.') from error
+    if _structure(nest) != expected:
+      raise ConfigError(
+          f'Several losses need {what} of the same structure: lists for a list, dictionaries '
+          f'of the same names for a dictionary. Received: {_structure(nest)}; losses: '
+          f'{expected}.')
+
+
+def _structure(nest: Any) -> Any:
+  """Lists and dictionaries with a dot in the place of what is in them."""
+  if isinstance(nest, Mapping):
+    return {name: _structure(value) for name, value in nest.items()}
+  if isinstance(nest, (list, tuple)):
+    return [_structure(value) for value in nest]
+  return '.'
+
+
+def _flat(metrics: Any) -> List:
+  """Metrics as a list; one alone may be given, as in Keras."""
+  if isinstance(metrics, str) or callable(metrics):
+    return [metrics]
+  if isinstance(metrics, Mapping) or any(isinstance(one, (list, tuple)) for one in metrics):
+    raise ConfigError(
+        'metrics must be one list: those of several outputs are functions of (labels, '
+        f'outputs), which get all of them. Received: {metrics!r}.')
+  return list(metrics)
 
 
 def _name(metric: Any) -> str:
   if isinstance(metric, str):
     return {'acc': 'accuracy'}.get(metric, metric)
   name = getattr(metric, 'name', None) or getattr(metric, '__name__', None)
-  if not callable(metric) or name is None:
+  if not callable(metric) or name is None or isinstance(metric, type):
     raise ConfigError('A metric must be one of Keras, its name, or a function of (labels, '
                       f'outputs). Received: {metric!r}.')
   return name
@@ -152,14 +209,21 @@ def _metric(metric: Any) -> Callable[[Any, Any], tf.Tensor]:
   if _name(metric) == 'accuracy' and isinstance(metric, str):
     return _accuracy
   if isinstance(metric, str):
-    try:
-      metric = tf.keras.metrics.get(metric)
-    except ValueError as error:
-      raise ConfigError(f'There is no Keras metric of that name. Received: {metric!r}.'
-                        ) from error
+    metric = _metric_named(metric)
   if isinstance(metric, tf.keras.metrics.Metric):
     return _stateless(metric)
-  return lambda labels, outputs: tf.reduce_mean(metric(labels, outputs))
+  return lambda labels, outputs: tf.reduce_mean(
+      metric(with_axes_of(labels, outputs), outputs))
+
+
+def _metric_named(name: str) -> Any:
+  try:
+    metric = tf.keras.metrics.get(name)
+  except ValueError:
+    metric = None
+  if not callable(metric):   # Keras 2 gives back some names that it does not know
+    raise ConfigError(f'There is no Keras metric of that name. Received: {name!r}.')
+  return metric
 
 
 def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any], tf.Tensor]:
@@ -185,6 +249,9 @@ def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any], tf.Tenso
 def _accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
   """As Keras chooses it by the shapes."""
   metrics = tf.keras.metrics
+  if tf.nest.is_nested(outputs):
+    raise ConfigError('The metric accuracy is of one output. Received: '
+                      f'{_structure(outputs)}: give a function of (labels, outputs).')
   if outputs.shape[-1] == 1:
     values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs)
   elif labels.shape.rank < outputs.shape.rank or labels.shape[-1] == 1:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Parameters
 
 
@@ -15,6 +16,9 @@ class ModelParameters(tf.keras.layers.Layer):
 
   Args:
     model: built.
+
+  Raises:
+    ConfigError: on use, once other variables of the model are trainable.
   """
 
   def __init__(self, model: tf.keras.Model):
@@ -22,6 +26,7 @@ class ModelParameters(tf.keras.layers.Layer):
     super().__init__(name='parameters', dtype=tf.as_dtype(variables[0].dtype).name)
     self.model = model
     self._names = names_of(variables)
+    self._identities = tuple(map(id, variables))
     self.built = True
 
   def tensors(self) -> Parameters:
@@ -45,7 +50,14 @@ class ModelParameters(tf.keras.layers.Layer):
       variable.assign(values[name])
 
   def _items(self):
-    return zip(self._names, self.model.trainable_variables)
+    variables = self.model.trainable_variables
+    if tuple(map(id, variables)) != self._identities:
+      raise ConfigError(
+          f'The trainable variables of {self.model.name!r} are other ones than when the '
+          f'meta-learner was made. Received: {", ".join(names_of(variables))}; expected: '
+          f'{", ".join(self._names)}. Freeze or add layers first, and make a new one of it '
+          'then.')
+    return zip(self._names, variables)
 
 
 def names_of(variables: Iterable[Any]) -> List[str]:

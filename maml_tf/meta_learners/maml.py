@@ -41,8 +41,8 @@ class MAML(MetaLearner):
 
   own_arguments = ('first_order', 'learned_step_sizes')
 
-  def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
-               num_updates: int, first_order: bool = False,
+  def __init__(self, learner: Any, objective: Any, step_size: StepSize = 0.01,
+               num_updates: int = 5, *, first_order: bool = False,
                learned_step_sizes: str = FIXED, own_specs: Sequence[ParameterSpec] = (),
                **kwargs):
     learner, objective = learner_and_objective(learner, objective)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,7 @@ IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif')
 Task = Tuple[Tuple[Any, Any], Tuple[Any, Any]]
 
 
-def tasks_from_arrays(x: Any, y: Any, ways: int, shots: int, queries: int,
+def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: int = 15,
                       meta_batch_size: int = 4, seed: int = 0) -> tf.data.Dataset:
   """Endless meta-batches of classification tasks of labelled examples.
 
@@ -26,7 +27,8 @@ def tasks_from_arrays(x: Any, y: Any, ways: int, shots: int, queries: int,
   twice. Its labels are 0 to `ways` - 1. Task i depends on the seed and on i alone.
 
   Args:
-    x: examples: an array, or a nest of arrays of the same length.
+    x: examples: an array, a list of as many arrays of one shape, or a nest of arrays of
+      the same length.
     y: their classes, `[examples]`: numbers or strings.
     ways, shots, queries: classes of a task; examples of a class in its support set and in
       its query set.
@@ -48,8 +50,12 @@ def tasks_from_arrays(x: Any, y: Any, ways: int, shots: int, queries: int,
     >>> support.shape, labels.shape, query[0].shape
     (TensorShape([2, 3, 2]), TensorShape([2, 3]), TensorShape([2, 6, 2]))
   """
-  x = tf.nest.map_structure(np.asarray, x)
-  groups = _groups_of(x, np.asarray(y))
+  y = _plain(y)
+  x = tf.nest.map_structure(_plain, _stacked(x, y))
+  if y.dtype.kind == 'f' and np.isnan(y).any():
+    raise ConfigError('y must have a class for each example. Received: '
+                      f'{np.isnan(y).sum()} that are not a number (NaN): leave them out.')
+  groups = _groups_of(x, y)
   _require_sizes(ways=ways, shots=shots, queries=queries, meta_batch_size=meta_batch_size)
   _require_enough(groups, ways, shots + queries)
   labels = [np.repeat(np.arange(ways, dtype=np.int32), count) for count in (shots, queries)]
@@ -70,15 +76,16 @@ def tasks_from_function(task: Callable[[np.random.Generator], Task],
 
   Args:
     task: draws ((support inputs, support labels), (query inputs, query labels)) of one task
-      from random numbers; always of the same structure and shapes, of any nest of arrays.
+      from random numbers; always of the same structure and shapes, of any nest of arrays,
+      in which lists become tuples.
     meta_batch_size, seed: see `tasks_from_arrays`. Task i depends on the seed and on i.
 
   Raises:
     ConfigError: for a seed below 0, or a function that gives something else.
   """
   _require_sizes(meta_batch_size=meta_batch_size)
-  if seed < 0:
-    raise ConfigError(f'seed must be 0 or more. Received: {seed}.', 'seed')
+  if not _is_integer(seed) or seed < 0:
+    raise ConfigError(f'seed must be an integer, 0 or more. Received: {seed!r}.', 'seed')
 
   def draw(index: int) -> List[np.ndarray]:
     return tf.nest.flatten(_arrays(task(np.random.default_rng([seed, index]))))
@@ -143,12 +150,38 @@ def _read_image(path: str, size: Tuple[int, int], channels: int) -> np.ndarray:
   return (tf.image.resize(image, size, antialias=True) / 255).numpy()
 
 
+def _plain(values: Any) -> np.ndarray:
+  """An array of numbers or texts; those of Python objects are made one."""
+  array = np.asarray(values)
+  if array.dtype != object:
+    return array
+  with contextlib.suppress(ValueError):   # rows of other lengths
+    array = np.array(array.tolist())
+  if array.dtype == object:
+    raise ConfigError('x and y must be numbers or texts, all of one kind and shape. Received: '
+                      f'Python objects, the first of them {array.flat[0]!r:.100}.')
+  return array
+
+
+def _stacked(x: Any, y: np.ndarray) -> Any:
+  """`x`, or where it is a list of examples, and not of inputs, one array of them."""
+  if not isinstance(x, (list, tuple)) or len(x) != y.size:
+    return x
+  shapes = {np.shape(example) for example in x}
+  if len(shapes) > 1:
+    raise ConfigError('Examples must be of one shape: pad them, or resize. Received: '
+                      f'{", ".join(map(str, sorted(shapes)[:5]))}.')
+  return x if shapes and np.shape(x[0])[:1] == (len(x),) else np.stack(x)
+
+
 def _groups_of(x: Any, y: np.ndarray) -> List[np.ndarray]:
   """The places of the examples of each class."""
-  lengths = {len(values) for values in tf.nest.flatten(x)} | {len(y) if y.ndim else -1}
-  if y.ndim != 1 or len(lengths) != 1:
-    raise ConfigError('y must have one class for each example of x. Received: shapes '
-                      f'{[values.shape for values in tf.nest.flatten(x)]} and {y.shape}.')
+  shapes = [values.shape for values in tf.nest.flatten(x)]
+  if y.ndim != 1 or any(shape[:1] != y.shape for shape in shapes):
+    raise ConfigError(
+        'y must have one class for each example of x: of one-hot rows, y.argmax(1). '
+        f'Received: {", ".join(map(str, shapes[:5]))}{", ..." * (len(shapes) > 5)} and '
+        f'{y.shape}.')
   _, classes = np.unique(y, return_inverse=True)
   order = np.argsort(classes, kind='stable')
   return np.split(order, np.cumsum(np.bincount(classes))[:-1]) if len(y) else []
@@ -156,8 +189,12 @@ def _groups_of(x: Any, y: np.ndarray) -> List[np.ndarray]:
 
 def _require_sizes(**sizes: int) -> None:
   for name, size in sizes.items():
-    if size < 1:
-      raise ConfigError(f'{name} must be 1 or more. Received: {size}.', name)
+    if not _is_integer(size) or size < 1:
+      raise ConfigError(f'{name} must be an integer, 1 or more. Received: {size!r}.', name)
+
+
+def _is_integer(value: Any) -> bool:
+  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _require_enough(groups: Sequence[np.ndarray], ways: int, examples: int) -> None:
@@ -174,5 +211,13 @@ def _arrays(task: Optional[Any]) -> Task:
   except (TypeError, ValueError) as error:
     raise ConfigError('A task is ((support inputs, support labels), (query inputs, query '
                       f'labels)). Received: {type(task).__name__}.') from error
-  return tf.nest.map_structure(np.asarray,
-                               ((support_x, support_y), (query_x, query_y)))
+  return tf.nest.map_structure(np.asarray, _with_tuples(
+      ((support_x, support_y), (query_x, query_y))))
+
+
+def _with_tuples(nest: Any) -> Any:
+  """Without lists, which `tf.data` makes one tensor of."""
+  if isinstance(nest, (list, tuple)):
+    return tuple(map(_with_tuples, nest))
+  return ({name: _with_tuples(value) for name, value in nest.items()}
+          if isinstance(nest, Mapping) else nest)

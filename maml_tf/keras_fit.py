@@ -1,0 +1,62 @@
+"""What Keras's `fit` leaves unsaid: errors as they were raised, and that nothing is learned
+any more."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Any, Callable, Dict, Iterator
+
+import tensorflow as tf
+
+from maml_tf.errors import NotFiniteError, UserError
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+  """Makes the `UserError` of a step out of TensorFlow's error about the graph of it."""
+  try:
+    yield
+  except Exception as error:   # whatever Keras and autograph make of one
+    cause = error
+    while cause is not None and not isinstance(cause, UserError):
+      cause = cause.__cause__ or cause.__context__
+    if cause is None or cause is error:
+      raise
+    raise cause from None
+
+
+class EndWhenNotFinite(tf.keras.callbacks.Callback):
+  """Ends `fit` behind the epoch of a step whose loss or gradient was not finite: that step
+  and all after it change nothing.
+
+  Args:
+    model: a `MetaLearner`, which a list of callbacks that is there does not name to it.
+
+  Raises:
+    NotFiniteError: then.
+  """
+
+  def __init__(self, model: tf.keras.Model):
+    super().__init__()
+    self.set_model(model)
+
+  def on_epoch_end(self, epoch, logs=None):
+    if bool(self.model.diverged.numpy()):
+      raise NotFiniteError(
+          'The loss or the meta-gradient of a meta-batch was not finite (loss '
+          f'{float(self.model.latest_loss.numpy()):.6g}), and nothing was learned from there '
+          'on: the variables are those before it. Lower step_size or the learning rate of '
+          'the optimizer, set gradient_clip, or look for what is not finite in the data.')
+
+
+def with_callback(fit: Callable, arguments: tuple, kwargs: Dict[str, Any],
+                  callback: tf.keras.callbacks.Callback) -> inspect.BoundArguments:
+  """The arguments of a call of `fit`, with that callback behind those given."""
+  bound = inspect.signature(fit).bind(*arguments, **kwargs)
+  given = bound.arguments.get('callbacks')
+  if isinstance(given, tf.keras.callbacks.CallbackList):
+    given.append(callback)
+  else:
+    bound.arguments['callbacks'] = [*tf.nest.flatten(given or []), callback]
+  return bound

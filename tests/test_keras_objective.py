@@ -1,0 +1,147 @@
+"""A Keras loss and Keras metrics of tasks: what Keras itself gives, task by task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_tf import KerasObjective, MeanSquaredError
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.learner import ModelOutputs
+
+losses = tf.keras.losses
+TASKS, EXAMPLES = 2, 4
+
+
+def values(*shape, seed=0):
+  return tf.constant(np.random.RandomState(seed).uniform(0.1, 0.9, shape), tf.float32)
+
+
+def expected(loss, labels, outputs):
+  """Of Keras: `[tasks]`."""
+  return np.stack([loss(labels[task], outputs[task]) for task in range(TASKS)])
+
+
+def own(labels, outputs):
+  return tf.reduce_mean(tf.square(labels - outputs), axis=-1)
+
+
+@pytest.mark.parametrize('loss, of_keras', [
+    ('mse', losses.MeanSquaredError()), ('mae', losses.MeanAbsoluteError()),
+    ('huber', losses.Huber()), ('poisson', losses.Poisson()),
+    ('binary_crossentropy', losses.BinaryCrossentropy()), (own, losses.MeanSquaredError()),
+    (MeanSquaredError(), losses.MeanSquaredError()),
+    (losses.MeanSquaredError(), losses.MeanSquaredError())],
+    ids=lambda loss: getattr(loss, 'name', getattr(loss, '__name__', str(loss))))
+@pytest.mark.parametrize('without_axis', ['labels', 'outputs'])
+def test_labels_and_outputs_are_not_broadcast_against_each_other(loss, of_keras, without_axis):
+  with_axis = values(TASKS, EXAMPLES, 1), values(TASKS, EXAMPLES, 1, seed=1)
+  labels, outputs = with_axis
+  if without_axis == 'labels':
+    labels = labels[..., 0]
+  elif isinstance(loss, MeanSquaredError):
+    pytest.skip('its outputs have two axes')
+  else:
+    outputs = outputs[..., 0]
+  found = KerasObjective(loss, metrics=['mae', own]).measured(outputs, labels)
+  np.testing.assert_allclose(found['loss'], expected(of_keras, *with_axis), rtol=1e-5)
+  np.testing.assert_allclose(found['mae'],
+                             expected(losses.MeanAbsoluteError(), *with_axis), rtol=1e-5)
+  np.testing.assert_allclose(found['own'],
+                             expected(losses.MeanSquaredError(), *with_axis), rtol=1e-5)
+
+
+def test_a_loss_alone_is_that_of_each_output():
+  labels = {'a': values(TASKS, EXAMPLES, 1), 'b': values(TASKS, EXAMPLES, 3)}
+  outputs = {'a': values(TASKS, EXAMPLES, 1, seed=1), 'b': values(TASKS, EXAMPLES, 3, seed=2)}
+  found = KerasObjective('mse').loss(outputs, labels)
+  np.testing.assert_allclose(found, sum(
+      expected(losses.MeanSquaredError(), labels[name], outputs[name]) for name in 'ab'),
+      rtol=1e-5)
+  both = KerasObjective(lambda labels, outputs: own(labels['a'], outputs['a'])).loss(
+      outputs, labels)
+  np.testing.assert_allclose(
+      both, expected(losses.MeanSquaredError(), labels['a'], outputs['a']), rtol=1e-5)
+
+
+@pytest.mark.parametrize('several', [{'z': 'mse', 'a': 'mae'}, ['mse', 'mae', 'mae']],
+                         ids=['names', 'number'])
+def test_losses_are_not_paired_with_outputs_of_another_structure(several):
+  outputs = [values(TASKS, EXAMPLES, 1), values(TASKS, EXAMPLES, 1)]
+  with pytest.raises(ConfigError, match='of the same structure'):
+    KerasObjective(several).loss(outputs, outputs)
+
+
+def test_ignored_classes_do_not_count():
+  loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1)
+  labels, outputs = tf.constant([[0, 1, 2, 1], [2, 2, 0, 1]]), values(TASKS, EXAMPLES, 3)
+  np.testing.assert_allclose(KerasObjective(loss).loss(outputs, labels),
+                             expected(loss, labels, outputs), rtol=1e-5)
+
+
+@pytest.mark.parametrize('loss', ['mse', losses.MeanSquaredError()],
+                         ids=['its name', 'an object'])
+def test_masks_count_in_losses_by_name_too(loss):
+  labels, outputs = values(TASKS, 2, 3, 5), values(TASKS, 2, 3, 5, seed=1)
+  mask = np.array([[[1, 1, 0], [1, 0, 0]], [[1, 1, 1], [1, 1, 1]]], bool)
+  found = KerasObjective(loss).loss(
+      ModelOutputs(outputs, tf.zeros([TASKS]), [tf.constant(mask)]), labels)
+  errors = np.mean((labels - outputs) ** 2, axis=-1)
+  np.testing.assert_allclose(
+      found, [errors[task][mask[task]].mean() for task in range(TASKS)], rtol=1e-5)
+
+
+def test_a_mask_is_that_of_the_axes_behind_it_and_nothing_is_0():
+  labels, outputs = values(1, 2, 2, 2, 5), values(1, 2, 2, 2, 5, seed=1)
+  errors = np.mean((labels - outputs) ** 2, axis=-1)[0]
+  for mask, mean in (([[1, 0], [1, 1]], np.mean(np.concatenate([errors[0, :1], errors[1]]))),
+                     ([[0, 0], [0, 0]], 0.0)):
+    found = KerasObjective('mse').loss(ModelOutputs(
+        outputs, tf.zeros([1]), [tf.constant(np.array([mask], bool))]), labels)
+    np.testing.assert_allclose(found, [mean], rtol=1e-5)
+
+
+def test_a_loss_that_gives_too_few_values_for_a_mask_is_refused():
+  outputs = ModelOutputs(values(1, 2, 3, 5), tf.zeros([1]), [tf.ones([1, 2, 3], tf.bool)])
+
+  class OfWholes(losses.Loss):
+    def call(self, y_true, y_pred):
+      return tf.reduce_mean(y_pred, axis=[1, 2])
+  with pytest.raises(ConfigError, match=r'values \[2\].* mask \[2, 3\]'):
+    KerasObjective(OfWholes()).loss(outputs, values(1, 2, 3, 5))
+
+
+def test_a_loss_with_a_call_of_its_own():
+  class Threefold(losses.Loss):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+      return 3 * tf.reduce_mean(tf.square(y_true - y_pred))
+  labels, outputs = values(TASKS, EXAMPLES, 2), values(TASKS, EXAMPLES, 2, seed=1)
+  np.testing.assert_allclose(KerasObjective(Threefold()).loss(outputs, labels),
+                             3 * expected(losses.MeanSquaredError(), labels, outputs),
+                             rtol=1e-5)
+
+
+def test_one_metric_alone_may_be_given():
+  names = [measure.name for measure in KerasObjective('mse', metrics='mae').measures]
+  assert names == ['loss', 'mae']
+
+
+@pytest.mark.parametrize('metrics, message', [
+    (['acuracy'], 'no Keras metric of that name'), ({'a': 'mae'}, 'must be one list'),
+    ([['mae'], ['mae']], 'must be one list'), ([tf.keras.metrics.AUC], 'A metric must be')],
+    ids=['unknown', 'names', 'lists', 'class'])
+def test_metrics_that_are_none_are_refused(metrics, message):
+  with pytest.raises(ConfigError, match=message):
+    KerasObjective('mse', metrics=metrics)
+
+
+def test_a_class_is_no_loss():
+  with pytest.raises(ConfigError, match='loss must be'):
+    KerasObjective(losses.MeanSquaredError)
+
+
+def test_accuracy_is_of_one_output():
+  outputs = [values(1, 2, 3), values(1, 2, 3)]
+  with pytest.raises(ConfigError, match='of one output'):
+    KerasObjective('mse', metrics=['accuracy']).measured(outputs, outputs)
