@@ -94,9 +94,8 @@ def test_a_keras_model_of_the_task_gives_the_same(given):
 @pytest.mark.parametrize('method', ['anil', 'reptile'])
 def test_a_new_head_prefers_no_class(method):
   config, model, _ = net_of(method)
-  state = trained.with_new_head(model.state(), 5)
   other = experiment.build_model(resolve({**config.to_values(), 'num_classes': 5}))
-  other.assign_state(state)
+  other.assign_state(trained.fitted(model.state(), other))
   images, labels, query = task((1,) * 5, side=28)
   net = task_net.TaskNet(other, 5, 2)
   np.testing.assert_allclose(np.ptp(net.logits_in_graph({}, query), axis=1), 0, atol=1e-12)

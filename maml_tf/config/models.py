@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Dict
 from maml_tf import from_file
 from maml_tf.config.presets import preset
 from maml_tf.errors import ConfigError
+from maml_tf.meta_learners import known_method
 
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
 
 PAPER = 'paper'
 MODELS = (PAPER, 'resnet12', 'resnet18')
-_METHODS = ('maml', 'meta_sgd', 'maml_plus_plus', 'reptile', 'imaml')
 # {field: the only value}, and what is meant by that.
 _NOT_OF_KERAS: Dict[str, Any] = {
     'baseline': 'None', 'mixed_precision': False, 'legacy_checkpoint': None}
@@ -41,10 +41,10 @@ def check_model(config: 'Config') -> None:
   if config.problem.outputs(config) is None:
     raise ConfigError(f'--datasource={config.task.datasource} {fits}: its nets are of its own '
                       'kind, so leave one of them out.')
-  if config.training.method not in _METHODS:
-    raise ConfigError(f'--method={config.training.method} {fits}: it treats a part of the '
-                      'paper\'s net apart, so leave one of them out, or give one of '
-                      f'--method={", ".join(_METHODS)}.')
+  if known_method(config.training.method) == 'context_vector':
+    raise ConfigError(f'--method={config.training.method} {fits}: its context is a further '
+                      'input of the paper\'s nets, which a Keras model does not have, so '
+                      'leave one of them out.')
   for name, only in _NOT_OF_KERAS.items():
     if values[name] != only:
       raise ConfigError(f'--{name}={values[name]} {fits}, a Keras model, which has no '

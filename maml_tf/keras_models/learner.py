@@ -58,6 +58,7 @@ class KerasLearner(Learner):
       trainable variables. A pattern ('head*') or patterns, of names of variables or
       layers; a layer or layers; a function of a variable.
     statistics: of batch normalisation, see `batch_statistics`.
+    names: of variables, in their order.
 
   Raises:
     ConfigError: for a model that cannot be adapted, or an `adapt` that fits nothing.
@@ -74,7 +75,8 @@ class KerasLearner(Learner):
   one_task_at_a_time = True
 
   def __init__(self, model: tf.keras.Model, adapt: Adapted = None,
-               statistics: str = 'batch'):
+               statistics: str = 'batch',
+               names: Callable[[List], List[str]] = names_of):
     _require_usable(model)
     if statistics not in batch_statistics.STATISTICS:
       raise ConfigError(f'statistics must be one of {batch_statistics.STATISTICS}. '
@@ -84,7 +86,7 @@ class KerasLearner(Learner):
     self._layers = layers_of(model)
     if statistics == 'batch':
       batch_statistics.refuse_renormalisation(self._layers)
-    self._variables = dict(zip(names_of(model.trainable_variables),
+    self._variables = dict(zip(names(model.trainable_variables),
                                model.trainable_variables))
     adapted = _adapted(self._variables, self._layers, adapt)
     self.adapts_all = adapt is None
@@ -117,7 +119,7 @@ class KerasLearner(Learner):
     return {name: np.asarray(variable) for name, variable in self._variables.items()}
 
   def own_parameters(self) -> ModelParameters:
-    return ModelParameters(self.model)
+    return ModelParameters(self.model, list(self._variables))
 
   def in_training(self, episodes: Episodes, seed: int, iteration: tf.Tensor) -> Episodes:
     start = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
@@ -296,6 +298,11 @@ class KerasLearner(Learner):
     replica = replica_number()
     passes[replica] += 1
     return randomness.fold_in(seed, passes[replica])
+
+
+def is_chosen(learner: Any) -> bool:
+  """Whether it is a Keras model of which somebody chose what adapts."""
+  return isinstance(learner, KerasLearner) and not learner.adapts_all
 
 
 def _of_one_task(value: tf.Tensor, spec: ParameterSpec, task: int) -> tf.Tensor:

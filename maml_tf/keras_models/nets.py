@@ -10,13 +10,14 @@ import tensorflow as tf
 
 from maml_tf import from_file
 from maml_tf.errors import ConfigError
+from maml_tf.keras_models.heads import learner_for
 from maml_tf.keras_models.learner import KerasLearner
 
 layers = tf.keras.layers
 
 
 def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int,
-               dtype: str = 'float32') -> KerasLearner:
+               dtype: str = 'float32', method: str = 'maml') -> KerasLearner:
   """The net as a learner, with new values of that seed.
 
   Args:
@@ -25,9 +26,11 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
     outputs: classes, or dimensions of a regression.
     seed: of the initial values; Keras's own generators are set to it.
     dtype: of layers that say none; 'float32': that of Keras's own settings.
+    method: that it is for, one of `METHODS`, see `learner_for`.
 
   Raises:
-    ConfigError: where a function of one's own gives something else.
+    ConfigError: where a function of one's own gives something else, or what the method
+      cannot take.
   """
   tf.keras.utils.set_random_seed(seed % 2**32)
   build = {'resnet12': resnet12, 'resnet18': resnet18}.get(model) or from_file.load(
@@ -40,7 +43,7 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
     _require_fitting(net, model, input_shape, outputs)
   if dtype != 'float32':
     _require_dtype(net, model, dtype)
-  return KerasLearner(net)
+  return learner_for(method, net, model)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping
+import re
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,16 +17,17 @@ class ModelParameters(tf.keras.layers.Layer):
 
   Args:
     model: built.
+    names: of its trainable variables, in their order.
 
   Raises:
     ConfigError: on use, once other variables of the model are trainable.
   """
 
-  def __init__(self, model: tf.keras.Model):
+  def __init__(self, model: tf.keras.Model, names: Sequence[str]):
     variables = model.trainable_variables
     super().__init__(name='parameters', dtype=tf.as_dtype(variables[0].dtype).name)
     self.model = model
-    self._names = names_of(variables)
+    self._names = tuple(names)
     self._identities = tuple(map(id, variables))
     self.built = True
 
@@ -68,3 +70,33 @@ def names_of(variables: Iterable[Any]) -> List[str]:
     number = sum(name.split('#')[0] == path for name in names)
     names.append(f'{path}#{number}' if number else path)
   return names
+
+
+def names_counted_from_0(variables: Iterable[Any]) -> List[str]:
+  """`names_of`, without the layers that Keras numbered before: the same for a model that is
+  built a second time in a process.
+
+  Example:
+    >>> layers = [tf.keras.layers.Dense(1, name=name) for name in ('a_7', 'b', 'a_9')]
+    >>> for layer in layers:
+    ...   layer.build([None, 1])
+    >>> [name.split('/')[-2] for name in names_counted_from_0(
+    ...     [layer.kernel for layer in layers])]
+    ['a', 'b', 'a_2']
+  """
+  names = [name.split('/') for name in names_of(variables)]
+  first: Dict[str, int] = {}
+  for part in (part for parts in names for part in parts):
+    base, number = _numbered(part)
+    first[base] = min(first.get(base, number), number)
+
+  def counted(part: str) -> str:
+    base, number = _numbered(part)
+    return f'{base}_{number - first[base]}' if number > first[base] else base
+  return ['/'.join(map(counted, parts)) for parts in names]
+
+
+def _numbered(part: str) -> Tuple[str, int]:
+  """('dense', 3) of 'dense_3', ('dense', 0) of 'dense'."""
+  base, number = re.fullmatch(r'(.*?)(?:_([1-9]\d*))?', part).groups()
+  return base, int(number or 0)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Iterable, Optional
 
 import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
-from maml_tf.inner_loop import Adaptation, adaptation
+from maml_tf.inner_loop import adaptation
+from maml_tf.keras_models.learner import is_chosen
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learners.maml import MAML
-from maml_tf.objectives import Objective
 
 
 class ANIL(MAML):
@@ -30,26 +30,31 @@ class ANIL(MAML):
   rows (the ANIL paper has Omniglot 20-way and mini-ImageNet 5-way).
 
   Args:
-    learner: a net with a head.
+    learner: a net with a head; or a `KerasLearner` whose `adapt` is its last layer, which is
+      computed as a whole in every update, with the same result.
     objective, first_order, **kwargs: see `MAML`.
 
   Raises:
     ValueError: for a learner without a head.
   """
 
-  def __init__(self, learner: WithHead, objective: Objective, **kwargs):
-    if not isinstance(learner, WithHead):
+  def __init__(self, learner: Any, objective: Any, **kwargs):
+    if not (isinstance(learner, WithHead) or is_chosen(learner)):
       raise ValueError('ANIL adapts the head alone: its net must be of the class WithHead. '
-                       f'Received: {type(learner).__name__}. Of a Keras model take MAML('
-                       'KerasLearner(model, adapt=the last layer), loss, ...).')
+                       f'Received: {type(learner).__name__}. Of a Keras model take '
+                       'KerasLearner(model, adapt=the last layer).')
     super().__init__(learner, objective, **kwargs)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
+    if not isinstance(self.learner, WithHead):
+      return None
     # The body of the net, once per example; what the head costs is left out.
     return support_examples * (1 if self._first_order else 3) + query_examples * 3
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
-                 first_order: bool) -> Adaptation:
+                 first_order: bool) -> Iterable[Parameters]:
+    if not isinstance(self.learner, WithHead):
+      return super().adaptation(parameters, episodes, num_updates, first_order)
     features = self.learner.features(parameters, episodes.support.inputs)
     # Nothing is recomputed: of the body nothing is computed twice, and the gradient to the
     # features would be lost.

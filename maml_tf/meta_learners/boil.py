@@ -7,6 +7,7 @@ from typing import Any, Iterable
 from maml_tf.episodes import Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.keras_models.learner import is_chosen
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learners.maml import MAML
@@ -26,7 +27,8 @@ class BOIL(MAML):
   step size, are on the objective's scale (see `ScaledCrossEntropy`).
 
   Args:
-    learner: a net with a head, and something else that is adapted.
+    learner: a net with a head, and something else that is adapted; or a `KerasLearner` whose
+      `adapt` is all but its last layer.
     objective, first_order, learned_step_sizes, **kwargs: see `MAML`.
 
   Raises:
@@ -35,14 +37,16 @@ class BOIL(MAML):
 
   def __init__(self, learner: Any, objective: Any, **kwargs):
     learner, objective = learner_and_objective(learner, objective)
-    if not isinstance(learner, WithHead):
+    if not (isinstance(learner, WithHead) or is_chosen(learner)):
       raise ValueError('BOIL leaves the head alone: its net must be of the class WithHead. '
-                       f'Received: {type(learner).__name__}. Of a Keras model take MAML('
-                       'KerasLearner(model, adapt=all layers but the last one), loss, ...).')
+                       f'Received: {type(learner).__name__}. Of a Keras model take '
+                       'KerasLearner(model, adapt=all layers but the last one).')
     super().__init__(learner, objective, **kwargs)
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Iterable[Parameters]:
+    if not isinstance(self.learner, WithHead):
+      return super().adaptation(parameters, episodes, num_updates, first_order)
     names = [name for name in self.learner.adapted_names
              if name not in self.learner.head_names]
     return adaptation(

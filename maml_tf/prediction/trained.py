@@ -11,7 +11,6 @@ import numpy as np
 
 from maml_tf.config import LARGEST_JSON, Config, from_values
 from maml_tf.errors import CheckpointError, ConfigError
-from maml_tf.learners.with_head import HEAD
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.prediction import expectation
@@ -155,8 +154,7 @@ def _for_ways(config: Config, model: MetaLearner, source: str, tests: List[Measu
   # Not checked: one's own photos may have more classes than the set's test split.
   other = dataclasses.replace(config, task=dataclasses.replace(config.task, num_classes=ways))
   new = experiment.build_model(other)
-  state = model.state()
-  new.assign_state(with_new_head(state, ways) if config.has_inner_loop else state)
+  new.assign_state(fitted(model.state(), new))
   return Trained(other, new, source, tests)
 
 
@@ -167,15 +165,22 @@ def model_for(found: Trained, config: Config) -> MetaLearner:
     return found.model
   from maml_tf import experiment
   model = experiment.build_model(config)
-  model.assign_state(found.model.state())
+  model.assign_state(fitted(found.model.state(), model))
   return model
 
 
-def with_new_head(state: Mapping[str, np.ndarray], ways: int) -> Dict[str, np.ndarray]:
-  """Parameters of a net with `ways` outputs, each the mean of the trained ones: what is
-  meta-learned about a class as such is kept, and no new class is preferred."""
-  def averaged(value: np.ndarray) -> np.ndarray:
-    mean = value.mean(axis=-1, keepdims=True)
-    return np.repeat(mean, ways, axis=-1).astype(value.dtype)
-  return {name: averaged(value) if f'/{HEAD}/' in f'/{name}' else value
-          for name, value in state.items()}
+def fitted(state: Mapping[str, np.ndarray], model: MetaLearner) -> Dict[str, np.ndarray]:
+  """The state of another model of the same net, which may have other outputs: each of these is
+  the mean of the trained ones, so that what is meta-learned about a class as such is kept, and
+  no new class is preferred.
+
+  Values go by their order: where a net is built twice, Keras numbers its names.
+  """
+  return {name: value if np.shape(value) == np.shape(own) else with_new_outputs(
+              value, np.shape(own)[-1])
+          for (name, own), value in zip(model.state().items(), state.values())}
+
+
+def with_new_outputs(value: np.ndarray, outputs: int) -> np.ndarray:
+  mean = value.mean(axis=-1, keepdims=True)
+  return np.repeat(mean, outputs, axis=-1).astype(value.dtype)

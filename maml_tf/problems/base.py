@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Mapping, 
 
 from maml_tf.errors import ConfigError
 from maml_tf.measures import Measure
+from maml_tf.meta_learners import known_method
 from maml_tf.problems import registry
 from maml_tf.problems.baseline import MetaTraining
 from maml_tf.problems.refused import Refused
@@ -219,7 +220,8 @@ class Problem(abc.ABC):
     if config.learner.model != 'paper':
       from maml_tf.keras_models.nets import learner_of
       return learner_of(config.learner.model, self.input_shape(config), self.outputs(config),
-                        config.task.seed, config.learner.dtype)
+                        config.task.seed, config.learner.dtype,
+                        known_method(config.training.method))
     input_shape, context = self.input_shape(config), config.learner.context_size
     net = self.net(config, (*input_shape[:-1], input_shape[-1] + context))
     if not context:

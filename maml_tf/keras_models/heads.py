@@ -1,0 +1,55 @@
+"""The last layer of a Keras model, which some methods treat apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.learner import Adapted, KerasLearner
+from maml_tf.keras_models.parameters import names_counted_from_0
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+
+
+def learner_for(method: str, net: tf.keras.Model, model: str) -> KerasLearner:
+  """What a method learns of a net: its features alone, for one that compares; with its last
+  layer, which ANIL's inner loop alone changes, and BOIL's alone leaves as it is.
+
+  Args:
+    method: one of `METHODS`.
+    net: its last layer gives the outputs.
+    model: the value of `--model`, for a message.
+
+  Raises:
+    ConfigError: where what such a method treats apart cannot be told apart.
+  """
+  if method in WITHOUT_INNER_LOOP:
+    net = tf.keras.Model(net.inputs, _head(net, model, method).input, name=net.name)
+  adapt: Adapted = None
+  if method == 'anil':
+    adapt = _head(net, model, method)
+  elif method == 'boil':
+    head = {id(value) for value in _head(net, model, method).trainable_variables}
+    adapt = lambda variable: id(variable) not in head  # noqa: E731
+  return KerasLearner(net, adapt, names=names_counted_from_0)
+
+
+def _head(net: tf.keras.Model, model: str, method: str) -> tf.keras.layers.Layer:
+  """The layer that gives the outputs, if it is one that a net may have as its head."""
+  last = net.layers[-1]
+  if isinstance(last, tf.keras.layers.Dense) and _gives_the_outputs(last, net):
+    return last
+  raise ConfigError(
+      f'--method={method} does not fit --model={model}: it treats the last layer of a net '
+      'apart, so that the net must be a Sequential or a functional model that ends in a Dense '
+      f'layer of its own. Received: {type(net).__name__}, whose last layer is '
+      f'{type(last).__name__}. Make it such a model, or take --method=maml.')
+
+
+def _gives_the_outputs(layer: Any, net: tf.keras.Model) -> bool:
+  """Keras knows the places of layers in its own models alone, and one place of each."""
+  try:
+    return bool(net.inputs) and layer.output is net.outputs[0]
+  except (AttributeError, ValueError):
+    return False
