@@ -336,10 +336,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def adapted_outputs(self, episodes: Any, num_updates: int) -> tf.Tensor:
     """Outputs for the query inputs before the first update and after each one.
 
+    Query labels mean nothing here, and may be of any number.
+
     Returns:
       `[tasks, num_updates + 1, query examples, outputs]`.
     """
-    episodes = self._cast(episodes)
+    support, query = as_episodes(episodes)
+    # In the place of labels, inputs: as many, and there already.
+    episodes = self._cast((support, Batch(query.inputs, query.inputs)))
     return tf.nest.map_structure(_merged, self._outputs_in_groups(
         self.meta_parameters.tensors(), episodes, self.groups(episodes), num_updates))
 
