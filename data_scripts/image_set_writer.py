@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Optional
 import numpy as np
 
 from maml_tf.errors import DataError
+from maml_tf.files import sha256_of_file
 from maml_tf.locks import HeldError, locked
 from maml_tf.sources.image_set import (
   FORMAT,
@@ -24,7 +25,6 @@ from maml_tf.sources.image_set import (
   VERSION,
   PathLike,
   load_split,
-  sha256_of_file,
 )
 
 # Room to leave on the disk beyond the images themselves: the manifest, the log.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
-from typing import IO, Any, Iterator, Mapping
+from typing import IO, Any, Callable, Iterator, Mapping, Union
 
 from maml_tf.errors import WriteError
+
+_CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -96,3 +99,26 @@ def make_lasting(path: str) -> None:
       raise
   finally:
     os.close(number)
+
+
+def sha256_of_file(path: Union[str, os.PathLike]) -> str:
+  """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+  with open(path, 'rb', buffering=0) as file:
+    return sha256_of(lambda chunk, _: file.readinto(chunk))
+
+
+def sha256_of(read: Callable[[memoryview, int], int]) -> str:
+  """The SHA-256 of bytes that are read piece by piece.
+
+  Args:
+    read: fills what it is given with the bytes from a place on, as far as there are some;
+      how many.
+  """
+  digest, place = hashlib.sha256(), 0
+  chunk = memoryview(bytearray(_CHUNK_BYTES))
+  while True:
+    count = read(chunk, place)
+    if not count:
+      return digest.hexdigest()
+    digest.update(chunk[:count])
+    place += count

@@ -12,6 +12,7 @@ import sys
 from typing import Any, Tuple
 
 from maml_tf.errors import ConfigError
+from maml_tf.files import sha256_of_file
 
 
 def is_spec(text: str) -> bool:
@@ -62,8 +63,7 @@ def digest(spec: str, what: str) -> str:
     ConfigError: see `split`.
   """
   path, _ = split(spec, what)
-  with open(path, 'rb') as file:
-    return hashlib.sha256(file.read()).hexdigest()
+  return sha256_of_file(path)
 
 
 def parts(spec: str, what: str) -> Tuple[str, str]:

@@ -19,7 +19,6 @@ import csv
 import sys
 from typing import List, NamedTuple, Optional, Sequence
 
-import flags
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
@@ -133,9 +132,9 @@ def trained_of(options: argparse.Namespace, config, ways: Optional[int]):
 
 
 def _config_of_row(pretrained: str):
+  from maml_tf.paper.flagfiles import row_config
   from maml_tf.paper.rows import row_named
-  row = row_named(pretrained.partition(':')[0])
-  return flags.parse(['main.py', f'--flagfile={row.flagfile_path}', '--train=False'])
+  return row_config(row_named(pretrained.partition(':')[0]), train=False)
 
 
 def add_trained(parser: argparse.ArgumentParser) -> None:

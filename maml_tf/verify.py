@@ -43,10 +43,10 @@ from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import ConfigError
 from maml_tf.paper import records
+from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
 from maml_tf.task_groups import available_cores
 from maml_tf.verification import drawn, method_study, pages, plan, report, studies, train_all
-from maml_tf.verification.turn_process import row_config
 
 DEFAULT_TURN = train_all.Settings.turn
 
@@ -112,7 +112,8 @@ def _pages(rows: Sequence[Row]) -> Dict[str, str]:
 
 
 def _train_or_test(row: Row, options: argparse.Namespace) -> None:
-  config = row_config(row, options.seed, options.logdir, options.data_dir)
+  config = row_config(row, seed=options.seed, logdir=options.logdir,
+                      data_dir=options.data_dir)
   load_tensorflow()
   from maml_tf import devices, experiment
   from maml_tf.verification import runs

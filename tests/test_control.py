@@ -15,12 +15,12 @@ import flags
 from maml_tf import application, benchmark, experiment, render
 from maml_tf.config import ConfigError, resolve
 from maml_tf.paper import records
+from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS, row_named
 from maml_tf.reports.paths import paths_figure
 from maml_tf.rl.errors import Diverged
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.verification import returns_plot, runs
-from maml_tf.verification.turn_process import row_config
 
 SMALL = dict(
     datasource='point_navigation', meta_batch_size=2, update_batch_size=2, test_query_size=2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -71,3 +72,16 @@ def test_json_has_null_for_what_is_not_finite():
   value = {'a': [1.5, math.nan, (math.inf,)], 2: -math.inf, 'text': 'nan', 'whole': 3}
   assert json.loads(as_json(value, 1), parse_constant=pytest.fail) == {
       'a': [1.5, None, [None]], '2': None, 'text': 'nan', 'whole': 3}
+
+
+@pytest.mark.parametrize('size', [0, 10, 1 << 20, (5 << 19) + 1])
+def test_a_file_is_hashed_piece_by_piece(size, tmp_path):
+  content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+  (tmp_path / 'file').write_bytes(content)
+  assert files.sha256_of_file(tmp_path / 'file') == hashlib.sha256(content).hexdigest()
+
+  def few_at_a_time(chunk, place):   # as a descriptor may give them
+    part = content[place:place + 100_000]
+    chunk[:len(part)] = part
+    return len(part)
+  assert files.sha256_of(few_at_a_time) == hashlib.sha256(content).hexdigest()

@@ -310,7 +310,7 @@ def test_a_run_that_got_further_stays_until_another_is_as_far(row, tmp_path, cap
 def test_what_is_recorded(call, row, tmp_path):
   assert call(f'--row={row.name}', '--train', '--seed=4')[0] == 0
   fields = record_of(tmp_path, row, 4).fields
-  config = verify.row_config(row, 4, str(tmp_path / 'logs'))
+  config = verify.row_config(row, seed=4, logdir=str(tmp_path / 'logs'))
   folder = experiment_folder(config)
   tested = json.loads(Path(folder, 'test_ubs5_stepsize0.001.json').read_text())
   assert fields['updates'] == tested['updates']

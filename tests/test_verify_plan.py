@@ -7,6 +7,7 @@ import pytest
 from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, LOSS
 from maml_tf.paper import records
+from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS, Row
 from maml_tf.verification import early_end, plan, verdicts
 from maml_tf.verification.verdicts import (
@@ -16,7 +17,6 @@ from maml_tf.verification.verdicts import (
   REPRODUCED,
   REPRODUCED_EARLY,
 )
-from maml_tf.verify import row_config
 
 A, B, C = (Row(name, 'table 1', name, {'datasource': 'omniglot'}, {1: '90.0 +- 1.0'}, 1)
            for name in 'abc')

@@ -380,8 +380,8 @@ def test_a_command_that_is_killed_and_stopped_goes_on_and_edits_do_not_reach_it(
 
 
 def test_a_line_a_minute_and_a_signal_that_came_early(tmp_path, capsys, monkeypatch):
+  from maml_tf.paper.flagfiles import row_config
   from maml_tf.verification import turn
-  from maml_tf.verify import row_config
   stopped, received = [], []
   config = row_config(tiny(tmp_path, '--metatrain_iterations=10000'))
   watch = turn.Watch('tiny', config, str(tmp_path), 10000, lambda: bool(stopped))
@@ -403,8 +403,8 @@ def test_a_line_a_minute_and_a_signal_that_came_early(tmp_path, capsys, monkeypa
 
 
 def test_a_run_ends_early_by_the_rule_and_is_tested_once(tmp_path, capsys):
+  from maml_tf.paper.flagfiles import row_config
   from maml_tf.verification import turn
-  from maml_tf.verify import row_config
   # Steps too small to change anything: the score is the same for ever.
   row = tiny(tmp_path, '--metatrain_iterations=2000', '--meta_lr=1e-30')
   config = row_config(row, logdir=str(tmp_path / 'logs'))
@@ -422,8 +422,8 @@ def test_a_run_ends_early_by_the_rule_and_is_tested_once(tmp_path, capsys):
 
 
 def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):
+  from maml_tf.paper.flagfiles import row_config
   from maml_tf.verification import turn
-  from maml_tf.verify import row_config
   row = tiny(tmp_path, '--metatrain_iterations=400', '--meta_lr=1e-30')
   config = row_config(row, logdir=str(tmp_path))
   due = {}

@@ -248,7 +248,7 @@ def test_each_committed_record_has_weights():
 def test_committed_weights_have_their_recorded_results(row, seed):
   """On the first test episodes; of images, where the data are."""
   fields = records.read(row, seed).fields
-  config = verify.row_config(row, seed)
+  config = verify.row_config(row, seed=seed)
   path, iteration = weights.resolve(f'{row.name}:{seed}')
   assert iteration == fields['tested']['iteration']
   first = fields['first_episodes']

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional
 
-from maml_tf.config import Config, differences, resolve
-from maml_tf.config.sections import field_types
-from maml_tf.paper.rows import ROWS, Row, paper_values
+from maml_tf.config import Config, differences
+from maml_tf.paper.flagfiles import row_config
+from maml_tf.paper.rows import ROWS, paper_values
 
 # What a row's runs may differ in among themselves, or what only says how much is tested.
 _OF_NO_MATTER = frozenset([
@@ -54,17 +53,3 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
     return Comparison({}, "The paper's values are of "
                           f'{planned.total_iterations:,} iterations, and not of {trained:,}.')
   return Comparison(values)
-
-
-def row_config(row: Row) -> Config:
-  """What the row's flagfile asks for."""
-  with open(row.flagfile_path, encoding='utf-8') as file:
-    given = dict(re.findall(r'^--(\w+)=(.*?)\s*$', file.read(), re.MULTILINE))
-  types = field_types()
-  return resolve({name: _as_type(types[name], text) for name, text in given.items()})
-
-
-def _as_type(written_type: str, text: str) -> Any:
-  if written_type == 'bool':
-    return text == 'True'
-  return {'int': int, 'float': float}.get(written_type, str)(text)

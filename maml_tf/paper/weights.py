@@ -6,7 +6,6 @@ them (`MetaLearner.state`).
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
@@ -17,6 +16,7 @@ import numpy as np
 
 from maml_tf.config import Config
 from maml_tf.errors import CheckpointError, ConfigError
+from maml_tf.files import sha256_of_file
 from maml_tf.paper import records
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import row_named
@@ -38,11 +38,6 @@ def to_bytes(state: Mapping[str, np.ndarray]) -> bytes:
   # Its members are dated 1980, so that nothing but names and values is in the bytes.
   np.savez(buffer, **state)
   return buffer.getvalue()
-
-
-def sha256(path: str) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.sha256(file.read()).hexdigest()
 
 
 def load(path: str, model: 'MetaLearner') -> None:
@@ -178,7 +173,7 @@ def _require_recorded_hash(path: str) -> None:
   record = origin(path)
   if record is None:
     return
-  recorded, found = record.fields['weights']['sha256'], sha256(path)
+  recorded, found = record.fields['weights']['sha256'], sha256_of_file(path)
   if recorded != found:
     raise CheckpointError(f'{path} is not the file that {record.path} records (SHA-256 '
                           f'{found[:12]}... instead of {recorded[:12]}...): take both back '

@@ -9,7 +9,6 @@ Nothing here needs TensorFlow.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import weakref
 from typing import Tuple
@@ -17,8 +16,8 @@ from typing import Tuple
 import numpy as np
 
 from maml_tf.errors import ChangedDataError
+from maml_tf.files import sha256_of
 
-_CHUNK_BYTES = 1 << 20
 # (bytes, time of the last change in nanoseconds) of a file.
 _State = Tuple[int, int]
 
@@ -88,10 +87,7 @@ class ImageFile:
     return status.st_size, status.st_mtime_ns
 
   def _sha256_now(self) -> str:
-    digest = hashlib.sha256()
-    for place in range(0, os.fstat(self._number).st_size, _CHUNK_BYTES):
-      digest.update(os.pread(self._number, _CHUNK_BYTES, place))
-    return digest.hexdigest()
+    return sha256_of(lambda chunk, place: os.preadv(self._number, [chunk], place))
 
   @property
   def _remedy(self) -> str:

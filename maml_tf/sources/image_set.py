@@ -18,7 +18,6 @@ Nothing here needs TensorFlow.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shlex
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import numpy as np
 
 from maml_tf.bounded import read_json
 from maml_tf.errors import DataError
+from maml_tf.files import sha256_of_file
 from maml_tf.sources.image_file import ImageFile
 
 FORMAT = 'maml_tf image set'
@@ -44,7 +44,6 @@ LARGEST_SIDE = 1024   # of such a set's images
 PREPARED_FILES = {MANIFEST} | {f'{split}.npy' for split in SPLITS}
 # File managers write these into every folder that is looked at.
 LEFT_BY_SYSTEMS = {'.DS_Store', 'Thumbs.db', 'desktop.ini', 'Icon\r'}
-_CHUNK_BYTES = 1 << 20
 # A split up to this size is kept in memory, as Omniglot's are (17 MB); a larger one stays on
 # the disk.
 _READ_BYTES = 64 << 20
@@ -294,16 +293,6 @@ def _signature(path: Path) -> tuple[int, ...]:
 def _sha256_once(path: str, signature: tuple[int, ...]) -> str:
   """A classifier's run opens the same gigabyte three times."""
   return sha256_of_file(path)
-
-
-def sha256_of_file(path: PathLike) -> str:
-  """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-  digest = hashlib.sha256()
-  buffer = memoryview(bytearray(_CHUNK_BYTES))
-  with open(path, 'rb', buffering=0) as file:
-    for count in iter(lambda: file.readinto(buffer), 0):
-      digest.update(buffer[:count])
-  return digest.hexdigest()
 
 
 def random_images(name: str, shape: tuple[int, ...], classes: int, per_class: int

@@ -19,7 +19,7 @@ from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation import results_files
 from maml_tf.evaluation.protocol import where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun
-from maml_tf.files import reported
+from maml_tf.files import reported, sha256_of_file
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import records, weights
 from maml_tf.paper.records import Record
@@ -241,7 +241,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
                                1 + (previous.fields['times_tested'] if previous else 0))
   weights_file = records.file_of(row, seed, '.npz', results)
   records.write_bytes(weights_file, content)
-  fields['weights'] = {'sha256': weights.sha256(weights_file),
+  fields['weights'] = {'sha256': sha256_of_file(weights_file),
                        'parameters': sum(array.size for array in
                                          model.meta_parameters.arrays().values())}
   if lines:

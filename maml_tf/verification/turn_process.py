@@ -14,13 +14,13 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping
 
-import flags
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import exit_code
-from maml_tf.config import Config, ConfigError
+from maml_tf.config import ConfigError
 from maml_tf.locks import HeldError
+from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import Row
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.plan import Job
@@ -48,24 +48,12 @@ def task_of(job: Job, logdir: str, data_dir: str, results: str, lock: str, cores
           'cores': cores, 'seconds_between_lines': seconds_between_lines}
 
 
-def row_config(row: Row, seed: int = 0, logdir: Optional[str] = None,
-               data_dir: Optional[str] = None) -> Config:
-  """The configuration of a row's flagfile, with a seed and folders.
-
-  Raises:
-    ConfigError: for a flagfile that cannot be read, or a wrong value.
-  """
-  arguments = [f'--flagfile={row.flagfile_path}', f'--seed={seed}']
-  arguments += [f'--logdir={logdir}'] if logdir is not None else []
-  arguments += [f'--data_dir={data_dir}'] if data_dir is not None else []
-  return flags.parse(['main.py', *arguments])
-
-
 def _take(task: Mapping[str, Any], stop: 'Stop') -> None:
   from maml_tf import devices, experiment
   from maml_tf.verification import turn
   job = _job(task)
-  config = row_config(job.row, job.seed, task['logdir'], task['data_dir'])
+  config = row_config(job.row, seed=job.seed, logdir=task['logdir'],
+                      data_dir=task['data_dir'])
   devices.set_up(experiment.side_by_side(config))
   with _lock_when_free(task['lock'], stop):
     turn.take(job, config, task['results'], lambda: stop.received,
