@@ -8,7 +8,7 @@ import tensorflow as tf
 from logical_devices import run_on
 from PIL import Image
 from test_conformance import stopped_after
-from test_workers import largest_difference
+from test_workers import Run, largest_difference
 
 import flags
 from maml_tf import application, config, experiment, export, predict, retest
@@ -264,3 +264,17 @@ def test_replicas_train_it_as_one_device_does(forks, own_net, tmp_path, xla):
   error = largest_difference(alone, changing)
   print(f'4, then 1, then 2 replicas, XLA {xla}: {error:.1e}')
   assert error < 1e-12
+
+
+@pytest.mark.slow
+def test_two_processes_train_it_as_one_does(forks, own_net, tmp_path):
+  given = [f'--model={own_net}:with_state', '--pretrain_iterations=4',
+           '--validation_interval=4']
+  alone, two = (Run(forks, tmp_path / str(workers), 8, workers, given).done()
+                for workers in (1, 2))
+  for text in two.texts():
+    assert '2 replicas in 2 processes' in text and 'KerasLearner' in text
+  error = largest_difference(alone, two)
+  print(f'2 processes: {error:.1e}')
+  assert error < 1e-12
+  assert not (tmp_path / '2' / 'disk1').exists()
