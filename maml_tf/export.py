@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> None:
     images = task_net.as_inputs(example.pixels, net.dtype)
     values = net.adapt_in_graph(images, example.labels)
     # Mini-batches are drawn once, of a known number of examples.
-    fixed = len(example.labels) if config.inner_loop.inner_optimizer == 'adam' else None
+    fixed = len(example.labels) if config.evaluation.test_inner_batch_size else None
     paths = [files.write_adaptation(options.out, files.Served(
         net, config.problem.shape, fixed))]
     left_out = []

@@ -7,6 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -125,6 +126,20 @@ def test_two_replicas_do_what_one_does(row, by_replicas):
   assert by_replicas[row] < (1e-11 if row in THROUGH_CG else 1e-12)
 
 
+@contextlib.contextmanager
+def stopped_after(iteration, monkeypatch):
+  """Runs get SIGTERM then."""
+  original = callbacks.StopOnSignal.after_iterations
+
+  def after_iterations(self, before, now, logs):
+    if now == iteration:
+      signal.raise_signal(signal.SIGTERM)
+    original(self, before, now, logs)
+  with monkeypatch.context() as patch:
+    patch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+    yield
+
+
 def trained(configuration):
   model = experiment.build_model(configuration)
   result = trainer.train(configuration, model, prepare_folder(configuration))
@@ -150,14 +165,7 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(row, small_config, tmp_pat
   if row not in WITHOUT_INNER_LOOP and 'matching' not in row:
     given.update(num_updates=2)
   whole = trained(small_config('omniglot', logdir=str(tmp_path / 'whole'), **given))
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == 2:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
-  with monkeypatch.context() as patch:
-    patch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  with stopped_after(2, monkeypatch):
     stopped, _ = trained(small_config('omniglot', **given))
   resumed = trained(small_config('omniglot', **given))
   assert (stopped, resumed[0], whole[0]) == (2, 6, 6)

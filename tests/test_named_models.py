@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from logical_devices import run_on
 from PIL import Image
-from test_workers import largest_difference
+from test_conformance import stopped_after
+from test_workers import Run, largest_difference
 
 import flags
 from maml_tf import application, config, experiment, export, predict, retest
@@ -20,7 +19,6 @@ from maml_tf.learners import Convolutional
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
 from maml_tf.meta_learners.anil import ANIL
 from maml_tf.objectives import ScaledCrossEntropy
-from maml_tf.training import callbacks
 from maml_tf.training.checkpoints import experiment_folder
 
 NET = '''
@@ -87,7 +85,7 @@ USED = {
     'reptile': (['--inner_optimizer=sgd', '--inner_batch_size=0', '--test_inner_batch_size=0',
                  '--train_query_size=1'], 4),
     'siamese': (['--train_num_classes=4', '--train_query_size=1'], 4)}
-# These were tried by the same test, and are left out for the time that it takes.
+# The same test takes these, and is left out for the time that it takes.
 OTHERS = {
     'maml_plus_plus': ([], 3), 'boil': ([], 3), 'imaml': (['--num_updates=2'], 3),
     'matching': (['--full_context=True'], 4),
@@ -107,14 +105,7 @@ def test_a_net_of_one_s_own_is_trained_resumed_bit_for_bit_used_and_exported(
     return application.run(config), experiment_folder(config)
   code, whole = run(f'--logdir={tmp_path / "whole"}')
   assert code == 0
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == 2:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
-  with monkeypatch.context() as patch:
-    patch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  with stopped_after(2, monkeypatch):
     run()
   code, folder = run()
   output = capfd.readouterr().out
@@ -273,3 +264,17 @@ def test_replicas_train_it_as_one_device_does(forks, own_net, tmp_path, xla):
   error = largest_difference(alone, changing)
   print(f'4, then 1, then 2 replicas, XLA {xla}: {error:.1e}')
   assert error < 1e-12
+
+
+@pytest.mark.slow
+def test_two_processes_train_it_as_one_does(forks, own_net, tmp_path):
+  given = [f'--model={own_net}:with_state', '--pretrain_iterations=4',
+           '--validation_interval=4']
+  alone, two = (Run(forks, tmp_path / str(workers), 8, workers, given).done()
+                for workers in (1, 2))
+  for text in two.texts():
+    assert '2 replicas in 2 processes' in text and 'KerasLearner' in text
+  error = largest_difference(alone, two)
+  print(f'2 processes: {error:.1e}')
+  assert error < 1e-12
+  assert not (tmp_path / '2' / 'disk1').exists()

@@ -214,13 +214,35 @@ def test_two_processes_train_policies_as_one_does(forks, tmp_path):
   assert not (tmp_path / 'two' / 'disk1').exists()
 
 
+# Few and short rollouts of MuJoCo's half-cheetah.
+CHEETAH = ['--datasource=cheetah_direction', '--horizon=5', '--num_updates=1',
+           '--num_validation_tasks=2', '--num_test_tasks=2', '--test_query_size=2',
+           '--test_num_updates=1']
+
+
 @pytest.mark.slow
-def test_two_processes_pretrain_a_policy_as_one_does(forks, tmp_path):
-  given = [*OF_PROCESSES, '--baseline=pretrained', '--pretrain_iterations=6']
-  alone, two = (Run(forks, tmp_path / str(workers), 0, workers, given).done()
+def test_logical_devices_train_a_cheetah_as_one_does(forks, tmp_path):
+  pytest.importorskip('mujoco', reason='mujoco is not installed (extra rl)')
+  arguments = [*ARGUMENTS, '--tasks_at_once=2', *CHEETAH]
+  alone, two = (run_on(forks, tmp_path / str(devices), devices, arguments, 4, interval=2)
+                for devices in (1, 2))
+  error = largest_difference(alone, two)
+  print(f'a cheetah, 2 logical devices: {error:.1e}')
+  assert error < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('iterations, given', [
+    pytest.param(0, ['--baseline=pretrained', '--pretrain_iterations=6'], id='pretrained'),
+    pytest.param(4, CHEETAH, id='cheetah')])
+def test_two_processes_train_others_as_one_does(forks, tmp_path, iterations, given):
+  if given is CHEETAH:
+    pytest.importorskip('mujoco', reason='mujoco is not installed (extra rl)')
+  given = [*OF_PROCESSES, *given]
+  alone, two = (Run(forks, tmp_path / str(workers), iterations, workers, given).done()
                 for workers in (1, 2))
   error = largest_difference(alone, two)
-  print(f'2 processes, pre-training: {error:.1e}')
+  print(f'2 processes, {given}: {error:.1e}')
   assert error < 1e-12
 
 

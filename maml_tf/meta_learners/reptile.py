@@ -182,7 +182,9 @@ class Reptile(MetaLearner):
     """The first state, (parameters, remembered); and (state, updates before) -> `_Step`."""
     rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
-    places = inner_batches(num_examples(examples), batch_size, num_updates)
+    # Without mini-batches the number of examples need not be known.
+    places = (inner_batches(num_examples(examples), batch_size, num_updates)
+              if batch_size else None)
 
     def step(state, updates) -> _Step:
       fast, remembered = state
@@ -278,9 +280,10 @@ def inner_batches(examples: int, batch_size: int, count: int) -> np.ndarray:
   return order[:count * size].reshape(count, size)
 
 
-def _at(places: np.ndarray, updates, examples: Batch) -> Batch:
-  """The examples of every task at the places of that update, see `inner_batches`."""
-  if places.shape[1] == num_examples(examples):
+def _at(places: Optional[np.ndarray], updates, examples: Batch) -> Batch:
+  """The examples of every task at the places of that update, see `inner_batches`; None: all
+  of them."""
+  if places is None or places.shape[1] == num_examples(examples):
     return examples
   chosen = tf.constant(places)[updates] if tf.is_tensor(updates) else places[updates]
   return tf.nest.map_structure(lambda value: tf.gather(value, chosen, axis=1), examples)
