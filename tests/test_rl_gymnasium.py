@@ -189,6 +189,64 @@ def test_what_does_not_fit_is_one_sentence(changes, sentence):
     GymnasiumTasks(wrapped(**changes), horizon=6)
 
 
+def broken(*_, **__):
+  raise RuntimeError('the motor\nis broken')
+
+
+BROKEN = r'raised RuntimeError: the motor is broken \(.*test_rl_gymnasium.py, line \d+\)'
+
+
+@pytest.mark.parametrize('changes, sentence', [
+    *((dict([(method, broken)]), rf'^Changed\.?{name}\(\) {BROKEN}')
+      for method, name in (('__init__', ''), ('reset', 'reset'), ('step', 'step'),
+                           ('set_task', 'set_task'), ('sample_tasks', 'sample_tasks'))),
+    (dict(reset=lambda self: (None, {})), r'reset\(\) raised TypeError: .*seed'),
+    (dict(reset=lambda self, *, seed=None: np.zeros(2)), 'has to return .observation, info'),
+    (dict(step=lambda self, action: (np.zeros(2), 0.0, False, {})), 'truncated, info.*of 4'),
+    (dict(step=lambda self, action: (np.zeros(2), None, False, False, {})), 'no number: None'),
+    (dict(_observation=lambda self: 'here'), 'no array of numbers: str'),
+    (dict(horizon='6'), "at least 1. Received: '6'"), (dict(horizon=6.5), 'Received: 6.5')],
+    ids=str)
+def test_what_its_own_code_does_wrong_is_one_sentence(changes, sentence):
+  with pytest.raises(EnvironmentFault, match=sentence):
+    GymnasiumTasks(wrapped(**{'horizon': 6, **changes}))
+
+
+def test_what_breaks_later_is_one_sentence_too():
+  environment = GymnasiumTasks(Walk, horizon=6)
+  simulation = environment.start([1.0], [stream(0, 0)])
+  environment._instances[0].step = broken
+  with pytest.raises(EnvironmentFault, match=BROKEN):
+    simulation.step(np.zeros([1, 1]), np.ones(1, bool))
+
+
+def test_what_makes_none_is_refused():
+  with pytest.raises(EnvironmentFault, match='class, or a function.*Received: int 3'):
+    GymnasiumTasks(3, horizon=6)
+
+
+def test_an_environment_that_cannot_be_reset_without_a_task():
+  class Aimed(Walk):
+    def _observation(self):
+      return np.array([self.position, self.goal])
+  one, other = (GymnasiumTasks(Aimed, horizon=6) for _ in range(2))
+  assert one.test_tasks(3, seed=1) == other.test_tasks(3, seed=1)
+
+
+def test_an_array_that_an_environment_writes_into_is_copied():
+  class Same(Walk):
+    buffer = np.zeros(2)
+
+    def _observation(self):
+      self.buffer[:] = self.position, 1.0
+      return self.buffer
+  environment = GymnasiumTasks(Same, horizon=6)
+  first = environment.begun(environment._instances[0], 1.0, seed=0)
+  before = first.copy()
+  environment.stepped(environment._instances[0], np.ones(1))
+  np.testing.assert_array_equal(first, before)
+
+
 def test_tasks_may_be_anything():
   class Object(Walk):
     def sample_tasks(self, n):

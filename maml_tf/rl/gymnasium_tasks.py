@@ -9,11 +9,14 @@ environment takes it to be. Example:
 from __future__ import annotations
 
 import contextlib
+import numbers
 import random as standard_random
+import traceback
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf.errors import UserError
 from maml_tf.rl.environments import (
   Actions,
   ContinuousActions,
@@ -52,8 +55,9 @@ class GymnasiumTasks(Environment):
 
   def __init__(self, make: Callable[[], Any], horizon: Optional[int] = None,
                name: Optional[str] = None, check: bool = True):
+    self.name = name or getattr(make, '__name__', 'The environment')
     self._make = make
-    first = make()
+    first = self._made()
     self.name = name or type(getattr(first, 'unwrapped', first)).__name__
     self._check_methods(first)
     self._instances: List[Any] = [first]
@@ -73,7 +77,7 @@ class GymnasiumTasks(Environment):
 
   def start(self, tasks: Sequence, randoms: Sequence[np.random.Generator]) -> Simulation:
     while len(self._instances) < len(tasks):
-      self._instances.append(self._make())
+      self._instances.append(self._made())
     seeds = [int(random.integers(SEEDS)) for random in randoms]
     return _Episodes(self, self._instances[:len(tasks)], tasks, seeds)
 
@@ -86,16 +90,57 @@ class GymnasiumTasks(Environment):
 
   def begun(self, instance: Any, task: Any, seed: int) -> np.ndarray:
     """Sets a task and resets: the first observation, flat."""
-    _method(instance, 'set_task')(task)
-    return self._flat(instance.reset(seed=seed)[0])
+    self._call('set_task', _method(instance, 'set_task'), task)
+    returned = self._call('reset', instance.reset, seed=seed)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+      raise EnvironmentFault(f'{self.name}.reset() has to return (observation, info), as in '
+                             f'gymnasium. Received: {_short(returned)}.')
+    return self._flat(returned[0])
 
   def stepped(self, instance: Any, chosen: np.ndarray) -> Tuple[np.ndarray, float, bool]:
     """Observation, reward, and whether the episode is over."""
-    observation, reward, terminated, truncated, _ = instance.step(self.action(chosen))
-    return self._flat(observation), float(reward), bool(terminated or truncated)
+    returned = self._call('step', instance.step, self.action(chosen))
+    if not isinstance(returned, tuple) or len(returned) != 5:
+      raise EnvironmentFault(f'{self.name}.step() has to return (observation, reward, '
+                             'terminated, truncated, info), as in gymnasium. Received: '
+                             f'{_short(returned)}.')
+    observation, reward, terminated, truncated, _ = returned
+    return (self._flat(observation), self._number(reward),
+            bool(terminated or truncated))
+
+  def _made(self) -> Any:
+    if not callable(self._make):
+      raise EnvironmentFault('An environment has to be a class, or a function that makes '
+                             f'one. Received: {_short(self._make)}.')
+    return self._call('', self._make)
+
+  def _call(self, method: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
+    """What the environment's own code returns; what it raises is named, with its place."""
+    try:
+      return function(*arguments, **kwargs)
+    except UserError:
+      raise
+    except Exception as error:   # whatever is wrong with a user's code
+      last = traceback.extract_tb(error.__traceback__)[-1]
+      text = ' '.join(str(error).split())
+      raise EnvironmentFault(
+          f'{self.name}{"." * bool(method)}{method}() raised {type(error).__name__}'
+          f'{": " * bool(text)}{text} ({last.filename}, line {last.lineno}): mend the '
+          'environment.') from error
+
+  def _number(self, reward: Any) -> float:
+    try:
+      return float(reward)
+    except (TypeError, ValueError) as error:
+      raise EnvironmentFault(f'{self.name}.step() returned a reward that is no number: '
+                             f'{_short(reward)}.') from error
 
   def _flat(self, observation: Any) -> np.ndarray:
-    flat = np.asarray(observation, np.float64).ravel()
+    try:   # a copy, since an environment may write into its array
+      flat = np.array(observation, np.float64).ravel()
+    except (TypeError, ValueError) as error:
+      raise EnvironmentFault(f'{self.name} returned an observation that is no array of '
+                             f'numbers: {_short(observation)}.') from error
     if flat.size != self.observation_size:
       raise EnvironmentFault(
           f'{self.name} returned an observation of {flat.size} numbers, and its '
@@ -105,12 +150,19 @@ class GymnasiumTasks(Environment):
   def _drawn(self, count: int, seed: int) -> Sequence:
     instance = self._instances[0]
     with _global_seeds(seed):
-      instance.reset(seed=seed)
-      tasks = list(_method(instance, 'sample_tasks')(count))
+      try:
+        instance.reset(seed=seed)
+      except Exception:   # of one that cannot without a task; otherwise `begun` says it
+        self._seed(instance, seed)
+      tasks = list(self._call('sample_tasks', _method(instance, 'sample_tasks'), count))
     if len(tasks) != count:
       raise EnvironmentFault(f'{self.name}.sample_tasks({count}) returned {len(tasks)} '
                              f'tasks. It has to return a list of {count}.')
     return tasks
+
+  def _seed(self, instance: Any, seed: int) -> None:
+    from gymnasium.utils import seeding
+    getattr(instance, 'unwrapped', instance).np_random = seeding.np_random(seed)[0]
 
   def _check_methods(self, instance: Any) -> None:
     missing = [name for name in METHODS if _method(instance, name) is None]
@@ -124,9 +176,9 @@ class GymnasiumTasks(Environment):
       horizon = getattr(getattr(instance, 'spec', None), 'max_episode_steps', None)
     if horizon is None:
       horizon = getattr(getattr(instance, 'unwrapped', instance), 'horizon', None)
-    if horizon is None or horizon < 1:
+    if not isinstance(horizon, numbers.Real) or horizon < 1 or horizon != int(horizon):
       raise EnvironmentFault(f'{self.name} does not say how long an episode may be. Give a '
-                             f'horizon of at least 1. Received: {horizon}.')
+                             f'horizon of at least 1. Received: {horizon!r}.')
     return int(horizon)
 
   def _observation_size(self, instance: Any) -> int:
@@ -211,6 +263,12 @@ class _Episodes(Simulation):
       self.observations[index], rewards[index], ended[index] = self._environment.stepped(
           self._instances[index], actions[index])
     return rewards, ended
+
+
+def _short(value: Any) -> str:
+  """For a message."""
+  of_how_many = f' of {len(value)}' if isinstance(value, tuple) else ''
+  return f'{type(value).__name__}{of_how_many} {" ".join(repr(value).split())[:80]}'
 
 
 def _method(instance: Any, name: str) -> Optional[Callable]:
