@@ -37,6 +37,9 @@ CASES = {
                                                  budget='steps')}
 
 
+TRACING = threading.Lock()
+
+
 class Thread:
   """What `Shares` asks `Replicas`, of a worker that is a thread."""
   are_several = True
@@ -65,12 +68,22 @@ def by_workers(workers, function):
     return list(pool.map(function, shares))
 
 
+def traced(meta_policy):
+  """TensorFlow's cache of forward derivatives is not made for threads that trace at once, as
+  workers in one process alone do."""
+  with TRACING:
+    for function in vars(meta_policy).values():
+      if hasattr(function, 'get_concrete_function'):
+        function.get_concrete_function()
+
+
 def trained(settings, shares, iterations=2):
   """Parameters after some iterations, and what was logged but for times."""
   environment = Line()
   model = PolicyLearner(environment, GaussianPolicy(1, 1, (6,)), settings, seed=1)
   model.learning = Learning(environment, model.learner, settings, 1, shares)
   model.compile()
+  traced(model.learning.meta_policy)
   logs = [{name: float(value) for name, value in model.train_step(
       Iterations().batch(iteration)).items() if not name.startswith('seconds')}
           for iteration in range(iterations)]
