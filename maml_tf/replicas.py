@@ -8,7 +8,7 @@ told of no other thing.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -56,9 +56,14 @@ class Replicas:
     """Whether this process writes files: one does."""
     return self.worker == 0
 
-  def scope(self) -> ContextManager:
+  @contextlib.contextmanager
+  def scope(self) -> Iterator[None]:
     """What is trained is made in it."""
-    return self.strategy.scope() if self.are_several else contextlib.nullcontext()
+    if not self.are_several:
+      yield
+      return
+    with self.strategy.scope(), tf.variable_creator_scope(_read_from_one):
+      yield
 
   def run(self, function: Callable, episodes: Episodes, *others: Any) -> Any:
     """`function` in each replica of this process, with its share of the tasks that this
@@ -149,6 +154,16 @@ class Replicas:
     if self.workers == 1:
       return replicas
     return f'{replicas} in {self.workers} processes, this is worker {self.worker}'
+
+
+def _read_from_one(make: Callable, **kwargs: Any) -> tf.Variable:
+  """Variables that Keras would average over replicas whenever they are read (those of batch
+  normalisation) are read from one. They are alike, since training does not write them; and
+  the process that saves them is alone: others do not take part in a sum then."""
+  if kwargs.get('synchronization') == tf.VariableSynchronization.ON_READ:
+    kwargs.update(synchronization=tf.VariableSynchronization.AUTO,
+                  aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+  return make(**kwargs)
 
 
 def replica_number() -> Optional[int]:

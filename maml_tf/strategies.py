@@ -60,6 +60,8 @@ def _tells(lifeline: Lifeline) -> Iterator[None]:
 
 def _is_of_a_lost_worker(error: tf.errors.OpError) -> bool:
   """What a collective raises in those that are left; other errors are not to be hidden."""
+  if 'mismatch' in str(error):   # of what processes exchange: all are there
+    return False
   return (isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError,
                              tf.errors.CancelledError, tf.errors.DeadlineExceededError))
           or any(text in str(error) for text in ('Collective ops is aborted', 'heartbeat')))
