@@ -33,7 +33,8 @@ def own(labels, outputs):
     ('binary_crossentropy', losses.BinaryCrossentropy()), (own, losses.MeanSquaredError()),
     (MeanSquaredError(), losses.MeanSquaredError()),
     (losses.MeanSquaredError(), losses.MeanSquaredError())],
-    ids=lambda loss: getattr(loss, 'name', getattr(loss, '__name__', str(loss))))
+    ids=lambda loss: loss if isinstance(loss, str) else getattr(
+        loss, '__name__', type(loss).__name__))
 @pytest.mark.parametrize('without_axis', ['labels', 'outputs'])
 def test_labels_and_outputs_are_not_broadcast_against_each_other(loss, of_keras, without_axis):
   with_axis = values(TASKS, EXAMPLES, 1), values(TASKS, EXAMPLES, 1, seed=1)
