@@ -52,8 +52,8 @@ def test_it_trains_and_then_tests(small_config, capsys):
   folder = experiment_folder(config)
   files = {name for name in os.listdir(folder) if not name.startswith('events')}
   assert files == {
-      'checkpoint', 'config.json', 'fitted_curves.png', 'history.csv', 'model-40.index',
-      'model-40.data-00000-of-00001', 'test_ubs5_stepsize0.01.csv',
+      'checkpoint', 'config.json', 'fitted_curves.png', 'history.csv', 'train',
+      'model-40.index', 'model-40.data-00000-of-00001', 'test_ubs5_stepsize0.01.csv',
       'test_ubs5_stepsize0.01.json'}
   assert f'{folder}/model-40, ' in output.out
 

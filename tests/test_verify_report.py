@@ -234,10 +234,14 @@ def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_reco
   partial = Row('partial', 'table 1', 'Partial', {'datasource': 'omniglot'},
                 {1: '90.0 +- 1.0'}, 1)
   make_record(partial, trained=10)
-  assert report.front_page_table((*TABLE, partial), folder).splitlines() == [
+  other = Row('other', 'table 1', 'Other', {'datasource': 'omniglot', 'method': 'siamese'},
+              {1: '50.0 +- 1.0'}, 1)
+  make_record(other, values=((0.2, 0.01), (0.5, 0.01)))
+  assert report.front_page_table((*TABLE, partial, other), folder).splitlines() == [
       '| row | paper | here | verdict |', '|---|---|---|---|',
       '| Sinusoid, MAML | 0.50 / 0.35 | 0.500 +- 0.010 / 0.360 +- 0.050 | reproduced |',
       '| Images, MAML | 90.0 +- 1.0 | 50.00 +- 1.00 | below (worse) |', '',
+      'Baselines and other methods, reproduced: Other.', '',
       'Trained for a part of their length so far, and not to be compared: Partial.', '',
       'Not trained so far: Missing.']
 

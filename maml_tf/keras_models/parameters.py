@@ -77,11 +77,7 @@ def names_counted_from_0(variables: Iterable[Any]) -> List[str]:
   built a second time in a process.
 
   Example:
-    >>> layers = [tf.keras.layers.Dense(1, name=name) for name in ('a_7', 'b', 'a_9')]
-    >>> for layer in layers:
-    ...   layer.build([None, 1])
-    >>> [name.split('/')[-2] for name in names_counted_from_0(
-    ...     [layer.kernel for layer in layers])]
+    >>> names_counted_from_0([tf.Variable(0.0, name=name) for name in ('a_7', 'b', 'a_9')])
     ['a', 'b', 'a_2']
   """
   names = [name.split('/') for name in names_of(variables)]

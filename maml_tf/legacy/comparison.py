@@ -7,6 +7,7 @@ Nothing is computed by a second implementation: the model comes from
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from maml_tf import experiment
 from maml_tf.config import Config
 from maml_tf.episodes import Episodes
+from maml_tf.errors import NotFiniteError
 from maml_tf.learners.base import Learner
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError, GoldenTask
@@ -300,7 +302,8 @@ def _trained(golden: Golden, config: Config, model: MetaLearner,
   for index in range(max(expected)):
     if config.learner.dtype == 'float64':
       model.optimizer.learning_rate = rate * bias_correction_of_tf1(index + 1)
-    model.fit(tf.data.Dataset.from_tensors(steps[index]), verbose=0, shuffle=False)
+    with contextlib.suppress(NotFiniteError):   # the values say so, too
+      model.fit(tf.data.Dataset.from_tensors(steps[index]), verbose=0, shuffle=False)
     if index + 1 in expected:
       quantities += _tensor_quantities(
           f'after_{index + 1}_meta_steps', model.learner, model.meta_parameters.arrays(),

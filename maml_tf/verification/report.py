@@ -27,6 +27,7 @@ BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
 END = '<!-- end -->'
 _NOT_JUDGED = {PARTIAL: 'Trained for a part of their length so far, and not to be compared',
                NOT_RUN: 'Not trained so far'}
+_OTHERS = 'Baselines and other methods'
 MOST_NAMED = 10   # of those that were not trained
 
 # Draws figure 2 of {K: {method: path of the weights}}; it needs TensorFlow.
@@ -84,22 +85,34 @@ def _plots(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2], results: s
 
 
 def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str:
-  """The table of the repository's README: the rows that were trained to the end and have
-  a number in a paper, the reproduced ones first; then the names of the others."""
+  """What the repository's README has: a table of MAML's rows that were trained to the end and
+  have a number in a paper, the reproduced ones first; then the names of all others."""
   states = [(row, state) for row, _, state
             in pages.states_of((row for row in rows if row.paper), results)]
-  compared = [(row, state) for row, state in states if state.verdict not in _NOT_JUDGED]
+  compared = [(word, row, state) for word in pages.BEST_FIRST for row, state in states
+              if state.verdict not in _NOT_JUDGED and state.verdict.startswith(word)]
   lines = cells.header(['row', 'paper', 'here', 'verdict'])
   lines += [cells.line([row.label, cells.paper(row), cells.here(row, state), state.verdict])
-            for word in pages.BEST_FIRST for row, state in compared
-            if state.verdict.startswith(word)]
+            for _, row, state in compared if _is_maml(row)]
+  others: Dict[str, List[str]] = {}
+  for word, row, _ in compared:
+    if not _is_maml(row):
+      others.setdefault(f'{_OTHERS}, {word}', []).append(row.label)
   for word, sentence in _NOT_JUDGED.items():
     labels = [row.label for row, state in states if state.verdict == word]
     if labels:
       many = word == NOT_RUN and len(labels) > MOST_NAMED
-      named = f'{len(labels)} rows' if many else '; '.join(labels)
-      lines += ['', f'{sentence}: {named}.']
+      others[sentence] = [f'{len(labels)} rows'] if many else labels
+  for sentence, labels in others.items():
+    lines += ['', f'{sentence}: {"; ".join(labels)}.']
   return '\n'.join(lines)
+
+
+def _is_maml(row: Row) -> bool:
+  """And no baseline, nor another method."""
+  identity = row.identity
+  return (identity.get('method', 'maml') == 'maml' and identity.get('meta_trained', True)
+          and identity.get('baseline', 'None') == 'None')
 
 
 def environment_table(datasource: str, rows: Sequence[Row],
