@@ -160,6 +160,7 @@ def test_a_signal_before_the_first_step_stops_after_it(small_config, monkeypatch
   assert (result.iteration, result.interrupted_by) == (100, 'SIGTERM')
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_end_of_pre_training_is_not_lost(small_config, monkeypatch):
   original = trainer.experiment.training_generator
   config = small_config('sinusoid', pretrain_iterations=100, metatrain_iterations=100,

@@ -201,6 +201,7 @@ def test_a_run_that_diverges_ends_in_a_sentence_and_keeps_its_last_checkpoint(tm
   assert 'model-2.index' in names and 'model-3.index' not in names
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_tested_and_recorded(tmp_path):
   """By the machinery that all rows have; in small."""
   row = row_named('point_navigation')

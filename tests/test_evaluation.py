@@ -433,6 +433,7 @@ def test_two_checkpoints_and_two_seeds_are_tested_on_the_same_tasks(saved, small
   assert len({run.results.query['loss'].tobytes() for run in runs}) == 3
 
 
+@pytest.mark.slow
 def test_validation_classes_and_test_classes_have_files_of_their_own(
     saved, small_config, capsys):
   """The TF1 code overwrote one with the other."""

@@ -44,6 +44,7 @@ def test_a_line_for_every_validation(small_config):
   assert not any(name.startswith('val_accuracy') for name in lines[-1])
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_goes_on_with_its_lines(small_config):
   """`until` lies between two validations, and in pre-training."""
   config = small_config(pretrain_iterations=100, metatrain_iterations=50, log=False,

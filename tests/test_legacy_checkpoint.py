@@ -253,6 +253,7 @@ def test_main_starts_training_from_a_tf1_checkpoint(legacy_sinusoid, small_confi
     np.testing.assert_array_equal(value, values[name])
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_read_what_it_began_with(
     legacy_sinusoid, small_config, tmp_path, capsys):
   config = small_config(legacy_checkpoint=legacy_sinusoid[0], metatrain_iterations=0)
@@ -303,6 +304,7 @@ def test_conversion_there_and_back(legacy_sinusoid, tmp_path, capsys):
     assert (tmp_path / 'back' / name).read_bytes() == (tmp_path / 'tf1' / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_converted_run_can_be_trained_on(legacy_sinusoid, tmp_path, small_config, capsys):
   path, _ = legacy_sinusoid
   config = small_config(metatrain_iterations=400)

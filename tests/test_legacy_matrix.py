@@ -188,6 +188,7 @@ def arguments(sample_data, tmp_path, generic_values):
           '--query_sizes=2,1', '--updates=1,3']
 
 
+@pytest.mark.slow
 def test_one_command(arguments, tmp_path, capsys):
   assert matrix.main(arguments) == command_line.DONE
   out = capsys.readouterr().out

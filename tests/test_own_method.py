@@ -76,9 +76,9 @@ def parameters_of(result):
           if 'save_counter' not in name and 'OBJECT_GRAPH' not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, datasource', [
-    ('MultiStepLoss', 'sinusoid'),
-    pytest.param('HalfDistances', 'omniglot', marks=pytest.mark.slow)])
+    ('MultiStepLoss', 'sinusoid'), ('HalfDistances', 'omniglot')])
 def test_it_trains_goes_on_and_is_tested(name, datasource, spec, small_config, tmp_path,
                                          monkeypatch):
   given = dict(method=spec(name), metatrain_iterations=10, validation_interval=5, log=False)

@@ -27,7 +27,9 @@ def training_images(config):
   return tf.constant(load_split(config.data_dir, config.task.datasource, 'train').images)
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', [
+    pytest.param(case, marks=[pytest.mark.slow] if case in ('miniimagenet', 'clipped') else [])
+    for case in CASES])
 def test_it_takes_the_steps_of_fit(case, small_config):
   config = small_config(dtype='float64', **CASES[case])
   model = phases.compile_model(config, experiment.build_model(config))

@@ -101,6 +101,7 @@ def assert_the_same(case, workers):
       assert own == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_two_workers_do_together_what_one_does():
   assert_the_same('exact', 2)
 

@@ -49,6 +49,7 @@ def after_one():
   return model
 
 
+@pytest.mark.slow
 def test_two_and_two_iterations_are_four_to_the_last_bit():
   whole, half = make(), make()
   for iteration in range(4):

@@ -124,6 +124,7 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(
     np.testing.assert_equal(events[tag], values, err_msg=tag)   # none twice, none missing
 
 
+@pytest.mark.slow
 def test_the_checkpoint_holds_parameters_both_optimizers_and_the_best_score(small_config):
   config = small_config(pretrain_iterations=100, metatrain_iterations=200,
                         validation_interval=100)
@@ -206,6 +207,7 @@ def test_a_best_score_of_other_validation_tasks_is_measured_again(
   assert (iteration_of(tf.train.latest_checkpoint(best)) == 150) == (last > earlier)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('given', [
     dict(), dict(method='reptile', inner_optimizer='adam')])   # which keeps moments, too
 def test_scoring_a_checkpoint_leaves_the_state(given, small_config):
@@ -246,8 +248,8 @@ def test_a_run_that_is_prolonged_and_crashes_equals_one_that_was_long_from_the_s
     np.testing.assert_equal(events[tag], values, err_msg=tag)
 
 
-@pytest.mark.parametrize('iterations', [
-    pytest.param(300, marks=pytest.mark.slow), 200])   # at its end, too
+@pytest.mark.slow
+@pytest.mark.parametrize('iterations', [300, 200])   # at its end, too
 def test_a_validation_that_a_signal_ends_is_done_when_the_run_goes_on(
     iterations, small_config, tmp_path, monkeypatch, read_events):
   """It is left before its next batch: batch systems give seconds."""
@@ -336,6 +338,7 @@ def test_validation_and_checkpoints_come_at_their_intervals(
   assert steps == [40, 80, 120]
 
 
+@pytest.mark.slow
 def test_without_log_no_events_are_written(small_config):
   _, _, folder = start(small_config('omniglot', metatrain_iterations=1, log=False))
   assert sorted(os.listdir(folder)) == ['checkpoint', 'config.json', 'data.json',
@@ -343,6 +346,7 @@ def test_without_log_no_events_are_written(small_config):
                                         'model-1.index']
 
 
+@pytest.mark.slow
 def test_training_does_not_read_the_test_split(small_config, tmp_path, sample_data):
   """Not to select a checkpoint either, as a reimplementation does."""
   data = tmp_path / 'data'
@@ -406,7 +410,7 @@ def poison(monkeypatch, iteration):
                       lambda config: Poisoned(original(config), iteration))
 
 
-@pytest.mark.parametrize('iteration', [130, 251])
+@pytest.mark.parametrize('iteration', [130, pytest.param(251, marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     iteration, small_config, monkeypatch):
   """130 is the last iteration of the first phase; 100 steps are executed together."""

@@ -100,6 +100,7 @@ def test_its_means_are_those_of_the_history(small_config, capsys):
     assert f'{of_history["val_loss_1"]:.4f} after 1 update' in line
 
 
+@pytest.mark.slow
 def test_a_summed_cross_entropy_is_shown_as_a_mean(small_config, capsys):
   """The logged loss of 3 classes and 2 query examples each is a sum of 6."""
   from maml_tf.training import history

@@ -67,6 +67,7 @@ def record_of(tmp_path, row, seed=0):
   return records.read(row, seed, str(tmp_path / 'results'))
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_in_parts_tested_once_and_reported(call, row, tmp_path):
   train = (f'--row={row.name}', '--train')
   code, out, _ = call(*train, '--iterations=150')
@@ -307,6 +308,7 @@ def test_a_run_that_got_further_stays_until_another_is_as_far(row, tmp_path, cap
     assert ('Not kept yet: ' in capsys.readouterr().out) == (iteration < there)
 
 
+@pytest.mark.slow
 def test_what_is_recorded(call, row, tmp_path):
   assert call(f'--row={row.name}', '--train', '--seed=4')[0] == 0
   fields = record_of(tmp_path, row, 4).fields
@@ -395,6 +397,7 @@ def test_a_test_of_nothing_is_refused(call, row):
   assert code == 2 and 'There is no checkpoint in' in err and err.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_a_run_of_other_flags_in_the_folder_is_refused(call, row, tmp_path):
   assert call(f'--row={row.name}', '--train', '--iterations=100')[0] == 0
   path = Path(row.flagfile_path)
