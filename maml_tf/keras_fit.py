@@ -31,7 +31,7 @@ class EndWhenNotFinite(tf.keras.callbacks.Callback):
   and all after it change nothing.
 
   Args:
-    model: a `MetaLearner`, which a list of callbacks that is there does not name to it.
+    model: a `MetaLearner`.
 
   Raises:
     NotFiniteError: then.
@@ -42,21 +42,25 @@ class EndWhenNotFinite(tf.keras.callbacks.Callback):
     self.set_model(model)
 
   def on_epoch_end(self, epoch, logs=None):
-    if bool(self.model.diverged.numpy()):
-      raise NotFiniteError(
-          'The loss or the meta-gradient of a meta-batch was not finite (loss '
-          f'{float(self.model.latest_loss.numpy()):.6g}), and nothing was learned from there '
-          'on: the variables are those before it. Lower step_size or the learning rate of '
-          'the optimizer, set gradient_clip, or look for what is not finite in the data.')
+    require_finite(self.model)
+
+
+def require_finite(model: tf.keras.Model) -> None:
+  """Raises: NotFiniteError: where a step of a `MetaLearner` was not finite."""
+  if bool(model.diverged.numpy()):
+    raise NotFiniteError(
+        'The loss or the meta-gradient of a meta-batch was not finite (loss '
+        f'{float(model.latest_loss.numpy()):.6g}), and nothing was learned from there '
+        'on: the variables are those before it. Lower step_size or the learning rate of '
+        'the optimizer, set gradient_clip, or look for what is not finite in the data.')
 
 
 def with_callback(fit: Callable, arguments: tuple, kwargs: Dict[str, Any],
                   callback: tf.keras.callbacks.Callback) -> inspect.BoundArguments:
-  """The arguments of a call of `fit`, with that callback behind those given."""
+  """The arguments of a call of `fit`, with that callback behind those given; a
+  `CallbackList` is somebody's own, and stays as it is."""
   bound = inspect.signature(fit).bind(*arguments, **kwargs)
   given = bound.arguments.get('callbacks')
-  if isinstance(given, tf.keras.callbacks.CallbackList):
-    given.append(callback)
-  else:
+  if not isinstance(given, tf.keras.callbacks.CallbackList):
     bound.arguments['callbacks'] = [*tf.nest.flatten(given or []), callback]
   return bound

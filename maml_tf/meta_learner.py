@@ -35,7 +35,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
 from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
-from maml_tf.keras_fit import EndWhenNotFinite, user_errors, with_callback
+from maml_tf.keras_fit import EndWhenNotFinite, require_finite, user_errors, with_callback
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.keras_models.refusals import missing_derivatives
@@ -242,7 +242,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     fit = super().fit
     given = with_callback(fit, arguments, kwargs, EndWhenNotFinite(self))
     with user_errors():
-      return fit(*given.args, **given.kwargs)
+      history = fit(*given.args, **given.kwargs)
+    require_finite(self)
+    return history
 
   def evaluate(self, *arguments, **kwargs):
     """As in Keras, of meta-batches."""

@@ -400,7 +400,7 @@ def test_callbacks_of_all_forms_are_heeded(regressions):
   listed = tf.keras.callbacks.CallbackList([one], add_history=True, model=model)
   for callbacks in ([one], one, (one,), listed):
     model.fit(regressions(1), callbacks=callbacks, verbose=0, shuffle=False)
-  assert model.fit(regressions(1), None, None, 1, 0, [one]).history['loss']
+  assert model.fit(regressions(1), None, None, 1, 0, [one], shuffle=False).history['loss']
   assert one.epochs == 5
   with pytest.raises(NotFiniteError):
     model.fit(poisoned(regressions(1), np.nan), callbacks=listed, verbose=0, shuffle=False)
