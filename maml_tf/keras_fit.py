@@ -30,16 +30,9 @@ class EndWhenNotFinite(tf.keras.callbacks.Callback):
   """Ends `fit` behind the epoch of a step whose loss or gradient was not finite: that step
   and all after it change nothing.
 
-  Args:
-    model: a `MetaLearner`.
-
   Raises:
     NotFiniteError: then.
   """
-
-  def __init__(self, model: tf.keras.Model):
-    super().__init__()
-    self.set_model(model)
 
   def on_epoch_end(self, epoch, logs=None):
     require_finite(self.model)

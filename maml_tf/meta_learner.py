@@ -240,7 +240,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     self.diverged.assign(False)
     fit = super().fit
-    given = with_callback(fit, arguments, kwargs, EndWhenNotFinite(self))
+    given = with_callback(fit, arguments, kwargs, EndWhenNotFinite())
     with user_errors():
       history = fit(*given.args, **given.kwargs)
     require_finite(self)
