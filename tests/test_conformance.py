@@ -7,21 +7,20 @@ elsewhere.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
+from stopping import stopped_after
 
 from maml_tf import experiment
 from maml_tf.learners import Convolutional, WithContext
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.objectives import ScaledCrossEntropy
-from maml_tf.training import callbacks, trainer
+from maml_tf.training import trainer
 from maml_tf.training.checkpoints import prepare_folder
 
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 2)
@@ -124,20 +123,6 @@ def by_replicas(forks, tmp_path_factory):
 def test_two_replicas_do_what_one_does(row, by_replicas):
   print(f'{row}: {by_replicas[row]}')
   assert by_replicas[row] < (1e-11 if row in THROUGH_CG else 1e-12)
-
-
-@contextlib.contextmanager
-def stopped_after(iteration, monkeypatch):
-  """Runs get SIGTERM then."""
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == iteration:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
-  with monkeypatch.context() as patch:
-    patch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
-    yield
 
 
 def trained(configuration):

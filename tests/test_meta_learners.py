@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import interrupt_at
 
 from maml_tf import config, experiment
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP, meta_learner_class
-from maml_tf.training import callbacks, trainer
+from maml_tf.training import trainer
 from maml_tf.training.checkpoints import prepare_folder
 
 # Values with which a few hundred iterations tell.
@@ -99,16 +99,6 @@ def checkpoint_values(prefix):
 def start(configuration):
   model = experiment.build_model(configuration)
   return trainer.train(configuration, model, prepare_folder(configuration)), model
-
-
-def interrupt_at(monkeypatch, iteration):
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == iteration:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
-  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
 
 
 # The few inner steps of iMAML do not end near a minimum on sinusoids, so that a short run

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from logical_devices import run_on
 from PIL import Image
-from test_conformance import stopped_after
+from stopping import stopped_after
 from test_workers import Run, largest_difference
 
 import flags
