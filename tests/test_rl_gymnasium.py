@@ -206,7 +206,7 @@ BROKEN = r'raised RuntimeError: the motor is broken \(.*test_rl_gymnasium.py, li
     (dict(step=lambda self, action: (np.zeros(2), None, False, False, {})), 'no number: None'),
     (dict(_observation=lambda self: 'here'), 'no array of numbers: str'),
     (dict(horizon='6'), "at least 1. Received: '6'"), (dict(horizon=6.5), 'Received: 6.5')],
-    ids=str)
+    ids=lambda value: value if isinstance(value, str) else '-'.join(value))
 def test_what_its_own_code_does_wrong_is_one_sentence(changes, sentence):
   with pytest.raises(EnvironmentFault, match=sentence):
     GymnasiumTasks(wrapped(**{'horizon': 6, **changes}))

@@ -25,13 +25,14 @@ def learner_for(method: str, net: tf.keras.Model, model: str) -> KerasLearner:
     ConfigError: where what such a method treats apart cannot be told apart.
   """
   if method in WITHOUT_INNER_LOOP:
-    net = tf.keras.Model(net.inputs, _head(net, model, method).input, name=net.name)
+    head = _head(net, model, method)  # First: Keras 3 knows no inputs of a subclassed model.
+    net = tf.keras.Model(net.inputs, head.input, name=net.name)
   adapt: Adapted = None
   if method == 'anil':
     adapt = _head(net, model, method)
   elif method == 'boil':
-    head = {id(value) for value in _head(net, model, method).trainable_variables}
-    adapt = lambda variable: id(variable) not in head  # noqa: E731
+    kept = {id(value) for value in _head(net, model, method).trainable_variables}
+    adapt = lambda variable: id(variable) not in kept  # noqa: E731
   return KerasLearner(net, adapt, names=names_counted_from_0)
 
 
