@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from maml_tf import config, problems
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import LARGEST_COSINE_SCALE, WITHOUT_INNER_LOOP
 from maml_tf.problems.control import BUDGETS, HESSIANS, INNER_LOSSES
 from maml_tf.problems.sinusoid import REGULARISER_WEIGHTS
 
@@ -60,6 +60,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'full_context':
             'With --method=matching: full context embeddings, by which the features of an '
             'image depend on the support set.',
+        'cosine_scale':
+            'With --method=matching: what the cosines of features are multiplied by, above 0, '
+            f'{LARGEST_COSINE_SCALE} at most. Its paper has 1, with which it learns slowly.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',

@@ -170,7 +170,7 @@ def pytest_collection_modifyitems(items):
   """Processes must give a test the same name, or pytest-xdist runs none of them."""
   for item in items:
     if ' at 0x' in item.nodeid:
-      raise pytest.UsageError(f'A parameter of {item.nodeid} needs an id that is not an address.')
+      raise pytest.UsageError(f'{item.nodeid} needs an id that is not an address.')
 
 
 _GROWTH = 150   # MB, after which it is worth looking for what is not used any more

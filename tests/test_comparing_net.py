@@ -17,7 +17,8 @@ from maml_tf.prediction import expectation, files, task_net
 from maml_tf.training.checkpoints import experiment_folder
 
 WAYS, SHOTS = 3, 2
-METHODS = [(name, {}) for name in WITHOUT_INNER_LOOP] + [('matching', dict(full_context=True))]
+METHODS = [*((name, {}) for name in WITHOUT_INNER_LOOP), ('matching', dict(full_context=True)),
+           ('matching', dict(cosine_scale=7.0))]
 EQUAL, UNEQUAL = (2, 2, 2), (1, 3, 2)
 
 

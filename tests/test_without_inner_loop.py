@@ -49,15 +49,19 @@ def prototypical(x, support, labels, _):
   return softmax(-np.array(distances))
 
 
-def attention(f, g, labels):
+def attention(f, g, labels, scale=1):
   """Equation 1 and section 2.1.1 of Vinyals et al. 2016."""
-  weights = softmax(np.array([f @ one / np.linalg.norm(f) / np.linalg.norm(one)
-                              for one in g]))
+  weights = softmax(scale * np.array([f @ one / np.linalg.norm(f) / np.linalg.norm(one)
+                                      for one in g]))
   return np.array([weights[labels == label].sum() for label in range(WAYS)])
 
 
 def matching(x, support, labels, _):
   return attention(x, support, labels)
+
+
+def matching_scaled(x, support, labels, _):
+  return attention(x, support, labels, 7)
 
 
 def lstm(values, scope, inputs, cell):
@@ -105,6 +109,7 @@ def tasks_of(model, episodes):
 
 @pytest.mark.parametrize('name, given, probabilities', [
     ('prototypical', {}, prototypical), ('matching', {}, matching),
+    ('matching', dict(cosine_scale=7.0), matching_scaled),
     ('matching', dict(full_context=True), matching_in_context)])
 def test_probabilities_are_those_of_the_paper(name, given, probabilities, episodes,
                                               generic_values):
@@ -222,7 +227,10 @@ def test_flags_of_an_inner_loop_are_refused_by_name(name, field, value):
     (dict(train_num_classes=20), 'does not fit --method=maml'),
     (dict(method='siamese', train_num_classes=1), '2 or more'),
     (dict(method='siamese', train_num_classes=1101), '--train_num_classes=1101 is larger'),
-    (dict(method='siamese', full_context=True), '--method=matching')])
+    (dict(method='siamese', full_context=True), '--method=matching'),
+    (dict(method='siamese', cosine_scale=3.0), '--method=matching'),
+    *((dict(method='matching', cosine_scale=scale), '^--cosine_scale=.*0, and 80 at most')
+      for scale in (0.0, -1.0, 80.5, float('nan')))])
 def test_what_does_not_fit_is_refused(given, message):
   with pytest.raises(ConfigError, match=message):
     config.resolve({'datasource': 'omniglot', **given})

@@ -9,7 +9,7 @@ from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.config.models import check_model
 from maml_tf.errors import ConfigError
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
+from maml_tf.meta_learners import LARGEST_COSINE_SCALE, WITHOUT_INNER_LOOP, known_method
 from maml_tf.paths import require_usable_for_checkpoints
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def check(config: 'Config') -> None:
   _check_counts(values, known)
   _check_numbers(values, known)
   _check_imaml(values, known)
+  _check_matching(values, known)
   _check_paths(values)
   _check_precision(config)
   _check_method(config)
@@ -103,6 +104,12 @@ def _check_imaml(values: Dict[str, Any], known: str) -> None:
   if values['imaml_cg_iterations'] < 1:
     raise ConfigError(f'--imaml_cg_iterations={values["imaml_cg_iterations"]} is not allowed: '
                       'it must be 1 or more.')
+
+
+def _check_matching(values: Dict[str, Any], known: str) -> None:
+  if known == 'matching' and not 0 < values['cosine_scale'] <= LARGEST_COSINE_SCALE:
+    raise ConfigError(f'--cosine_scale={values["cosine_scale"]} is not allowed: it must be '
+                      f'above 0, and {LARGEST_COSINE_SCALE} at most.')
 
 
 def _check_paths(values: Dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ OWNED = (
           'whose net has an output for each class'),
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
     Owned('full_context', False, 'method', ('matching',), 'whose features are of one image'),
+    Owned('cosine_scale', 1.0, 'method', ('matching',), 'which compares by no cosines'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
 )

@@ -66,6 +66,7 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
        inner_loop.imaml_cg_iterations != usual['imaml_cg_iterations']),
       (f'context{learner.context_size}', learner.context_size != usual['context_size']),
       ('fullcontext', learner.full_context),
+      (f'cosinescale{learner.cosine_scale}', learner.cosine_scale != usual['cosine_scale']),
       (name_of_model(learner.model), learner.model != PAPER),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),

@@ -14,7 +14,7 @@ COMMON: Dict[str, Any] = dict(
     data_dir=None, train_num_classes=-1, update_batch_size=1, train_query_size=None,
     test_query_size=None, seed=0, model='paper', norm='batch_norm', num_filters=64, conv=True,
     max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
-    full_context=False, update_lr=0.4, num_updates=1, stop_grad=False,
+    full_context=False, cosine_scale=1.0, update_lr=0.4, num_updates=1, stop_grad=False,
     inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
     proximal_weight=0.0, imaml_cg_iterations=0, multi_step_iterations=0,
     first_order_iterations=0, per_step_norm=False,

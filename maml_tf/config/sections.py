@@ -32,6 +32,7 @@ class LearnerConfig:
   mixed_precision: bool          # products in bfloat16
   context_size: int              # channels (sinusoid: entries) of the context; 0: none
   full_context: bool             # features that depend on the support set (matching)
+  cosine_scale: float            # of likeness (matching)
 
 
 @dataclass(frozen=True)

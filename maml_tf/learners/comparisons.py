@@ -22,10 +22,11 @@ def nearest(prototypes: np.ndarray, features: Any) -> Any:
                   [2 * prototypes.T, -np.sum(prototypes ** 2, axis=1)], features)
 
 
-def matched(support: np.ndarray, is_of_class: np.ndarray, features: Any) -> Any:
+def matched(scale: float, support: np.ndarray, is_of_class: np.ndarray, features: Any) -> Any:
   """The sum over a class of the softmax of cosines.
 
   Args:
+    scale: of the cosines.
     support: `[examples, features]`.
     is_of_class: `[examples, N]`, how much each counts.
   """
@@ -33,7 +34,7 @@ def matched(support: np.ndarray, is_of_class: np.ndarray, features: Any) -> Any:
   normed = layers.UnitNormalization(dtype=dtype)(features)
   lengths = np.sqrt(np.maximum(np.sum(support ** 2, axis=1), 1e-12))   # as tf.math's
   shares = _weighed(layers.Dense(len(support), 'softmax', dtype=dtype),
-                    [(support / lengths[:, np.newaxis]).T,
+                    [scale * (support / lengths[:, np.newaxis]).T,
                      np.log(np.sum(is_of_class, axis=1))], normed)
   return _weighed(layers.Dense(is_of_class.shape[1], use_bias=False, dtype=dtype),
                   [(is_of_class > 0).astype(dtype)], shares)

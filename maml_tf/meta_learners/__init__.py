@@ -30,6 +30,7 @@ _CLASSES = {   # {method: 'module.Class'}
 METHODS = tuple(_CLASSES)
 # Those that compare in place of adapting, for what must know it without TensorFlow.
 WITHOUT_INNER_LOOP = ('prototypical', 'matching', 'siamese')
+LARGEST_COSINE_SCALE = 80   # of matching nets: float32 holds e^80
 
 
 def meta_learner_class(method: str):

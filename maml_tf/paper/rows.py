@@ -203,7 +203,7 @@ def _rows_of_other_papers() -> Tuple[Row, ...]:
   return tuple(
       Row(f'{datasource}_{ways}way_{shots}shot_{method}', of_method.place,
           f'{data_title(datasource)} {ways}-way {shots}-shot, {of_method.label}',
-          _images(datasource, ways, shots, method=method, **of_method.more),
+          _images(datasource, ways, shots, **{'method': method, **of_method.more}),
           {of_method.updates[datasource]: value}, of_method.updates[datasource])
       for method, of_method in METHODS.items()
       for (datasource, ways, shots), value in of_method.accuracies.items())
