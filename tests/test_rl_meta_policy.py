@@ -194,7 +194,8 @@ def test_without_updates_it_is_plain_trpo():
   objective = meta_policy.objective(theta, batches)
   assert len(objective.points) == 1
   vector = generic_parameters(meta_policy.policy, seed=6)
-  fisher = meta_policy.fisher_product(objective.points[0], batches[0], np.tile(vector, (3, 1)))
+  fisher = meta_policy.linearised(objective.points, batches).fisher_product(
+      np.tile(vector, (3, 1)))
   np.testing.assert_array_equal(objective.hessian_product(vector), fisher.sum(axis=0))
 
 

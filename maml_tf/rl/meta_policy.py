@@ -1,9 +1,9 @@
 """Adaptation of policies, and the outer objective with exact derivatives (algorithm 3).
 
 With adapted parameters theta_k+1 = theta_k - alpha grad L_k(theta_k), the Jacobian of an
-inner step, J_k = I - alpha H_k, is symmetric, and a product with it is one forward
-derivative of the inner gradient. So all that the outer step needs comes without third
-derivatives and without a tape around the inner loop:
+inner step, J_k = I - alpha H_k, is symmetric, and a product with it is one with the Hessian
+of the inner loss. So all that the outer step needs comes without third derivatives and
+without a tape around the inner loop:
 
   meta-gradient  mean over tasks of J_0 ... J_K-1 grad S(theta_K)
   Hessian of KL  sum over tasks of  J_0 ... J_K-1 F (J_K-1 ... J_0 v)
@@ -15,11 +15,14 @@ divergence and its gradient are 0 and the second line is the Hessian, not an app
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.rl import linearised
+from maml_tf.rl.linearised import Passes
 from maml_tf.rl.policy import Outputs, Policy
 from maml_tf.rl.rollouts import Batch
 from maml_tf.rl.shares import ALONE, Shares
@@ -132,15 +135,14 @@ class MetaPolicy:
     """J_0 ... J_K-1 of `vectors` `[tasks, P]`."""
     for point, batch in reversed(list(zip(points, batches[:-1]))):
       # H (mask v): only what is adapted moves by the step.
-      vectors = self._through_step(point, batch, vectors, self._mask, 1.0)
+      product = functools.partial(self._product_at, point, batch)
+      vectors = self._through_step(product, vectors, self._mask, 1.0)
     return vectors
 
-  def pushed(self, points: Sequence[np.ndarray], batches: Sequence[Batch],
-             vectors: np.ndarray) -> np.ndarray:
-    """J_K-1 ... J_0 of `vectors` `[tasks, P]`."""
-    for point, batch in zip(points, batches[:-1]):
-      vectors = self._through_step(point, batch, vectors, 1.0, self._mask)
-    return vectors
+  def linearised(self, points: Sequence[np.ndarray], batches: Sequence[Batch]
+                 ) -> 'Linearised':
+    """What many products with the same matrices are taken of."""
+    return Linearised(self, points, batches)
 
   def outputs(self, points: np.ndarray, batch: Batch) -> Tuple[np.ndarray, ...]:
     """What the policies of `points` say of a batch."""
@@ -160,32 +162,40 @@ class MetaPolicy:
     weights = tf.constant([surrogate, kl], self.dtype)
     return self._over_groups(self._gradient, (points, batch, old), weights)[0]
 
-  def fisher_product(self, points: np.ndarray, batch: Batch, vectors: np.ndarray
-                     ) -> np.ndarray:
-    """F v of each task, `[tasks, P]`: with the weights of the batch."""
-    return self._over_groups(self._fisher_product, (points, batch, vectors))[0]
+  def _product_at(self, point, batch, vectors):
+    return self._over_groups(self._hessian_product, (point, batch, vectors))
 
-  def _through_step(self, point, batch, vectors, before, after):
+  def _product_of_kept(self, kept, vectors):
+    return self._over_groups(self._kept_hessian_product, (vectors,), kept=kept)
+
+  def _through_step(self, hessian_product, vectors, before, after):
     if self.first_order:
       return vectors
-    products, = self._over_groups(
-        self._jacobian_product, (point, batch, before * vectors))
+    [products] = hessian_product(before * vectors)
     return vectors - self.step_size * after * products
 
-  def _over_groups(self, function: Callable, arguments, *shared) -> Tuple[np.ndarray, ...]:
+  def _over_groups(self, function: Callable, arguments, *shared, kept: Sequence[Tuple] = ()
+                   ) -> Tuple[np.ndarray, ...]:
     """`function` of groups of tasks, whose results `[tasks, ...]` are joined.
 
-    What is of all tasks together is a tensor, made once; the rest are arrays.
+    Args:
+      function: of tensors.
+      arguments: arrays of all tasks.
+      *shared: tensors that all groups have in common.
+      kept: of each group, tensors that come before its arguments.
     """
-    tasks, devices = len(arguments[0]), self.shares.devices
+    results = self._of_groups(function, arguments, *shared, kept=kept)
+    return tuple(_joined(values) for values in zip(*results))
+
+  def _of_groups(self, function: Callable, arguments, *shared, kept: Sequence[Tuple] = ()
+                 ) -> List:
     size = self.tasks_at_once   # whatever the devices: groups of other sizes round otherwise
 
     def of_group(first: int):
       group = tf.nest.map_structure(
           lambda value: self._tensor(value[first:first + size]), arguments)
-      return function(*group, *shared)
-    results = _on_devices(of_group, range(0, tasks, size), devices)
-    return tuple(_joined(values) for values in zip(*results))
+      return function(*(kept[first // size] if kept else ()), *group, *shared)
+    return _on_devices(of_group, range(0, len(arguments[0]), size), self.shares.devices)
 
   def _tensor(self, value) -> tf.Tensor:
     if isinstance(value, tf.Tensor):
@@ -204,15 +214,30 @@ class MetaPolicy:
                   self.policy.action_spec(self.dtype), samples, samples)
     old = self.policy.output_specs(self.dtype)
     weights = tf.TensorSpec([2], self.dtype)
+    forward = self._passes_spec()
+    both = forward._replace(deltas=(*forward.seen[1:], forward.raw))
 
     def compiled(function, *signature):
       return tf.function(function, input_signature=signature, autograph=False)
     self._inner_gradient = compiled(self._inner_gradient_of, vectors, batch)
-    self._jacobian_product = compiled(self._hessian_product_of, vectors, batch, vectors)
+    self._hessian_product = compiled(self._hessian_product_of, vectors, batch, vectors)
+    self._passes = compiled(self._passes_of, vectors, batch)
+    self._kept_hessian_product = compiled(
+        self._kept_hessian_product_of, vectors, batch, both, vectors)
+    self._forward_pass = compiled(self._forward_pass_of, vectors, batch)
     self._outputs = compiled(self._outputs_of, vectors, batch)
     self._losses = compiled(self._losses_of, vectors, batch, old)
     self._gradient = compiled(self._gradient_of, vectors, batch, old, weights)
-    self._fisher_product = compiled(self._fisher_product_of, vectors, batch, vectors)
+    self._fisher_product = compiled(
+        self._fisher_product_of, vectors, batch, forward, vectors)
+
+  def _passes_spec(self) -> Passes:
+    """Of a forward pass alone."""
+    kernels = [spec.shape for scope in self.policy.layers for spec
+               in self.policy.parameter_specs if spec.name == f'{scope}/kernel']
+    sizes = [kernels[0][0], *(kernel[1] for kernel in kernels)]
+    *seen, raw = (tf.TensorSpec([None, None, size], self.dtype) for size in sizes)
+    return Passes(tuple(seen), raw, ())
 
   # What is compiled. `points` are `[tasks, P]`; everything returned has a leading axis of
   # tasks. No copy of the parameters is shared, so that the gradient of a sum over tasks is
@@ -221,25 +246,34 @@ class MetaPolicy:
   def _outputs_of(self, points, batch: Batch) -> Outputs:
     return self.policy(self.policy.split_tensor(points), batch.observations)
 
-  def _inner_losses(self, points, batch: Batch):
-    likelihoods = self.policy.log_likelihood(self._outputs_of(points, batch), batch.actions)
-    if self._ratio:
-      likelihoods = tf.exp(likelihoods - tf.stop_gradient(likelihoods))
-    return -tf.reduce_sum(likelihoods * batch.advantages, axis=1)
+  def _inner_loss_of(self, batch: Batch) -> linearised.Loss:
+    def losses(outputs: Outputs) -> tf.Tensor:
+      likelihoods = self.policy.log_likelihood(outputs, batch.actions)
+      if self._ratio:
+        likelihoods = tf.exp(likelihoods - tf.stop_gradient(likelihoods))
+      return -tf.reduce_sum(likelihoods * batch.advantages, axis=1)
+    return losses
 
   def _inner_gradient_of(self, points, batch: Batch):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(points)
-      losses = self._inner_losses(points, batch)
+      losses = self._inner_loss_of(batch)(self._outputs_of(points, batch))
     return losses, tape.gradient(losses, points)
 
+  def _passes_of(self, points, batch: Batch) -> Passes:
+    return linearised.passes(
+        self.policy, points, batch.observations, self._inner_loss_of(batch))
+
+  def _forward_pass_of(self, points, batch: Batch) -> Passes:
+    return linearised.passes(self.policy, points, batch.observations)
+
+  def _kept_hessian_product_of(self, points, batch: Batch, kept: Passes, vectors):
+    return (linearised.hessian_product(
+        self.policy, points, kept, self._inner_loss_of(batch), vectors),)
+
   def _hessian_product_of(self, points, batch: Batch, vectors):
-    with tf.autodiff.ForwardAccumulator(points, vectors) as forward:
-      with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(points)
-        losses = self._inner_losses(points, batch)
-      gradients = tape.gradient(losses, points)
-    return (forward.jvp(gradients, unconnected_gradients='zero'),)
+    return self._kept_hessian_product_of(
+        points, batch, self._passes_of(points, batch), vectors)
 
   def _losses_of(self, points, batch: Batch, old: Outputs):
     new = self._outputs_of(points, batch)
@@ -255,15 +289,63 @@ class MetaPolicy:
       losses = weights[0] * surrogates + weights[1] * kls
     return (tape.gradient(losses, points),)
 
-  def _fisher_product_of(self, points, batch: Batch, vectors):
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(points)
-      with tf.autodiff.ForwardAccumulator(points, vectors) as forward:
-        outputs = self._outputs_of(points, batch)
-      tangents = tuple(forward.jvp(output, unconnected_gradients='zero')
-                       for output in outputs)
-    products = self.policy.fisher_product(outputs, tangents, batch.weights)
-    return (tape.gradient(outputs, points, output_gradients=products),)
+  def _fisher_product_of(self, points, batch: Batch, kept: Passes, vectors):
+    return (linearised.fisher_product(
+        self.policy, points, kept, batch.weights, vectors),)
+
+
+class Linearised:
+  """Products with J_k and F along a path. What they share is computed when they are first
+  asked for, and kept: of each sample some 500 numbers a step for the paper's net.
+
+  Args:
+    meta_policy: what is adapted.
+    points: theta_0, ..., theta_K, `[tasks, P]` each.
+    batches: of the K inner steps, and of the outer objective.
+  """
+
+  def __init__(self, meta_policy: MetaPolicy, points: Sequence[np.ndarray],
+               batches: Sequence[Batch]):
+    self._meta_policy = meta_policy
+    self._points = points
+    self._batches = batches
+
+  @functools.cached_property
+  def _steps(self) -> List[List[Tuple]]:
+    """Of each inner step the groups: (points, batch, passes)."""
+    kept = functools.partial(self._kept, self._meta_policy._passes)
+    return list(map(kept, self._points, self._batches[:-1]))
+
+  @functools.cached_property
+  def _last(self) -> List[Tuple]:
+    return self._kept(self._meta_policy._forward_pass, self._points[-1], self._batches[-1])
+
+  def _kept(self, passes: Callable, points: np.ndarray, batch: Batch) -> List[Tuple]:
+    return self._meta_policy._of_groups(
+        lambda *group: (*group, passes(*group)), (points, batch))
+
+  def pushed(self, vectors: np.ndarray) -> np.ndarray:
+    """J_K-1 ... J_0 of `vectors` `[tasks, P]`."""
+    return self._through_steps(vectors, 1.0, self._meta_policy._mask, 1)
+
+  def transposed(self, vectors: np.ndarray) -> np.ndarray:
+    """J_0 ... J_K-1 of `vectors` `[tasks, P]`."""
+    return self._through_steps(vectors, self._meta_policy._mask, 1.0, -1)
+
+  def fisher_product(self, vectors: np.ndarray) -> np.ndarray:
+    """F v of each task, `[tasks, P]`: with the weights of the batch."""
+    own = self._meta_policy
+    [products] = own._over_groups(own._fisher_product, (vectors,), kept=self._last)
+    return products
+
+  def _through_steps(self, vectors, before, after, direction: int) -> np.ndarray:
+    own = self._meta_policy
+    if own.first_order:
+      return vectors
+    for step in self._steps[::direction]:
+      product = functools.partial(own._product_of_kept, step)
+      vectors = own._through_step(product, vectors, before, after)
+    return vectors
 
 
 class OuterObjective:
@@ -282,7 +364,7 @@ class OuterObjective:
     self._meta_policy = meta_policy
     self._parameters = parameters
     self._batches = batches
-    self._hessian_batches = hessian_batches
+    self._linearised = meta_policy.linearised(points, hessian_batches)
     self._shared = tasks is not None
     self._tasks = tasks if tasks is not None else len(batches[0].weights)
     self.points = points
@@ -304,11 +386,9 @@ class OuterObjective:
 
   def hessian_product(self, vector: np.ndarray) -> np.ndarray:
     """H v, H the Hessian of the divergence at the theta of the samples: exact."""
-    batches = self._hessian_batches
-    vectors = np.tile(vector, (len(batches[0].weights), 1))
-    vectors = self._meta_policy.pushed(self.points, batches, vectors)
-    vectors = self._meta_policy.fisher_product(self.points[-1], batches[-1], vectors)
-    [products] = self._of_all(self._meta_policy.transposed(self.points, batches, vectors))
+    matrices = self._linearised
+    vectors = matrices.pushed(np.tile(vector, (len(self.points[0]), 1)))
+    [products] = self._of_all(matrices.transposed(matrices.fisher_product(vectors)))
     return products.sum(axis=0)
 
   def secant_product(self, vector: np.ndarray) -> np.ndarray:

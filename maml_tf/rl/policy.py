@@ -49,7 +49,9 @@ class Policy(Learner):
     for scope, fan_in, fan_out in zip(self._layers, sizes, sizes[1:]):
       specs += [ParameterSpec(f'{scope}/kernel', (fan_in, fan_out), glorot_uniform),
                 ParameterSpec(f'{scope}/bias', (fan_out,), zeros)]
-    specs += self._further_specs(num_outputs)
+    further = self._further_specs(num_outputs)
+    specs += further
+    self._further = tuple(spec.name for spec in further)
     if context_size:
       specs = [spec._replace(adapted=False) for spec in specs]
       specs.append(ParameterSpec(CONTEXT, (context_size,), zeros))
@@ -58,6 +60,16 @@ class Policy(Learner):
   @property
   def parameter_specs(self) -> Tuple[ParameterSpec, ...]:
     return self._specs
+
+  @property
+  def layers(self) -> Tuple[str, ...]:
+    """Of the net: the scopes of their parameters."""
+    return self._layers
+
+  @property
+  def further(self) -> Tuple[str, ...]:
+    """The parameters that are beside the net, and describe a distribution with its outputs."""
+    return self._further
 
   @property
   def num_parameters(self) -> int:
@@ -91,22 +103,26 @@ class Policy(Learner):
     return {spec.name: tf.reshape(part, [-1, *spec.shape])
             for spec, part in zip(self._specs, parts)}
 
-  def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
-    """What the output layer sees, `[tasks, samples, features]`."""
-    features = inputs
+  def joined(self, parameters: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """`[tasks, P]` of {name: `[tasks, *shape]`}."""
+    return tf.concat([tf.reshape(parameters[spec.name], [-1, size])
+                      for spec, size in zip(self._specs, self._sizes())], axis=1)
+
+  def net(self, parameters: Mapping[str, tf.Tensor], observations: tf.Tensor
+          ) -> Tuple[Tuple[tf.Tensor, ...], tf.Tensor]:
+    """What each layer sees, and what the last one gives, `[tasks, samples, size]` each."""
+    values, seen = observations, []
     if CONTEXT in parameters:
       context = parameters[CONTEXT][:, tf.newaxis]
-      features = tf.concat(
-          [inputs, tf.repeat(context, tf.shape(inputs)[1], axis=1)], axis=-1)
-    for scope in self._layers[:-1]:
-      # Not `task_ops.relu`: forward differentiation does not see through it.
-      features = tf.nn.relu(task_ops.linear(features, parameters, scope))
-    return features
-
-  def _raw_outputs(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor
-                   ) -> tf.Tensor:
-    """The net's outputs, `[tasks, samples, outputs]`."""
-    return task_ops.linear(self.features(parameters, inputs), parameters, OUTPUT)
+      values = tf.concat(
+          [values, tf.repeat(context, tf.shape(values)[1], axis=1)], axis=-1)
+    for scope in self._layers:
+      seen.append(values)
+      values = task_ops.linear(values, parameters, scope)
+      if scope != OUTPUT:
+        # Not `task_ops.relu`: forward differentiation does not see through it.
+        values = tf.nn.relu(values)
+    return tuple(seen), values
 
   def _net(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
            ) -> np.ndarray:
@@ -137,7 +153,6 @@ class Policy(Learner):
   def action_spec(self, dtype: str) -> tf.TensorSpec:
     """Of actions, `[tasks, samples, ...]`."""
 
-  @abc.abstractmethod
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> Outputs:
     """What describes the distributions of the actions.
 
@@ -145,6 +160,12 @@ class Policy(Learner):
       parameters: {name: `[tasks, *shape]`}.
       inputs: observations `[tasks, samples, size]`.
     """
+    return self.described(self.net(parameters, inputs)[1], parameters)
+
+  @abc.abstractmethod
+  def described(self, raw: tf.Tensor, parameters: Mapping[str, tf.Tensor]) -> Outputs:
+    """The same, of what the net gives, `[tasks, samples, outputs]`; of `parameters` those
+    that are `further`."""
 
   @abc.abstractmethod
   def log_likelihood(self, outputs: Outputs, actions: tf.Tensor) -> tf.Tensor:
@@ -228,9 +249,9 @@ class GaussianPolicy(Policy):
   def action_spec(self, dtype: str) -> tf.TensorSpec:
     return tf.TensorSpec([None, None, self._action_size], dtype)
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> Outputs:
+  def described(self, raw: tf.Tensor, parameters: Mapping[str, tf.Tensor]) -> Outputs:
     log_std = tf.maximum(parameters[LOG_STD], self._smallest_log_std)
-    return self._raw_outputs(parameters, inputs), log_std[:, tf.newaxis]
+    return raw, log_std[:, tf.newaxis]
 
   def log_likelihood(self, outputs: Outputs, actions: tf.Tensor) -> tf.Tensor:
     mean, log_std = outputs
@@ -288,8 +309,8 @@ class CategoricalPolicy(Policy):
   def action_spec(self, dtype: str) -> tf.TensorSpec:
     return tf.TensorSpec([None, None], tf.int32)
 
-  def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor) -> Outputs:
-    return (self._raw_outputs(parameters, inputs),)
+  def described(self, raw: tf.Tensor, parameters: Mapping[str, tf.Tensor]) -> Outputs:
+    return (raw,)
 
   def log_likelihood(self, outputs: Outputs, actions: tf.Tensor) -> tf.Tensor:
     logarithms = tf.nn.log_softmax(outputs[0])
