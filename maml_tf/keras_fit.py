@@ -35,10 +35,10 @@ class EndWhenNotFinite(tf.keras.callbacks.Callback):
   """
 
   def on_epoch_end(self, epoch, logs=None):
-    require_finite(self.model)
+    require_finite_steps(self.model)
 
 
-def require_finite(model: tf.keras.Model) -> None:
+def require_finite_steps(model: tf.keras.Model) -> None:
   """Raises: NotFiniteError: where a step of a `MetaLearner` was not finite."""
   if bool(model.diverged.numpy()):
     raise NotFiniteError(

@@ -35,7 +35,12 @@ from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
 from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
-from maml_tf.keras_fit import EndWhenNotFinite, require_finite, user_errors, with_callback
+from maml_tf.keras_fit import (
+  EndWhenNotFinite,
+  require_finite_steps,
+  user_errors,
+  with_callback,
+)
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.keras_models.refusals import missing_derivatives
@@ -243,7 +248,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     given = with_callback(fit, arguments, kwargs, EndWhenNotFinite())
     with user_errors():
       history = fit(*given.args, **given.kwargs)
-    require_finite(self)
+    require_finite_steps(self)
     return history
 
   def evaluate(self, *arguments, **kwargs):

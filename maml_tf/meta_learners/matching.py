@@ -29,9 +29,8 @@ class Matching(WithoutInnerLoop):
   2.1.1), and training minimises minus its logarithm (equation 2). Without
   `full_context` f and g are both the net.
 
-  A cosine is at most 1, so that no class of five gets more than 0.65, and the loss leaves
-  little to learn: their 5-way 1-shot Omniglot ends near 91% with a `cosine_scale` of 1, and
-  others' code likewise; with 30 it does not (docs/methods.md has the runs).
+  A cosine is at most 1, and at least 0 behind a ReLU, so that no class of five gets more than
+  e / (e + 4) = 0.40. `cosine_scale` multiplies them (docs/methods.md has runs with both).
 
   With it (section 2.1.2, and A.1, A.2 of their appendix), an example's features depend on
   the support set: g(x_i) is the net's features and what LSTMs over the support set give at
