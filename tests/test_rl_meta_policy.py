@@ -10,6 +10,7 @@ import tensorflow as tf
 from rl_problems import generic_parameters, random_batches
 
 from maml_tf.rl.meta_policy import MetaPolicy
+from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
 from maml_tf.rl.rollouts import packed
 
@@ -86,7 +87,7 @@ def derivative(function, point, direction):
 @pytest.mark.parametrize('updates', [1, 3])
 def test_gradients_against_finite_differences(kind, updates):
   meta_policy, theta, batches = make(kind, updates)
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
   other = theta + 0.02 * generic_parameters(meta_policy.policy, seed=5)
   random = np.random.RandomState(3)
   for point in (theta, other):
@@ -107,7 +108,7 @@ def test_derivatives_against_nested_tapes(kind, ratio):
   """The gradient at another point, and the Hessian of the divergence at theta."""
   inner_loss = {'inner_loss': 'ratio'} if ratio else {}
   meta_policy, theta, batches = make(kind, updates=2, **inner_loss)
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
   other = tf.constant(theta + 0.02 * generic_parameters(meta_policy.policy, seed=5))
   old = old_outputs(meta_policy, objective, batches)
   with tf.GradientTape(persistent=True) as tape:
@@ -132,7 +133,7 @@ def test_derivatives_against_nested_tapes(kind, ratio):
 def test_both_inner_losses_adapt_alike_and_differ_in_the_meta_gradient():
   plain, theta, batches = make(updates=1)
   ratio, _, _ = make(updates=1, inner_loss='ratio')
-  first, second = (kind.objective(theta, batches) for kind in (plain, ratio))
+  first, second = (OuterObjective(kind, theta, batches) for kind in (plain, ratio))
   np.testing.assert_allclose(first.points[1], second.points[1], atol=1e-14)
   difference = first.gradient(theta) - second.gradient(theta)
   assert np.abs(difference).max() > 1e-3 * np.abs(first.gradient(theta)).max()
@@ -141,7 +142,7 @@ def test_both_inner_losses_adapt_alike_and_differ_in_the_meta_gradient():
 @pytest.mark.parametrize('kind', KINDS)
 def test_before_a_step_nothing_has_changed(kind):
   meta_policy, theta, batches = make(kind)
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
   losses = objective.losses(theta)
   assert losses.kl == pytest.approx(0, abs=1e-12)
   # Ratios of 1 leave minus the sum of the advantages.
@@ -152,7 +153,7 @@ def test_before_a_step_nothing_has_changed(kind):
 
 def test_before_a_step_nothing_has_changed_in_float32():
   meta_policy, theta, batches = make(dtype='float32')
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
   losses = objective.losses(theta)
   assert losses.kl == pytest.approx(0, abs=1e-5)
   np.testing.assert_allclose(losses.surrogates, -batches[-1].advantages.sum(axis=1),
@@ -164,15 +165,15 @@ def test_float32_is_close():
   exact, theta, batches = make(updates=2)
   single, _, _ = make(updates=2, dtype='float32')
   vector = generic_parameters(exact.policy, seed=6)
-  first, second = (kind.objective(theta, batches) for kind in (exact, single))
+  first, second = (OuterObjective(kind, theta, batches) for kind in (exact, single))
   assert_close(second.gradient(theta), first.gradient(theta), 1e-4)
   assert_close(second.hessian_product(vector), first.hessian_product(vector), 1e-4)
 
 
 def test_first_order_takes_inner_gradients_as_constants():
   meta_policy, theta, batches = make(updates=2, first_order=True)
-  objective = meta_policy.objective(theta, batches)
-  exact = make(updates=2)[0].objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
+  exact = OuterObjective(make(updates=2)[0], theta, batches)
   np.testing.assert_array_equal(objective.points[-1], exact.points[-1])
   old = old_outputs(meta_policy, objective, batches)
   points = tf.constant(objective.points[-1])
@@ -191,7 +192,7 @@ def test_first_order_takes_inner_gradients_as_constants():
 
 def test_without_updates_it_is_plain_trpo():
   meta_policy, theta, batches = make(updates=0)
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
   assert len(objective.points) == 1
   vector = generic_parameters(meta_policy.policy, seed=6)
   fisher = meta_policy.linearised(objective.points, batches).fisher_product(
@@ -204,7 +205,7 @@ def test_groups_of_tasks_change_nothing(at_once):
   whole, theta, batches = make(updates=2, tasks_at_once=3)
   parts = make(updates=2, tasks_at_once=at_once)[0]
   vector = generic_parameters(whole.policy, seed=6)
-  first, second = (kind.objective(theta, batches) for kind in (whole, parts))
+  first, second = (OuterObjective(kind, theta, batches) for kind in (whole, parts))
   assert_close(second.gradient(theta), first.gradient(theta))
   assert_close(second.hessian_product(vector), first.hessian_product(vector))
 
@@ -224,7 +225,7 @@ def test_padding_and_the_order_of_rollouts_change_nothing():
     again.append((plain, shuffled, padded))
   values = []
   for kind in zip(*again):
-    objective = meta_policy.objective(theta, kind)
+    objective = OuterObjective(meta_policy, theta, kind)
     vector = generic_parameters(meta_policy.policy, seed=6)
     values.append((objective.gradient(theta), objective.hessian_product(vector)))
   for other in values[1:]:
@@ -234,7 +235,7 @@ def test_padding_and_the_order_of_rollouts_change_nothing():
 
 def test_the_secant_is_a_difference_of_gradients_and_not_the_product():
   meta_policy, theta, batches = make()
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
   vector = generic_parameters(meta_policy.policy, seed=6)
   secant, exact = objective.secant_product(vector), objective.hessian_product(vector)
   moved = vector / np.linalg.norm(theta)
@@ -255,9 +256,9 @@ def test_products_with_the_hessian_can_see_other_samples():
                 for phase in trajectories]
   fewer = [packed(phase, judged, 'float64', every=2)
            for phase, judged in zip(trajectories, advantages)]
-  objective = meta_policy.objective(theta, batches, fewer)
+  objective = OuterObjective(meta_policy, theta, batches, fewer)
   vector = generic_parameters(meta_policy.policy, seed=6)
-  whole = meta_policy.objective(theta, batches)
+  whole = OuterObjective(meta_policy, theta, batches)
   np.testing.assert_array_equal(objective.gradient(theta), whole.gradient(theta))
   assert not np.allclose(objective.hessian_product(vector), whole.hessian_product(vector))
 
@@ -267,7 +268,7 @@ def test_shapes_that_change_do_not_compile_again():
   for seed in range(6):
     batches, _ = random_batches(meta_policy.policy, tasks=2 + seed % 2, steps=5 + seed,
                                 seed=seed)
-    meta_policy.objective(theta, batches).hessian_product(theta)
+    OuterObjective(meta_policy, theta, batches).hessian_product(theta)
   assert meta_policy._fisher_product.experimental_get_tracing_count() == 1
 
 

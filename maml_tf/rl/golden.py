@@ -13,6 +13,7 @@ import numpy as np
 
 from maml_tf.rl.advantages import Advantages, advantages
 from maml_tf.rl.meta_policy import MetaPolicy
+from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import GaussianPolicy
 from maml_tf.rl.rollouts import Trajectories, packed
 from maml_tf.rl.trpo import Step, TrustRegion
@@ -152,7 +153,7 @@ def _old(meta_policy, arrays, batches, phase) -> Dict[str, np.ndarray]:
 
 def _outer(meta_policy, arrays, batches, scalars) -> Dict[str, np.ndarray]:
   theta, other = arrays['theta'], arrays['theta_b']
-  objective = meta_policy.objective(theta, batches)
+  objective = OuterObjective(meta_policy, theta, batches)
 
   def losses(parameters):
     found = objective.losses(parameters)

@@ -15,6 +15,7 @@ from maml_tf.rl.advantages import advantages
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.errors import Diverged
 from maml_tf.rl.meta_policy import MetaPolicy
+from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.rollouts import Batch, Sampler, Trajectories, packed
 from maml_tf.rl.shares import ALONE, Shares
@@ -225,10 +226,9 @@ class Learning:
     Raises:
       Diverged: where the meta-gradient, or theta after it, is of no use.
     """
-    objective = self.meta_policy.objective(samples.parameters, samples.batches,
-                                           samples.hessian_batches, samples.points,
-                                           None if self.settings.one_task
-                                           else self.settings.tasks)
+    objective = OuterObjective(self.meta_policy, samples.parameters, samples.batches,
+                               samples.hessian_batches, samples.points,
+                               None if self.settings.one_task else self.settings.tasks)
     def losses(parameters):
       found = objective.losses(parameters)
       return found.surrogate, found.kl
