@@ -20,6 +20,7 @@ from data_scripts import archives, images
 from data_scripts.image_set_writer import ImageSetWriter
 from data_scripts.progress import ProgressBar
 from maml_tf import outputs
+from maml_tf.command_line import OneSentenceParser
 from maml_tf.sources import image_set
 from maml_tf.sources.image_set import DataError
 
@@ -284,6 +285,7 @@ class Request:
       None: the set has too few for that, and it is not offered.
     skip_damaged: leave damaged files out.
     image_shape: [height, width, channels] of the result; None: that of the set's name.
+    notes_twins: says which images are there more than once.
   """
   name: str
   source: str
@@ -293,6 +295,7 @@ class Request:
   least_per_class: Optional[int] = None
   skip_damaged: bool = False
   image_shape: Optional[tuple[int, int, int]] = None
+  notes_twins: bool = False
 
   @property
   def complete_list(self) -> str:
@@ -300,11 +303,16 @@ class Request:
     return f'{self.out.rstrip("/")}-problems.txt'
 
 
-def is_done_already(request: Request) -> bool:
+def is_done_already(request: Request, plan_of: Optional[Callable[[], Plan]] = None) -> bool:
   """Whether the target is whole and made with the same options; says so if it is.
 
+  Args:
+    request: what the user asked for.
+    plan_of: gives the plan of the source, where its classes and their numbers of images are
+      to be the same, too; it is not asked where the source is not there any more.
+
   Raises:
-    DataError: where it is whole, but made with other options.
+    DataError: where it is whole, but made with other options, or of another source.
   """
   if request.overwrite:
     return False
@@ -315,10 +323,58 @@ def is_done_already(request: Request) -> bool:
     raise DataError(f'The folder {request.out!r} holds {request.name} prepared with the '
                     f'options {done.get("options")}, and {dict(request.options)} was asked '
                     'for: choose another --out, or replace it with --overwrite.')
+  if plan_of is not None and all(map(os.path.exists, paths_of(request.source))):
+    _require_same_files(request, plan_of(), done)
   print(f'{request.out} is already complete: {request.name}, checked, made with the same '
         'options. Nothing was done; --overwrite prepares it again.')
   _print_next(request)
   return True
+
+
+def _require_same_files(request: Request, plan: Plan, done: Mapping[str, Any]) -> None:
+  manifest = image_set.read_manifest(request.out, request.name)['splits']
+  was = {(split, row['name']): row['count'] for split in image_set.SPLITS
+         for row in manifest[split]['classes']}
+  now = {(split, name): count for split in image_set.SPLITS
+         for name, count in plan.counts(split)}
+  if done.get('skipped_files'):   # what is there is less than what was given
+    was, now = dict.fromkeys(was), dict.fromkeys(now)
+  differing = sorted(key for key in {*was, *now} if was.get(key, 0) != now.get(key, 0))
+  if differing:
+    listed = archives.shortened([
+        f'{split}/{name}: {was.get((split, name), 0)} images, now {now.get((split, name), 0)}'
+        for split, name in differing])
+    raise DataError(f'The folder {request.out!r} holds {request.name} prepared of other files '
+                    f'than those of {request.source!r} ({listed}): choose another --out, or '
+                    'replace it with --overwrite.')
+
+
+class Twins:
+  """Images that are there more than once, pixel by pixel: one to learn from that is also one
+  to ask for, or that training and testing share, makes results better than they are."""
+
+  def __init__(self):
+    self._places: dict[bytes, list[tuple[int, int]]] = {}   # (number of the split, index)
+
+  def see(self, split: str, index: int, image: np.ndarray) -> None:
+    key = hashlib.sha256(image.tobytes()).digest()
+    self._places.setdefault(key, []).append((image_set.SPLITS.index(split), index))
+
+  def sentences(self, plan: Plan) -> list[str]:
+    """One on those in two splits, and one on those in one."""
+    files = [[name for _, of_class in plan.classes[split] for _, name in of_class]
+             for split in image_set.SPLITS]
+    pairs = sorted((first, other) for places in self._places.values()
+                   for first, *others in [sorted(places)] for other in others)
+    found = []
+    for are_in_two, where in ((True, 'in two splits, so that testing meets what training saw'),
+                              (False, 'twice in a split')):
+      names = [f'{files[split][index]} and {files[other][at]}'
+               for (split, index), (other, at) in pairs if (split != other) == are_in_two]
+      if names:
+        found.append(_printable(f'{len(names)} images are there {where} (take one of each '
+                                f'away): {archives.shortened(names)}'))
+    return found
 
 
 def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) -> None:
@@ -346,9 +402,15 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
     with contextlib.ExitStack() as stack:
       splits = {split: stack.enter_context(writer.split(split, plan.counts(split)))
                 for split in image_set.SPLITS}
-      outcome = decode_all(plan, decoder,
-                           lambda split, index, image: splits[split].put(index, image))
+      twins = Twins()
+
+      def put(split: str, index: int, image: np.ndarray) -> None:
+        splits[split].put(index, image)
+        if request.notes_twins:
+          twins.see(split, index, image)
+      outcome = decode_all(plan, decoder, put)
       _raise_if_unusable(request, plan, outcome, problems)
+      problems.notes += twins.sentences(plan)
     writer.finish({'options': dict(request.options), 'source_form': plan.form,
                    'skipped_files': outcome.damaged_files() + taken,
                    'stored_modes': dict(sorted(outcome.stored_modes.items())),
@@ -430,16 +492,25 @@ def default_out(name: str) -> str:
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-  return argparse.ArgumentParser(
+  return OneSentenceParser(
       description=description, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def not_negative(text: str) -> int:
   """An argparse type."""
-  value = int(text)
-  if value < 0:
-    raise argparse.ArgumentTypeError(f'{value} is not allowed: it must be 0 or more')
+  return whole_number(text, 0)
+
+
+def whole_number(text: str, least: int, most: Optional[int] = None) -> int:
+  """An argparse type, with its bounds."""
+  try:
+    value = int(text)
+  except ValueError:
+    value = least - 1
+  if value < least or (most is not None and value > most):
+    allowed = f'{least} or more' if most is None else f'{least} to {most}'
+    raise argparse.ArgumentTypeError(f'{text} is not allowed: it must be {allowed}')
   return value
 
 

@@ -25,7 +25,7 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, class_files, images, preparation  # noqa: E402
+from data_scripts import archives, class_files, images, preparation, tables  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
@@ -34,9 +34,6 @@ NAME = image_set.OWN_IMAGES
 DEFAULT_SIZE = 84
 DEFAULT_SHARES = (64, 16, 20)   # mini-ImageNet's
 DEFAULT_SEED = 1
-# Images that Pillow does not read by itself, as telephones and cameras make them.
-_OTHER_SUFFIXES = ('.heic', '.heif', '.avif', '.jp2', '.jxl', '.dng', '.cr2', '.nef', '.arw',
-                   '.psd', '.svg')
 LEAST_PER_CLASS = 2     # one to learn from, one to ask for
 LEAST_CLASSES = 2       # of a split: a task of one class is none
 
@@ -71,16 +68,13 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def _size(text: str) -> int:
-  value = int(text)
-  if not 1 <= value <= image_set.LARGEST_SIDE:
-    raise argparse.ArgumentTypeError(f'{value} is not allowed: it must be 1 to '
-                                     f'{image_set.LARGEST_SIDE}')
-  return value
+  return preparation.whole_number(text, 1, image_set.LARGEST_SIDE)
 
 
 def _shares(text: str) -> tuple[int, ...]:
-  shares = tuple(int(part) for part in text.split(','))
-  if len(shares) != 3 or min(shares) < 1:
+  parts = [part.strip() for part in text.split(',')]
+  shares = tuple(int(part) for part in parts if part.isascii() and part.isdigit())
+  if len(parts) != 3 or len(shares) != 3 or min(shares) < 1:
     raise argparse.ArgumentTypeError(f'{text!r} is not allowed: give three numbers as in '
                                      '64,16,20')
   return shares
@@ -93,11 +87,14 @@ def _prepare(arguments: argparse.Namespace) -> None:
                'image_filter': 'lanczos', 'shares': list(arguments.shares),
                'seed': arguments.seed, 'skip_damaged': arguments.skip_damaged},
       least_per_class=LEAST_PER_CLASS, skip_damaged=arguments.skip_damaged,
-      image_shape=(arguments.size, arguments.size, arguments.channels))
-  if preparation.is_done_already(request):
+      image_shape=(arguments.size, arguments.size, arguments.channels), notes_twins=True)
+
+  def plan_of(problems: preparation.Problems) -> preparation.Plan:
+    return make_plan(arguments.source, arguments.shares, arguments.seed, problems)
+  if preparation.is_done_already(request, lambda: plan_of(preparation.Problems())):
     return
   problems = preparation.Problems()
-  plan = make_plan(arguments.source, arguments.shares, arguments.seed, problems)
+  plan = plan_of(problems)
   _check_enough(plan, problems)
   preparation.prepare(
       request, plan,
@@ -120,7 +117,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
   sources = class_files.sources_of(source)
   names = preparation.listed(sources, f'The source {source!r}')
   problems.note([name for names_of_source in names for name in names_of_source
-                 if name.lower().endswith(_OTHER_SUFFIXES)],
+                 if name.lower().endswith(tables.OTHER_IMAGE_SUFFIXES)],
                 'such files are not read (save them as JPEG or PNG)')
   files = class_files.ImageFiles(sources, names)
   classes, form = class_files.classes_of(sources, names, files, problems)

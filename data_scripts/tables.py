@@ -13,6 +13,9 @@ from maml_tf.bounded import parse_json
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.tif', '.tiff',
                   '.webp', '.ppm', '.pgm', '.pbm')
+# Images that Pillow does not read by itself, as telephones and cameras make them.
+OTHER_IMAGE_SUFFIXES = ('.heic', '.heif', '.avif', '.jp2', '.jxl', '.dng', '.cr2', '.nef',
+                        '.arw', '.psd', '.svg')
 MOST_BYTES = 4 << 20   # mini-ImageNet's train.csv has 1.2 MB
 # By what the letters of a header's cells say; the first that is there counts.
 _FILE_COLUMNS = ('filename', 'imagefilename', 'imagename', 'imagefile', 'imgname', 'file',

@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
   config = config_of(options)
   support = photos.read_support(options.support, config) if options.support else None
   updates = updates_of(options, config)
-  ways = options.ways or (len(support.classes) if support else config.task.num_classes)
+  ways = _ways(options, config, support)
   _require_empty(options.out)
   trained = trained_of(options, config, ways)
   config = trained.config
@@ -83,9 +83,26 @@ def _run(options: argparse.Namespace) -> None:
         + ', '.join(f'{name} {value:.2g}' for name, value in found.items()))
 
 
+def _ways(options: argparse.Namespace, config, support) -> int:
+  """Classes of a task: those of --support, or as asked for, or as trained.
+
+  Raises:
+    ConfigError: for less than two, or others than the photos are of.
+  """
+  classes = config.task.num_classes if support is None else len(support.classes)
+  if options.ways == 1:
+    raise ConfigError('--ways=1 is not allowed: it must be 2 or more.')
+  if support is not None and options.ways not in (None, classes):
+    raise ConfigError(f'--ways={options.ways} does not fit --support={options.support}, which '
+                      f'has {classes} class folders: leave it out.')
+  return options.ways or classes
+
+
 def _require_empty(folder: str) -> None:
   if os.path.isdir(folder) and os.listdir(folder):
     raise ConfigError(f'--out={folder} is not empty: choose another folder.')
+  if os.path.lexists(folder) and not os.path.isdir(folder):
+    raise ConfigError(f'--out={folder} is a file: name a folder.')
 
 
 def _example(config, ways: int):

@@ -63,6 +63,8 @@ def remedy(error: Exception) -> str:
     return 'Take its write protection away'
   if number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
     return 'Put its folder back, if that was moved or removed'
+  if number in (errno.EISDIR, errno.EEXIST):
+    return 'Another thing has that name: move it'
   return 'Free some space'
 
 

@@ -9,10 +9,13 @@ import hashlib
 import importlib.util
 import os
 import sys
-from typing import Any, Tuple
+import traceback
+from typing import Any, Callable, Tuple
 
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, UserError
 from maml_tf.files import sha256_of_file
+
+_LONGEST_TEXT = 400   # of a message that is quoted
 
 
 def is_spec(text: str) -> bool:
@@ -40,6 +43,28 @@ def load(spec: str, what: str) -> Any:
     raise ConfigError(f'{what}={spec}: {path} has no {name}: choose from '
                       f'{there or "nothing"}.')
   return getattr(module, name)
+
+
+def called(spec: str, what: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
+  """What a function or class of FILE.py:NAME returns, or one of the project by its name.
+
+  Raises:
+    ConfigError: for what one of a file raises, with the place in it.
+  """
+  if not is_spec(spec):
+    return function(*arguments, **kwargs)
+  try:
+    return function(*arguments, **kwargs)
+  except UserError:
+    raise
+  except Exception as error:   # whatever is wrong with the user's code
+    path = os.path.realpath(os.path.expanduser(spec.rpartition(':')[0]))
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+             if os.path.realpath(frame.filename) == path]
+    place = f' in line {lines[-1]}' if lines else ''
+    text = ' '.join(str(error).split())
+    raise ConfigError(f'{what}={spec} raised {type(error).__name__}{place}'
+                      f'{": " * bool(text)}{text[:_LONGEST_TEXT]}: mend the file.') from error
 
 
 def split(spec: str, what: str) -> Tuple[str, str]:

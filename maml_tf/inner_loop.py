@@ -222,6 +222,8 @@ def _recomputed_backward(step):
           # connected.
           return tape.gradient(results, again, output_gradients=upstream,
                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
-      return tuple(tf.nest.flatten(outputs)), gradient
+      # What a step hands on as it is may be of the graph around a branch, and all outputs
+      # are to be of this one.
+      return tuple(map(tf.identity, tf.nest.flatten(outputs))), gradient
     return tf.nest.pack_sequence_as(state, forward(*tf.nest.flatten(inputs)))
   return recomputed

@@ -424,6 +424,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(parameters)
       measured = self.task_objectives(parameters, episodes)
+      if 'loss' not in measured:
+        raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
+                          f"task as 'loss'. Received: {', '.join(map(repr, measured))}.")
       loss = tf.reduce_sum(measured['loss'])
     # A bias in front of batch norm is not connected to the loss.
     with missing_derivatives():

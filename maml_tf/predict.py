@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 from typing import List, NamedTuple, Optional, Sequence
 
@@ -52,14 +53,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _run(options: argparse.Namespace) -> None:
   from maml_tf.prediction import expectation, photos, task_net
   config = config_of(options)
+  _require_writable(options.out)
   support = photos.read_support(options.support, config)
   query = photos.read_query(options.query, config)
   trained = trained_of(options, config, len(support.classes))
   updates = updates_of(options, config)
-  does, by = (('adapting to', f' by {updates} updates') if config.has_inner_loop else
-              ('comparing with', ''))
+  does, by = (('adapting to', f' by {expectation.counted(updates, "update")}')
+              if config.has_inner_loop else ('comparing with', ''))
   print(f'{trained.source}: {does} {len(support.labels)} photos of {len(support.classes)} '
         f'classes{by}', flush=True)
+  for sentence in (*support.left_out, *query.left_out):
+    print(sentence)
   net = task_net.task_net(trained.model, len(support.classes), updates)
   values = net.adapt_in_graph(task_net.as_inputs(support.pixels, net.dtype), support.labels)
   if options.statistics == 'query':
@@ -73,6 +77,18 @@ def _run(options: argparse.Namespace) -> None:
     with reported(options.out):
       write(options.out, predictions, support.classes)
     print(f'Written: {options.out}')
+
+
+def _require_writable(path: Optional[str]) -> None:
+  """Raises: ConfigError: for what can be no file, before anything is computed."""
+  if path is None:
+    return
+  if os.path.isdir(path):
+    raise ConfigError(f'--out={path} is a folder: name a file in it.')
+  folder = os.path.dirname(path) or '.'
+  if not os.path.isdir(folder):
+    raise ConfigError(f'--out={path} cannot be written, as there is no folder {folder}: make '
+                      'it, or choose another one.')
 
 
 def table(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
@@ -91,11 +107,19 @@ def write(path: str, predictions: Sequence[Prediction], classes: Sequence[str]) 
   are escaped, as where they are printed."""
   with whole_file(path, newline='', errors='backslashreplace') as file:
     writer = csv.writer(file)
-    writer.writerow(['file', 'class', 'probability', *classes])
+    writer.writerow([*_COLUMNS, *map(_column, classes)])
     for prediction in predictions:
       name, values = prediction
       writer.writerow([name, classes[prediction.best], *(f'{value:.6f}' for value in (
           values[prediction.best], *values))])
+
+
+_COLUMNS = ('file', 'class', 'probability')
+
+
+def _column(name: str) -> str:
+  """The column of a class, which is none of the others."""
+  return f'class {name}' if name in _COLUMNS else name
 
 
 def config_of(options: argparse.Namespace):

@@ -37,6 +37,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _run(options: argparse.Namespace) -> None:
   from maml_tf.evaluation.results_files import table
   from maml_tf.prediction import trained
+  from maml_tf.prediction.expectation import counted
   from maml_tf.training.run_data import require_same_data
   if options.run is None or options.pretrained is not None:
     raise ConfigError('--run is needed: the folder of a trained run.')
@@ -48,11 +49,11 @@ def _run(options: argparse.Namespace) -> None:
   run = measured(found, config, updates_of(options, config))
   task = config.task
   print(f'{task.datasource}, {config.split} classes, {task.num_classes} ways, '
-        f'{task.update_batch_size} shots, {run.checkpoint}')
+        f'{counted(task.update_batch_size, "shot")}, {run.checkpoint}')
   print(table(run, {}))
   folder = trained.folder_of_run(options.run)
   with reported(folder):
-    path = write(folder, run)
+    path = write(folder, run, trained.other_data(folder, config))
   print(f'Written: {path}')
 
 
@@ -104,14 +105,19 @@ def measured(found, config, updates: int):
       fingerprint=generator.fingerprint(tasks), seconds=time.monotonic() - started)
 
 
-def write(folder: str, run) -> str:
-  """Writes the JSON file; its path."""
+def write(folder: str, run, other_data: Optional[str] = None) -> str:
+  """Writes the JSON file; its path.
+
+  Args:
+    other_data: their folder, where they are not those that the run was trained on.
+  """
   from maml_tf.evaluation.results_files import as_dict
   task = run.config.task
   path = os.path.join(folder, f'{run.config.split}_on_{task.datasource}_{task.num_classes}ways'
                               f'_ubs{task.update_batch_size}.json')
   with whole_file(path) as file:
-    json.dump(as_dict(run), file, indent=2)
+    json.dump({**as_dict(run), **({'other_data': other_data} if other_data else {})}, file,
+              indent=2)
     file.write('\n')
   return path
 

@@ -111,6 +111,14 @@ def test_a_file_takes_any_number_of_support_images(name, given, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize('labels', [[0, 0, 1], [0, 1, 2, 3], [-1, 0, 1, 2]])
+def test_a_class_without_an_image_is_an_error(labels):
+  _, net = net_of('prototypical', {})
+  images = tf.zeros([len(labels), 28, 28, 1])
+  with pytest.raises(tf.errors.InvalidArgumentError, match='with an image of each class'):
+    net.adapt_in_graph(images, tf.constant(labels))
+
+
 @pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
 def test_a_keras_model_as_the_net(name):
   layers = tf.keras.layers

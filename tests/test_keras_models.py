@@ -3,6 +3,8 @@ for every kind of model; what is refused; adapted copies; state and dropout."""
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -320,6 +322,64 @@ def test_an_adapted_model_normalises_by_the_support_set():
   # So one input gets the same outputs alone as among others.
   np.testing.assert_allclose(adapted.predict(inputs[:1], verbose=0),
                              adapted.predict(inputs, verbose=0)[:1], rtol=1e-4, atol=1e-5)
+
+
+class OwnNormalisation(tf.keras.layers.Layer):
+  """Batch normalisation as somebody writes it, with a momentum of its own."""
+
+  def build(self, shape):
+    self.scale = self.add_weight(name='scale', shape=(shape[-1],), initializer='ones')
+    self.mean, self.variance = (self.add_weight(
+        name=name, shape=(shape[-1],), initializer=start, trainable=False)
+        for name, start in (('mean', 'zeros'), ('variance', 'ones')))
+
+  def call(self, inputs, training=None):
+    mean, variance = tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.variance)
+    if training:
+      before, mean = mean, tf.reduce_mean(inputs, 0)
+      self.mean.assign(0.7 * before + 0.3 * mean)
+      before, variance = variance, tf.reduce_mean((inputs - mean) ** 2, 0)
+      self.variance.assign(0.7 * before + 0.3 * variance)
+    return self.scale * (inputs - mean) / tf.sqrt(variance + 1e-3)
+
+
+class OfOwnLayers(tf.keras.Model):
+  """Whose normalisation gets the mode by its place, where Keras lets it."""
+
+  def __init__(self, normalisation):
+    super().__init__()
+    self.first, self.last = tf.keras.layers.Dense(4), tf.keras.layers.Dense(CLASSES)
+    self.normalisation = normalisation
+    self.dropout = tf.keras.layers.Dropout(0.0)
+    self(tf.zeros([1, 6]))
+
+  def call(self, inputs, training=None):
+    values = self.first(inputs)
+    values = (self.normalisation(values, training=training) if KERAS3 else
+              self.normalisation(values, training))
+    return self.last(self.dropout(tf.nn.relu(values), training=training))
+
+
+def test_normalisation_of_one_s_own_is_as_keras_s():
+  """The same function in fit, in the meta-gradient, in evaluation and in what adapts."""
+  random = np.random.RandomState(0)
+  support, query = ((random.normal(5, 3, (TASKS, EXAMPLES, 6)).astype('float32'),
+                     random.randint(0, CLASSES, (TASKS, EXAMPLES))) for _ in range(2))
+
+  def numbers(normalisation):
+    tf.keras.utils.set_random_seed(0)
+    model = OfOwnLayers(normalisation())
+    maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+    maml.compile(tf.keras.optimizers.SGD(0.0))
+    data = tf.data.Dataset.from_tensors((support, query))
+    loss, _ = maml.meta_gradient(support, query)
+    fitted = maml.fit(data, verbose=0).history['loss'][0]
+    np.testing.assert_allclose(fitted, loss, rtol=1e-5)
+    adapted = maml.adapt(support[0][0], support[1][0], into=OfOwnLayers(normalisation()))
+    return [loss, maml.evaluate(data, verbose=0), adapted(query[0][0])]
+  keras = functools.partial(tf.keras.layers.BatchNormalization, center=False)
+  for own, expected in zip(numbers(OwnNormalisation), numbers(keras)):
+    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_subclassed_model_is_copied_or_filled():

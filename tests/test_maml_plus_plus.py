@@ -123,6 +123,19 @@ def test_norms_are_of_the_step(norm, tables, recompute, episodes):
   assert_same(model, episodes, per_step=True)
 
 
+def test_recomputed_steps_are_the_same_where_the_order_changes(episodes):
+  """In a branch of a graph, what a step hands on unchanged was of the graph around it."""
+  def gradient(recompute):
+    model = model_of(per_step_norm=True, first_order_iterations=1, num_updates=1,
+                     recompute_inner_steps=recompute)
+    at_iteration(model, 1)
+    _, gradients = tf.function(model.meta_gradient, autograph=False)(episodes)
+    return gradients
+  expected = gradient(False)
+  for name, value in gradient(True).items():
+    np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_all_of_it_is_a_gradient_and_trains_in_a_graph(episodes):
   model = model_of(per_step_norm=True, multi_step_iterations=4, first_order_iterations=2)

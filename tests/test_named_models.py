@@ -55,6 +55,18 @@ def with_layers_behind(input_shape, outputs):
   return net
 def nothing(input_shape, outputs):
   return None
+def with_softmax(input_shape, outputs):
+  net = build(input_shape, outputs)
+  net.add(tf.keras.layers.Softmax())
+  return net
+def of_one_layer(input_shape, outputs):
+  layers = tf.keras.layers
+  return tf.keras.Sequential([layers.Input(input_shape), layers.Flatten(),
+                              layers.Dense(outputs)])
+def of_one_argument(input_shape):
+  return None
+def broken(input_shape, outputs):
+  raise KeyError('kernel')
 number = 3
 '''
 
@@ -191,10 +203,18 @@ def test_anil_of_a_keras_model_is_that_of_the_same_net_of_the_paper(make_classif
 @pytest.mark.parametrize('model, message', [
     ('of_one_output', 'outputs for inputs .*28, 28, 1.*gave .2, 1. of 2 examples'),
     ('nothing', 'must give a Keras model. Received: NoneType'),
-    ('number', 'is no function'), ('missing', 'has no missing')])
+    ('number', 'is no function'), ('missing', 'has no missing'),
+    ('with_softmax', 'gives probabilities, .* leave it out at the end of the net'),
+    ('of_one_argument', 'raised TypeError: .*takes 1 positional argument but 2 were given'),
+    ('broken', r"broken raised KeyError in line \d+: 'kernel': mend the file")])
 def test_what_gives_no_net_is_refused(configured, model, message):
   with pytest.raises(ConfigError, match=message):
     experiment.build_model(configured(model=model))
+
+
+def test_boil_needs_a_layer_below_the_last_one(configured):
+  with pytest.raises(ConfigError, match='no trainable layer below the last one'):
+    experiment.build_model(configured('--method=boil', model='of_one_layer'))
 
 
 @pytest.mark.parametrize('arguments, message', [

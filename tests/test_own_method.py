@@ -32,6 +32,14 @@ class HalfDistances(Prototypical):
 class Asking(MAML):
   own_arguments = ('patience',)
 
+class Needing(MAML):
+  def __init__(self, *arguments, patience, **given):
+    super().__init__(*arguments, **given)
+
+class WithoutALoss(MAML):
+  def task_objectives(self, parameters, episodes):
+    return {'los': 0, 'error': 0}
+
 number = 3
 '''
 
@@ -42,6 +50,16 @@ def spec(tmp_path):
   path = tmp_path / 'my_methods.py'
   path.write_text(METHODS)
   return lambda name: f'{path}:{name}'
+
+
+@pytest.mark.parametrize('name, message', [
+    ('Needing', "raised TypeError: .*missing 1 required keyword-only argument: 'patience'"),
+    ('WithoutALoss', "must give the loss of each task as 'loss'. Received: 'los', 'error'")])
+def test_what_is_wrong_in_the_file_is_one_sentence(name, message, spec, small_config):
+  configuration = small_config('sinusoid', method=spec(name))
+  with pytest.raises(ConfigError, match=message):
+    model = experiment.build_model(configuration)
+    model.meta_gradient(experiment.training_generator(configuration).batch(0))
 
 
 def test_it_has_flags_presets_and_refusals_of_what_it_is_derived_from(spec):

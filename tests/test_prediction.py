@@ -128,7 +128,31 @@ def test_what_was_measured_is_expected():
                                              ([1, 1, 1, 1, 2], 10)])
 def test_what_was_not_is_not_known(counts, updates):
   text = expectation.sentence(TESTS, counts, updates)
-  assert 'is not known' in text and 'tested with 5 ways and 1 shot (' in text
+  nearest = 5 if updates == 3 else 10
+  assert 'is not known' in text
+  assert f'tested with 5 ways and 1 shot after {nearest} updates (' in text
+
+
+def test_a_test_of_other_weights_or_values_is_not_what_is_expected(tmp_path):
+  """The latest checkpoint is what a run tests, and the best one what classifies."""
+  config = resolve({'datasource': 'omniglot'})
+  fields = {'config': config.to_dict(), 'num_tasks': 6, 'split': 'test', 'tuning': None,
+            'checkpoint': 'logs/model-60', 'updates': {'update10': {
+                'accuracy': {'mean': 0.5, 'ci95': 0.01}}}}
+  def sentence(**changed):
+    (tmp_path / 'test_ubs1.json').write_text(json.dumps({**fields, **changed}))
+    tests = expectation.of_run(str(tmp_path), 'logs/best/model-60', config)
+    return expectation.sentence(tests, [1] * 5, 10)
+  assert 'Expected of 5 ways and 1 shot after 10 updates: 50.0%' in sentence()
+  other_step = resolve({'datasource': 'omniglot', 'update_lr': 0.1}).to_dict()
+  other_set = resolve({'datasource': 'miniimagenet', 'update_lr': 0.4}).to_dict()
+  for changed, words in ((dict(checkpoint='logs/model-40'), 'of model-40'),
+                         (dict(tuning={'step_size': 1}), 'with a tuned step size'),
+                         (dict(config=other_step), 'with the step size 0.1'),
+                         (dict(config=other_set), 'on miniimagenet'),
+                         (dict(other_data='data/more'), 'on data/more')):
+    text = sentence(**changed)
+    assert 'is not known' in text and f'as in its test {words} on 6 tasks' in text
 
 
 # --- the commands
@@ -194,7 +218,10 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     (['--support=nowhere'], '--support=nowhere is not a folder'),
     (['--query=nowhere'], '--query=nowhere does not exist'),
     (['--run=nowhere'], '--run=nowhere has no run'),
-    (['--pretrained=omniglot_5way_1shot'], 'Give one of --run=LOGDIR')])
+    (['--pretrained=omniglot_5way_1shot'], 'Give one of --run=LOGDIR'),
+    (['--iteration=7'], '--iteration=7 has no checkpoint in'),
+    (['--out=no/such.csv'], 'there is no folder no: make it'),
+    (['--out=.'], '--out=. is a folder: name a file in it')])
 def test_mistakes_are_one_sentence(run, tmp_path, capsys, change, message):
   support = draw(tmp_path / 'support', ['a', 'b', 'c'])
   assert predict.main([f'--run={run}', f'--support={support}', f'--query={support}',
@@ -214,6 +241,43 @@ def test_photos_that_cannot_be_read_are_all_named(tmp_path):
   (folder / 'c').mkdir()
   with pytest.raises(DataError, match='no image in c'):
     photos.read_support(str(folder), config)
+
+
+def test_what_is_passed_over_is_said(tmp_path):
+  config = resolve({'datasource': 'omniglot'})
+  folder = draw(tmp_path / 'support', ['a', 'b'])
+  (folder / '__MACOSX' / 'a').mkdir(parents=True)
+  read = photos.read_support(str(folder), config)
+  assert read.classes == ['a', 'b'] and not read.left_out
+  (folder / 'a' / 'phone.HEIC').write_bytes(b'')
+  (folder / 'a' / 'deeper').mkdir()
+  for stray in (folder, folder / 'a' / 'deeper'):
+    Image.new('L', (8, 8)).save(stray / 'stray.png')
+  read = photos.read_support(str(folder), config)
+  assert len(read.labels) == 5
+  other_kind, not_there = read.left_out
+  assert 'save them as JPEG or PNG' in other_kind and 'phone.HEIC' in other_kind
+  assert 'do not lie in a class folder' in not_there and not_there.count('stray.png') == 2
+  query = photos.read_query([str(folder)], config)
+  assert len(query.names) == 7 and query.left_out == [other_kind]
+
+
+def test_linked_folders_are_read_once(tmp_path):
+  folder = draw(tmp_path / 'photos', ['a', 'b'])
+  (tmp_path / 'links').mkdir()
+  (tmp_path / 'links' / 'there').symlink_to(folder)
+  (folder / 'a' / 'round').symlink_to(tmp_path / 'links')
+  read = photos.read_query([str(tmp_path / 'links')], resolve({'datasource': 'omniglot'}))
+  assert len(read.names) == 5
+
+
+def test_a_class_is_no_column_of_another_kind(tmp_path):
+  path = tmp_path / 'predictions.csv'
+  predict.write(str(path), [predict.Prediction('a.png', [0.25, 0.75])], ['class', 'file'])
+  with open(path, encoding='utf-8') as file:
+    [row] = csv.DictReader(file)
+  assert row == {'file': 'a.png', 'class': 'file', 'probability': '0.750000',
+                 'class class': '0.250000', 'class file': '0.750000'}
 
 
 def test_omniglot_s_photos_are_inverted_as_its_set_is(tmp_path):
@@ -241,6 +305,19 @@ def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd
   # What is there is not written over.
   assert export.main(arguments) == 2
   assert 'is not empty: choose another folder' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--ways=1'], '--ways=1 is not allowed: it must be 2 or more'),
+    (['--ways=4', '--support=SUPPORT'], 'which has 3 class folders: leave it out'),
+    (['--out=FILE'], 'is a file: name a folder')])
+def test_what_cannot_be_exported_is_one_sentence(run, tmp_path, capsys, arguments, message):
+  places = {'SUPPORT': draw(tmp_path / 'support', ['a', 'b', 'c']), 'FILE': tmp_path / 'file'}
+  places['FILE'].write_text('')
+  for name, place in places.items():
+    arguments = [argument.replace(name, str(place)) for argument in arguments]
+  assert export.main([f'--run={run}', f'--out={tmp_path / "out"}', *arguments]) == 2
+  assert message in capsys.readouterr().err and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.slow

@@ -276,6 +276,42 @@ def test_a_second_run_finds_it_done_or_other_options(tmp_path, capsys):
   assert load_split(tmp_path / 'out', 'images', 'val').images.shape[1:] == (8, 8, 1)
 
 
+def test_a_second_run_of_other_files_is_no_second_run(tmp_path, capsys):
+  source, out = class_folders(tmp_path / 'source'), tmp_path / 'out'
+  assert prepare(source, out) == 0
+  saved(source / 'train' / 'train 0' / 'new.png', picture(99))
+  assert prepare(source, out) == 2
+  error = capsys.readouterr().err
+  assert 'prepared of other files' in error and 'train/train 0: 3 images, now 4' in error
+  assert prepare(source, out, '--overwrite') == 0 and prepare(source, out) == 0
+  source.rename(tmp_path / 'elsewhere')   # what is prepared does not need it
+  assert prepare(source, out) == 0
+
+
+def test_images_that_are_there_twice_are_named(tmp_path, capsys):
+  source = class_folders(tmp_path / 'source')
+  assert prepare(source, tmp_path / 'clean') == 0
+  assert 'images are there' not in capsys.readouterr().out
+  shared = (source / 'train' / 'train 0' / '0.png').read_bytes()
+  (source / 'test' / 'test 1' / 'other.png').write_bytes(shared)
+  (source / 'train' / 'train 1' / 'again.png').write_bytes(shared)
+  assert prepare(source, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  assert '1 images are there in two splits, so that testing meets what training saw' in printed
+  assert 'train/train 0/0.png and test/test 1/other.png' in printed
+  assert 'train/train 0/0.png and train/train 1/again.png' in printed
+  assert len(read_manifest(tmp_path / 'out', 'images')['preparation']['notes']) == 2
+
+
+@pytest.mark.parametrize('flag', ['--size=x', '--size=0', '--shares=a', '--shares=1,1',
+                                  '--shares=0,1,1', '--seed=x', '--seed=-1'])
+def test_a_wrong_flag_is_one_sentence(flag, capsys):
+  with pytest.raises(SystemExit) as ended:
+    prepare_images.main(['--source=nowhere', flag])
+  [line] = capsys.readouterr().err.splitlines()
+  assert ended.value.code == 2 and 'is not allowed: ' in line
+
+
 @pytest.mark.parametrize('shape', [[8, 8], [8, 8, 2], [0, 8, 3], [8, 8.0, 3], [8, 1 << 20, 3],
                                    'x', None])
 def test_a_manifest_with_another_shape_is_refused(tmp_path, shape):

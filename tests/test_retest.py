@@ -62,3 +62,16 @@ def test_maml_is_tested_with_other_shots(run_of, sample_data, capsys):
   assert retest.main([f'--run={run_of("maml")}', '--shots=2', '--tasks=2', '--split=val',
                       f'--data_dir={sample_data("omniglot")}']) == 0
   assert 'val classes, 3 ways, 2 shots' in capsys.readouterr().out
+
+
+def test_a_test_on_other_data_says_so(run_of, sample_data, tmp_path, capsys):
+  from data_scripts import make_sample_data, preparation
+  folder = str(tmp_path / 'others')
+  make_sample_data.write_prepared('omniglot', folder, preparation.Layout(5, 4, 4, 5), seed=1)
+  run = run_of('maml')
+  for data, others in ((sample_data('omniglot'), ''), (folder, f' on {folder}')):
+    assert retest.main([f'--run={run}', '--shots=3', '--tasks=2', f'--data_dir={data}']) == 0
+    tests = [tested for tested in expectation.of_run(run) if tested.shots == 3]
+    assert {tested.others for tested in tests} == {others}
+    assert (expectation.expected(tests, [3] * 3, 2) is None) == bool(others)
+  capsys.readouterr()

@@ -236,6 +236,13 @@ def test_what_does_not_fit_is_refused(given, message):
     config.resolve({'datasource': 'omniglot', **given})
 
 
+def test_too_many_classes_in_training_are_named_by_their_flag(small_config):
+  configuration = small_config('omniglot', method='prototypical', num_classes=2,
+                               train_num_classes=60, train_query_size=3)
+  with pytest.raises(ConfigError, match='^train_num_classes=60 is larger .* at most 5'):
+    experiment.training_generator(configuration)
+
+
 def test_training_has_more_classes_than_testing(small_config):
   configuration = small_config('omniglot', method='prototypical', num_classes=2,
                                train_num_classes=5, train_query_size=3)

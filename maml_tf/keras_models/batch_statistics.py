@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Dict, Iterator, List, Tuple
 
 import tensorflow as tf
@@ -23,11 +24,38 @@ def normalisations(layers: List) -> List[tf.keras.layers.BatchNormalization]:
   return [layer for layer in layers if isinstance(layer, _KIND)]
 
 
-def in_mode(layers: List, statistics: str) -> Iterator[Tuple[Any, str, Any]]:
+def in_mode(layers: List, statistics: str, own: List) -> Iterator[Tuple[Any, str, Any]]:
   """(layer, attribute, value), see `attributes`: batch normalisation as `statistics` says,
-  whatever the rest of the model does. Frozen layers use their moving averages."""
-  for layer in normalisations(layers):
+  whatever the rest of the model does. Frozen layers use their moving averages.
+
+  Args:
+    own: further layers, of somebody's own, that keep averages.
+  """
+  for layer in (*normalisations(layers), *own):
     yield layer, 'call', _always(layer.call, statistics == 'batch')
+
+
+def may_average(layers: List) -> List:
+  """Layers that are none of Keras's, with a training mode and numbers that are not trained."""
+  return [layer for layer in layers
+          if not type(layer).__module__.startswith(('keras', 'tf_keras', 'tensorflow'))
+          and 'training' in inspect.signature(layer.call).parameters
+          and any(variable.dtype in _FLOATS for variable in layer.non_trainable_variables)]
+
+
+def owners(layers: List, variables: List) -> List:
+  """The innermost of `layers` that have these variables."""
+  found = {}
+  for variable in variables:
+    having = [layer for layer in layers
+              if any(variable is one for one in layer.non_trainable_variables)]
+    if having:
+      owner = min(having, key=lambda layer: len(layer.weights))
+      found[id(owner)] = owner
+  return list(found.values())
+
+
+_FLOATS = (tf.float32, tf.float64, 'float32', 'float64')
 
 
 def without_memory(layers: List) -> Iterator[Tuple[Any, str, Any]]:
@@ -51,7 +79,13 @@ def refuse_renormalisation(layers: List) -> None:
 
 
 def _always(call, training: bool):
+  names = list(inspect.signature(call).parameters)
+  place = names.index('training') - 1 if 'training' in names else len(names)
+
   def called(inputs, *arguments, **kwargs):
-    kwargs['training'] = training
+    if len(arguments) > place:   # `layer(inputs, training)`
+      arguments = (*arguments[:place], training, *arguments[place + 1:])
+    else:
+      kwargs['training'] = training
     return call(inputs, *arguments, **kwargs)
   return called

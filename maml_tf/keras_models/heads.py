@@ -32,6 +32,10 @@ def learner_for(method: str, net: tf.keras.Model, model: str) -> KerasLearner:
     adapt = _head(net, model, method)
   elif method == 'boil':
     kept = {id(value) for value in _head(net, model, method).trainable_variables}
+    if all(id(value) in kept for value in net.trainable_variables):
+      raise ConfigError(f'--method={method} does not fit --model={model}, which has no '
+                        'trainable layer below the last one, and adapts all but that: take '
+                        '--method=maml.')
     adapt = lambda variable: id(variable) not in kept  # noqa: E731
   return KerasLearner(net, adapt, names=names_counted_from_0)
 

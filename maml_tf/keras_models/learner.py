@@ -95,6 +95,7 @@ class KerasLearner(Learner):
         for name, variable in self._variables.items())
     self._others = [variable for variable in model.variables
                     if not any(variable is one for one in model.trainable_variables)]
+    self._averaging: Optional[Tuple[List, List]] = None
     self._in_graph = tf.function(self._of_task, autograph=False)
     self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)
     self._checked: set = set()
@@ -180,7 +181,7 @@ class KerasLearner(Learner):
     copy = copies.copy_of(self.model, inputs) if into is None else into
     copies.require_same(self.model, copy)
     statistics = {}
-    if self.statistics == 'batch' and batch_statistics.normalisations(self._layers):
+    if self._has_statistics(inputs):
       statistics = self._statistics_in_graph(values, self._state(), inputs)
     copies.fill(copy, self.model, list(values.values()), statistics)
     return copy
@@ -188,7 +189,7 @@ class KerasLearner(Learner):
   def support_statistics(self, values: Parameters, inputs: Any) -> Dict[str, tf.Tensor]:
     """{index among the model's weights: value} of batch normalisation's moving averages, as
     the support set's statistics; in a graph. Arguments as of `as_model`."""
-    if self.statistics != 'batch' or not batch_statistics.normalisations(self._layers):
+    if not self._has_statistics(inputs):
       return {}
     return self._support_statistics(values, self._state(), inputs)
 
@@ -205,12 +206,72 @@ class KerasLearner(Learner):
                           ) -> Dict[str, tf.Tensor]:
     """{index among the weights: value} of the moving averages."""
     moving = batch_statistics.moving_averages(self._layers)
+    _, own = self._that_average(inputs)
+    moving.update({id(variable): variable for variable in own})
     places = {str(index): variable for index, variable in enumerate(self.model.weights)
               if id(variable) in moving}
-    with attributes(batch_statistics.without_memory(self._layers)):
-      return self._with_values(
-          values, state, inputs, None,
-          lambda _, read: {index: read(variable) for index, variable in places.items()})
+
+    def after(start: float) -> Dict[str, tf.Tensor]:
+      """The values behind a pass from averages of one's own that are all `start`."""
+      changed = [tf.fill(variable.shape, tf.cast(start, value.dtype))
+                 if any(variable is one for one in own) else value
+                 for variable, value in zip(self._others, state)]
+      with attributes(batch_statistics.without_memory(self._layers)):
+        return self._with_values(
+            values, changed, inputs, None,
+            lambda _, read: {index: read(variable) for index, variable in places.items()})
+    found = after(0.0)
+    if own:
+      # Of a x + b the value that it keeps, b / (1 - a): whatever the layer's momentum is.
+      from_1, before = after(1.0), {id(variable): value
+                                    for variable, value in zip(self._others, state)}
+      for index, variable in places.items():
+        if any(variable is one for one in own):
+          share = 1 - (from_1[index] - found[index])
+          found[index] = tf.where(share == 0, before[id(variable)],
+                                  tf.math.divide_no_nan(found[index], share))
+    return found
+
+  def _has_statistics(self, inputs: Any) -> bool:
+    return self.statistics == 'batch' and bool(
+        batch_statistics.normalisations(self._layers) or self._that_average(inputs)[0])
+
+  def _that_average(self, inputs: Any) -> Tuple[List, List]:
+    """(layers of somebody's own that do as batch normalisation does, their averages): in
+    training they assign to what inference reads. Their mode is that of `statistics`, or
+    `fit` would train another function than all else computes.
+
+    Args:
+      inputs: of the model, nest of `[examples, ...]`.
+    """
+    if self._averaging is None:
+      self._averaging = [], []   # within this call
+      may = batch_statistics.may_average(self._layers)
+      if may:
+        self._averaging = self._found_to_average(may, inputs)
+    return self._averaging
+
+  def _found_to_average(self, may: List, inputs: Any) -> Tuple[List, List]:
+    known = batch_statistics.moving_averages(self._layers)
+    wanted = [variable for variable in self._others if id(variable) not in known and any(
+        variable is one for layer in may for one in layer.non_trainable_variables)]
+    found: List = []
+
+    def assigned(outputs, read):
+      found.extend(variable for variable, value in zip(self._others, state)
+                   if read(variable) is not value and any(variable is one for one in wanted))
+      return outputs
+
+    def probed(inputs):
+      # Of no variable: it would be read by the graph around this one.
+      state.extend(tf.zeros(variable.shape, variable.dtype) for variable in self._others)
+      values = {name: tf.zeros(variable.shape, variable.dtype)
+                for name, variable in self._variables.items()}
+      return self._with_values(values, state, inputs, tf.constant([0, 0], tf.int32), assigned)
+    state: List[tf.Tensor] = []
+    tf.function(probed, autograph=False).get_concrete_function(tf.nest.map_structure(
+        lambda value: tf.TensorSpec(value.shape, value.dtype), inputs))
+    return batch_statistics.owners(may, found), found
 
   def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
     given = values, self._state(), inputs, seed
@@ -237,7 +298,8 @@ class KerasLearner(Learner):
     given = [value for _, value in pairs]
     state = {id(variable): (variable, value)
              for variable, value in zip(self._others, state)}
-    changes = list(batch_statistics.in_mode(self._layers, statistics or self.statistics))
+    own, _ = self._that_average(inputs)
+    changes = list(batch_statistics.in_mode(self._layers, statistics or self.statistics, own))
     if seed is not None:
       changes += randomness.generators(self._layers, seed)
       state.update({id(variable): (variable, value) for variable, value

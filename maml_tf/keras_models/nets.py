@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import Iterator, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf import from_file
@@ -39,10 +40,11 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
     raise ConfigError(f'--model={model} is no function (input_shape, outputs) -> Keras model. '
                       f'Received: {type(build).__name__}.')
   with _layers_of(dtype):
-    net = build(tuple(input_shape), outputs)
+    net = from_file.called(model, '--model', build, tuple(input_shape), outputs)
     _require_fitting(net, model, input_shape, outputs)
   if dtype != 'float32':
     _require_dtype(net, model, dtype)
+  _require_no_softmax(net, model, input_shape)
   return learner_for(method, net, model)
 
 
@@ -75,11 +77,26 @@ def _require_fitting(net, model: str, input_shape: Tuple[int, ...], outputs: int
   if not isinstance(net, tf.keras.Model):
     raise ConfigError(f'--model={model} must give a Keras model. Received: '
                       f'{type(net).__name__}.')
-  shape = tuple(net(tf.zeros([2, *input_shape])).shape)   # builds it, where it is not yet
+  # Builds it, where it is not yet.
+  shape = tuple(from_file.called(model, '--model', net, tf.zeros([2, *input_shape])).shape)
   if shape != (2, outputs):
     raise ConfigError(f'--model={model} must give a model of [examples, {outputs}] outputs '
                       f'for inputs [examples, {", ".join(map(str, input_shape))}]. It gave '
                       f'{list(shape)} of 2 examples.')
+
+
+def _require_no_softmax(net: tf.keras.Model, model: str, input_shape: Tuple[int, ...]) -> None:
+  """The losses take a softmax themselves, and of probabilities a second one would be taken: it
+  would be trained, and badly, without an error."""
+  inputs = np.random.RandomState(0).normal(size=(_TRIED, *input_shape))
+  outputs = np.asarray(tf.cast(net(tf.constant(inputs, net.compute_dtype)), tf.float64))
+  if (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=_ROUNDING):
+    raise ConfigError(f'--model={model} gives probabilities, whose sum is 1, and the loss '
+                      'takes the softmax itself: leave it out at the end of the net.')
+
+
+_TRIED = 4         # inputs
+_ROUNDING = 1e-2   # of a sum in bfloat16
 
 
 def resnet12(input_shape: Tuple[int, ...], outputs: int, widths=(64, 128, 256, 512)

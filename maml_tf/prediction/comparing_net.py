@@ -33,11 +33,21 @@ class ComparingNet(NetOfTasks):
   def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
     """What is kept of a support set: `SUPPORT`, `[examples or classes, features]`, how much
     each counts in a class, `IS_OF_CLASS`; and its batch statistics, where the net has such."""
-    images = tf.cast(images, self.dtype)
+    images, labels = tf.cast(images, self.dtype), self._of_all_classes(labels)
     start = self._model.meta_parameters.tensors()
     statistics = self._body.statistics(start, images)
     features = self._body.features(start, statistics, images)
     return {**self._kept(features, labels), **statistics}
+
+  def _of_all_classes(self, labels: tf.Tensor) -> tf.Tensor:
+    """`labels`, checked in the graph: a class without an image has nothing to compare with,
+    and its probabilities, and so all of them, would be no numbers."""
+    counts = tf.reduce_sum(tf.one_hot(labels, self.ways, dtype=tf.int32), axis=0)
+    fits = tf.reduce_all(counts > 0) & (tf.reduce_sum(counts) == tf.shape(labels)[0])
+    sentence = (f'labels must be from 0 to {self.ways - 1}, with an image of each class; '
+                'images of each class:')
+    with tf.control_dependencies([tf.debugging.Assert(fits, [sentence, counts])]):
+      return tf.identity(labels)
 
   def logits(self, values: Parameters, images: tf.Tensor) -> tf.Tensor:
     """With the batch statistics in `values`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -22,9 +22,11 @@ class Photos(NamedTuple):
   Attributes:
     names: of the files, as the user can find them.
     pixels: uint8 `[images, height, width, channels]`.
+    left_out: sentences on files that were passed over.
   """
   names: List[str]
   pixels: np.ndarray
+  left_out: Sequence[str] = ()
 
 
 class Support(NamedTuple):
@@ -34,10 +36,12 @@ class Support(NamedTuple):
     classes: sorted; the place of a class is its label.
     labels: int32 `[images]`.
     pixels: uint8 `[images, height, width, channels]`.
+    left_out: sentences on files that were passed over.
   """
   classes: List[str]
   labels: np.ndarray
   pixels: np.ndarray
+  left_out: Sequence[str] = ()
 
   @property
   def counts(self) -> List[int]:
@@ -55,8 +59,9 @@ def read_support(folder: str, config: 'Config') -> Support:
   if not os.path.isdir(folder):
     raise DataError(f'--support={folder} is not a folder: give one with a folder of photos '
                     'for each class.')
+  from data_scripts.archives import is_junk
   files = {name: image_files(os.path.join(folder, name)) for name in sorted(os.listdir(folder))
-           if os.path.isdir(os.path.join(folder, name)) and not name.startswith('.')}
+           if os.path.isdir(os.path.join(folder, name)) and not is_junk(name)}
   empty = [name for name, paths in files.items() if not paths]
   if empty or len(files) < LEAST_CLASSES:
     there = f'no image in {", ".join(empty[:_SHOWN])}' if empty else (
@@ -65,7 +70,10 @@ def read_support(folder: str, config: 'Config') -> Support:
                     f'{LEAST_CLASSES} classes or more, each with an image or more.')
   paths = [path for of_class in files.values() for path in of_class]
   labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
-  return Support(list(files), labels.astype(np.int32), _pixels(paths, config))
+  return Support(list(files), labels.astype(np.int32), _pixels(paths, config), [
+      *_not_read([folder]), *_in_words(
+          sorted(set(image_files(folder, deep=True)) - set(paths)),
+          'they do not lie in a class folder itself: put them there')])
 
 
 def read_query(places: Sequence[str], config: 'Config') -> Photos:
@@ -82,18 +90,42 @@ def read_query(places: Sequence[str], config: 'Config') -> Photos:
   if not paths:
     raise DataError(f'--query={" ".join(places)} has no image to classify: give files, or a '
                     'folder with photos.')
-  return Photos(paths, _pixels(paths, config))
+  return Photos(paths, _pixels(paths, config), _not_read(places))
 
 
 def image_files(folder: str, deep: bool = False) -> List[str]:
   """The paths of the images in a folder, by the ends of their names, in sorted order."""
   from data_scripts.tables import IMAGE_SUFFIXES
-  found = []
-  for place, folders, names in os.walk(folder):
-    folders[:] = sorted(name for name in folders if deep and not name.startswith('.'))
+  return _files(folder, IMAGE_SUFFIXES, deep)
+
+
+def _files(folder: str, suffixes: Tuple[str, ...], deep: bool) -> List[str]:
+  """The paths of the files in a folder with such an end of their names, in sorted order;
+  `deep`: and of those in the folders in it, links to folders among them, each once."""
+  from data_scripts.archives import is_junk
+  found, seen = [], set()
+  for place, folders, names in os.walk(folder, followlinks=True):
+    seen.add(os.path.realpath(place))
+    folders[:] = sorted(name for name in folders if deep and not is_junk(name)
+                        and os.path.realpath(os.path.join(place, name)) not in seen)
     found += [os.path.join(place, name) for name in sorted(names)
-              if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
+              if name.lower().endswith(suffixes) and not is_junk(name)]
   return found
+
+
+def _not_read(places: Sequence[str]) -> List[str]:
+  """A sentence on the files in these folders that are photos of another kind."""
+  from data_scripts.tables import OTHER_IMAGE_SUFFIXES
+  return _in_words([path for place in places if os.path.isdir(place)
+                    for path in _files(place, OTHER_IMAGE_SUFFIXES, deep=True)],
+                   'such files are not read: save them as JPEG or PNG')
+
+
+def _in_words(paths: Sequence[str], why: str) -> List[str]:
+  if not paths:
+    return []
+  more = f' and {len(paths) - _SHOWN} more' if len(paths) > _SHOWN else ''
+  return [f'Left out, since {why} ({", ".join(paths[:_SHOWN])}{more}).']
 
 
 def _pixels(paths: Sequence[str], config: 'Config') -> np.ndarray:

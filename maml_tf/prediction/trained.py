@@ -60,6 +60,15 @@ def data_dir_of_run(run: str) -> str:
   return stored_config(folder_of_run(run)).data_dir
 
 
+def other_data(folder: str, config: Config) -> Optional[str]:
+  """The folder of the data of `config`, where they are not known to be those that the run in
+  `folder` was trained on; else None."""
+  from maml_tf.training.run_data import DATA_FILE, read_hashes
+  now = config.problem.data_hashes(config)
+  is_same = now == read_hashes(os.path.join(folder, DATA_FILE))
+  return None if is_same else config.data_dir
+
+
 def folder_of_run(run: str) -> str:
   """`run`, or the only folder in it that has a run's configuration."""
   if os.path.isfile(os.path.join(run, CONFIG_FILE)):
@@ -96,13 +105,24 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
   folder = folder_of_run(run)
   require_same_code(folder, config)
   require_adaptable(config, ways)
+  _require_iteration(folder, iteration)
   best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
   which: Dict[str, Any] = (dict(test_iter=iteration) if iteration is not None else
                            dict(test_checkpoint='best' if best else 'latest', test_iter=-1))
   model = experiment.build_model(config)
   source = restore_for_test(folder, from_values({**config.to_values(), **which}),
                             parameters=model.meta_parameters)
-  return _for_ways(config, model, source, expectation.of_run(folder), ways)
+  return _for_ways(config, model, source, expectation.of_run(folder, source, config), ways)
+
+
+def _require_iteration(folder: str, iteration: Optional[int]) -> None:
+  from maml_tf.training.checkpoint_files import CheckpointFiles
+  from maml_tf.training.checkpoints import KEPT, iteration_of
+  kept = [iteration_of(path) for path in CheckpointFiles(folder, KEPT).paths]
+  if iteration is not None and iteration not in kept:
+    raise ConfigError(f'--iteration={iteration} has no checkpoint in {folder}, which has '
+                      f'those of {", ".join(map(str, kept)) or "none"}: choose one of these, '
+                      'or leave it out.')
 
 
 def of_weights(pretrained: str, config: Config, ways: Optional[int] = None) -> Trained:

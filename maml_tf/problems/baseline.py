@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
 
+from maml_tf import from_file
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Baseline:
     inner_loop = dict(
         step_size=config.inner_loop.update_lr, num_updates=config.inner_loop.num_updates,
         recompute_inner_steps=config.training.recompute_inner_steps)
-    return method(
+    return from_file.called(
+        config.training.method, '--method', method,
         problem.learner(config), problem.objective(config),
         **(inner_loop if method.has_inner_loop else {}),
         seed=config.task.seed, dtype=config.learner.dtype,

@@ -164,8 +164,11 @@ class Images(Problem):
     """Tasks of `images`, with the configuration's ways, shots and precision."""
     from maml_tf.sources.images import ImageSource
     task = config.task
-    return ImageSource(images, task.num_classes, task.update_batch_size, query_size,
-                       rotations=self.rotations, dtype=config.learner.dtype)
+    is_of_training = images.split == 'train' and task.train_num_classes != -1
+    return ImageSource(
+        images, task.num_classes, task.update_batch_size, query_size,
+        rotations=self.rotations, dtype=config.learner.dtype,
+        ways_argument='train_num_classes' if is_of_training else 'num_classes')
 
   def stand_in_source(self, config: 'Config'):
     from maml_tf.sources.image_set import random_images

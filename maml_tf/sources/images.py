@@ -29,14 +29,16 @@ class ImageSource(EpisodeSource):
     rotations: turn each class of a task by a random multiple of 90 degrees, in
       support and query alike (Omniglot; Santoro et al. 2016).
     dtype: of the inputs, whose values are from 0 to 1.
+    ways_argument: what N is called where it is too large.
 
   Raises:
     ConfigError: when the split has too few classes, or a class too few images.
   """
 
   def __init__(self, images: ImageSplit, num_classes: int, support_size: int,
-               query_size: int, rotations: bool, dtype: str = 'float32'):
-    _check_enough(images, num_classes, support_size + query_size)
+               query_size: int, rotations: bool, dtype: str = 'float32',
+               ways_argument: str = 'num_classes'):
+    _check_enough(images, num_classes, support_size + query_size, ways_argument)
     self._images = images
     self._num_classes = num_classes
     self._support_size = support_size
@@ -125,13 +127,13 @@ def episodes_of(images: tf.Tensor, recipes: Recipes, support: int, dtype: str,
                   inputs[:, support:], label[:, support:])
 
 
-def _check_enough(images: ImageSplit, num_classes: int, examples: int) -> None:
+def _check_enough(images: ImageSplit, num_classes: int, examples: int, named: str) -> None:
   available = len(images.class_counts)
   if num_classes > available:
     raise ConfigError(
-        f'num_classes={num_classes} is larger than the {images.split} split of the '
+        f'{named}={num_classes} is larger than the {images.split} split of the '
         f'prepared {images.name} data, which has {available} classes: at most '
-        f'{available} are allowed.', argument='num_classes')
+        f'{available} are allowed.', argument=named)
   fewest = int(images.class_counts.min())
   if examples > fewest:
     name = images.class_names[int(images.class_counts.argmin())]
