@@ -122,10 +122,8 @@ def _not_read(places: Sequence[str]) -> List[str]:
 
 
 def _in_words(paths: Sequence[str], why: str) -> List[str]:
-  if not paths:
-    return []
-  more = f' and {len(paths) - _SHOWN} more' if len(paths) > _SHOWN else ''
-  return [f'Left out, since {why} ({", ".join(paths[:_SHOWN])}{more}).']
+  from data_scripts.archives import shortened
+  return [f'Left out, since {why} ({shortened(paths)}).'] if paths else []
 
 
 def _pixels(paths: Sequence[str], config: 'Config') -> np.ndarray:

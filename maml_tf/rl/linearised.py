@@ -58,11 +58,9 @@ def hessian_product(policy: Policy, points: tf.Tensor, kept: Passes, loss: Loss,
   """The Hessian of each task's loss times its vector, `[tasks, P]`."""
   parameters, directions = policy.split_tensor(points), policy.split_tensor(vectors)
   moving, raw_moves = _pushed(policy.layers, parameters, directions, kept.seen)
-  further = [parameters[name] for name in policy.further]
   with tf.autodiff.ForwardAccumulator(
-      [kept.raw, *further],
-      [raw_moves, *(directions[name] for name in policy.further)]) as forward:
-    gradients = _loss_gradients(policy, kept.raw, dict(zip(policy.further, further)), loss)
+      _ways(policy, kept.raw, parameters), _ways(policy, raw_moves, directions)) as forward:
+    gradients = _loss_gradients(policy, kept.raw, parameters, loss)
   upstream, *of_further = (forward.jvp(value, unconnected_gradients='zero')
                            for value in gradients)
   products = _second(policy.layers, parameters, directions, kept, moving, upstream)
@@ -79,13 +77,11 @@ def fisher_product(policy: Policy, points: tf.Tensor, kept: Passes, weights: tf.
   """
   parameters, directions = policy.split_tensor(points), policy.split_tensor(vectors)
   _, raw_moves = _pushed(policy.layers, parameters, directions, kept.seen)
-  further = [parameters[name] for name in policy.further]
-  ways = [kept.raw, *further]
+  ways = _ways(policy, kept.raw, parameters)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(ways)
-    with tf.autodiff.ForwardAccumulator(
-        ways, [raw_moves, *(directions[name] for name in policy.further)]) as forward:
-      outputs = policy.described(kept.raw, dict(zip(policy.further, further)))
+    with tf.autodiff.ForwardAccumulator(ways, _ways(policy, raw_moves, directions)) as forward:
+      outputs = policy.described(kept.raw, parameters)
     moves = tuple(forward.jvp(output, unconnected_gradients='zero') for output in outputs)
   upstream, *of_further = tape.gradient(
       outputs, ways, output_gradients=policy.fisher_product(outputs, moves, weights))
@@ -94,10 +90,15 @@ def fisher_product(policy: Policy, points: tf.Tensor, kept: Passes, weights: tf.
   return policy.joined({**products, **dict(zip(policy.further, of_further))})
 
 
+def _ways(policy: Policy, raw: tf.Tensor, values: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+  """What the distributions depend on: the net's outputs, and the parameters beside it."""
+  return [raw, *(values[name] for name in policy.further)]
+
+
 def _loss_gradients(policy: Policy, raw: tf.Tensor, parameters: Mapping[str, tf.Tensor],
                     loss: Loss) -> List[tf.Tensor]:
-  """By the net's outputs, and by each of the parameters beside it."""
-  ways = [raw, *(parameters[name] for name in policy.further)]
+  """By each of `_ways`."""
+  ways = _ways(policy, raw, parameters)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(ways)
     losses = loss(policy.described(raw, parameters))
@@ -138,7 +139,7 @@ def _first(layers: Sequence[str], parameters: Parameters, seen: Sequence[tf.Tens
   for scope, values, delta in zip(layers, seen, deltas):
     found[f'{scope}/kernel'] = tf.matmul(values, delta, transpose_a=True)
     found[f'{scope}/bias'] = tf.reduce_sum(delta, axis=1)
-  return _with_context(found, parameters, lambda: _back(deltas[0], parameters, layers[0]))
+  return _with_context(found, parameters, _back(deltas[0], parameters, layers[0]))
 
 
 def _second(layers: Sequence[str], parameters: Parameters, directions: Parameters,
@@ -146,9 +147,6 @@ def _second(layers: Sequence[str], parameters: Parameters, directions: Parameter
             ) -> Dict[str, tf.Tensor]:
   """The derivatives of `_first`. ReLU's own second derivative is 0."""
   found, moves = {}, upstream
-
-  def back():
-    return (_back(moves, parameters, scope) + _back(delta, directions, scope))
   for scope, values, delta, values_move in zip(
       layers[::-1], kept.seen[::-1], kept.deltas[::-1], moving[::-1]):
     kernel = tf.matmul(values, moves, transpose_a=True)
@@ -156,17 +154,18 @@ def _second(layers: Sequence[str], parameters: Parameters, directions: Parameter
       kernel += tf.matmul(values_move, delta, transpose_a=True)
     found[f'{scope}/kernel'] = kernel
     found[f'{scope}/bias'] = tf.reduce_sum(moves, axis=1)
-    if scope != layers[0]:
-      moves = _let_through(back(), values)
-  return _with_context(found, parameters, back)
+    by_seen = _back(moves, parameters, scope) + _back(delta, directions, scope)
+    moves = _let_through(by_seen, values)
+  return _with_context(found, parameters, by_seen)
 
 
 def _with_context(found: Dict[str, tf.Tensor], parameters: Parameters,
-                  by_inputs: Callable[[], tf.Tensor]) -> Dict[str, tf.Tensor]:
-  """And by the context, which stands behind all observations, where there is one."""
+                  by_inputs: tf.Tensor) -> Dict[str, tf.Tensor]:
+  """And by the context, which stands behind all observations. Where there is none a graph
+  does not compute `by_inputs`."""
   if CONTEXT in parameters:
     size = parameters[CONTEXT].shape[-1]
-    found[CONTEXT] = tf.reduce_sum(by_inputs()[..., -size:], axis=1)
+    found[CONTEXT] = tf.reduce_sum(by_inputs[..., -size:], axis=1)
   return found
 
 

@@ -1,4 +1,4 @@
-"""Adaptation of policies, and the outer objective with exact derivatives (algorithm 3).
+"""Adaptation of policies, and products with its exact derivatives (algorithm 3).
 
 With adapted parameters theta_k+1 = theta_k - alpha grad L_k(theta_k), the Jacobian of an
 inner step, J_k = I - alpha H_k, is symmetric, and a product with it is one with the Hessian
@@ -115,8 +115,8 @@ class MetaPolicy:
     """J_0 ... J_K-1 of `vectors` `[tasks, P]`."""
     for point, batch in reversed(list(zip(points, batches[:-1]))):
       # H (mask v): only what is adapted moves by the step.
-      product = functools.partial(self._product_at, point, batch)
-      vectors = self._through_step(product, vectors, self._mask, 1.0)
+      vectors = self._through_step(vectors, self._mask, 1.0, self._hessian_product,
+                                   (point, batch))
     return vectors
 
   def linearised(self, points: Sequence[np.ndarray], batches: Sequence[Batch]
@@ -142,16 +142,11 @@ class MetaPolicy:
     weights = tf.constant([surrogate, kl], self.dtype)
     return self._over_groups(self._gradient, (points, batch, old), weights)[0]
 
-  def _product_at(self, point, batch, vectors):
-    return self._over_groups(self._hessian_product, (point, batch, vectors))
-
-  def _product_of_kept(self, kept, vectors):
-    return self._over_groups(self._kept_hessian_product, (vectors,), kept=kept)
-
-  def _through_step(self, hessian_product, vectors, before, after):
+  def _through_step(self, vectors, before, after, hessian_product, arguments=(), kept=()):
     if self.first_order:
       return vectors
-    [products] = hessian_product(before * vectors)
+    [products] = self._over_groups(
+        hessian_product, (*arguments, before * vectors), kept=kept)
     return vectors - self.step_size * after * products
 
   def _over_groups(self, function: Callable, arguments, *shared, kept: Sequence[Tuple] = ()
@@ -213,11 +208,10 @@ class MetaPolicy:
 
   def _passes_spec(self) -> Passes:
     """Of a forward pass alone."""
-    kernels = [spec.shape for scope in self.policy.layers for spec
-               in self.policy.parameter_specs if spec.name == f'{scope}/kernel']
-    sizes = [kernels[0][0], *(kernel[1] for kernel in kernels)]
-    *seen, raw = (tf.TensorSpec([None, None, size], self.dtype) for size in sizes)
-    return Passes(tuple(seen), raw, ())
+    shapes = {spec.name: spec.shape for spec in self.policy.parameter_specs}
+    kernels = [shapes[f'{scope}/kernel'] for scope in self.policy.layers]
+    seen = tuple(tf.TensorSpec([None, None, size], self.dtype) for size, _ in kernels)
+    return Passes(seen, tf.TensorSpec([None, None, kernels[-1][1]], self.dtype), ())
 
   # What is compiled. `points` are `[tasks, P]`; everything returned has a leading axis of
   # tasks. No copy of the parameters is shared, so that the gradient of a sum over tasks is
@@ -323,8 +317,8 @@ class Linearised:
     if own.first_order:
       return vectors
     for step in self._steps[::direction]:
-      product = functools.partial(own._product_of_kept, step)
-      vectors = own._through_step(product, vectors, before, after)
+      vectors = own._through_step(vectors, before, after, own._kept_hessian_product,
+                                  kept=step)
     return vectors
 
 

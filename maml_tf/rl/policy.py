@@ -120,7 +120,7 @@ class Policy(Learner):
       seen.append(values)
       values = task_ops.linear(values, parameters, scope)
       if scope != OUTPUT:
-        # Not `task_ops.relu`: forward differentiation does not see through it.
+        # `task_ops.relu` is for second derivatives, which `linearised` takes by hand.
         values = tf.nn.relu(values)
     return tuple(seen), values
 
