@@ -205,16 +205,15 @@ class KerasLearner(Learner):
   def _support_statistics(self, values: Parameters, state: List[tf.Tensor], inputs: Any
                           ) -> Dict[str, tf.Tensor]:
     """{index among the weights: value} of the moving averages."""
-    moving = batch_statistics.moving_averages(self._layers)
-    _, own = self._that_average(inputs)
-    moving.update({id(variable): variable for variable in own})
+    own = {id(variable) for variable in self._that_average(inputs)[1]}
+    moving = own.union(batch_statistics.moving_averages(self._layers))
     places = {str(index): variable for index, variable in enumerate(self.model.weights)
               if id(variable) in moving}
 
     def after(start: float) -> Dict[str, tf.Tensor]:
       """The values behind a pass from averages of one's own that are all `start`."""
       changed = [tf.fill(variable.shape, tf.cast(start, value.dtype))
-                 if any(variable is one for one in own) else value
+                 if id(variable) in own else value
                  for variable, value in zip(self._others, state)]
       with attributes(batch_statistics.without_memory(self._layers)):
         return self._with_values(
@@ -226,7 +225,7 @@ class KerasLearner(Learner):
       from_1, before = after(1.0), {id(variable): value
                                     for variable, value in zip(self._others, state)}
       for index, variable in places.items():
-        if any(variable is one for one in own):
+        if id(variable) in own:
           share = 1 - (from_1[index] - found[index])
           found[index] = tf.where(share == 0, before[id(variable)],
                                   tf.math.divide_no_nan(found[index], share))
