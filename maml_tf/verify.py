@@ -20,12 +20,12 @@ only. Exits 2, with one sentence, for what cannot be done.
 
 --train-all takes the runs of maml_tf/verification/plan.csv, those of the smallest priority
 first, in turns of --turn minutes, from a git worktree of the commit that is checked out:
-edits do not reach it. It goes on from the folder of runs or from seedS.run/, validates on 600
-tasks, and prints a line a minute. Ctrl-C or SIGTERM, and the end of a turn, save the run and
-keep it in seedS.run/ without a look at the test tasks; also after it was killed, the same
-command goes on. A run is tested when it has all its iterations, or when it is ended early: no
-better score on 600 validation tasks during the last third of its iterations, and at least a
-quarter of the plan done (maml_tf/verification/early_end.py).
+edits do not reach it. It goes on from the folder of runs or from seedS.run/, validates on
+600 tasks (policies: 40), and prints a line a minute. Ctrl-C or SIGTERM, and the end of a
+turn, save the run and keep it in seedS.run/ without a look at the test tasks; also after it
+was killed, the same command goes on. A run is tested when it has all its iterations, or
+when it is ended early: no better score on those validation tasks during the last third of
+its iterations, and at least a quarter of the plan done (maml_tf/verification/early_end.py).
 """
 
 from __future__ import annotations

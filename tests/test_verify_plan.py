@@ -147,7 +147,7 @@ def test_the_score_of_a_line_of_progress():
 
 # The verdicts on runs that ended early.
 
-EARLY = {'ended_early': {'rule': early_end.RULE, 'validation_tasks': 600}}
+EARLY = {'ended_early': {'rule': early_end.rule(600), 'validation_tasks': 600}}
 
 
 def standing(row, results):

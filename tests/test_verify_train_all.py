@@ -402,6 +402,17 @@ def test_a_line_a_minute_and_a_signal_that_came_early(tmp_path, capsys, monkeypa
   assert received == [True]
 
 
+@pytest.mark.parametrize('datasource, tasks', [('sinusoid', 600), ('point_navigation', 40)])
+def test_a_turn_validates_on_as_many_tasks_as_the_kind_of_problem_says(datasource, tasks):
+  # Policies act in each of them: 600 took longer than the iterations between them.
+  from maml_tf.config import resolve
+  from maml_tf.verification import turn
+  given = resolve({'datasource': datasource, 'num_validation_tasks': 2})
+  assert turn.validated_on_enough(given).training.num_validation_tasks == tasks
+  more = resolve({'datasource': datasource, 'num_validation_tasks': 700})
+  assert turn.validated_on_enough(more) == more
+
+
 def test_a_run_ends_early_by_the_rule_and_is_tested_once(tmp_path, capsys):
   from maml_tf.paper.flagfiles import row_config
   from maml_tf.verification import turn

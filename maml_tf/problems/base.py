@@ -44,6 +44,8 @@ class Problem(abc.ABC):
     acts: whether a policy acts in environments: reinforcement learning.
     methods: of `--method` that it can be learned by; None: all.
     save_interval: iterations between two checkpoints; None: the TF1 code's.
+    early_end_tasks: validation tasks that it takes to end a run before its plan does
+      (`verification.early_end`).
     usual_ways: N where nobody says it.
     xla_pays: whether the step is faster compiled by XLA on a CPU, too. Measured on CPUs in
       docs/speed.md.
@@ -61,6 +63,7 @@ class Problem(abc.ABC):
   acts: bool = False
   methods: Optional[Tuple[str, ...]] = None
   save_interval: Optional[int] = None
+  early_end_tasks: int = 600
   # For messages: what has the baselines that this problem lacks.
   plural: ClassVar[str] = 'other data'
 

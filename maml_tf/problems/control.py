@@ -154,6 +154,8 @@ class Control(Problem):
   acts = True
   methods = ('maml', 'context_vector')
   save_interval = 1
+  # As many as a test has: 600 would act for longer than the ten iterations before them.
+  early_end_tasks = 40
 
   def preset(self, num_classes: int, shots: Optional[int]) -> Dict[str, Any]:
     return dict(

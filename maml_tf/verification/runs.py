@@ -233,8 +233,8 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
       by_commit=spans.by('commit', trained_by, trained),
       validation_tasks=spans.by('validation_tasks', trained_by, trained))
   if ended_early:
-    fields['ended_early'] = {'rule': early_end.RULE,
-                             'validation_tasks': early_end.VALIDATION_TASKS}
+    tasks = config.problem.early_end_tasks
+    fields['ended_early'] = {'rule': early_end.rule(tasks), 'validation_tasks': tasks}
   stem = os.path.join(folder, results_files.file_stem(config))
   # What `main.py` tested in this folder counts, too.
   fields['times_tested'] = max(results_files.read_times_tested(stem + '.json'),

@@ -43,7 +43,8 @@ def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
   if not watch.ends_early(reached) and not is_stopped():
     reached = runs.train(watched, goal, watch).iteration
   if watch.ends_early(reached):
-    print(f'{job.name}: ended early, {early_end.RULE}', flush=True)
+    print(f'{job.name}: ended early, '
+          f'{early_end.rule(config.problem.early_end_tasks)}', flush=True)
     runs.test_row(job.row, config, results, ended_early=True)
   elif reached >= goal:
     runs.test_row(job.row, config, results)
@@ -54,7 +55,7 @@ def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
 def validated_on_enough(config: Config) -> Config:
   """With as many validation tasks as the rule of `early_end` wants."""
   training = config.training
-  tasks = max(training.num_validation_tasks, early_end.VALIDATION_TASKS)
+  tasks = max(training.num_validation_tasks, config.problem.early_end_tasks)
   return dataclasses.replace(
       config, training=dataclasses.replace(training, num_validation_tasks=tasks))
 
@@ -101,7 +102,8 @@ class Watch:
     """Whether the rule says so of the run up to that iteration."""
     if self._config.training.meta_lr_schedule != 'constant':
       return False
-    since = spans.validated_since(spans.read(self._folder), early_end.VALIDATION_TASKS)
+    since = spans.validated_since(spans.read(self._folder),
+                                  self._config.problem.early_end_tasks)
     lines = [line for line in self._history() if line['iteration'] <= iteration]
     return early_end.is_due(lines, self._config.total_iterations, since,
                             self._config.problem.measure)

@@ -8,7 +8,9 @@ from typing import List, NamedTuple, Optional, Sequence
 from maml_tf.measures import Measure
 from maml_tf.paper.records import Measured, Record
 from maml_tf.paper.rows import Row, numbers
-from maml_tf.verification.early_end import RULE
+from maml_tf.problems.base import Problem
+from maml_tf.problems.control import Control
+from maml_tf.verification.early_end import rule
 
 REPRODUCED = 'reproduced'
 ABOVE = 'above (better)'
@@ -25,6 +27,8 @@ MEASURED_EARLY = 'measured, ended early'
 _EARLY = {REPRODUCED: REPRODUCED_EARLY, ABOVE: ABOVE_EARLY, BELOW: BELOW_EARLY,
           MEASURED: MEASURED_EARLY}
 
+_TASKS = (f'{Problem.early_end_tasks} (where policies act: {Control.early_end_tasks})')
+
 MEANINGS = {
     REPRODUCED: "all iterations were trained, and the paper's interval and the one measured "
                 'here meet; where the paper gives no interval, its value lies within the one '
@@ -36,7 +40,7 @@ MEANINGS = {
     MEASURED: 'all iterations were trained, and the paper gives no number to compare with (a '
               'curve of a figure, an empty cell, or no such row)',
     REPRODUCED_EARLY: f'the intervals meet as above, but the run was ended early, by a rule '
-                      f'that sees validation tasks only: {RULE}',
+                      f'that sees validation tasks only: {rule(_TASKS)}',
     ABOVE_EARLY: 'the result is better than the paper\'s, and the run was ended early',
     BELOW_EARLY: 'the result is worse, and the run was ended early: whether all iterations '
                  'would have reached the paper\'s is not known',
