@@ -57,7 +57,7 @@ def called(spec: str, what: str, function: Callable, *arguments: Any, **kwargs: 
     return function(*arguments, **kwargs)
   except UserError:
     raise
-  except Exception as error:   # whatever is wrong with the user's code
+  except (Exception, SystemExit) as error:   # whatever is wrong with the user's code
     path = os.path.realpath(os.path.expanduser(spec.rpartition(':')[0]))
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
              if os.path.realpath(frame.filename) == path]
@@ -117,6 +117,10 @@ def _module(path: str, given: str):
   sys.modules[name] = module   # pickling, and dataclasses, look their module up
   try:
     specification.loader.exec_module(module)
+  except SystemExit as error:
+    del sys.modules[name]
+    raise ConfigError(f'{given}: {path} ends the program when it is imported: put what it '
+                      "does as a script below `if __name__ == '__main__':`.") from error
   except Exception as error:   # whatever is wrong with the user's file is what they must hear
     del sys.modules[name]
     text = ' '.join(str(error).split())

@@ -62,7 +62,8 @@ def test_a_missing_name_is_refused_with_those_that_there_are(own):
 @pytest.mark.parametrize('source, reason', [
     ('import no_such_package_here\n', 'ModuleNotFoundError: No module named'),
     ('def build(:\n', 'SyntaxError'),
-    ('raise ValueError("two\\nlines")\n', 'ValueError: two lines')])
+    ('raise ValueError("two\\nlines")\n', 'ValueError: two lines'),
+    ('import sys\nsys.exit(0)\n', "below `if __name__ == '__main__':`")])
 def test_a_file_that_cannot_be_run_is_refused_each_time(own, source, reason):
   spec = own(source) + ':build'
   assert reason in refusal(spec)

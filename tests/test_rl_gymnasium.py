@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -183,7 +184,9 @@ def bad_shape(self):
     (dict(reset=not_repeatable), 'same task, seed and actions differ'),
     (dict(step=bad_reward), 'not finite: nan'),
     (dict(_observation=bad_shape), 'observation of 3 numbers, and its observation_space'),
-    (dict(sample_tasks=lambda self, n: [1.0]), r'sample_tasks\(5\) returned 1 tasks')])
+    (dict(sample_tasks=lambda self, n: [1.0]), r'sample_tasks\(5\) returned 1 tasks'),
+    (dict(sample_tasks=lambda self, n: None), 'return a list of 5 tasks. Received: NoneType'),
+    (dict(sample_tasks=lambda self, n: 'abcde'), 'return a list of 5 tasks. Received: str')])
 def test_what_does_not_fit_is_one_sentence(changes, sentence):
   with pytest.raises(EnvironmentFault, match=sentence):
     GymnasiumTasks(wrapped(**changes), horizon=6)
@@ -200,6 +203,7 @@ BROKEN = r'raised RuntimeError: the motor is broken \(.*test_rl_gymnasium.py, li
     *((dict([(method, broken)]), rf'^Changed\.?{name}\(\) {BROKEN}')
       for method, name in (('__init__', ''), ('reset', 'reset'), ('step', 'step'),
                            ('set_task', 'set_task'), ('sample_tasks', 'sample_tasks'))),
+    (dict(step=lambda self, action: sys.exit('lost')), r'step\(\) raised SystemExit: lost'),
     (dict(reset=lambda self: (None, {})), r'reset\(\) raised TypeError: .*seed'),
     (dict(reset=lambda self, *, seed=None: np.zeros(2)), 'has to return .observation, info'),
     (dict(step=lambda self, action: (np.zeros(2), 0.0, False, {})), 'truncated, info.*of 4'),
@@ -223,6 +227,35 @@ def test_what_breaks_later_is_one_sentence_too():
 def test_what_makes_none_is_refused():
   with pytest.raises(EnvironmentFault, match='class, or a function.*Received: int 3'):
     GymnasiumTasks(3, horizon=6)
+  with pytest.raises(EnvironmentFault, match=r'Sized\(\) needs size, and is called without'):
+    GymnasiumTasks(type('Sized', (Walk,), {'__init__': lambda self, size: None}), horizon=6)
+
+
+class Sparse(Walk):
+  """A reward as far out as the task says, and nothing before."""
+
+  def sample_tasks(self, n):
+    return list(self.np_random.uniform(3, 4, n))
+
+  def step(self, action):
+    observation, *_ = super().step(action)
+    return observation, float(abs(self.position) > self.goal), False, False, {}
+
+
+@pytest.mark.parametrize('horizon, is_met', [(6, False), (200, True)])
+def test_a_task_of_sparse_rewards_is_looked_for_in_whole_episodes(horizon, is_met):
+  if is_met:
+    GymnasiumTasks(Sparse, horizon=horizon)
+  else:
+    with pytest.raises(EnvironmentFault, match=r'has no effect.*add get_task\(\)'):
+      GymnasiumTasks(Sparse, horizon=horizon)
+
+
+def test_an_environment_that_says_its_task_may_have_sparse_rewards():
+  class Telling(Sparse):
+    def get_task(self):
+      return self.goal
+  assert GymnasiumTasks(Telling, horizon=6).horizon == 6
 
 
 def test_an_environment_that_cannot_be_reset_without_a_task():

@@ -9,10 +9,11 @@ environment takes it to be. Example:
 from __future__ import annotations
 
 import contextlib
+import inspect
 import numbers
 import random as standard_random
 import traceback
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -112,6 +113,11 @@ class GymnasiumTasks(Environment):
     if not callable(self._make):
       raise EnvironmentFault('An environment has to be a class, or a function that makes '
                              f'one. Received: {_short(self._make)}.')
+    missing = _required_arguments(self._make)
+    if missing:
+      raise EnvironmentFault(
+          f'{self.name}() needs {", ".join(missing)}, and is called without. Give a function '
+          'that makes one: def make(): return MyEnv(...).')
     return self._call('', self._make)
 
   def _call(self, method: str, function: Callable, *arguments: Any, **kwargs: Any) -> Any:
@@ -120,7 +126,7 @@ class GymnasiumTasks(Environment):
       return function(*arguments, **kwargs)
     except UserError:
       raise
-    except Exception as error:   # whatever is wrong with a user's code
+    except (Exception, SystemExit) as error:   # whatever is wrong with a user's code
       last = traceback.extract_tb(error.__traceback__)[-1]
       text = ' '.join(str(error).split())
       raise EnvironmentFault(
@@ -154,7 +160,11 @@ class GymnasiumTasks(Environment):
         instance.reset(seed=seed)
       except Exception:   # of one that cannot without a task; otherwise `begun` says it
         self._seed(instance, seed)
-      tasks = list(self._call('sample_tasks', _method(instance, 'sample_tasks'), count))
+      tasks = self._call('sample_tasks', _method(instance, 'sample_tasks'), count)
+    if not isinstance(tasks, Iterable) or isinstance(tasks, (str, Mapping)):
+      raise EnvironmentFault(f'{self.name}.sample_tasks({count}) has to return a list of '
+                             f'{count} tasks. Received: {_short(tasks)}.')
+    tasks = list(tasks)
     if len(tasks) != count:
       raise EnvironmentFault(f'{self.name}.sample_tasks({count}) returned {len(tasks)} '
                              f'tasks. It has to return a list of {count}.')
@@ -209,17 +219,29 @@ class GymnasiumTasks(Environment):
           'run could be repeated. Take random numbers from self.np_random alone, which '
           'reset(seed=...) seeds.')
     different = any(not _same_task(task, tasks[0]) for task in tasks[1:])
-    if different and all(_same(episode, episodes[0]) for episode in episodes[1:]):
+    if different and _all_same(episodes) and not self._says_its_task():
+      self._check_whole_episodes(tasks)
+
+  def _says_its_task(self) -> bool:
+    """Whether `get_task` says which one it is, which `_check_task` compares."""
+    return _method(self._instances[0], 'get_task') is not None
+
+  def _check_whole_episodes(self, tasks: Sequence[Any]) -> None:
+    """Whether they differ at last, as those of sparse rewards may."""
+    if _all_same([self._checked_episode(task, self.horizon) for task in tasks]):
       raise EnvironmentFault(
           f'The task of {self.name} has no effect: episodes of {len(tasks)} tasks with the '
           'same seed and actions are equal. reset() must not choose another task than '
-          'set_task(task) did.')
+          'set_task(task) did. Where random actions hardly ever meet what a task changes '
+          '(sparse rewards), add get_task(), which returns the task that is set: it is '
+          'compared instead.')
 
-  def _checked_episode(self, task: Any) -> List[Tuple[np.ndarray, float]]:
+  def _checked_episode(self, task: Any, steps: int = CHECKED_STEPS
+                       ) -> List[Tuple[np.ndarray, float]]:
     instance, random = self._instances[0], stream(0, CHECKS)
     seen = [(self.begun(instance, task, seed=0), 0.0)]
     self._check_task(instance, task)
-    for _ in range(min(CHECKED_STEPS, self.horizon)):
+    for _ in range(min(steps, self.horizon)):
       observation, reward, over = self.stepped(instance, self._random_action(random))
       seen.append((observation, reward))
       if not np.isfinite(reward) or not np.isfinite(observation).all():
@@ -265,6 +287,17 @@ class _Episodes(Simulation):
     return rewards, ended
 
 
+def _required_arguments(function: Callable) -> List[str]:
+  """Names of those without a default; none where Python cannot say."""
+  try:
+    parameters = inspect.signature(function).parameters.values()
+  except (TypeError, ValueError):
+    return []
+  return [parameter.name for parameter in parameters
+          if parameter.default is parameter.empty
+          and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
+
+
 def _short(value: Any) -> str:
   """For a message."""
   of_how_many = f' of {len(value)}' if isinstance(value, tuple) else ''
@@ -286,6 +319,10 @@ def _spaces():
     raise MissingLibrary(f'An environment of one\'s own needs gymnasium, which is not '
                          f'installed: {INSTALL}') from error
   return spaces
+
+
+def _all_same(episodes: Sequence[Sequence]) -> bool:
+  return all(_same(episode, episodes[0]) for episode in episodes[1:])
 
 
 def _same(first: Sequence, second: Sequence) -> bool:
