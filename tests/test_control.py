@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -287,3 +288,12 @@ def test_figure_5_has_a_panel_for_each_environment_with_results(tmp_path):
   assert list(panels) == ['point_navigation']
   assert list(panels['point_navigation']) == ['MAML', 'random']
   assert returns_plot.figure_5(panels, ROWS).startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('trained, ended_early, label', [
+    (475, False, 'MAML'), (9, False, 'MAML (partial: 9 of 475)'),
+    (240, True, 'MAML (ended early: 240 of 475)')])
+def test_the_legend_of_figure_5_says_how_much_of_a_run_there_is(trained, ended_early, label):
+  record = SimpleNamespace(trained=trained, planned=475, is_complete=trained == 475,
+                           ended_early=ended_early)
+  assert returns_plot.label_of('MAML', record) == label

@@ -64,7 +64,7 @@ def figure_5(panels: Mapping[str, Panel], rows: Sequence[Row]) -> Optional[bytes
 
 
 def _draw(axes, method: str, found: Sequence[Record]) -> None:
-  colour, label = _COLOURS[method], method + _partly(found[0])
+  colour, label = _COLOURS[method], label_of(method, found[0])
   updates = [0] if method == 'oracle' else found[0].updates
   points = [combined(found, update) for update in updates]
   if method == 'oracle':
@@ -74,10 +74,12 @@ def _draw(axes, method: str, found: Sequence[Record]) -> None:
                 color=colour, marker='.', capsize=2, label=label)
 
 
-def _partly(record: Record) -> str:
+def label_of(method: str, record: Record) -> str:
+  """`MAML`, and of a shorter run how much of it there is."""
   if record.is_complete:
-    return ''
-  return f' (partial: {record.trained:,} of {record.planned:,})'
+    return method
+  what = 'ended early' if record.ended_early else 'partial'
+  return f'{method} ({what}: {record.trained:,} of {record.planned:,})'
 
 
 def _draw_paper(axes, method: str, row: Row) -> None:
