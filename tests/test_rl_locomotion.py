@@ -8,9 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+from rl_problems import generic_parameters
 
 from maml_tf.rl import animals, locomotion
 from maml_tf.rl.errors import EnvironmentFault, MissingLibrary
+from maml_tf.rl.goal_in_observation import GoalInObservation
+from maml_tf.rl.policy import policy_for
+from maml_tf.rl.rollouts import Sampler
 from maml_tf.rl.streams import stream
 
 mujoco = pytest.importorskip('mujoco', reason='mujoco is not installed (extra rl)')
@@ -194,6 +198,23 @@ def test_threads_and_what_ran_before_change_no_bit(name):
     for (rewards, observations), (wanted, expected) in zip(other, first):
       np.testing.assert_array_equal(rewards, wanted)
       np.testing.assert_array_equal(observations, expected)
+
+
+@pytest.mark.parametrize('name', ['cheetah_velocity', 'ant_velocity'])
+@pytest.mark.parametrize('with_goal', [False, True])
+@pytest.mark.parametrize('threads', [2, 3])
+def test_sampling_in_threads_changes_no_bit(name, with_goal, threads):
+  def sampled(threads):
+    environment = locomotion.Locomotion(name, threads, horizon=30)
+    assert len(environment.side_by_side) == (2 if threads > 1 else 0)
+    if with_goal:
+      environment = GoalInObservation(environment)
+    policy = policy_for(environment)
+    points = np.stack([generic_parameters(policy, task) for task in range(3)])
+    tasks = environment.draw_tasks(3, stream(0))
+    return Sampler(environment, policy, seed=4).sample(points, tasks, 5, (1,), 'steps')
+  for values, expected in zip(sampled(threads), sampled(1)):
+    np.testing.assert_array_equal(values, expected)
 
 
 def test_one_rollout_by_itself_is_the_same():

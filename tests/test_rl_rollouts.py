@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from rl_problems import Line, generic_parameters
@@ -30,6 +32,11 @@ def assert_same_rollout(received, task, rollout, expected, tolerance=0.0):
   for values, wanted in zip(received[:3], expected):
     np.testing.assert_allclose(values[task, rollout, :length], wanted, rtol=0, atol=tolerance)
     assert not values[task, rollout, length:].any()
+
+
+def assert_equal(received, expected):
+  for values, wanted in zip(received, expected):
+    np.testing.assert_array_equal(values, wanted)
 
 
 def plain_episode(policy, point, task, rollout, number, seed=5, horizon=12):
@@ -84,6 +91,40 @@ def test_fewer_tasks_at_a_time_give_the_same_bits():
       points[:2], tasks[:2], 3, KEY)
   steps = part.rewards.shape[2]
   np.testing.assert_array_equal(whole.observations[:2, :, :steps], part.observations)
+
+
+@pytest.mark.parametrize('budget', ['rollouts', 'steps'])
+def test_environments_side_by_side_give_the_same_bits(budget):
+  sampler, _, points, tasks = make()
+  expected = sampler.sample(points, tasks, 4, KEY, budget)
+  threads = set()
+
+  class Heard(Line):
+    def start(self, tasks, randoms):
+      threads.add((threading.get_ident(), len(tasks)))
+      return super().start(tasks, randoms)
+  line = Line()
+  line.side_by_side = [Heard(), Heard()]
+  sampler, _, points, tasks = make(line)
+  assert_equal(sampler.sample(points, tasks, 4, KEY, budget), expected)
+  assert {(ident, episodes) for ident, episodes in threads
+          if ident != threading.get_ident()} == threads
+  assert {8, 4} <= {episodes for _, episodes in threads}   # two of three tasks, and one
+
+
+def test_a_fault_of_an_environment_beside_another_names_its_task():
+  line = Line()
+  line.side_by_side = [Line(), Line(bad_step=0)]
+  sampler, _, points, tasks = make(line)
+  with pytest.raises(EnvironmentFault, match='in step 1 of rollout 3 of task 2.'):
+    sampler.sample(points, tasks, 4, KEY)
+
+
+def test_a_single_task_is_sampled_by_the_environment_itself():
+  line = Line()
+  line.side_by_side = [None, None]   # would fail
+  sampler, _, points, tasks = make(line)
+  assert sampler.sample(points[:1], tasks[:1], 4, KEY).lengths.shape == (1, 4)
 
 
 def test_seed_and_key_decide():

@@ -80,11 +80,14 @@ class Environment(abc.ABC):
     observation_size: numbers in an observation.
     actions: what an action is.
     horizon: most steps of an episode.
+    side_by_side: environments like this one that threads can act in at the same time, two
+      or more; empty where that gains nothing.
   """
   name: str
   observation_size: int
   actions: Actions
   horizon: int
+  side_by_side: Sequence['Environment'] = ()
 
   @abc.abstractmethod
   def draw_tasks(self, count: int, random: np.random.Generator) -> Sequence:

@@ -26,6 +26,7 @@ class GoalInObservation(Environment):
     self.observation_size = environment.observation_size + task.shape[1]
     self.actions = environment.actions
     self.horizon = environment.horizon
+    self.side_by_side = [GoalInObservation(other) for other in environment.side_by_side]
 
   def draw_tasks(self, count: int, random: np.random.Generator) -> Sequence:
     return self._environment.draw_tasks(count, random)

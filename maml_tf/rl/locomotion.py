@@ -6,6 +6,7 @@ Observations, rewards, ends and the single physics step of an action are rllab's
 
 from __future__ import annotations
 
+import copy
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -73,6 +74,17 @@ class Locomotion(Environment):
     self.observation_size = self.animal.observation_size
     self.actions = ContinuousActions(self.animal.sizes[2])
     self.physics = loaded(animal)
+    self._act_with(threads)
+    # Two: while one is in MuJoCo, which lets others run, the other one is in Python.
+    self.side_by_side = [self._another(share) for share in (threads // 2, -(-threads // 2))
+                         if threads > 1]
+
+  def _another(self, threads: int) -> 'Locomotion':
+    other = copy.copy(self)
+    other._act_with(threads)
+    return other
+
+  def _act_with(self, threads: int) -> None:
     self.stepper = Stepper(self.physics, threads)
     self.observe = self.animal.observer(self.physics)
 

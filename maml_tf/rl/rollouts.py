@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -174,14 +175,30 @@ class Sampler:
            indices: Sequence[range], key: Sequence[int],
            numbers: np.ndarray) -> Trajectories:
     """Rollouts `indices[t]` of each task t, whose number is `numbers[t]`."""
-    horizon = self._environment.horizon
     width = max(len(wanted) for wanted in indices)
-    shape = (len(tasks), width)
+    others = self._environment.side_by_side
+    if len(tasks) < 2 or not others:
+      return self._act(self._environment, parameters, tasks, indices, width, key, numbers)
+
+    def act(environment: Environment, part: np.ndarray) -> Trajectories:
+      rows = slice(part[0], part[-1] + 1)
+      return self._act(environment, {name: value[rows] for name, value in parameters.items()},
+                       tasks[rows], indices[rows], width, key, numbers[rows])
+    parts = np.array_split(np.arange(len(tasks)), min(len(others), len(tasks)))
+    with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
+      return _one_below_the_other(list(pool.map(act, others, parts)))
+
+  def _act(self, environment: Environment, parameters: Mapping[str, np.ndarray],
+           tasks: Sequence, indices: Sequence[range], width: int, key: Sequence[int],
+           numbers: np.ndarray) -> Trajectories:
+    """`_run` in one thread; `width`: rollouts that there are places for. Of a task, they
+    decide how products are rounded; other tasks do not."""
+    horizon, shape = environment.horizon, (len(tasks), width)
     exists = np.arange(width) < np.array([[len(wanted)] for wanted in indices])
     # Places without a rollout hold one all the same, which never runs.
     randoms = [stream(self._seed, *key, int(number), wanted.start + place)
                for number, wanted in zip(numbers, indices) for place in range(width)]
-    simulation = self._environment.start(
+    simulation = environment.start(
         [task for task in tasks for _ in range(width)], randoms)
     noise = np.stack([self._policy.draw_noise(random, horizon) for random in randoms], 1)
     running, lengths = exists.reshape(-1), np.zeros(shape, np.int32).reshape(-1)
@@ -230,6 +247,13 @@ class Sampler:
       raise EnvironmentFault(
           f'Every episode of {self._environment.name} ended with its first step, of all '
           f'{len(lengths)} tasks. Look at where episodes start, and at what ends one.')
+
+
+def _one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
+  """Those of all tasks, of as many rollouts each."""
+  steps = max(part.rewards.shape[2] for part in parts)
+  padded = [part.padded(part.rewards.shape[1], steps) for part in parts]
+  return Trajectories(*map(np.concatenate, zip(*padded)))
 
 
 def _article(what: str) -> str:
