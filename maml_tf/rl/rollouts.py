@@ -251,9 +251,17 @@ class Sampler:
 
 def _one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
   """Those of all tasks, of as many rollouts each."""
+  first, starts = parts[0], np.cumsum([0, *(len(part.lengths) for part in parts)])
   steps = max(part.rewards.shape[2] for part in parts)
-  padded = [part.padded(part.rewards.shape[1], steps) for part in parts]
-  return Trajectories(*map(np.concatenate, zip(*padded)))
+
+  def joined(values: Sequence[np.ndarray]) -> np.ndarray:
+    result = np.zeros((starts[-1], first.rewards.shape[1], steps, *values[0].shape[3:]),
+                      values[0].dtype)
+    for start, value in zip(starts, values):
+      result[start:start + len(value), :, :value.shape[2]] = value
+    return result
+  return Trajectories(*map(joined, zip(*(part[:3] for part in parts))),
+                      np.concatenate([part.lengths for part in parts]))
 
 
 def _article(what: str) -> str:
