@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -208,6 +209,32 @@ def test_groups_of_tasks_change_nothing(at_once):
   first, second = (OuterObjective(kind, theta, batches) for kind in (whole, parts))
   assert_close(second.gradient(theta), first.gradient(theta))
   assert_close(second.hessian_product(vector), first.hessian_product(vector))
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'float32'])
+def test_groups_side_by_side_change_no_bit(monkeypatch, dtype):
+  own, theta, batches = make(updates=2, tasks=5, dtype=dtype)
+  threads = set()
+
+  def heard(function):
+    def call(*arguments):
+      threads.add(threading.get_ident())
+      return function(*arguments)
+    return call
+
+  def derivatives(side_by_side):
+    monkeypatch.setattr('maml_tf.rl.meta_policy._GROUPS_SIDE_BY_SIDE', side_by_side)
+    monkeypatch.setattr('maml_tf.rl.meta_policy.available_cores', lambda: 2)
+    threads.clear()
+    objective = OuterObjective(own, theta, batches)
+    with monkeypatch.context() as patch:
+      patch.setattr(own, '_gradient', heard(own._gradient))
+      return (objective.gradient(theta), objective.hessian_product(theta),
+              *objective.losses(1.1 * theta)), threading.get_ident() in threads
+  (one_by_one, is_here), (together, is_still_here) = derivatives(1), derivatives(2)
+  for received, expected in zip(together, one_by_one):
+    np.testing.assert_array_equal(received, expected)
+  assert is_here and not is_still_here
 
 
 def test_padding_and_the_order_of_rollouts_change_nothing():

@@ -26,10 +26,12 @@ from maml_tf.rl.linearised import Passes
 from maml_tf.rl.policy import Outputs, Policy
 from maml_tf.rl.rollouts import Batch
 from maml_tf.rl.shares import ALONE, Shares
+from maml_tf.task_groups import available_cores
 
 # -log pi(u|s) A, as in the paper's code; its second derivative lacks a part of that of the
 # expected return (Rothfuss et al. 2019, ProMP), which the likelihood ratio's has.
 INNER_LOSSES = ('log_likelihood', 'ratio')
+_GROUPS_SIDE_BY_SIDE = 2
 
 
 class Losses(NamedTuple):
@@ -170,7 +172,17 @@ class MetaPolicy:
       group = tf.nest.map_structure(
           lambda value: self._tensor(value[first:first + size]), arguments)
       return function(*(kept[first // size] if kept else ()), *group, *shared)
-    return _on_devices(of_group, range(0, len(arguments[0]), size), self.shares.devices)
+    return _on_devices(of_group, range(0, len(arguments[0]), size), self._places())
+
+  def _places(self) -> Sequence[Optional[str]]:
+    """Devices that have groups side by side, by name; None: TensorFlow's choice.
+
+    Two groups on a CPU, too: while TensorFlow is between two operations of one, or in one
+    that it does not share out, the other has the cores.
+    """
+    if len(self.shares.devices) > 1:
+      return self.shares.devices
+    return [None] * min(_GROUPS_SIDE_BY_SIDE, available_cores())
 
   def _tensor(self, value) -> tf.Tensor:
     if isinstance(value, tf.Tensor):
@@ -322,9 +334,10 @@ class Linearised:
     return vectors
 
 
-def _on_devices(function: Callable, arguments: Sequence, devices: Sequence[str]) -> List:
+def _on_devices(function: Callable, arguments: Sequence, devices: Sequence[Optional[str]]
+                ) -> List:
   """`function` of each argument, on one device after the other, which work side by side."""
-  if len(devices) < 2:
+  if len(devices) < 2 or len(arguments) < 2:
     return [function(argument) for argument in arguments]
 
   def on(place: int) -> List:
