@@ -102,6 +102,21 @@ def test_tasks_depend_on_their_stream_alone():
   assert environment.test_tasks(4, 1) == other.test_tasks(4, 1) != tasks
 
 
+def test_tasks_may_come_from_a_generator_that_draws_them_late():
+  class Late(Walk):
+    def sample_tasks(self, n):
+      return (np.random.uniform(-2, 2) for _ in range(n))
+  one, other = (GymnasiumTasks(Late, horizon=6) for _ in range(2))
+  assert one.test_tasks(3, seed=1) == other.test_tasks(3, seed=1)
+
+  class Broken(Walk):
+    def sample_tasks(self, n):
+      yield 1.0
+      raise RuntimeError('no more')
+  with pytest.raises(EnvironmentFault, match=r'sample_tasks\(\) raised RuntimeError: no more'):
+    GymnasiumTasks(Broken, horizon=6)
+
+
 def test_tasks_from_numpys_global_generator_can_be_repeated_and_leave_it_alone():
   environment = GymnasiumTasks(wrapped(
       sample_tasks=lambda self, n: list(np.random.uniform(size=n))), horizon=6)

@@ -160,11 +160,11 @@ class GymnasiumTasks(Environment):
         instance.reset(seed=seed)
       except Exception:   # of one that cannot without a task; otherwise `begun` says it
         self._seed(instance, seed)
-      tasks = self._call('sample_tasks', _method(instance, 'sample_tasks'), count)
-    if not isinstance(tasks, Iterable) or isinstance(tasks, (str, Mapping)):
-      raise EnvironmentFault(f'{self.name}.sample_tasks({count}) has to return a list of '
-                             f'{count} tasks. Received: {_short(tasks)}.')
-    tasks = list(tasks)
+      returned = self._call('sample_tasks', _method(instance, 'sample_tasks'), count)
+      if not isinstance(returned, Iterable) or isinstance(returned, (str, Mapping)):
+        raise EnvironmentFault(f'{self.name}.sample_tasks({count}) has to return a list of '
+                               f'{count} tasks. Received: {_short(returned)}.')
+      tasks = self._call('sample_tasks', list, returned)   # of a generator, which draws now
     if len(tasks) != count:
       raise EnvironmentFault(f'{self.name}.sample_tasks({count}) returned {len(tasks)} '
                              f'tasks. It has to return a list of {count}.')

@@ -76,8 +76,8 @@ class Locomotion(Environment):
     self.physics = loaded(animal)
     self._act_with(threads)
     # Two: while one is in MuJoCo, which lets others run, the other one is in Python.
-    self.side_by_side = [self._another(share) for share in (threads // 2, -(-threads // 2))
-                         if threads > 1]
+    halves = (threads // 2, threads - threads // 2) if threads > 1 else ()
+    self.side_by_side = [self._another(half) for half in halves]
 
   def _another(self, threads: int) -> 'Locomotion':
     other = copy.copy(self)
