@@ -66,7 +66,8 @@ def test_iterations_of_which_nothing_is_known(folder):
 
 
 @pytest.mark.parametrize('tasks, since', [
-    ([600], 0), ([600, 600], 0), ([400, 600, 700], 10), ([600, 400], None), ([None], None),
+    ([600], 0), ([600, 600], 0), ([400, 600, 700], 20), ([400, 700, 700], 10),
+    ([700, 600], 10), ([600, 400], None), ([None], None),
     ([600, None, 600], 20), ([], None)])
 def test_since_when_validations_had_enough_tasks(tasks, since):
   found = [span('a', 10 * number, 10 * number + 10, count)

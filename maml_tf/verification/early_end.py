@@ -3,8 +3,8 @@
 The rule, written down before any run was ended by it: after N iterations a run ends early if
 
   1. N is at least a quarter of the iterations that its flagfile plans,
-  2. it was validated on 600 tasks (40 where policies act; or more) at least since iteration
-     N / 3, and
+  2. it was validated on the same 600 tasks (40 where policies act; or more) at least since
+     iteration N / 3, and
   3. no validation after iteration 2 N / 3 has a better score than the best of those
      between the start of 2. and 2 N / 3: the last third brought nothing,
 
@@ -39,7 +39,7 @@ def is_due(lines: Sequence[Line], planned: int, validated_since: Optional[int],
     lines: of its history.
     planned: iterations that its flagfile plans.
     validated_since: the iteration since which every validation was made on
-      as many tasks as it takes; None: the last one was not.
+      the same tasks, as many as it takes; None: the last one was not.
     measure: what tasks are judged by.
   """
   scores = {int(line['iteration']): value for line in lines

@@ -94,11 +94,12 @@ def by(field: str, spans: Sequence[Span], trained: int) -> List[List[Any]]:
 
 
 def validated_since(spans: Sequence[Span], tasks: int) -> Optional[int]:
-  """The iteration since which every validation had `tasks` tasks or more; None: the last
-  ones had not."""
+  """The iteration since which every validation had the same tasks, `tasks` or more of them;
+  None: the last ones had not. Scores on other tasks cannot be compared."""
   since = None
   for span in reversed(spans):
-    if (span.validation_tasks or 0) < tasks:
+    if (span.validation_tasks or 0) < tasks or (
+        span.validation_tasks != spans[-1].validation_tasks):
       break
     since = span.first
   return since
