@@ -27,7 +27,7 @@ MEASURED_EARLY = 'measured, ended early'
 _EARLY = {REPRODUCED: REPRODUCED_EARLY, ABOVE: ABOVE_EARLY, BELOW: BELOW_EARLY,
           MEASURED: MEASURED_EARLY}
 
-_TASKS = (f'{Problem.early_end_tasks} (where policies act: {Control.early_end_tasks})')
+_TASKS = f'{Problem.early_end_tasks} (where policies act: {Control.early_end_tasks})'
 
 MEANINGS = {
     REPRODUCED: "all iterations were trained, and the paper's interval and the one measured "
