@@ -13,6 +13,7 @@ import pytest
 from data_scripts import image_set_writer
 from data_scripts.image_set_writer import ImageSetWriter
 from maml_tf.sources import image_set
+from maml_tf.sources.image_file import ImageFile
 from maml_tf.sources.image_set import DataError, load_split
 
 CLASSES = {'train': [('a/x', 3), ('b/x', 2)], 'val': [('c', 1)], 'test': [('d', 2)]}
@@ -99,6 +100,19 @@ def test_a_large_split_that_changes_is_said(on_the_disk, prepared, change, messa
   with pytest.raises(DataError, match=re.escape(message)) as error:
     on_the_disk.read(np.array([0, 4]))
   assert 'put it back' in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('size', [2000, 0])
+def test_a_file_that_gets_shorter_behind_a_read_is_said_alike(on_the_disk, prepared, size,
+                                                              monkeypatch):
+  """When a file is cut, beside or before the reads of a batch, is a matter of chance."""
+  read = ImageFile._read
+  def cut_behind(*args):
+    read(*args)
+    os.truncate(prepared / 'train.npy', size)
+  monkeypatch.setattr(ImageFile, '_read', cut_behind)
+  with pytest.raises(DataError, match=re.escape('cannot be read any more (it got shorter)')):
+    on_the_disk.read(np.array([0]))
 
 
 def test_a_file_that_is_let_go_is_closed(prepared, monkeypatch):

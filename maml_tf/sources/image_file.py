@@ -21,6 +21,8 @@ from maml_tf.files import sha256_of
 # (bytes, time of the last change in nanoseconds) of a file.
 _State = Tuple[int, int]
 
+_SHORTER = 'it got shorter'
+
 
 class ImageFile:
   """The images of a .npy file, uint8 `[images, height, width, channels]`, at their indices.
@@ -69,7 +71,7 @@ class ImageFile:
     while len(image):
       count = os.preadv(self._number, [image], place)
       if count == 0:
-        raise OSError('it got shorter')
+        raise OSError(_SHORTER)
       image, place = image[count:], place + count
 
   def _require_same(self) -> None:
@@ -77,6 +79,8 @@ class ImageFile:
     state = self._state_now()
     if state == self._state:
       return
+    if state[0] < self._state[0]:   # the same fault as a read that finds the end, just earlier
+      raise OSError(_SHORTER)
     if self._sha256_now() != self._sha256:
       raise ChangedDataError(
           f'{self._path!r} was changed while it was in use: {self._remedy}.')
