@@ -145,6 +145,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                       'derivative that the likelihood loses.',
         'test_later_step': 'Of --update_lr, in all updates of a test but the first.',
         'simulation_threads': 'That simulate side by side, 1 or more; 0: one for each core.',
+        'simulation_processes': 'With --datasource=gym: processes that step the environment, '
+                                '1 or more; 0: one for each core.',
     }),
     'evaluation': ('Testing', {
         'test_set': 'True: test on the test classes. False: on the validation classes.',

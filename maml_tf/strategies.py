@@ -14,7 +14,8 @@ from maml_tf.lifeline import Lifeline, ends_by_itself, meet
 from maml_tf.replicas import Replicas, require_divided
 
 # What the processes of a run may have different: their place, and what their machine has.
-_OF_A_WORKER = ('task_index', 'logdir', 'data_dir', 'num_gpus', 'simulation_threads')
+_OF_A_WORKER = ('task_index', 'logdir', 'data_dir', 'num_gpus', 'simulation_threads',
+                'simulation_processes')
 
 
 @contextlib.contextmanager

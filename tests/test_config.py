@@ -119,6 +119,12 @@ def test_reptile_validates_as_it_tests():
   assert config.resolve({'method': 'anil', 'num_updates': 3}).validation_num_updates == 3
 
 
+def test_an_oracle_that_is_not_adapted_is_validated_before_any_update():
+  control = config.resolve({'datasource': 'point_navigation', 'baseline': 'oracle'})
+  sinusoid = config.resolve({'datasource': 'sinusoid', 'baseline': 'oracle'})
+  assert (control.validation_num_updates, sinusoid.validation_num_updates) == (0, 1)
+
+
 def test_a_configuration_from_before_there_were_methods_is_that_of_maml():
   expected = config.resolve({'datasource': 'omniglot', 'num_classes': 20})
   sections = json.loads(expected.to_json())
@@ -180,21 +186,23 @@ _ALWAYS_VALID_IN_CONTROL = {
     'cg_damping': st.floats(0, 1000), 'hessian': st.sampled_from(['exact', 'secant']),
     'hessian_every': _COUNTS, 'rollout_budget': st.sampled_from(['rollouts', 'steps']),
     'inner_loss': st.sampled_from(['log_likelihood', 'ratio']),
-    'test_later_step': st.floats(0, 1000), 'simulation_threads': st.integers(0, 1024)}
+    'test_later_step': st.floats(0, 1000)}
 
 
 def control_values(datasource):
   """The same of environments, whose fields are others."""
   required = {'datasource': st.just(datasource)}
+  side_by_side = 'simulation_threads'
   if datasource == 'gym':
-    required['env'] = st.just('file.py:Env')
+    required['env'], side_by_side = st.just('file.py:Env'), 'simulation_processes'
+  optional = {**_ALWAYS_VALID_IN_CONTROL, side_by_side: st.integers(0, 1024)}
   return st.one_of(
-      st.fixed_dictionaries(required, optional=_ALWAYS_VALID_IN_CONTROL),
+      st.fixed_dictionaries(required, optional=optional),
       st.fixed_dictionaries({**required, 'method': st.just('context_vector')},
-                            optional=_ALWAYS_VALID_IN_CONTROL),
+                            optional=optional),
       st.fixed_dictionaries(
           {**required, 'baseline': st.sampled_from(['pretrained', 'random', 'oracle'])},
-          optional=_ALWAYS_VALID_IN_CONTROL))
+          optional=optional))
 
 
 @st.composite

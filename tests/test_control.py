@@ -110,6 +110,16 @@ def test_baselines_are_trained_and_tested(baseline, tmp_path, capsys):
   assert test.results.query['return'].shape == (3, 4)
 
 
+def test_the_best_checkpoint_of_an_oracle_is_chosen_before_any_update(tmp_path):
+  """Updates spoil what has the goal before its eyes, so that they would choose at random."""
+  config = small(tmp_path, baseline='oracle', validation_interval=1, **BASELINES['oracle'])
+  trained(config)
+  scores = {row['iteration']: float(row['val_return_0']) for row in history(config)}
+  assert len(scores) == 2 and not any('val_return_1' in row for row in history(config))
+  best = max(scores, key=scores.get)
+  assert os.path.exists(os.path.join(experiment_folder(config), 'best', f'model-{best}.index'))
+
+
 def test_presets_of_the_baselines():
   def of(baseline, name='point_navigation'):
     values = resolve({'datasource': name, 'baseline': baseline}).to_values()
@@ -170,6 +180,9 @@ def test_runs_of_other_settings_have_other_folders(tmp_path):
     (dict(max_kl=0.0), '--max_kl=0.0 is not allowed'),
     (dict(env='x.py:Y'), 'which has an environment already'),
     (dict(datasource='gym'), 'lacks --env=FILE.py:CLASS'),
+    (dict(simulation_processes=2), 'which simulates in threads: give --simulation_threads'),
+    (dict(datasource='gym', env='x.py:Y', simulation_threads=2),
+     'which is stepped in Python: give --simulation_processes'),
     (dict(baseline='random', pretrain_iterations=3), 'which is not trained'),
     (dict(baseline='pretrained', metatrain_iterations=3), 'trained without adaptation')])
 def test_what_has_no_meaning_is_one_sentence(given, sentence):

@@ -178,6 +178,7 @@ GIVEN_IN_CONTROL = {
     '--inner_loss=ratio': ('inner_loss', 'ratio'),
     '--test_later_step=0.25': ('test_later_step', 0.25),
     '--simulation_threads=2': ('simulation_threads', 2),
+    '--simulation_processes=2': ('simulation_processes', 2),
 }
 
 
@@ -206,8 +207,12 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
 
 @hypothesis.given(st.sets(st.sampled_from(sorted(GIVEN_IN_CONTROL))))
 def test_the_same_with_flags_of_reinforcement_learning(arguments):
-  arguments |= {'--env=my_file.py:Env'}
-  resolved = parse('--datasource=gym', *arguments).to_values()
+  if '--simulation_threads=2' in arguments:   # of environments that are not one's own
+    arguments -= {'--env=my_file.py:Env', '--simulation_processes=2'}
+    resolved = parse('--datasource=point_navigation', *arguments).to_values()
+  else:
+    arguments |= {'--env=my_file.py:Env'}
+    resolved = parse('--datasource=gym', *arguments).to_values()
   for argument in arguments:
     name, value = GIVEN_IN_CONTROL[argument]
     assert resolved[name] == value and type(resolved[name]) is type(value)

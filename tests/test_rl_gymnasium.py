@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import pathlib
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -239,6 +241,96 @@ def test_what_breaks_later_is_one_sentence_too():
     simulation.step(np.zeros([1, 1]), np.ones(1, bool))
 
 
+def sampled(environment, tasks, steps=6):
+  """All that comes out of episodes with given actions."""
+  simulation = environment.start(tasks, [stream(0, index) for index in range(len(tasks))])
+  actions = np.random.RandomState(0).normal(size=(steps, len(tasks), 1))
+  running = np.ones(len(tasks), bool)
+  seen = [simulation.observations.copy()]
+  for step in range(steps):
+    rewards, ended = simulation.step(actions[step], running)
+    running = running & ~ended
+    seen += [simulation.observations.copy(), rewards, ended]
+  return seen
+
+
+class Short(Walk):
+  """Over as soon as it is half a step away from the goal."""
+
+  def step(self, action):
+    observation, reward, *_ = super().step(action)
+    return observation, reward, reward > -0.25, False, {}
+
+
+@pytest.mark.parametrize('episodes', [5, 1])
+def test_several_processes_make_the_same_bits(episodes):
+  environments = [GymnasiumTasks(Short, horizon=6, processes=count) for count in (1, 3)]
+  tasks = [0.1, 1.0, -1.5, 0.6, -0.1][:episodes]
+  for _ in range(2):
+    one, several = (sampled(environment, tasks) for environment in environments)
+    for expected, received in zip(one, several):
+      np.testing.assert_array_equal(received, expected)
+      assert received.dtype == expected.dtype
+  ended = sum(ended.sum() for ended in one[3::3])
+  assert 0 < ended < 5 or episodes == 1   # those are not stepped on
+
+
+class _Own(Walk):
+  """Its tasks are of a class that is in no module."""
+
+  def sample_tasks(self, n):
+    kind = type('Goal', (), {'__eq__': lambda self, other: self.at == other.at})
+    goals = [kind() for _ in range(n)]
+    for goal, at in zip(goals, super().sample_tasks(n)):
+      goal.at = at
+    return goals
+
+  def set_task(self, task):
+    self.goal = task.at
+
+
+def test_tasks_of_any_kind_reach_the_processes():
+  environment = GymnasiumTasks(_Own, horizon=6, processes=2)
+  tasks = environment.draw_tasks(2, stream(0))
+  expected = sampled(GymnasiumTasks(Walk, horizon=6), [task.at for task in tasks])
+  np.testing.assert_array_equal(sampled(environment, tasks)[-3], expected[-3])
+
+
+def test_what_is_wrong_in_a_process_is_the_same_sentence(capfd):
+  class Late(Walk):
+    def step(self, action):
+      if self.goal == 5.0:
+        raise ValueError('five')
+      return super().step(action)
+  environment = GymnasiumTasks(Late, horizon=6, processes=2)
+  with pytest.raises(EnvironmentFault, match=r'Late.step\(\) raised ValueError: five \('):
+    sampled(environment, [1.0, 5.0])
+  assert len(sampled(environment, [1.0, 2.0])) == 19   # and goes on
+  assert capfd.readouterr().err == ''
+
+
+def test_a_process_that_is_killed_is_one_sentence():
+  environment = GymnasiumTasks(Walk, horizon=6, processes=2)
+  simulation = environment.start([1.0, 2.0], [stream(0, 0), stream(0, 1)])
+  environment._processes._blocks.processes[1].kill()
+  with pytest.raises(EnvironmentFault, match='A process that steps Walk has ended .*killed'):
+    for _ in range(3):
+      simulation.step(np.zeros((2, 1)), np.ones(2, bool))
+  assert len(sampled(environment, [1.0, 2.0])) == 19   # in new ones
+
+
+def test_what_cannot_be_sent_to_a_process_is_one_sentence():
+  lock = threading.Lock()
+
+  class Locked(Walk):
+    guard = lock
+  environment = GymnasiumTasks(Locked, horizon=6, processes=2)
+  with pytest.raises(EnvironmentFault, match='Locked cannot be sent to another proc.*lock'):
+    environment.start([1.0], [stream(0, 0)])
+  with pytest.raises(EnvironmentFault, match='processes=0 is not allowed'):
+    GymnasiumTasks(Walk, horizon=6, processes=0)
+
+
 def test_what_makes_none_is_refused():
   with pytest.raises(EnvironmentFault, match='class, or a function.*Received: int 3'):
     GymnasiumTasks(3, horizon=6)
@@ -323,6 +415,19 @@ def test_the_example_is_trained_and_tested_by_the_flags(tmp_path, capsys):
   line = next(line for line in out.splitlines() if line.startswith('3 '))
   assert -20 < float(line.split()[1]) < 0
   assert len(EXAMPLE.read_text().splitlines()) <= 45
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path):
+  """Of an environment that is in a file, which each process loads."""
+  def rows(processes):
+    config = flags.parse(['main.py', *SMALL, f'--env={EXAMPLE}:Thermostat',
+                          f'--simulation_processes={processes}', '--validation_interval=1',
+                          f'--logdir={tmp_path / str(processes)}'])
+    assert application.run(config) == 0
+    (history,) = (tmp_path / str(processes)).rglob('history.csv')
+    with open(history, encoding='utf-8') as file:
+      return [[row['return'], row['kl'], row['val_return_1']] for row in csv.DictReader(file)]
+  assert rows(1) == rows(2) and len(rows(1)) == 2
 
 
 def test_an_environment_says_its_horizon_itself():

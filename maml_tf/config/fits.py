@@ -34,7 +34,7 @@ class Owned(NamedTuple):
 NO_CONTROL: Dict[str, Any] = dict(
     env=None, horizon=0, discount=0.0, gae_lambda=0.0, max_kl=0.0, cg_iterations=0,
     cg_damping=0.0, hessian=None, hessian_every=0, rollout_budget=None, inner_loss=None,
-    test_later_step=0.0, simulation_threads=0)
+    test_later_step=0.0, simulation_threads=0, simulation_processes=1)
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
 _LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'

@@ -140,7 +140,9 @@ class Config:
   @property
   def validation_num_updates(self) -> int:
     """Inner updates in validation: those of training. Reptile trains by few of them and
-    tests after many, so that its validation is like its test."""
+    tests after many, so that its validation is like its test; an oracle is not adapted."""
+    if self.baseline.validated_before_updates:
+      return 0
     return (self.evaluation.test_num_updates
             if known_method(self.training.method) in VALIDATED_LIKE_THE_TEST
             else self.inner_loop.num_updates)

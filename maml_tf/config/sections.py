@@ -89,6 +89,7 @@ class ControlConfig:
   inner_loss: Optional[str]      # log_likelihood, ratio
   test_later_step: float         # of alpha, in all updates of a test but the first
   simulation_threads: int        # 0: one for each core
+  simulation_processes: int      # of environments of one's own; 0: one for each core
 
 
 @dataclass(frozen=True)

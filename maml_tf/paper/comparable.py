@@ -15,7 +15,7 @@ _OF_NO_MATTER = frozenset([
     'test_checkpoint', 'num_test_tasks', 'test_num_updates', 'train_update_batch_size',
     'train_update_lr', 'train', 'resume', 'log', 'logdir', 'legacy_checkpoint', 'pretrained',
     'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index', 'worker_timeout',
-    'simulation_threads'])
+    'simulation_threads', 'simulation_processes'])
 # The TF1 code named a checkpoint after its last iteration, or one before.
 _OFF_BY_TF1 = 1000
 

@@ -33,6 +33,8 @@ class Baseline:
     own_statistics: whether batch norm takes the statistics of a task's own examples.
     in_legacy_code: whether the TF1 code has it, and so checkpoints of it.
     validation_label: of its learning curve; None: as of meta-training.
+    validated_before_updates: whether validation, which chooses the best checkpoint, is of
+      what is there before any update.
   """
 
   name = 'None'
@@ -46,6 +48,7 @@ class Baseline:
   own_statistics = True
   in_legacy_code = True
   validation_label: Optional[str] = None
+  validated_before_updates = False
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
     """What it has in place of the preset's `values`; `given`: what the user gave."""

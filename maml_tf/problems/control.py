@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
@@ -104,6 +105,8 @@ class Oracle(ControlTraining):
   name = folder = 'oracle'
   why_alone = 'only there a task can be given away'
   refused = NOT_META_TRAINED
+  # An update by the plain policy gradient only spoils what TRPO has trained for all goals.
+  validated_before_updates = True
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(pretrain_iterations=_control(values).oracle_iterations,
@@ -150,7 +153,9 @@ class Control(Problem):
   plural = 'reinforcement learning'
   baselines = {baseline.name: baseline for baseline in (
       ControlTraining(), Pretrained(), Random(), Oracle())}
-  refused = (*_REFUSED, Refused('env', None, 'which has an environment already'))
+  refused = (*_REFUSED, Refused('env', None, 'which has an environment already'),
+             Refused('simulation_processes', 1, 'which simulates in threads',
+                     'give --simulation_threads'))
   acts = True
   methods = ('maml', 'context_vector')
   save_interval = 1
@@ -190,7 +195,8 @@ class Control(Problem):
     for name, least, most in (
         ('horizon', 0, 2**31 - 1), ('discount', 0, 1), ('gae_lambda', 0, 1),
         ('cg_iterations', 1, 1000), ('cg_damping', 0, 1e6), ('hessian_every', 1, 2**31 - 1),
-        ('test_later_step', 0, 1e6), ('simulation_threads', 0, 1024)):
+        ('test_later_step', 0, 1e6), ('simulation_threads', 0, 1024),
+        ('simulation_processes', 0, 1024)):
       if not least <= getattr(control, name) <= most:
         raise ConfigError(f'--{name}={getattr(control, name)} is not allowed: it must be '
                           f'between {least} and {most}.')
@@ -290,7 +296,8 @@ class PointNavigation(Control):
 class OwnEnvironment(Control):
   """Any `gymnasium.Env` with `sample_tasks(n)` and `set_task(task)`: `--env=FILE.py:CLASS`."""
 
-  refused = _REFUSED
+  refused = (*_REFUSED, Refused('simulation_threads', 0, 'which is stepped in Python',
+                                'give --simulation_processes'))
 
   def check(self, config: 'Config') -> None:
     if not config.control.env:
@@ -301,8 +308,11 @@ class OwnEnvironment(Control):
   def environment(self, config: 'Config') -> 'Environment':
     from maml_tf.from_file import load
     from maml_tf.rl.gymnasium_tasks import GymnasiumTasks
-    make = load(config.control.env, '--env')
-    return GymnasiumTasks(make, horizon=config.control.horizon or None)
+    from maml_tf.task_groups import available_cores
+    control = config.control
+    make_again = functools.partial(load, control.env, '--env')
+    return GymnasiumTasks(make_again(), horizon=control.horizon or None, load=make_again,
+                          processes=control.simulation_processes or available_cores())
 
   def additions_to_the_name(self, config: 'Config', usual: Mapping[str, Any]
                             ) -> List[Tuple[str, bool]]:

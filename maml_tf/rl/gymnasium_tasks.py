@@ -9,6 +9,7 @@ environment takes it to be. Example:
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import numbers
 import random as standard_random
@@ -26,6 +27,7 @@ from maml_tf.rl.environments import (
   Simulation,
 )
 from maml_tf.rl.errors import EnvironmentFault, MissingLibrary
+from maml_tf.rl.gymnasium_processes import Begin, EpisodeProcesses
 from maml_tf.rl.streams import CHECKS, stream
 
 INSTALL = "pip install 'gymnasium>=1.0'"
@@ -48,6 +50,9 @@ class GymnasiumTasks(Environment):
       environment's own attribute `horizon`.
     name: for messages; None: the class's.
     check: try a few episodes of a few tasks first.
+    processes: that step the rollouts, `gymnasium.vector.AsyncVectorEnv`'s; 1: this one.
+      The results are the same.
+    load: gives another process what `make` is here; None: it is pickled.
 
   Raises:
     EnvironmentFault: when the environment does not do what it has to.
@@ -55,7 +60,8 @@ class GymnasiumTasks(Environment):
   """
 
   def __init__(self, make: Callable[[], Any], horizon: Optional[int] = None,
-               name: Optional[str] = None, check: bool = True):
+               name: Optional[str] = None, check: bool = True, processes: int = 1,
+               load: Optional[Callable[[], Callable[[], Any]]] = None):
     self.name = name or getattr(make, '__name__', 'The environment')
     self._make = make
     first = self._made()
@@ -65,6 +71,11 @@ class GymnasiumTasks(Environment):
     self.horizon = self._horizon(first, horizon)
     self.observation_size = self._observation_size(first)
     self.actions, self._bounds = self._actions(first)
+    if processes < 1:
+      raise EnvironmentFault(f'processes={processes} is not allowed: it must be 1 or more.')
+    self._processes = None if processes == 1 else EpisodeProcesses(
+        functools.partial(_loaded, load or functools.partial(_as_it_is, make), horizon, name),
+        processes, self.name)
     if check:
       self._check_tasks()
 
@@ -77,9 +88,14 @@ class GymnasiumTasks(Environment):
     return self._drawn(count, int(stream(seed, CHECKS).integers(SEEDS)))
 
   def start(self, tasks: Sequence, randoms: Sequence[np.random.Generator]) -> Simulation:
+    seeds = [int(random.integers(SEEDS)) for random in randoms]
+    begin = self.begin if self._processes is None else self._processes.start
+    return begin(tasks, seeds)
+
+  def begin(self, tasks: Sequence, seeds: Sequence[int]) -> Simulation:
+    """Episodes in this process."""
     while len(self._instances) < len(tasks):
       self._instances.append(self._made())
-    seeds = [int(random.integers(SEEDS)) for random in randoms]
     return _Episodes(self, self._instances[:len(tasks)], tasks, seeds)
 
   def action(self, chosen: np.ndarray) -> Any:
@@ -271,9 +287,10 @@ class _Episodes(Simulation):
                tasks: Sequence, seeds: Sequence[int]):
     self._environment = environment
     self._instances = instances
-    self.observations = np.stack([
+    self.observations = np.array([
         environment.begun(instance, task, seed)
-        for instance, task, seed in zip(instances, tasks, seeds)])
+        for instance, task, seed in zip(instances, tasks, seeds)
+    ]).reshape(len(tasks), environment.observation_size)   # of none, too
     if not np.isfinite(self.observations).all():
       raise EnvironmentFault(f'{environment.name} returned an observation that is not '
                              'finite from reset(). Correct the environment.')
@@ -285,6 +302,23 @@ class _Episodes(Simulation):
       self.observations[index], rewards[index], ended[index] = self._environment.stepped(
           self._instances[index], actions[index])
     return rewards, ended
+
+
+def _loaded(load: Callable[[], Callable[[], Any]], horizon: Optional[int],
+            name: Optional[str]) -> Begin:
+  """What begins episodes in another process: what `load` imports is imported at once, and
+  an environment is made with the first episode."""
+  make = load()
+  environment: List[GymnasiumTasks] = []
+  def begin(tasks: Sequence, seeds: Sequence[int]) -> Simulation:
+    if not environment:
+      environment.append(GymnasiumTasks(make, horizon, name, check=False))
+    return environment[0].begin(tasks, seeds)
+  return begin
+
+
+def _as_it_is(make: Callable[[], Any]) -> Callable[[], Any]:
+  return make
 
 
 def _required_arguments(function: Callable) -> List[str]:

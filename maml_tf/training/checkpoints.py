@@ -42,7 +42,8 @@ MAY_DIFFER = frozenset([
     'num_test_tasks', 'test_num_updates', 'test_inner_batch_size',
     'train_update_batch_size', 'train_update_lr', 'tune_update_lr', 'train', 'resume', 'log',
     'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
-    'worker_timeout', 'test_later_step', 'simulation_threads'])
+    'worker_timeout', 'test_later_step', 'simulation_threads',
+    'simulation_processes'])
 
 
 def experiment_folder(config: Config) -> str:
