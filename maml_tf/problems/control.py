@@ -331,7 +331,7 @@ def _control(values: Mapping[str, Any]) -> Control:
 PROBLEMS: Tuple[Control, ...] = (
     PointNavigation('point_navigation', tasks=20, hessian_every=1, test_rollouts=40,
                     pretrained_step=0.5, random_step=0.5, oracle_iterations=100),
-    Control('cheetah_direction', max_kl=0.02),
+    Control('cheetah_direction', max_kl=0.02, random_step=0.5),
     Control('cheetah_velocity', rollouts=10, iterations=475, pretrained_step=0.02,
             random_step=0.1),
     Control('ant_direction', rollouts=40, iterations=575, test_rollouts=40, test_seed=2,
