@@ -127,7 +127,16 @@ def test_presets_of_the_baselines():
                                              'update_lr'))
   assert of('pretrained') == (100, 100, 0.5) and of('oracle') == (100, 100, 0.1)
   assert of('pretrained', 'cheetah_velocity') == (475, 100, 0.02)
-  assert of('random', 'ant_velocity')[2] == 1.0
+  assert of('random', 'ant_velocity')[2] == 1.0 and of('random', 'cheetah_direction')[2] == 0.5
+
+
+@pytest.mark.parametrize('baseline, interval', [
+    ('None', 10), ('pretrained', 50), ('oracle', 50)])
+def test_a_validation_does_not_act_for_longer_than_what_is_between_two(baseline, interval):
+  values = resolve({'datasource': 'ant_velocity', 'baseline': baseline}).to_values()
+  assert values['validation_interval'] == interval
+  given = dict(baseline=baseline, validation_interval=3)
+  assert resolve({'datasource': 'ant_velocity', **given}).training.validation_interval == 3
 
 
 def test_only_the_context_is_adapted(tmp_path):

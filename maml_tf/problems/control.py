@@ -23,6 +23,9 @@ HESSIANS = ('exact', 'secant')
 BUDGETS = ('rollouts', 'steps')
 INNER_LOSSES = ('log_likelihood', 'ratio')
 ROLLOUTS_OF_ONE_TASK = 100   # an iteration of the baselines that adapt to none
+# As many times the iterations between two validations: their iterations act a small part of
+# what MAML's do, and a validation as much as ever.
+_VALIDATED_LESS_OFTEN = 5
 
 _NET = 'whose policy has two hidden layers of 100'
 _TRPO = 'whose outer step is that of TRPO'
@@ -84,6 +87,7 @@ class Pretrained(ControlTraining):
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(pretrain_iterations=values['metatrain_iterations'], metatrain_iterations=0,
                 meta_batch_size=ROLLOUTS_OF_ONE_TASK,
+                validation_interval=_VALIDATED_LESS_OFTEN * values['validation_interval'],
                 update_lr=_control(values).pretrained_step)
 
 
@@ -110,7 +114,8 @@ class Oracle(ControlTraining):
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(pretrain_iterations=_control(values).oracle_iterations,
-                metatrain_iterations=0, meta_batch_size=ROLLOUTS_OF_ONE_TASK)
+                metatrain_iterations=0, meta_batch_size=ROLLOUTS_OF_ONE_TASK,
+                validation_interval=_VALIDATED_LESS_OFTEN * values['validation_interval'])
 
   def environment(self, config: 'Config') -> 'Environment':
     from maml_tf.rl.goal_in_observation import GoalInObservation
