@@ -725,7 +725,7 @@ _CONTROL = {
     'ant_velocity': dict(iterations=375)}
 # Step sizes of the baselines pretrained and random, and iterations of the oracle.
 _CONTROL_BASELINES = {
-    'point_navigation': (0.5, 0.5, 100), 'cheetah_direction': (0.2, 1.0, 1000),
+    'point_navigation': (0.5, 0.5, 100), 'cheetah_direction': (0.2, 0.5, 1000),
     'cheetah_velocity': (0.02, 0.1, 1000), 'ant_direction': (0.2, 1.0, 1975),
     'ant_velocity': (0.2, 1.0, 1975)}
 _RETURNS = {

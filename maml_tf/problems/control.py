@@ -332,7 +332,8 @@ def _control(values: Mapping[str, Any]) -> Control:
 
 
 # Settings of the original's evaluated runs, but for the point's inner step size: .1 as in the
-# text, with which the paper's returns are reached here, where the runs had .5.
+# text, with which the paper's returns are reached here, where the runs had .5; and for the
+# first step of a fresh policy of cheetah-direction, which is that of the original's script.
 PROBLEMS: Tuple[Control, ...] = (
     PointNavigation('point_navigation', tasks=20, hessian_every=1, test_rollouts=40,
                     pretrained_step=0.5, random_step=0.5, oracle_iterations=100),
