@@ -427,7 +427,8 @@ def test_the_number_of_processes_changes_nothing(tmp_path):
     (history,) = (tmp_path / str(processes)).rglob('history.csv')
     with open(history, encoding='utf-8') as file:
       return [[row['return'], row['kl'], row['val_return_1']] for row in csv.DictReader(file)]
-  assert rows(1) == rows(2) and len(rows(1)) == 2
+  one, several = rows(1), rows(2)
+  assert one == several and len(one) == 2
 
 
 def test_an_environment_says_its_horizon_itself():

@@ -85,9 +85,7 @@ class Pretrained(ControlTraining):
   refused = NOT_META_TRAINED
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    return dict(pretrain_iterations=values['metatrain_iterations'], metatrain_iterations=0,
-                meta_batch_size=ROLLOUTS_OF_ONE_TASK,
-                validation_interval=_VALIDATED_LESS_OFTEN * values['validation_interval'],
+    return dict(_without_adaptation(values, values['metatrain_iterations']),
                 update_lr=_control(values).pretrained_step)
 
 
@@ -113,9 +111,7 @@ class Oracle(ControlTraining):
   validated_before_updates = True
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    return dict(pretrain_iterations=_control(values).oracle_iterations,
-                metatrain_iterations=0, meta_batch_size=ROLLOUTS_OF_ONE_TASK,
-                validation_interval=_VALIDATED_LESS_OFTEN * values['validation_interval'])
+    return _without_adaptation(values, _control(values).oracle_iterations)
 
   def environment(self, config: 'Config') -> 'Environment':
     from maml_tf.rl.goal_in_observation import GoalInObservation
@@ -225,8 +221,7 @@ class Control(Problem):
     return environment_named(self.name, self.threads(config), config.control.horizon)
 
   def threads(self, config: 'Config') -> int:
-    from maml_tf.task_groups import available_cores
-    return config.control.simulation_threads or available_cores()
+    return _or_all_cores(config.control.simulation_threads)
 
   def settings(self, config: 'Config') -> 'Settings':
     """Of meta-training."""
@@ -313,17 +308,29 @@ class OwnEnvironment(Control):
   def environment(self, config: 'Config') -> 'Environment':
     from maml_tf.from_file import load
     from maml_tf.rl.gymnasium_tasks import GymnasiumTasks
-    from maml_tf.task_groups import available_cores
     control = config.control
     make_again = functools.partial(load, control.env, '--env')
     return GymnasiumTasks(make_again(), horizon=control.horizon or None, load=make_again,
-                          processes=control.simulation_processes or available_cores())
+                          processes=_or_all_cores(control.simulation_processes))
 
   def additions_to_the_name(self, config: 'Config', usual: Mapping[str, Any]
                             ) -> List[Tuple[str, bool]]:
     # A path is too long for a folder's name, and says too much: the class tells them apart.
     name = config.control.env.rpartition(':')[2]
     return [(name, True), *super().additions_to_the_name(config, usual)]
+
+
+def _without_adaptation(values: Mapping[str, Any], iterations: int) -> Dict[str, Any]:
+  """Of a policy that is trained by TRPO over tasks, and adapted to none of them."""
+  return dict(pretrain_iterations=iterations, metatrain_iterations=0,
+              meta_batch_size=ROLLOUTS_OF_ONE_TASK,
+              validation_interval=_VALIDATED_LESS_OFTEN * values['validation_interval'])
+
+
+def _or_all_cores(count: int) -> int:
+  """0: one for each core."""
+  from maml_tf.task_groups import available_cores
+  return count or available_cores()
 
 
 def _control(values: Mapping[str, Any]) -> Control:

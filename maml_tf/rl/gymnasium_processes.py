@@ -49,7 +49,7 @@ class EpisodeProcesses:
     """
     from gymnasium.vector.utils import CloudpickleWrapper
     # Tasks may be of a class that only the file of the environment knows.
-    return _Blocks(self, CloudpickleWrapper(functools.partial(list, tasks)), list(seeds))
+    return _Blocks(self, CloudpickleWrapper(functools.partial(list, tasks)), seeds)
 
   def ask(self, method: str, *arguments: Any) -> Tuple[np.ndarray, ...]:
     """What the blocks' method returns, each array with the episodes of all blocks."""

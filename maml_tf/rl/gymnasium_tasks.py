@@ -74,8 +74,8 @@ class GymnasiumTasks(Environment):
     if processes < 1:
       raise EnvironmentFault(f'processes={processes} is not allowed: it must be 1 or more.')
     self._processes = None if processes == 1 else EpisodeProcesses(
-        functools.partial(_loaded, load or functools.partial(_as_it_is, make), horizon, name),
-        processes, self.name)
+        functools.partial(_loaded, load or (lambda: make), horizon, name), processes,
+        self.name)
     if check:
       self._check_tasks()
 
@@ -309,16 +309,8 @@ def _loaded(load: Callable[[], Callable[[], Any]], horizon: Optional[int],
   """What begins episodes in another process: what `load` imports is imported at once, and
   an environment is made with the first episode."""
   make = load()
-  environment: List[GymnasiumTasks] = []
-  def begin(tasks: Sequence, seeds: Sequence[int]) -> Simulation:
-    if not environment:
-      environment.append(GymnasiumTasks(make, horizon, name, check=False))
-    return environment[0].begin(tasks, seeds)
-  return begin
-
-
-def _as_it_is(make: Callable[[], Any]) -> Callable[[], Any]:
-  return make
+  environment = functools.cache(lambda: GymnasiumTasks(make, horizon, name, check=False))
+  return lambda tasks, seeds: environment().begin(tasks, seeds)
 
 
 def _required_arguments(function: Callable) -> List[str]:
