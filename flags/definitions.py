@@ -113,7 +113,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                            'images per update.',
         'meta_lr': 'Step size of the meta-update (beta), above 0.',
         'meta_lr_schedule': 'constant; linear, cosine: falling to 0 over the iterations of '
-                            'meta-training.',
+                            'meta-training; halving: halved again and again.',
+        'meta_lr_half_life': 'With --meta_lr_schedule=halving: iterations after which the '
+                             'step size is halved, 1 or more.',
         'meta_optimizer':
             f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '
             f'TensorFlow Addons also {", ".join(config.ADDONS_OPTIMIZERS)}.',

@@ -567,6 +567,16 @@ def test_another_length_is_another_run_where_the_step_size_depends_on_it(small_c
     checkpoints.prepare_folder(small_config(metatrain_iterations=60, **values))
 
 
+def test_halving_does_not_depend_on_the_length(small_config):
+  values = dict(meta_lr_schedule='halving')
+  folder = checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
+  Path(folder, 'model-1.index').touch()
+  longer = small_config(metatrain_iterations=60, **values)
+  assert checkpoints.prepare_folder(longer) == folder
+  half_life = changed(longer, meta_lr_half_life=500)
+  assert checkpoints.experiment_folder(half_life) == folder + '.halflife500'
+
+
 def test_another_use_of_the_same_classifier_is_the_same_run(small_config):
   given = dict(baseline='fine_tuning', meta_lr=0.01)
   folder = checkpoints.prepare_folder(small_config('omniglot', **given))
@@ -586,8 +596,8 @@ def test_all_that_may_change_is_a_field_of_the_configuration(small_config):
   computing = {'seed', 'norm', 'num_filters', 'conv', 'dtype', 'mixed_precision',
                'update_lr', 'num_updates', 'stop_grad', 'baseline', 'pretrain_iterations',
                'meta_batch_size', 'meta_lr', 'meta_optimizer', 'meta_gradient_clip',
-               'train_query_size', 'method', 'meta_lr_schedule', 'inner_optimizer',
-               'inner_batch_size', 'context_size'}
+               'train_query_size', 'method', 'meta_lr_schedule', 'meta_lr_half_life',
+               'inner_optimizer', 'inner_batch_size', 'context_size'}
   assert not computing & checkpoints.MAY_DIFFER
 
 

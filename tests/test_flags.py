@@ -125,6 +125,7 @@ GIVEN = {
     '--learned_step_sizes=None': ('learned_step_sizes', 'None'),
     '--method=maml': ('method', 'maml'),
     '--meta_lr_schedule=constant': ('meta_lr_schedule', 'constant'),
+    '--meta_lr_half_life=2000': ('meta_lr_half_life', 2000),
     '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
     '--baseline=': ('baseline', 'None'),
     '--num_averaged_nets=20': ('num_averaged_nets', 20),
@@ -282,8 +283,8 @@ def test_tf1_commands_keep_the_name_of_their_folder(name):
 @pytest.mark.parametrize('argument', [
     '--seed=1', '--meta_lr=0.01', '--meta_optimizer=sgd', '--meta_gradient_clip=1',
     '--dtype=float64', '--train_query_size=15', '--noconv', '--pretrain_iterations=5',
-    '--meta_lr_schedule=linear', '--method=anil', '--method=context_vector',
-    '--learned_step_sizes=layer'])
+    '--meta_lr_schedule=linear', '--meta_lr_schedule=halving', '--method=anil',
+    '--method=context_vector', '--learned_step_sizes=layer'])
 def test_runs_that_differ_have_folders_of_their_own(argument):
   usual = parse('--datasource=omniglot').experiment_name
   other = parse('--datasource=omniglot', argument).experiment_name
@@ -430,37 +431,43 @@ OF_OTHER_PAPERS = {
     'omniglot_5way_1shot_prototypical': (
         '98.8', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
             'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
-            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
             'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'omniglot_5way_5shot_prototypical': (
         '99.7', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
             'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
-            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
             'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'omniglot_20way_1shot_prototypical': (
         '96.0', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
             'update_batch_size': 1, 'train_query_size': 5, 'test_query_size': 5,
-            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
             'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'omniglot_20way_5shot_prototypical': (
         '98.9', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
             'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
-            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'constant',
+            'num_filters': 64, 'max_pool': False, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
             'train_num_classes': 60, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'miniimagenet_5way_1shot_prototypical': (
         '49.42 +- 0.78', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
             'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 15,
-            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
             'train_num_classes': 30, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'miniimagenet_5way_5shot_prototypical': (
         '68.20 +- 0.66', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
             'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 15,
-            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'constant',
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
             'train_num_classes': 20, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'omniglot_5way_1shot_matching': (

@@ -109,6 +109,17 @@ def test_the_step_size_falls_linearly_to_0(dtype, tolerance):
   np.testing.assert_array_equal(received[20:], received[20:21].repeat(10, axis=0))
 
 
+@pytest.mark.parametrize('dtype, tolerance', [('float64', 1e-13), ('float32', 1e-5)])
+def test_the_step_size_is_halved_again_and_again(dtype, tolerance):
+  value, expected = np.linspace(-0.5, 1, 6), []
+  for step, gradient in enumerate(gradients_of()):
+    value = value - 0.5**(step // 7) * float(np.float32(0.3)) * gradient
+    expected.append(value)
+  received = run(build_optimizer('sgd', 0.3, dtype, decay_iterations=7, schedule='halving'),
+                 dtype)
+  np.testing.assert_allclose(received, expected, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize('name', [name for name in META_OPTIMIZERS if name != TRUST_REGION])
 def test_every_optimizer_takes_a_schedule(name):
   if name in ADDONS_OPTIMIZERS and optimizers.tensorflow_addons() is None:

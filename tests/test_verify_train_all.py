@@ -438,7 +438,7 @@ def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):
   row = tiny(tmp_path, '--metatrain_iterations=400', '--meta_lr=1e-30')
   config = row_config(row, logdir=str(tmp_path))
   due = {}
-  for schedule in ('constant', 'linear'):
+  for schedule in ('constant', 'halving', 'linear'):
     folder = tmp_path / schedule
     folder.mkdir()
     (folder / 'history.csv').write_text(
@@ -452,4 +452,4 @@ def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):
         config.training, meta_lr_schedule=schedule))
     watch = turn.Watch('tiny', scheduled, str(folder), 400, lambda: False)
     due[schedule] = watch.ends_early(400)
-  assert due == {'constant': True, 'linear': False}
+  assert due == {'constant': True, 'halving': True, 'linear': False}

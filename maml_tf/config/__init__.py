@@ -17,6 +17,7 @@ from maml_tf.config.choices import (
   REGULARISERS,
   SCHEDULES,
   STRATEGIES,
+  TO_ZERO,
   TRUST_REGION,
   XLA_CHOICES,
 )
@@ -32,6 +33,6 @@ from maml_tf.meta_learners import METHODS
 __all__ = [
     'ADDONS_OPTIMIZERS', 'CHECKPOINTS', 'DTYPES', 'INNER_OPTIMIZERS', 'KERAS_OPTIMIZERS',
     'LARGEST_JSON', 'LEARNED_STEP_SIZES', 'META_OPTIMIZERS', 'METHODS', 'MODELS', 'NORMS',
-    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'STRATEGIES', 'TRUST_REGION', 'XLA_CHOICES',
-    'Config', 'ConfigError', 'differences', 'field_types', 'from_values', 'preset', 'resolve',
-    'section_fields']
+    'REGULARISERS', 'SCHEDULES', 'SECTIONS', 'STRATEGIES', 'TO_ZERO', 'TRUST_REGION',
+    'XLA_CHOICES', 'Config', 'ConfigError', 'differences', 'field_types', 'from_values',
+    'preset', 'resolve', 'section_fields']

@@ -21,6 +21,7 @@ _AT_LEAST = {
     'multi_step_iterations': 0, 'first_order_iterations': 0,
     'num_updates': 1, 'inner_batch_size': 0, 'test_inner_batch_size': 0,
     'pretrain_iterations': 0, 'metatrain_iterations': 0, 'meta_batch_size': 1,
+    'meta_lr_half_life': 1,
     'tasks_at_once': 0, 'validation_interval': 1, 'num_validation_tasks': 1,
     'num_test_tasks': 2, 'test_num_updates': 1, 'num_averaged_nets': 1, 'num_gpus': -1,
     'task_index': -1, 'worker_timeout': 1,

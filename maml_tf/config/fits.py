@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
 
 from maml_tf import problems
+from maml_tf.config.choices import TO_ZERO
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.problems.refused import Refused
@@ -35,6 +36,7 @@ NO_CONTROL: Dict[str, Any] = dict(
     env=None, horizon=0, discount=0.0, gae_lambda=0.0, max_kl=0.0, cg_iterations=0,
     cg_damping=0.0, hessian=None, hessian_every=0, rollout_budget=None, inner_loss=None,
     test_later_step=0.0, simulation_threads=0, simulation_processes=1)
+HALF_LIFE = 2000   # of Snell et al. 2017
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
 _LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'
@@ -57,6 +59,8 @@ OWNED = (
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
     Owned('full_context', False, 'method', ('matching',), 'whose features are of one image'),
     Owned('cosine_scale', 1.0, 'method', ('matching',), 'which compares by no cosines'),
+    Owned('meta_lr_half_life', HALF_LIFE, 'meta_lr_schedule', ('halving',),
+          'which halves nothing'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
 )
@@ -77,7 +81,7 @@ _NO_INNER_LOOP = (
 
 # {selector: {value: what it refuses}}; what problems and baselines refuse is theirs.
 _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
-    'meta_lr_schedule': dict.fromkeys(('linear', 'cosine'), (
+    'meta_lr_schedule': dict.fromkeys((*TO_ZERO, 'halving'), (
         Refused('pretrain_iterations', 0, 'which is for meta-training alone',
                 'leave one of them out'),)),
     'method': {

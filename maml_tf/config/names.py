@@ -76,6 +76,8 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
       (training.meta_optimizer, training.meta_optimizer != usual['meta_optimizer']),
       (f'metalr{training.meta_lr}', training.meta_lr != usual['meta_lr']),
       (training.meta_lr_schedule, training.meta_lr_schedule != usual['meta_lr_schedule']),
+      (f'halflife{training.meta_lr_half_life}',
+       training.meta_lr_half_life != usual['meta_lr_half_life']),
       (f'clip{training.meta_gradient_clip}',
        training.meta_gradient_clip != usual['meta_gradient_clip']),
       (learner.dtype, learner.dtype != usual['dtype']),

@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
-from maml_tf.config.fits import NO_CONTROL
+from maml_tf.config.fits import HALF_LIFE, NO_CONTROL
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
@@ -18,7 +18,7 @@ COMMON: Dict[str, Any] = dict(
     inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
     proximal_weight=0.0, imaml_cg_iterations=0, multi_step_iterations=0,
     first_order_iterations=0, per_step_norm=False,
-    meta_lr_schedule='constant',
+    meta_lr_schedule='constant', meta_lr_half_life=HALF_LIFE,
     baseline='None', num_averaged_nets=500, averaged_regulariser='None',
     regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
     meta_batch_size=32, meta_lr=0.001, meta_optimizer='adam', meta_gradient_clip=0.0,

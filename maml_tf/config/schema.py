@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
-from maml_tf.config.fits import NO_CONTROL
+from maml_tf.config.fits import HALF_LIFE, NO_CONTROL
 from maml_tf.config.sections import (
   SECTIONS,
   ControlConfig,
@@ -174,7 +174,8 @@ _PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
-    'meta_lr_schedule': 'constant', 'inner_optimizer': 'sgd', 'inner_batch_size': 0,
+    'meta_lr_schedule': 'constant', 'meta_lr_half_life': HALF_LIFE,
+    'inner_optimizer': 'sgd', 'inner_batch_size': 0,
     'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
     'learned_step_sizes': 'None', 'train_num_classes': -1, 'model': 'paper',
     'full_context': False, 'cosine_scale': 1.0, 'proximal_weight': 0.0,

@@ -63,7 +63,8 @@ class TrainingConfig:
   metatrain_iterations: int
   meta_batch_size: int
   meta_lr: float                 # beta
-  meta_lr_schedule: str          # constant, linear (falling to 0), cosine
+  meta_lr_schedule: str          # constant, linear (falling to 0), cosine, halving
+  meta_lr_half_life: int         # iterations; of the schedule 'halving'
   meta_optimizer: str
   meta_gradient_clip: float      # elementwise bound; 0: none
   tasks_at_once: int             # tasks in memory together; 0: chosen for the tasks

@@ -22,8 +22,10 @@ class Prototypical(WithoutInnerLoop):
 
   Their training has more classes in a task than their testing: `--train_num_classes`.
 
-  Departures: batch norm's statistics, see `WithoutInnerLoop`; the step size of Adam is
-  constant, where theirs is halved every 2,000 episodes.
+  The step size of Adam is halved every 2,000 episodes, in the presets as in the paper:
+  `--meta_lr_schedule=halving`.
+
+  Departure: batch norm's statistics, see `WithoutInnerLoop`.
 
   Args:
     learner, objective, shots, **kwargs: see `WithoutInnerLoop`.

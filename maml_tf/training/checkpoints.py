@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import tensorflow as tf
 
-from maml_tf.config import LARGEST_JSON, Config, ConfigError, differences
+from maml_tf.config import LARGEST_JSON, TO_ZERO, Config, ConfigError, differences
 from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
@@ -338,7 +338,7 @@ def differences_of_run(stored: Config, config: Config) -> str:
   """'NAME BEFORE -> NOW, ...' of all for which `config` would train something else than
   `stored` did; empty where there is nothing."""
   may_differ = MAY_DIFFER
-  if config.training.meta_lr_schedule != 'constant':
+  if config.training.meta_lr_schedule in TO_ZERO:
     may_differ -= {'metatrain_iterations'}   # every step size depends on it
   may_differ |= config.baseline.may_differ_from(stored.baseline)
   changed = differences(stored, config, ignore=may_differ)

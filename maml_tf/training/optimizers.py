@@ -28,8 +28,9 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
       would pass through float32 in some places and not in others, and lose 1e-5 of
       a step; here they are rounded to float32 first, as TF1's optimizer did, and
       exact from there on.
-    decay_iterations: over which the step size falls to 0; 0: it is constant.
-    schedule: how it falls: 'linear', or 'cosine'.
+    decay_iterations: over which the step size falls to 0, or after each of which it is
+      halved; 0: it is constant.
+    schedule: how it falls: 'linear', 'cosine', or 'halving'.
 
   Raises:
     ConfigError: for an optimizer of TensorFlow Addons where that is not installed.
@@ -37,11 +38,14 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
   def constant(value):
     return float32_constant(value, dtype)
   rate = constant(learning_rate)
-  if decay_iterations and schedule == 'cosine':
-    rate = tf.keras.optimizers.schedules.CosineDecay(rate, decay_iterations)
-  elif decay_iterations:
-    rate = tf.keras.optimizers.schedules.PolynomialDecay(rate, decay_iterations,
-                                                         end_learning_rate=constant(0.0))
+  if decay_iterations:
+    schedules = tf.keras.optimizers.schedules
+    rate = {
+        'linear': lambda: schedules.PolynomialDecay(rate, decay_iterations,
+                                                    end_learning_rate=constant(0.0)),
+        'cosine': lambda: schedules.CosineDecay(rate, decay_iterations),
+        'halving': lambda: schedules.ExponentialDecay(rate, decay_iterations, constant(0.5),
+                                                      staircase=True)}[schedule]()
   if name in ADDONS_OPTIMIZERS:
     return _addons_optimizer(name, rate)
   beta_1, beta_2 = map(constant, ADAM_BETAS)

@@ -63,6 +63,9 @@ def saved_of_pretraining(config: Config, model: MetaLearner
 
 
 def _decay_iterations(config: Config) -> int:
-  if config.training.meta_lr_schedule == 'constant':
+  training = config.training
+  if training.meta_lr_schedule == 'constant':
     return 0
-  return max(1, config.training.metatrain_iterations)
+  if training.meta_lr_schedule == 'halving':
+    return training.meta_lr_half_life
+  return max(1, training.metatrain_iterations)

@@ -12,7 +12,7 @@ import signal
 import time
 from typing import Callable, Optional
 
-from maml_tf.config import Config
+from maml_tf.config import TO_ZERO, Config
 from maml_tf.training import history
 from maml_tf.training.callbacks import passed
 from maml_tf.training.checkpoints import experiment_folder
@@ -100,7 +100,7 @@ class Watch:
 
   def ends_early(self, iteration: int) -> bool:
     """Whether the rule says so of the run up to that iteration."""
-    if self._config.training.meta_lr_schedule != 'constant':
+    if self._config.training.meta_lr_schedule in TO_ZERO:
       return False
     since = spans.validated_since(spans.read(self._folder),
                                   self._config.problem.early_end_tasks)
