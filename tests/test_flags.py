@@ -796,15 +796,18 @@ def test_flagfile_documents_itself(name):
 
 
 def test_each_experiment_has_a_folder_of_its_own():
-  """But for the uses of one classifier."""
+  """But for the uses of one classifier, and for ways that are those of a test alone."""
   def folder(name):
     resolved = parse(flagfile(name))
     return resolved.run.logdir, resolved.experiment_name
-  sharing = [name for name, (_, values) in EXPERIMENTS.items()
-             if values.get('baseline') in ('fine_tuning', 'nearest_neighbour')]
-  assert len(sharing) == 4
-  assert len({folder(name) for name in sharing}) == 1
-  assert len({folder(name) for name in EXPERIMENTS}) == len(EXPERIMENTS) - 3
+  sharing = [[name for name, (_, values) in EXPERIMENTS.items()
+              if values.get('baseline') in ('fine_tuning', 'nearest_neighbour')]]
+  sharing += [[f'omniglot_{ways}way_{shots}shot_{method}' for ways in (5, 20)]
+              for method in ('prototypical', 'siamese') for shots in (1, 5)]
+  assert len(sharing[0]) == 4
+  for names in sharing:
+    assert len({folder(name) for name in names}) == 1
+  assert len({folder(name) for name in EXPERIMENTS}) == len(EXPERIMENTS) - 3 - 4
 
 
 @pytest.mark.parametrize('path', FLAGFILES, ids=lambda path: path.stem)

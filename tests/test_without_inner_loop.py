@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from maml_tf import config, experiment
 from maml_tf.errors import ConfigError
+from maml_tf.evaluation.results_files import file_stem
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.objectives import MeanCrossEntropy
+from maml_tf.training.checkpoints import differences_of_run, training_folder
+from maml_tf.training.trainer import train
 
 TASKS, WAYS, SHOTS, SIZE = 2, 3, 2, 4
 METHODS = [(name, {}) for name in WITHOUT_INNER_LOOP] + [('matching', dict(full_context=True))]
@@ -250,4 +255,31 @@ def test_training_has_more_classes_than_testing(small_config):
   testing = experiment.evaluation_generator(configuration, 'val', 2).batch(0)
   assert training.support.inputs.shape[1] == 5 and training.query.inputs.shape[1] == 15
   assert testing.support.inputs.shape[1] == 2
-  assert configuration.experiment_name.endswith('.prototypical.trainways5.query3')
+  assert configuration.experiment_name.startswith('cls_5.')
+  assert configuration.experiment_name.endswith('.prototypical.query3')
+
+
+@pytest.mark.parametrize('method', WITHOUT_INNER_LOOP)
+def test_the_classes_of_a_test_are_no_part_of_the_run(method, small_config):
+  """So that one training is tested on tasks of any number of classes, each in a file of its
+  own."""
+  given = dict(method=method, train_query_size=1, metatrain_iterations=2, xla='off', log=False)
+  with_two, with_three, all_the_same = (
+      small_config('omniglot', **given, **ways) for ways in (
+          dict(num_classes=2, train_num_classes=3), dict(num_classes=3, train_num_classes=3),
+          dict(num_classes=3, train_num_classes=-1)))
+  states = []
+  for configuration in (with_two, all_the_same):
+    model = experiment.build_model(configuration)
+    with training_folder(dataclasses.replace(configuration, run=dataclasses.replace(
+        configuration.run, logdir=f'{configuration.run.logdir}{len(states)}'))) as folder:
+      assert train(configuration, model, folder).iteration == 2
+    states.append(model.state())
+  for name, value in states[0].items():
+    np.testing.assert_array_equal(value, states[1][name])
+  assert len({each.experiment_name for each in (with_two, with_three, all_the_same)}) == 1
+  assert not differences_of_run(with_two, all_the_same)
+  assert 'task.num_classes 2 -> 3' in differences_of_run(
+      with_two, small_config('omniglot', **given, num_classes=3, train_num_classes=4))
+  assert file_stem(with_two) == f'val_cls2_ubs1_{method}'
+  assert file_stem(with_three) == file_stem(all_the_same) == f'val_ubs1_{method}'

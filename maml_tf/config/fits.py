@@ -81,9 +81,6 @@ _NO_INNER_LOOP = (
 
 # {selector: {value: what it refuses}}; what problems and baselines refuse is theirs.
 _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
-    'meta_lr_schedule': dict.fromkeys((*TO_ZERO, 'halving'), (
-        Refused('pretrain_iterations', 0, 'which is for meta-training alone',
-                'leave one of them out'),)),
     'method': {
         'reptile': (
             Refused('recompute_inner_steps', False, _NOT_KEPT),
@@ -98,6 +95,9 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
             Refused('recompute_inner_steps', False, _NOT_KEPT),
             Refused('stop_grad', False, 'which takes no derivative through inner steps')),
         **dict.fromkeys(WITHOUT_INNER_LOOP, _NO_INNER_LOOP)},
+    'meta_lr_schedule': dict.fromkeys((*TO_ZERO, 'halving'), (
+        Refused('pretrain_iterations', 0, 'which is for meta-training alone',
+                'leave one of them out'),)),
     'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
                            for kind in ('layer', 'layer_and_step', 'element')},
 }

@@ -19,16 +19,17 @@ def experiment_name(config: 'Config') -> str:
 
   The TF1 name does not say which seed, query size, optimizer or precision a run had, so
   two such runs overwrote each other. Those parts are added only where they differ from
-  the preset, which keeps the TF1 names for TF1's runs.
+  the preset, which keeps the TF1 names for TF1's runs. The classes are those of a task in
+  training: runs that differ in those of a test alone are one run.
   """
   return _legacy_name(config) + ''.join(
       f'.{text}' for text, differs in _additions(config) if differs)
 
 
 def _legacy_name(config: 'Config') -> str:
-  task, learner, training = config.task, config.learner, config.training
+  learner, training = config.learner, config.training
   step_size = config.evaluation.train_update_lr
-  name = (f'cls_{task.num_classes}.mbs_{training.meta_batch_size}'
+  name = (f'cls_{config.trained_classes}.mbs_{training.meta_batch_size}'
           f'.ubs_{config.trained_shots}'
           f'.numstep{config.inner_loop.num_updates}'
           f'.updatelr{config.inner_loop.update_lr if step_size == -1 else step_size}')
@@ -49,8 +50,6 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
                  config.data_dir)
   return [
       (short_name(training.method), training.method != 'maml'),
-      (f'trainways{task.train_num_classes}',
-       task.train_num_classes != usual['train_num_classes']),
       (f'inner{inner_loop.inner_optimizer}',
        inner_loop.inner_optimizer != usual['inner_optimizer']),
       (f'innerbatch{inner_loop.inner_batch_size}',

@@ -67,10 +67,12 @@ def read_times_tested(path: str) -> int:
 def file_stem(config: Config) -> str:
   """The TF1 code's `test_ubsK_stepsizeALPHA`; a test on validation classes, which
   overwrote it there, is called `val_...` here. A step size that was tuned is called
-  `tuned`, and a nearest neighbour or a method without inner loop has none. Where
-  --pretrained or --legacy_checkpoint is tested, its name follows: the folder has a run's own
-  results, too."""
-  stem = f'{config.split}_ubs{config.task.update_batch_size}'
+  `tuned`, and a nearest neighbour or a method without inner loop has none. Tasks of other
+  classes than in training say of how many. Where --pretrained or --legacy_checkpoint is
+  tested, its name follows: the folder has a run's own results, too."""
+  ways = config.task.num_classes
+  stem = (f'{config.split}{"" if ways == config.trained_classes else f"_cls{ways}"}'
+          f'_ubs{config.task.update_batch_size}')
   if not config.baseline.has_step_size:
     return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
   if not config.has_inner_loop:
