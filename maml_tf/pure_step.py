@@ -17,7 +17,13 @@ from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import known_method
 from maml_tf.outer_step import all_finite
 from maml_tf.sources.source import Recipes
-from maml_tf.training.optimizers import ADAM_BETAS, ADAM_EPSILON, float32_constant
+from maml_tf.training.optimizers import (
+  ADAM_BETAS,
+  ADAM_EPSILON,
+  decay_iterations,
+  float32_constant,
+  step_sizes,
+)
 
 
 class TrainingState(NamedTuple):
@@ -71,19 +77,20 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
       means, gradients = model.meta_gradient(episodes_of(images, recipes),
                                              parameters=state.parameters)
     finite = all_finite(means['loss'], gradients)
-    after = _adam(state, model.outer_step.clipped(gradients), config.training.meta_lr,
-                  config.learner.dtype)
+    after = _adam(state, model.outer_step.clipped(gradients), config)
     state = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), after, state)
     return state, means['loss'], means['accuracy']
   return step
 
 
-def _adam(state: TrainingState, gradients: Parameters, learning_rate: float, dtype: str
-          ) -> TrainingState:
+def _adam(state: TrainingState, gradients: Parameters, config: Config) -> TrainingState:
   """As in TF1 and Keras: the correction of the bias is part of the step size."""
-  learning_rate, epsilon, beta_1, beta_2 = (
-      tf.constant(float32_constant(value, dtype), dtype)
-      for value in (learning_rate, ADAM_EPSILON, *ADAM_BETAS))
+  training, dtype = config.training, config.learner.dtype
+  epsilon, beta_1, beta_2 = (tf.constant(float32_constant(value, dtype), dtype)
+                             for value in (ADAM_EPSILON, *ADAM_BETAS))
+  sizes = step_sizes(training.meta_lr, dtype, decay_iterations(training),
+                     training.meta_lr_schedule)
+  learning_rate = tf.cast(sizes(state.iteration) if callable(sizes) else sizes, dtype)
   iteration = state.iteration + 1
   steps = tf.cast(iteration, dtype)
   rate = learning_rate * tf.sqrt(1 - tf.pow(beta_2, steps)) / (1 - tf.pow(beta_1, steps))

@@ -19,6 +19,10 @@ CASES = {
     'clipped': dict(datasource='omniglot', meta_gradient_clip=0.01),
     'anil': dict(datasource='omniglot', method='anil'),
     'miniimagenet': dict(datasource='miniimagenet', num_filters=2),
+    **{schedule: dict(datasource='omniglot', method='anil', meta_lr_schedule=schedule, **given)
+       for schedule, given in {
+           'linear': dict(metatrain_iterations=4), 'cosine': dict(metatrain_iterations=4),
+           'halving': dict(meta_lr_half_life=1)}.items()},
 }
 STEPS = 3
 

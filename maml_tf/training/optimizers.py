@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.config import ADDONS_OPTIMIZERS, TRUST_REGION, ConfigError
+from maml_tf.config.sections import TrainingConfig
 from maml_tf.training.optional_addons import tensorflow_addons
 
 ADAM_BETAS = (0.9, 0.999)
@@ -37,15 +38,7 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
   """
   def constant(value):
     return float32_constant(value, dtype)
-  rate = constant(learning_rate)
-  if decay_iterations:
-    schedules = tf.keras.optimizers.schedules
-    rate = {
-        'linear': lambda: schedules.PolynomialDecay(rate, decay_iterations,
-                                                    end_learning_rate=constant(0.0)),
-        'cosine': lambda: schedules.CosineDecay(rate, decay_iterations),
-        'halving': lambda: schedules.ExponentialDecay(rate, decay_iterations, constant(0.5),
-                                                      staircase=True)}[schedule]()
+  rate = step_sizes(learning_rate, dtype, decay_iterations, schedule)
   if name in ADDONS_OPTIMIZERS:
     return _addons_optimizer(name, rate)
   beta_1, beta_2 = map(constant, ADAM_BETAS)
@@ -61,6 +54,32 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
   }
   with _default_float(dtype):
     return builders[name](rate)
+
+
+def step_sizes(learning_rate: float, dtype: str = 'float32', decay_iterations: int = 0,
+               schedule: str = 'linear'):
+  """A number, or what gives one for each iteration; see `build_optimizer`."""
+  rate = float32_constant(learning_rate, dtype)
+  if not decay_iterations:
+    return rate
+  schedules = tf.keras.optimizers.schedules
+  zero, half = float32_constant(0.0, dtype), float32_constant(0.5, dtype)
+  builders = {
+      'linear': lambda: schedules.PolynomialDecay(rate, decay_iterations,
+                                                  end_learning_rate=zero),
+      'cosine': lambda: schedules.CosineDecay(rate, decay_iterations),
+      'halving': lambda: schedules.ExponentialDecay(rate, decay_iterations, half,
+                                                    staircase=True)}
+  return builders[schedule]()
+
+
+def decay_iterations(training: TrainingConfig) -> int:
+  """What `build_optimizer` takes of that name."""
+  if training.meta_lr_schedule == 'constant':
+    return 0
+  if training.meta_lr_schedule == 'halving':
+    return training.meta_lr_half_life
+  return max(1, training.metatrain_iterations)
 
 
 def float32_constant(value: float, dtype: str):

@@ -10,7 +10,7 @@ from maml_tf.config import Config
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.replicas import Replicas
 from maml_tf.training import callbacks as run_callbacks
-from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.optimizers import build_optimizer, decay_iterations
 
 
 def steps_per_execution(config: Config) -> int:
@@ -28,7 +28,7 @@ def compile_model(config: Config, model: MetaLearner) -> MetaLearner:
   """`model`, compiled for training as the configuration says."""
   with Replicas.of(model).scope():
     optimizer = build_optimizer(config.training.meta_optimizer, config.training.meta_lr,
-                                config.learner.dtype, _decay_iterations(config),
+                                config.learner.dtype, decay_iterations(config.training),
                                 config.training.meta_lr_schedule)
     model.compile(optimizer, jit_compile=experiment.use_xla(config),
                   steps_per_execution=steps_per_execution(config))
@@ -60,12 +60,3 @@ def saved_of_pretraining(config: Config, model: MetaLearner
   if pretraining.meta_parameters is not model.meta_parameters:
     saved.update(pretrain_parameters=pretraining.meta_parameters)
   return pretraining, saved
-
-
-def _decay_iterations(config: Config) -> int:
-  training = config.training
-  if training.meta_lr_schedule == 'constant':
-    return 0
-  if training.meta_lr_schedule == 'halving':
-    return training.meta_lr_half_life
-  return max(1, training.metatrain_iterations)
