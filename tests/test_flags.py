@@ -461,14 +461,14 @@ OF_OTHER_PAPERS = {
             'update_batch_size': 1, 'train_query_size': 15, 'test_query_size': 15,
             'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'halving',
             'meta_lr_half_life': 2000,
-            'train_num_classes': 30, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'train_num_classes': 30, 'meta_batch_size': 1, 'metatrain_iterations': 10000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'miniimagenet_5way_5shot_prototypical': (
         '68.20 +- 0.66', {**_OF_OTHERS, 'datasource': 'miniimagenet', 'num_classes': 5,
             'update_batch_size': 5, 'train_query_size': 15, 'test_query_size': 15,
             'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'halving',
             'meta_lr_half_life': 2000,
-            'train_num_classes': 20, 'meta_batch_size': 1, 'metatrain_iterations': 20000,
+            'train_num_classes': 20, 'meta_batch_size': 1, 'metatrain_iterations': 10000,
             'meta_gradient_clip': 0.0, 'method': 'prototypical'}),
     'omniglot_5way_1shot_matching': (
         '98.1', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,

@@ -247,14 +247,16 @@ def _miniimagenet_by_reptile(ways: int, shots: int) -> Dict[str, Any]:
   return values
 
 
-# One task a step; the step size is halved every 2,000 tasks (Snell et al. 2017, section 3).
-_LIKE_SNELL = dict(meta_batch_size=1, metatrain_iterations=20000, meta_lr_schedule='halving')
+# One task a step; its size is halved every 2,000 tasks (Snell et al. 2017, section 3). The
+# number of tasks is this project's: at their end the steps are small.
+_LIKE_SNELL = dict(meta_batch_size=1, meta_lr_schedule='halving')
 
 
 def _omniglot_by_comparing(method: str, shots: int) -> Dict[str, Any]:
   return {
       # 60 classes, 5 query images of each (their section 3.1).
-      'prototypical': dict(train_num_classes=60, train_query_size=5, **_LIKE_SNELL),
+      'prototypical': dict(train_num_classes=60, train_query_size=5,
+                           metatrain_iterations=20000, **_LIKE_SNELL),
       # This project's: of 20 classes there are 20 times as many pairs.
       'siamese': dict(train_num_classes=20, meta_batch_size=8)}.get(method, {})
 
@@ -263,7 +265,8 @@ def _miniimagenet_by_comparing(method: str, shots: int) -> Dict[str, Any]:
   if method != 'prototypical':
     return {}
   # 30 classes for 1 shot, 20 for 5, 15 query images of each (their section 3.2).
-  return dict(train_num_classes=20 if shots >= 5 else 30, **_LIKE_SNELL)
+  return dict(train_num_classes=20 if shots >= 5 else 30, metatrain_iterations=10000,
+              **_LIKE_SNELL)
 
 
 OMNIGLOT = Images(
