@@ -70,9 +70,9 @@ def file_stem(config: Config) -> str:
   `tuned`, and a nearest neighbour or a method without inner loop has none. Tasks of other
   classes than in training say of how many. Where --pretrained or --legacy_checkpoint is
   tested, its name follows: the folder has a run's own results, too."""
-  ways = config.task.num_classes
-  stem = (f'{config.split}{"" if ways == config.trained_classes else f"_cls{ways}"}'
-          f'_ubs{config.task.update_batch_size}')
+  task = config.task
+  ways = '' if task.num_classes == config.trained_classes else f'_cls{task.num_classes}'
+  stem = f'{config.split}{ways}_ubs{task.update_batch_size}'
   if not config.baseline.has_step_size:
     return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
   if not config.has_inner_loop:

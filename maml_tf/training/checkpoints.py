@@ -341,9 +341,8 @@ def differences_of_run(stored: Config, config: Config) -> str:
   if config.training.meta_lr_schedule in TO_ZERO:
     may_differ -= {'metatrain_iterations'}   # every step size depends on it
   may_differ |= config.baseline.may_differ_from(stored.baseline)
-  if (not config.has_inner_loop and not stored.has_inner_loop
-      and config.trained_classes == stored.trained_classes):
-    may_differ |= {'num_classes', 'train_num_classes'}   # those of a test are free
+  if config.trained_classes == stored.trained_classes:   # those of a test are free
+    may_differ |= {'num_classes', 'train_num_classes'}
   changed = differences(stored, config, ignore=may_differ)
   return ', '.join(f'{name} {before} -> {now}' for name, (before, now) in changed.items())
 

@@ -56,21 +56,18 @@ def build_optimizer(name: str, learning_rate: float, dtype: str = 'float32',
     return builders[name](rate)
 
 
-def step_sizes(learning_rate: float, dtype: str = 'float32', decay_iterations: int = 0,
-               schedule: str = 'linear'):
+def step_sizes(learning_rate: float, dtype: str, decay_iterations: int, schedule: str):
   """A number, or what gives one for each iteration; see `build_optimizer`."""
   rate = float32_constant(learning_rate, dtype)
   if not decay_iterations:
     return rate
   schedules = tf.keras.optimizers.schedules
   zero, half = float32_constant(0.0, dtype), float32_constant(0.5, dtype)
-  builders = {
-      'linear': lambda: schedules.PolynomialDecay(rate, decay_iterations,
-                                                  end_learning_rate=zero),
-      'cosine': lambda: schedules.CosineDecay(rate, decay_iterations),
-      'halving': lambda: schedules.ExponentialDecay(rate, decay_iterations, half,
-                                                    staircase=True)}
-  return builders[schedule]()
+  return {
+      'linear': schedules.PolynomialDecay(rate, decay_iterations, end_learning_rate=zero),
+      'cosine': schedules.CosineDecay(rate, decay_iterations),
+      'halving': schedules.ExponentialDecay(rate, decay_iterations, half, staircase=True),
+  }[schedule]
 
 
 def decay_iterations(training: TrainingConfig) -> int:
