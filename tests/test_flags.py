@@ -554,6 +554,14 @@ OF_OTHER_PAPERS = {
             'full_context': False, 'cosine_scale': 30.0,
             'meta_batch_size': 4, 'metatrain_iterations': 20000,
             'meta_gradient_clip': 0.0, 'method': 'matching'}),
+    'omniglot_20way_5shot_matching_pooled': (
+        '98.5', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 20,
+            'update_batch_size': 5, 'train_query_size': 5, 'test_query_size': 5,
+            'num_filters': 64, 'max_pool': True, 'meta_lr_schedule': 'halving',
+            'meta_lr_half_life': 2000,
+            'full_context': False, 'cosine_scale': 30.0,
+            'meta_batch_size': 4, 'metatrain_iterations': 20000,
+            'meta_gradient_clip': 0.0, 'method': 'matching'}),
     'omniglot_5way_1shot_siamese': (
         '97.3', {**_OF_OTHERS, 'datasource': 'omniglot', 'num_classes': 5,
             'update_batch_size': 1, 'train_query_size': 1, 'test_query_size': 5,

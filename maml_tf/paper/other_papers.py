@@ -59,7 +59,14 @@ METHODS: Dict[str, OfMethod] = {
     # Settings of this project, with which they reach the paper's.
     'matching_scaled': OfMethod(
         'matching nets, cosines scaled', 'table 1 (matching nets)', _after(0), _MATCHING,
-        dict(method='matching', full_context=False, cosine_scale=30.0)),
+        dict(method='matching', full_context=False, cosine_scale=30.0,
+             meta_lr_schedule='constant')),
+    # The net of their paper, where the row above, with that of MAML's, ends below.
+    'matching_pooled': OfMethod(
+        'matching nets, cosines scaled, max-pooling', 'table 1 (matching nets)', _after(0),
+        {('omniglot', 20, 5): '98.5'},
+        dict(method='matching', full_context=False, cosine_scale=30.0, max_pool=True,
+             meta_lr_schedule='halving')),
     'siamese': OfMethod(
         'Siamese nets', 'table 1 (Siamese nets)', _after(0),
         _omniglot('97.3', '98.4', '88.2', '97.0')),
