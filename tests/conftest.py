@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import math
 import os
 import resource
@@ -52,6 +53,14 @@ _CACHES += [os.environ[name] for name in ('XDG_CACHE_HOME', 'MPLCONFIGDIR')
 _CACHES += [str(REPOSITORY / '.pytest_cache')]
 _TEMPORARY = ['/dev', '/proc', tempfile.gettempdir(), os.path.realpath(tempfile.gettempdir())]
 _written_outside: list = []
+
+
+def load_example(name):
+  """The module of `examples/NAME.py`, which is no package."""
+  spec = importlib.util.spec_from_file_location(name, REPOSITORY / 'examples' / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 def pytest_configure(config):

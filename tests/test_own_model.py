@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 import pytest
 import tensorflow as tf
-from conftest import REPOSITORY
+from conftest import REPOSITORY, load_example
 
 # Keras 3.15 says of every dataset that it cannot shuffle it.
 pytestmark = pytest.mark.filterwarnings('ignore:.shuffle=True. was passed')
@@ -31,11 +30,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('steps', [2, pytest.param(1500, marks=pytest.mark.slow)])
 def test_the_example_runs(tmp_path, capsys, steps):
-  path = REPOSITORY / 'examples' / 'own_keras_model.py'
-  spec = importlib.util.spec_from_file_location('own_keras_model', path)
-  example = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(example)
-  share = example.main(steps, str(tmp_path / 'adapted.keras'))
+  share = load_example('own_keras_model').main(steps, str(tmp_path / 'adapted.keras'))
   assert (tmp_path / 'adapted.keras').exists()
   out = capsys.readouterr().out
   assert '100 new tasks' in out and 'of 30 right' in out
