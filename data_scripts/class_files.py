@@ -116,6 +116,13 @@ class ImageFiles:
         return folders[level], inner[0] if inner else ''
     return '', ''
 
+  def folder_in_class(self, place: File, label: str) -> str:
+    """The path of a file's folder where that is another one, in the folder of its class."""
+    folders = place[1].split('/')[:-1]
+    levels = [level for level, name in enumerate(folders) if name == label]
+    inner = folders[levels[-1] + 1:] if levels else []
+    return '/'.join(folders) if set(map(str.lower, inner)) - set(_IN_BETWEEN) else ''
+
   def of_class(self, label: str) -> list[File]:
     """Those that its folder, or their own names, say to be of a class."""
     return self._by_class.get(label.casefold(), [])
@@ -312,7 +319,7 @@ def classes_of_folders(files: ImageFiles, problems: Problems) -> Classes:
       stray.append(place[1])
       continue
     split = split_of(level)
-    key = (label, place[1].partition(f'{label}/')[2])
+    key = (split, label, place[1].partition(f'{label}/')[2])
     twice += [place[1]] if key in seen else []
     seen.add(key)
     names[split].add(level)
@@ -323,7 +330,19 @@ def classes_of_folders(files: ImageFiles, problems: Problems) -> Classes:
   problems.note(stray, 'they are not in train/CLASS, val/CLASS or test/CLASS')
   for name in twice:
     problems.add(name, 'there twice', remedy='leave one of each')
+  _note_inner_folders(files, [one for split in SPLITS for one in found[split]], problems)
   return {split: sorted_classes(found[split]) for split in SPLITS}
+
+
+def _note_inner_folders(files: ImageFiles, labelled: Iterable[tuple[str, File]],
+                        problems: Problems) -> None:
+  """Says which folders lie in a class folder: whoever made a hierarchy of classes, as of
+  genera and species, may have meant the inner ones."""
+  inner = sorted({files.folder_in_class(place, label) for label, place in labelled} - {''})
+  if inner:
+    problems.notes.append(
+        f'{len(inner)} folders in class folders were taken as a part of their class, as '
+        f'{inner[0]} (where each of them is a class, leave the folders around them out)')
 
 
 def _check_one_name(names: Mapping[str, set[str]], problems: Problems) -> None:
@@ -380,16 +399,20 @@ def in_splits(classes: Mapping[str, list[File]], splits: Mapping[str, Iterable[s
           for split in SPLITS}
 
 
-
-
 def top_folders(files: ImageFiles, problems: Problems) -> dict[str, list[File]]:
-  """{class: files} of class folders: the first ones below the folders that all share."""
+  """{class: files} of class folders: the first ones below the folders that all share.
+
+  Where all images lie in the same folder, that is the class.
+  """
   in_folders = [place for place in files.places if '/' in place[1]]
   every = [place[1].split('/')[:-1] for place in in_folders]
   shared = os.path.commonprefix(every)
+  if every and shared == max(every, key=len):
+    return dict(sorted_classes((files.class_folder(place), place) for place in in_folders))
   problems.note([place[1] for place in files.places
                  if len(place[1].split('/')) - 1 <= len(shared)],
                 'they are not in a class folder')
-  return dict(sorted_classes((folders[len(shared)], place)
-                             for folders, place in zip(every, in_folders)
-                             if len(folders) > len(shared)))
+  labelled = [(folders[len(shared)], place) for folders, place in zip(every, in_folders)
+              if len(folders) > len(shared)]
+  _note_inner_folders(files, labelled, problems)
+  return dict(sorted_classes(labelled))

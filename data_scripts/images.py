@@ -26,6 +26,7 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
           4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
           6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
+_SIDES_CHANGE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError,
            OverflowError, MemoryError, struct.error, zlib.error)
 
@@ -147,16 +148,18 @@ def miniimagenet_pixels(data: bytes, side: int) -> tuple[np.ndarray, Optional[st
   return np.asarray(image), note
 
 
-def own_pixels(data: bytes, side: int, channels: int) -> tuple[np.ndarray, Optional[str]]:
+def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = None
+               ) -> tuple[np.ndarray, Optional[str]]:
   """Anybody's image as the net sees it.
 
   Args:
     data: a file of one of `OWN_FORMATS`; of several pictures in it, the first.
-    side: height and width of the result in pixels.
+    height: of the result in pixels.
     channels: 3: RGB; 1: grey.
+    width: of the result; None: as its height.
 
   Returns:
-    uint8 `[side, side, channels]`, and how it was stored where that was something else.
+    uint8 `[height, width, channels]`, and how it was stored where that was something else.
     16 bits become 8, what is transparent is put on white, and the image is turned as its
     Exif says. It is resized with Lanczos, without regard to its proportions.
 
@@ -165,15 +168,17 @@ def own_pixels(data: bytes, side: int, channels: int) -> tuple[np.ndarray, Optio
   """
   image = decode(data, OWN_FORMATS, modes=_OWN_MODES)
   wanted = 'RGB' if channels == 3 else 'L'
+  width = height if width is None else width
   try:
     turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    size = (height, width) if turn in _SIDES_CHANGE else (width, height)
     stored = image.mode + (' turned by its Exif' if turn is not None else '')
-    image = _of_8_bits(image, side) if image.mode.startswith('I') else image
+    image = _of_8_bits(image, size) if image.mode.startswith('I') else image
     is_transparent = 'A' in image.mode or 'transparency' in image.info
     # Small first: no copies of the large one.
     image = image.convert('RGBA' if is_transparent else wanted)
-    if image.size != (side, side):
-      image = image.resize((side, side), Image.Resampling.LANCZOS)
+    if image.size != size:
+      image = image.resize(size, Image.Resampling.LANCZOS)
     if is_transparent:
       paper = Image.new('RGBA', image.size, 'white')
       image = Image.alpha_composite(paper, image).convert(wanted)
@@ -181,11 +186,11 @@ def own_pixels(data: bytes, side: int, channels: int) -> tuple[np.ndarray, Optio
       image = image.transpose(turn)
   except _DAMAGE as error:
     raise ImageError(f'cannot be converted to {wanted}: {error}') from error
-  pixels = np.asarray(image).reshape(side, side, channels)
+  pixels = np.asarray(image).reshape(height, width, channels)
   return pixels, None if stored == wanted else stored
 
 
-def _of_8_bits(image: Image.Image, side: int) -> Image.Image:
+def _of_8_bits(image: Image.Image, size: tuple[int, int]) -> Image.Image:
   """Grey of 16 bits, resized; Pillow would make 255 of all above it.
 
   Raises:
@@ -195,6 +200,6 @@ def _of_8_bits(image: Image.Image, side: int) -> Image.Image:
   low, high = image.getextrema()
   if low < 0 or high >= 1 << 16:
     raise ImageError('pixels of more than 16 bits, not grey or colour')
-  if image.size != (side, side):
-    image = image.resize((side, side), Image.Resampling.LANCZOS)
+  if image.size != size:
+    image = image.resize(size, Image.Resampling.LANCZOS)
   return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))

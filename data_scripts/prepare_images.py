@@ -9,9 +9,11 @@
   or train.csv, val.csv and test.csv (columns filename,label) and the images.
 
 The classes of the three splits must differ: tasks are made of classes that training has
-not seen. An image may be JPEG, PNG, WebP, BMP, GIF, TIFF or PPM, of any size, grey, with
-a palette, in CMYK, of 16 bits, or transparent (it is put on white); it is turned as its
-Exif says, and resized with Lanczos to a square, without regard to its proportions.
+not seen. Folders in a class folder are taken as a part of its class.
+
+An image may be JPEG, PNG, WebP, BMP, GIF, TIFF or PPM, of any size, grey, with a palette,
+in CMYK, of 16 bits, or transparent (it is put on white); it is turned as its Exif says, and
+resized with Lanczos to a square, without regard to its proportions.
 """
 
 from __future__ import annotations
@@ -125,10 +127,12 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
     folders = class_files.top_folders(files, problems)
     if len(folders) < LEAST_CLASSES * len(image_set.SPLITS):
       raise DataError(
-          f'The source {source!r} has {len(folders)} class folders with images '
+          f'The source {source!r} has {len(folders)} class '
+          f'{"folder" if len(folders) == 1 else "folders"} with images '
           f'({archives.shortened(list(folders)) or preparation.what_is_there(names)}), and '
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
-          'each class, and put its images there.')
+          'each class, and put its images there.'
+          + ''.join(f' {note}.' for note in problems.notes))
     classes = class_files.in_splits(folders, _divided(list(folders), shares, seed))
     form = 'class folders, divided at random'
   class_files.check_disjoint(classes, problems)

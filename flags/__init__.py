@@ -12,14 +12,16 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from absl import flags as absl_flags
 
 import maml_tf
 from flags import definitions
-from maml_tf.config import Config, ConfigError, resolve
+from maml_tf import from_file, problems
+from maml_tf.config import Config, ConfigError, resolve, section_fields
+from maml_tf.config.fits import OWNED
 
 __all__ = ['flag_names', 'help_text', 'main_config', 'parse']
 
@@ -27,6 +29,8 @@ _HELP_ARGUMENTS = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
 _LARGEST_FLAGFILE = 2**16   # bytes; absl's time grows with the square of it
 _LONGEST_NAME = 100         # characters of a flag; absl compares it with all that exist
 _LONGEST_WORD = 200         # characters of what a message quotes
+_MOST_MEANT = 3             # flags that it asks for
+_MISSPELT = 0.9             # the likeness of a name and one with a letter wrong
 
 flag_names = definitions.names
 help_text = definitions.help_text
@@ -86,7 +90,8 @@ def parse(argv: Sequence[str]) -> Config:
   try:
     _, *left_over = values(['main.py', *arguments])
   except absl_flags.UnrecognizedFlagError as error:
-    raise ConfigError(_unknown_flag(error.flagname, error.flagvalue)) from None
+    raise ConfigError(_unknown_flag(error.flagname, error.flagvalue,
+                                    _without_meaning(values))) from None
   except ConfigError:
     raise
   except (absl_flags.Error, ValueError) as error:   # --seed without value, --notrain=3
@@ -184,12 +189,36 @@ def _nearest_experiment(path: str) -> str:
   return f'{folder.name}/ has one for each experiment of the paper.'
 
 
-def _unknown_flag(name: str, argument: str) -> str:
+def _without_meaning(values: absl_flags.FlagValues) -> set[str]:
+  """The flags that mean nothing with the data source, method and so on that are given."""
+  found = set()
+  datasource = values['datasource'].value or 'sinusoid'
+  if datasource in problems.names() and not problems.named(datasource).acts:
+    found.update(section_fields('control'))
+  for owned in OWNED:
+    given = values[owned.selector].value or {'method': 'maml'}.get(owned.selector, '')
+    if given not in owned.owners and not from_file.is_spec(given):
+      found.add(owned.field)
+  return found
+
+
+def _unknown_flag(name: str, argument: str, without_meaning: Collection[str] = ()) -> str:
+  near = [f'--{flag}' for flag in _near_flags(name, without_meaning)]
+  advice = f'did you mean {" or ".join(near)}?' if near else '--help lists all flags.'
+  return f'The flag {argument} is unknown: {advice}'
+
+
+def _near_flags(name: str, without_meaning: Collection[str]) -> list[str]:
+  """Those that a user can have meant: one misspelt, those with these words in their names,
+  else the likest one, sooner of those with a meaning than of all."""
   known = [*flag_names(), *(f'no{name}' for name in definitions.boolean_names()),
            'flagfile', 'help', 'version']
-  near = difflib.get_close_matches(name, known, n=1)
-  advice = f'did you mean --{near[0]}?' if near else '--help lists all flags.'
-  return f'The flag {argument} is unknown: {advice}'
+  usable = [flag for flag in known if flag not in without_meaning]
+  worded = [flag for flag in usable if len(name) > 1 and f'_{name}' in f'_{flag}']
+  return (difflib.get_close_matches(name, known, n=1, cutoff=_MISSPELT)
+          or sorted(worded, key=len)[:_MOST_MEANT]
+          or difflib.get_close_matches(name, usable, n=1)
+          or difflib.get_close_matches(name, known, n=1))
 
 
 def _left_over_argument(left_over: str, arguments: list[str]) -> str:

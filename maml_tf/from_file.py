@@ -10,12 +10,14 @@ import importlib.util
 import os
 import sys
 import traceback
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from maml_tf.errors import ConfigError, UserError
 from maml_tf.files import sha256_of_file
 
 _LONGEST_TEXT = 400   # of a message that is quoted
+# {package: how it is installed}, where this project asks for a version.
+_INSTALL = {'gymnasium': "pip install 'gymnasium>=1.0'"}
 
 
 def is_spec(text: str) -> bool:
@@ -59,6 +61,9 @@ def called(spec: str, what: str, function: Callable, *arguments: Any, **kwargs: 
     raise
   except (Exception, SystemExit) as error:   # whatever is wrong with the user's code
     path = os.path.realpath(os.path.expanduser(spec.rpartition(':')[0]))
+    missing = _missing_package(error)
+    if missing is not None:
+      raise ConfigError(f'{what}={spec} {_to_install(missing)}') from error
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
              if os.path.realpath(frame.filename) == path]
     place = f' in line {lines[-1]}' if lines else ''
@@ -123,7 +128,28 @@ def _module(path: str, given: str):
                       "does as a script below `if __name__ == '__main__':`.") from error
   except Exception as error:   # whatever is wrong with the user's file is what they must hear
     del sys.modules[name]
+    missing = _missing_package(error)
+    if missing is not None:
+      raise ConfigError(f'{given}: {path} {_to_install(missing)}') from error
     text = ' '.join(str(error).split())
     raise ConfigError(f'{given}: {path} cannot be imported ({type(error).__name__}: {text}): '
                       f'mend the file; `python {path}` shows where it stops.') from error
   return module
+
+
+def _missing_package(error: BaseException) -> Optional[str]:
+  """The package that an import has not found; None for what is wrong with the file itself,
+  as where the package is there, and has no such module."""
+  if not isinstance(error, ModuleNotFoundError) or not error.name:
+    return None
+  package = error.name.partition('.')[0]
+  try:
+    is_there = importlib.util.find_spec(package) is not None
+  except (ImportError, ValueError):   # of a module that was not made by an import
+    is_there = True
+  return None if is_there else package
+
+
+def _to_install(package: str) -> str:
+  how = _INSTALL.get(package, f'install it, or put {package}.py beside the file')
+  return f'needs the package {package}, which is not installed: {how}.'

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from maml_tf.errors import ConfigError, DataError
 from maml_tf.sources.arrays import tasks_from_arrays, tasks_from_folder, tasks_from_function
@@ -85,9 +87,47 @@ def test_labels_that_do_not_fit_are_refused(examples):
     tasks_from_arrays(examples[0], examples[1][1:], 2, 1, 1)
 
 
+class NotAvailable:
+  """As pandas.NA: whether it is something else than itself cannot be told."""
+
+  def __ne__(self, other):
+    return self
+
+  def __bool__(self):
+    raise TypeError
+
+
+@pytest.mark.parametrize('labels', [
+    ['ant', float('nan'), 'bee'], ['ant', None, 'bee'], [1, None, 2], [1.0, np.nan, 2.0],
+    ['ant', NotAvailable(), 'bee']], ids=['NaN', 'None', 'number', 'float', 'NA'])
+@pytest.mark.parametrize('kind', [list, lambda y: np.array(y, object)], ids=['list', 'array'])
+def test_missing_labels_are_no_class(labels, kind):
+  with pytest.raises(ConfigError, match='Received: 2 of 6 are missing') as caught:
+    tasks_from_arrays(np.zeros([6, 1]), kind(labels * 2), 2, 1, 1)
+  assert 'ant' not in str(caught.value)
+
+
+def test_dates_that_are_missing_are_no_class():
+  dates = np.array(['2020-01-01', 'NaT'] * 3, 'datetime64[D]')
+  with pytest.raises(ConfigError, match='Received: 3 of 6 are missing'):
+    tasks_from_arrays(np.zeros([6, 1]), dates, 2, 1, 1)
+
+
+def test_missing_texts_are_no_examples():
+  for texts in (['a', np.nan, 'b'], np.array(['a', np.nan, 'b'], object)):
+    with pytest.raises(ConfigError, match='x must .* Received: 1 of 3 are missing'):
+      tasks_from_arrays(texts, [0, 0, 0], 1, 1, 1)
+
+
+def test_missing_numbers_are_the_net_s_affair():
+  x = np.array([1.0, np.nan], object)
+  (support, _), (query, _) = next(iter(tasks_from_arrays(x, [0, 0], 1, 1, 1)))
+  assert np.isnan([*support.numpy().ravel(), *query.numpy().ravel()]).sum() == 4
+
+
 @pytest.mark.parametrize('y, message', [
-    (np.eye(6)[np.repeat(np.arange(6), 5)], r'argmax'), (np.full(30, np.nan), '30 that are'),
-    ([None, 'a'] * 15, 'Python objects')], ids=['one-hot', 'NaN', 'objects'])
+    (np.eye(6)[np.repeat(np.arange(6), 5)], r'argmax'), (np.full(30, np.nan), '30 of 30'),
+    ([object()] * 30, 'Python objects')], ids=['one-hot', 'NaN', 'objects'])
 def test_labels_that_are_none_are_refused(examples, y, message):
   with pytest.raises(ConfigError, match=message):
     tasks_from_arrays(examples[0], y, 2, 1, 1)
@@ -141,7 +181,83 @@ def test_folders(tmp_path):
   values = np.round(support.numpy()[..., 0, 0, 0] * 255)
   assert set(values.ravel() // 20) <= {0, 1, 2} and np.all(values % 20 < 3)
   (tmp_path / 'b' / '3.png').write_bytes(b'no image')
-  with pytest.raises(DataError, match='b/3.png cannot be read'):
+  (tmp_path / 'c' / '3.png').write_bytes(b'')
+  with pytest.raises(DataError, match='2 of 11 images .* cannot be read.*b/3.png.*c/3.png'):
     tasks_from_folder(str(tmp_path), 2, 1, 2, image_size=(4, 4))
   with pytest.raises(DataError, match='no folder'):
     tasks_from_folder(str(tmp_path / 'none'), 2, 1, 2, image_size=(4, 4))
+
+
+@pytest.fixture
+def class_folders(tmp_path):
+  """A folder of two classes with an image of each format that is read, white and black."""
+  for colour in ('white', 'black'):
+    (tmp_path / 'photos' / colour).mkdir(parents=True)
+    for suffix in ('webp', 'tif', 'jpe', 'ppm', 'png'):
+      Image.new('RGB', (6, 8), colour).save(tmp_path / 'photos' / colour / f'1.{suffix}')
+  return tmp_path / 'photos'
+
+
+def shades(folder, **options):
+  """{shade: how many images of it} of all images of two classes of five."""
+  (support, _), (query, _) = next(iter(tasks_from_folder(
+      str(folder), 2, 1, 4, image_size=(4, 3), meta_batch_size=1, **options)))
+  images = np.concatenate([support, query], axis=1)[0]
+  assert all(np.ptp(image) == 0 for image in images)
+  values, counts = np.unique(images[:, 0, 0, 0], return_counts=True)
+  return dict(zip(values.tolist(), counts.tolist()))
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_every_format_is_read_that_is_prepared(class_folders, channels):
+  assert shades(class_folders, channels=channels) == {0: 5, 1: 5}
+
+
+def test_what_systems_leave_behind_is_no_class_and_no_image(class_folders):
+  for name in ('.ipynb_checkpoints', '__MACOSX'):
+    shutil.copytree(class_folders / 'white', class_folders / name)
+  (class_folders / 'white' / '._1.jpg').write_bytes(b'of the Finder')
+  assert shades(class_folders) == {0: 5, 1: 5}
+
+
+def test_what_is_transparent_is_white(class_folders):
+  Image.new('RGBA', (6, 8), (0, 0, 0, 0)).save(class_folders / 'white' / '1.png')
+  assert shades(class_folders) == {0: 5, 1: 5}
+
+
+def test_images_are_turned_as_their_exif_says_and_get_the_size(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6   # its left side is its top
+  picture = Image.new('L', (40, 20), 'white')
+  picture.paste(0, (0, 0, 20, 20))
+  (tmp_path / 'only').mkdir()
+  for name in '12':
+    picture.save(tmp_path / 'only' / f'{name}.png', exif=exif)
+  (support, _), _ = next(iter(tasks_from_folder(
+      str(tmp_path), 1, 1, 1, image_size=(8, 3), meta_batch_size=1, channels=1)))
+  image = support.numpy().reshape(8, 3)
+  assert image[:3].max() < 0.02 and image[5:].min() > 0.98   # Lanczos overshoots
+
+
+def test_a_class_without_an_image_that_is_read_is_refused(class_folders):
+  (class_folders / 'grey').mkdir()
+  (class_folders / 'grey' / '1.heic').write_bytes(b'of a telephone')
+  with pytest.raises(DataError, match='no image in the class folders grey of .*webp'):
+    shades(class_folders)
+
+
+def test_images_that_are_left_out_are_named(class_folders):
+  Image.new('L', (2, 2)).save(class_folders / 'cover.png')
+  (class_folders / 'white' / '1.heic').write_bytes(b'of a telephone')
+  with pytest.warns(UserWarning) as warned:
+    assert shades(class_folders) == {0: 5, 1: 5}
+  texts = ' '.join(str(one.message) for one in warned)
+  assert '(cover.png)' in texts and '(white/1.heic)' in texts
+  assert {one.filename for one in warned} == {__file__}
+
+
+@pytest.mark.parametrize('wrong', [dict(image_size=4), dict(image_size=(4, 0)),
+                                   dict(image_size=(4, 4, 3)), dict(channels=4)])
+def test_an_image_that_cannot_be_made_is_refused(class_folders, wrong):
+  with pytest.raises(ConfigError, match=f'{next(iter(wrong))} must be .* Received: '):
+    tasks_from_folder(str(class_folders), 2, 1, 4, **{'image_size': (4, 4), **wrong})

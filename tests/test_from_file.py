@@ -1,9 +1,12 @@
 """FILE.py:NAME: what is found, and each of the ways in which it is not."""
 
+import sys
+
 import pytest
 
 from maml_tf import from_file
 from maml_tf.errors import ConfigError, UserError
+from maml_tf.rl.gymnasium_tasks import INSTALL
 
 WHAT = '--model'
 
@@ -60,7 +63,7 @@ def test_a_missing_name_is_refused_with_those_that_there_are(own):
 
 
 @pytest.mark.parametrize('source, reason', [
-    ('import no_such_package_here\n', 'ModuleNotFoundError: No module named'),
+    ('import os.no_such_module\n', 'ModuleNotFoundError: No module named'),
     ('def build(:\n', 'SyntaxError'),
     ('raise ValueError("two\\nlines")\n', 'ValueError: two lines'),
     ('import sys\nsys.exit(0)\n', "below `if __name__ == '__main__':`")])
@@ -68,6 +71,25 @@ def test_a_file_that_cannot_be_run_is_refused_each_time(own, source, reason):
   spec = own(source) + ':build'
   assert reason in refusal(spec)
   assert reason in refusal(spec)
+
+
+def test_a_package_that_is_missing_is_named_and_no_fault_of_the_file(own):
+  path = own('import no_such_one.inner\n')
+  text = refusal(f'{path}:build')
+  assert f'{path} needs the package no_such_one, which is not installed: install it' in text
+  assert 'mend the file' not in text
+
+
+def test_so_is_one_that_is_imported_later(own):
+  spec = own('def build():\n  import no_such_package\n') + ':build'
+  with pytest.raises(ConfigError, match='needs the package no_such_package, which is not'):
+    from_file.called(spec, WHAT, from_file.load(spec, WHAT))
+
+
+def test_without_gymnasium_it_is_said_how_to_install_it(own, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'gymnasium', None)   # as if it were not installed
+  text = refusal(own('import gymnasium\n') + ':Thermostat')
+  assert f'needs the package gymnasium, which is not installed: {INSTALL}.' in text
 
 
 @pytest.mark.parametrize('spec', ['mine.py', 'mine:build', 'mine.txt:build', 'mine.py:',

@@ -75,6 +75,17 @@ def test_the_presets_are_those_of_its_images_and_classes(prepared, size, filters
   assert not {'query', 'clip', 'metalr'} & set(re.split('[^a-z]+', config.experiment_name))
 
 
+@pytest.mark.parametrize('size, method', [(16, 'prototypical'), (16, 'siamese'),
+                                          (40, 'prototypical')])
+def test_tasks_of_training_have_no_more_classes_than_its_split(prepared, size, method):
+  given = ['main.py', '--datasource=images', f'--data_dir={prepared(size)[0]}',
+           f'--method={method}']
+  assert flags.parse(given).task.train_num_classes == 3
+  assert flags.parse([*given, '--train_num_classes=2']).task.train_num_classes == 2
+  with pytest.raises(ConfigError, match='--train_num_classes=4 is larger than the train'):
+    flags.parse([*given, '--train_num_classes=4'])
+
+
 @pytest.mark.parametrize('given, message', [
     ('--num_classes=4', 'has 3 classes: at most 3 are allowed'),
     ('--train_query_size=6', 'smallest one of the train split in .* has 6: take fewer'),

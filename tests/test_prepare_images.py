@@ -256,6 +256,47 @@ def test_formats_that_are_not_read_are_named(tmp_path, capsys):
   assert 'save them as JPEG or PNG): train/train 0/IMG_1.HEIC' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('names', [SPLITS, None])
+def test_folders_in_class_folders_are_of_the_class_and_named(tmp_path, capsys, names):
+  source = class_folders(tmp_path / 'own', names=names)
+  genus = f'{names[0]}/genus' if names else 'genus'
+  for index in range(2):   # usual in sets that are there to be fetched
+    saved(source / genus / 'images' / f'{index}.png', picture(100 + index))
+  assert prepare(source, tmp_path / 'flat') == 0
+  assert 'folders in class folders' not in capsys.readouterr().out
+  for seed, inner in enumerate(('species a', 'species b')):
+    saved(source / genus / inner / 'new.png', picture(200 + seed))
+  assert prepare(source, tmp_path / 'nested') == 0
+  assert ('2 folders in class folders were taken as a part of their class, as '
+          f'{genus}/species a' in capsys.readouterr().out)
+  assert classes_of(tmp_path / 'nested') == classes_of(tmp_path / 'flat')
+
+
+def test_where_inner_folders_are_the_classes_it_can_be_told(tmp_path, capsys):
+  for number in range(6):
+    saved(tmp_path / 'own' / f'genus {number % 2}' / f'species {number}' / '1.png',
+          picture(number))
+  message = failure(capsys, tmp_path / 'own', tmp_path / 'out')
+  assert '2 class folders with images (genus 0, genus 1)' in message
+  assert '6 folders in class folders were taken' in message and 'genus 0/species 0' in message
+
+
+@pytest.mark.parametrize('inner', ['c0', 'top/c0', 'c0/images'])
+def test_one_class_folder_is_one(tmp_path, capsys, inner):
+  saved(tmp_path / 'own' / inner / '0.png', picture(0))
+  message = failure(capsys, tmp_path / 'own', tmp_path / 'out')
+  assert 'has 1 class folder with images (c0)' in message
+
+
+def test_a_class_in_two_splits_is_not_said_to_have_images_twice(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own')
+  for index in range(3):   # other images of the same names
+    saved(source / 'val' / 'train 0' / f'{index}.png', picture(100 + index))
+  message = failure(capsys, source, tmp_path / 'out')
+  assert 'class train 0: both in train and in val' in message
+  assert 'there twice' not in message and '1 problem was found' in message
+
+
 def test_too_few_classes_are_refused(tmp_path, capsys):
   for number in range(3):
     saved(tmp_path / 'own' / f'thing {number}' / '1.png', picture(number))

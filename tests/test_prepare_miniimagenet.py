@@ -479,7 +479,8 @@ def test_a_class_in_two_splits_is_reported(with_images, tmp_path, capsys):
   (folders / 'train' / other).rename(folders / 'val' / 'moved')
   shutil.copytree(folders / 'val' / 'moved', folders / 'test' / 'moved')
   message = failure(capsys, folders, tmp_path / 'out')
-  assert 'there twice' in message and 'split train: 2 classes, expected 3' in message
+  assert 'class moved: both in val and in test' in message
+  assert 'split train: 2 classes, expected 3' in message
   csv = (with_images / 'val.csv').read_text().replace(label, other).replace(
       f'{other}0', f'{label}0')
   (with_images / 'val.csv').write_text(csv)

@@ -9,7 +9,7 @@ import pytest
 
 from maml_tf.config import ConfigError, differences
 from maml_tf.training.checkpoints import experiment_folder
-from maml_tf.verification import report, studies
+from maml_tf.verification import method_study, report, studies
 from maml_tf.verification.studies import STUDIES, configs, study_named
 
 CASES = [(study, datasource) for study in STUDIES for datasource in study.values]
@@ -62,6 +62,13 @@ def test_every_run_of_a_study_has_a_name_in_words():
 def test_an_unknown_study_is_refused():
   with pytest.raises(ConfigError, match='allowed are ways, shots'):
     study_named('learning_rate')
+
+
+def test_the_study_of_methods_is_among_those_that_are_allowed():
+  with pytest.raises(ConfigError, match=f'before_and_after, {method_study.NAME}'):
+    study_named('nope')
+  with pytest.raises(ConfigError, match=f'--study={method_study.NAME}'):
+    study_named(method_study.NAME)   # of another kind
 
 
 TINY = dict(meta_batch_size=2, num_validation_tasks=2, num_test_tasks=4, test_num_updates=2,

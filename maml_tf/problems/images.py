@@ -193,13 +193,19 @@ class Images(Problem):
                         'max-pooling leaves, so leave --max_pool out or set it to True.')
 
   def _check_classes(self, config: 'Config') -> None:
-    for split, classes in self.classes.items():
-      ways = config.trained_classes if split == 'train' else config.task.num_classes
-      if ways > classes and self._is_used(config, split):
-        flag = 'num_classes' if ways == config.task.num_classes else 'train_num_classes'
+    used = {split: classes for split, classes in self.classes.items()
+            if self._is_used(config, split)}
+    has_own = config.task.train_num_classes != -1
+    for flag, splits in (
+        ('num_classes', [split for split in used if split != 'train' or not has_own]),
+        ('train_num_classes', ['train'] if has_own and 'train' in used else [])):
+      # Of the smallest one: what is said to be allowed must not be refused by another.
+      split = min(splits, key=used.get, default=None)
+      ways = getattr(config.task, flag)
+      if split is not None and ways > used[split]:
         raise ConfigError(f'--{flag}={ways} is larger than the {split} split of '
-                          f'{self.name}, which has {classes} classes: at most {classes} '
-                          'are allowed.')
+                          f'{self.name}, which has {used[split]} classes: at most '
+                          f'{used[split]} are allowed.')
 
   def _is_used(self, config: 'Config', split: str) -> bool:
     """Training reads `train` and `val`, and every run tests on one."""

@@ -65,10 +65,14 @@ class OwnImages(Images):
     return values
 
   def method_preset(self, method: str, num_classes: int, shots: int) -> Dict[str, Any]:
+    """Those of the same set, with no more query examples and classes than there are."""
     like = OMNIGLOT if self.spatial_mean else MINIIMAGENET
     values = like.method_preset(method, num_classes, shots)
-    if 'train_query_size' in values:
-      values['train_query_size'] = min(values['train_query_size'], self._left(shots, 'train'))
+    most = {'train_query_size': self._left(shots, 'train')}
+    if 'train' in self.classes:
+      most['train_num_classes'] = self.classes['train']
+    values.update({name: min(values[name], limit) for name, limit in most.items()
+                   if name in values})
     return values
 
   def keep_beside(self, folder: str, config: 'Config') -> None:

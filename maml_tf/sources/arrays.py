@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.errors import ConfigError, DataError
+from maml_tf.errors import ConfigError
+from maml_tf.sources import class_folders
 from maml_tf.sources.numpy_calls import numpy_function
-
-# Files of a class folder that are taken for images.
-IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif')
 
 # ((support inputs, support labels), (query inputs, query labels)).
 Task = Tuple[Tuple[Any, Any], Tuple[Any, Any]]
@@ -40,7 +37,8 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
     leading axis of tasks; labels int32.
 
   Raises:
-    ConfigError: for sizes below 1, or classes that are too few or too small.
+    ConfigError: for sizes below 1, classes that are too few or too small, or labels that
+      are missing (None, NaN).
 
   Example:
     >>> import numpy as np
@@ -50,11 +48,10 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
     >>> support.shape, labels.shape, query[0].shape
     (TensorShape([2, 3, 2]), TensorShape([2, 3]), TensorShape([2, 6, 2]))
   """
-  y = _plain(y)
-  x = tf.nest.map_structure(_plain, _stacked(x, y))
-  if y.dtype.kind == 'f' and np.isnan(y).any():
-    raise ConfigError('y must have a class for each example. Received: '
-                      f'{np.isnan(y).sum()} that are not a number (NaN): leave them out.')
+  y = _plain(y, 'y')
+  x = tf.nest.map_structure(lambda values: _plain(values, 'x'), _stacked(x, y))
+  if y.dtype.kind in 'fmM':
+    _require_none_missing(np.isnan(y), 'y')
   groups = _groups_of(x, y)
   _require_sizes(ways=ways, shots=shots, queries=queries, meta_batch_size=meta_batch_size)
   _require_enough(groups, ways, shots + queries)
@@ -108,8 +105,12 @@ def tasks_from_folder(folder: str, ways: int, shots: int, queries: int,
   """As `tasks_from_arrays`, of the images in class folders, which are kept in memory.
 
   Args:
-    folder: with a folder of images for each class.
-    image_size: (height, width) that they are resized to, bilinearly, antialiased.
+    folder: with a folder of images for each class. Files and formats are those that
+      `data_scripts/prepare_images.py` reads, and hidden folders and what systems leave
+      behind are passed over.
+    image_size: (height, width) that they are resized to, with Lanczos and without regard to
+      their proportions, after they are put on white where they are transparent, and turned
+      as their Exif says.
     channels: 1 or 3.
     ways, shots, queries, meta_batch_size, seed: see `tasks_from_arrays`.
 
@@ -117,50 +118,51 @@ def tasks_from_folder(folder: str, ways: int, shots: int, queries: int,
     Tasks whose inputs are float32 from 0 to 1.
 
   Raises:
-    DataError: where there is no such folder, no image, or one that cannot be read.
+    ConfigError: see `tasks_from_arrays`; and for another image size or number of channels.
+    DataError: where there is no such folder, a class folder without an image, or images that
+      cannot be read: all of them are named.
+
+  Warns:
+    UserWarning: of images that are left out, since they do not lie in a class folder itself,
+      or are of a format that is not read.
   """
-  x, y = [], []
-  for name, path in _image_files(folder):
-    x.append(_read_image(path, image_size, channels))
-    y.append(name)
-  if not x:
-    raise DataError(f'There is no image in the class folders of {folder}: expected '
-                    f'{folder}/CLASS/FILE with a name that ends in {", ".join(IMAGES)}.')
-  return tasks_from_arrays(np.stack(x), np.array(y), ways, shots, queries, meta_batch_size,
-                           seed)
+  _require_image_shape(image_size, channels)
+  images, classes = class_folders.read(folder, image_size, channels)
+  return tasks_from_arrays(images.astype(np.float32) / 255, np.array(classes), ways, shots,
+                           queries, meta_batch_size, seed)
 
 
-def _image_files(folder: str):
-  """(class, path), in the order of their names."""
-  if not os.path.isdir(folder):
-    raise DataError(f'There is no folder of class folders. Received: {folder}.')
-  for name in sorted(os.listdir(folder)):
-    inner = os.path.join(folder, name)
-    for file in sorted(os.listdir(inner)) if os.path.isdir(inner) else ():
-      if file.lower().endswith(IMAGES):
-        yield name, os.path.join(inner, file)
-
-
-def _read_image(path: str, size: Tuple[int, int], channels: int) -> np.ndarray:
-  try:
-    image = tf.io.decode_image(tf.io.read_file(path), channels, expand_animations=False)
-  except (tf.errors.OpError, ValueError) as error:
-    raise DataError(f'{path} cannot be read as an image: remove it, or save it again. '
-                    f'({str(error).splitlines()[0]})') from error
-  return (tf.image.resize(image, size, antialias=True) / 255).numpy()
-
-
-def _plain(values: Any) -> np.ndarray:
+def _plain(values: Any, name: str) -> np.ndarray:
   """An array of numbers or texts; those of Python objects are made one."""
   array = np.asarray(values)
-  if array.dtype != object:
+  if array.dtype.kind not in 'OU' or array is values and array.dtype != object:
     return array
+  objects = np.asarray(values, object)   # of a list, NumPy has made 'nan' of NaN by now
   with contextlib.suppress(ValueError):   # rows of other lengths
-    array = np.array(array.tolist())
+    array = np.array(objects.tolist())
+  if array.dtype.kind != 'f':   # what is missing among numbers is NaN, which x may have
+    _require_none_missing([_is_missing(value) for value in objects.flat], name)
   if array.dtype == object:
     raise ConfigError('x and y must be numbers or texts, all of one kind and shape. Received: '
                       f'Python objects, the first of them {array.flat[0]!r:.100}.')
   return array
+
+
+def _is_missing(value: Any) -> bool:
+  """Whether it is None, or as NaN, pandas.NaT and pandas.NA not equal to itself."""
+  try:
+    return value is None or bool(value != value)
+  except TypeError:    # pandas.NA != pandas.NA is neither
+    return True
+  except ValueError:   # of an array
+    return False
+
+
+def _require_none_missing(missing: Any, name: str) -> None:
+  count = int(np.sum(missing))
+  if count:
+    raise ConfigError(f'{name} must have a value for each example. Received: {count} of '
+                      f'{np.size(missing)} are missing (None, NaN): leave these examples out.')
 
 
 def _stacked(x: Any, y: np.ndarray) -> Any:
@@ -171,7 +173,9 @@ def _stacked(x: Any, y: np.ndarray) -> Any:
   if len(shapes) > 1:
     raise ConfigError('Examples must be of one shape: pad them, or resize. Received: '
                       f'{", ".join(map(str, sorted(shapes)[:5]))}.')
-  return x if shapes and np.shape(x[0])[:1] == (len(x),) else np.stack(x)
+  if shapes and np.shape(x[0])[:1] == (len(x),):
+    return x
+  return _plain(x, 'x') if shapes == {()} else np.stack(x)
 
 
 def _groups_of(x: Any, y: np.ndarray) -> List[np.ndarray]:
@@ -191,6 +195,16 @@ def _require_sizes(**sizes: int) -> None:
   for name, size in sizes.items():
     if not _is_integer(size) or size < 1:
       raise ConfigError(f'{name} must be an integer, 1 or more. Received: {size!r}.', name)
+
+
+def _require_image_shape(image_size: Any, channels: Any) -> None:
+  is_pair = isinstance(image_size, (tuple, list)) and len(image_size) == 2
+  if not is_pair or not all(_is_integer(side) and side >= 1 for side in image_size):
+    raise ConfigError('image_size must be (height, width), both integers, 1 or more. '
+                      f'Received: {image_size!r}.', 'image_size')
+  if channels not in (1, 3):
+    raise ConfigError(f'channels must be 1 (grey) or 3 (colour). Received: {channels!r}.',
+                      'channels')
 
 
 def _is_integer(value: Any) -> bool:

@@ -93,13 +93,21 @@ STUDIES: Tuple[Study, ...] = (
 )
 
 
+# Of another kind, which `method_study` has; a message on names has it, too.
+_OF_METHODS = Study('methods', 'Methods', None, {})
+
+
 def study_named(name: str) -> Study:
   """The study of that name.
 
   Raises:
-    ConfigError: where there is none.
+    ConfigError: where there is none, or it is the one of methods.
   """
-  return named('study', name, STUDIES)
+  study = named('study', name, (*STUDIES, _OF_METHODS))
+  if study is _OF_METHODS:
+    raise ConfigError('The study methods has no settings that differ in one flag: run it '
+                      'with `python -m maml_tf.verify --study=methods`.')
+  return study
 
 
 def in_words(label: str) -> str:

@@ -1,0 +1,88 @@
+"""The images of class folders, in memory, read as `data_scripts/prepare_images.py` reads them.
+
+No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+from maml_tf.errors import DataError
+
+_SHOWN = 5   # problems in a message
+
+
+def read(folder: str, size: Tuple[int, int], channels: int) -> Tuple[np.ndarray, List[str]]:
+  """All images of FOLDER/CLASS/FILE, and the class of each.
+
+  Args:
+    folder: with a folder of images for each class.
+    size: (height, width) of the result.
+    channels: 3: RGB; 1: grey.
+
+  Returns:
+    uint8 `[images, height, width, channels]`, see `data_scripts.images.own_pixels`; and the
+    names of their class folders.
+
+  Raises:
+    DataError: where there is no such folder, a class folder without an image, or images that
+      cannot be read: all of them are named.
+
+  Warns:
+    UserWarning: of images that are left out.
+  """
+  from data_scripts import archives, tables
+  if not os.path.isdir(folder):
+    raise DataError(f'There is no folder of class folders. Received: {folder}.')
+  source = archives.FolderSource(folder)
+  names = source.names()
+  images = [name for name in names if name.count('/') == 1 and tables.is_image(name)]
+  _require_no_empty_class(folder, images)
+  _warn([name for name in names if tables.is_image(name) and name.count('/') != 1],
+        'they do not lie in a class folder itself: put them there')
+  _warn([name for name in names if name.lower().endswith(tables.OTHER_IMAGE_SUFFIXES)],
+        'such files are not read: save them as JPEG or PNG')
+  return _pixels(source, images, size, channels), [
+      name.partition('/')[0] for name in sorted(images)]
+
+
+def _require_no_empty_class(folder: str, images: Sequence[str]) -> None:
+  """So that no class is gone without a word, as one of files that are not read would be."""
+  from data_scripts import archives, tables
+  classes = {name for name in os.listdir(folder)
+             if os.path.isdir(os.path.join(folder, name)) and not archives.is_junk(name)}
+  empty = sorted(classes - {name.partition('/')[0] for name in images})
+  if empty or not classes:
+    where = (f'the class folders {archives.shortened(empty)} of {folder}' if empty else
+             f'a class folder of {folder}')
+    raise DataError(f'There is no image in {where}: expected {folder}/CLASS/FILE with a name '
+                    f'that ends in {", ".join(tables.IMAGE_SUFFIXES)}.')
+
+
+def _warn(names: Sequence[str], why: str) -> None:
+  from data_scripts.archives import shortened
+  if names:   # for the line that calls `tasks_from_folder`
+    warnings.warn(f'Left out, since {why} ({shortened(names)}).', stacklevel=4)
+
+
+def _pixels(source, names: Sequence[str], size: Tuple[int, int], channels: int) -> np.ndarray:
+  """Of the files in sorted order."""
+  from data_scripts.images import ImageError, own_pixels
+  height, width = size
+  images, problems = np.empty((len(names), height, width, channels), np.uint8), []
+  for index, item in enumerate(source.read(names)):
+    try:
+      if item.problem:
+        raise ImageError(item.problem)
+      images[index], _ = own_pixels(item.data, height, channels, width)
+    except ImageError as error:
+      problems.append(f'{item.name}: {error}')
+  if problems:
+    more = f'; and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
+    raise DataError(f'{len(problems)} of {len(names)} images in {source} cannot be read: '
+                    f'remove them, or save them again ({"; ".join(problems[:_SHOWN])}{more}).')
+  return images
