@@ -71,6 +71,20 @@ def test_it_is_the_derivative_of_the_converged_loss(kind, make_regression, gener
   assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
 
 
+def test_dropout_is_the_same_in_the_inner_loop_and_in_the_linear_system(make_regression):
+  """The theorem is of one function. The query set's masks are others."""
+  net = tf.keras.Sequential([tf.keras.layers.Input((INPUTS,), dtype='float64'),
+                             tf.keras.layers.Dense(8, activation='tanh', dtype='float64'),
+                             tf.keras.layers.Dropout(0.5, dtype='float64'),
+                             tf.keras.layers.Dense(1, dtype='float64')])
+  model = model_of(net, proximal_weight=20.0, step_size=0.01, num_updates=300)
+  episodes = model.learner.in_training(make_regression(TASKS, EXAMPLES, INPUTS), 0,
+                                       tf.constant(5, tf.int64))
+  _, gradients = tf.function(lambda: model.meta_gradient(episodes), autograph=False)()
+  assert_is_gradient({name: value.numpy() for name, value in gradients.items()},
+                     meta_loss(model, episodes))
+
+
 def test_no_derivative_is_taken_through_inner_steps(make_regression):
   """So a graph that is recorded holds as many tensors whatever their number."""
   episodes = make_regression(1, EXAMPLES, INPUTS)

@@ -191,3 +191,26 @@ def test_the_graph_of_many_steps_does_not_grow_with_them(make_regression):
     graph = tf.function(model.meta_gradient).get_concrete_function(episodes).graph
     nodes.append(len(graph.as_graph_def().node))
   assert nodes[0] == nodes[1]
+
+
+def test_each_inner_step_has_a_dropout_of_its_own(monkeypatch):
+  """In a loop as without one. The loss is linear, so that each step adds its masks."""
+  net = tf.keras.Sequential([
+      tf.keras.layers.Input((50,)), tf.keras.layers.Dropout(0.5),
+      tf.keras.layers.Dense(1, use_bias=False, kernel_initializer='zeros')])
+  part = np.ones([1, 1, 50], np.float32), np.zeros([1, 1, 1], np.float32)
+
+  def change(most_unrolled):
+    monkeypatch.setattr('maml_tf.meta_learners.reptile._MOST_UNROLLED', most_unrolled)
+    model = Reptile(net, lambda labels, outputs: outputs, inner_optimizer='sgd',
+                    step_size=1.0, num_updates=12)
+    episodes = model.learner.in_training(model._cast((part, part)), 0,
+                                         tf.constant(5, tf.int64))
+    _, changes = tf.function(lambda: model.meta_gradient(episodes), autograph=False)()
+    [kernel] = changes.values()
+    return kernel.numpy()
+  looped = change(most_unrolled=0)
+  # Of one mask in all steps there would be three values: dropped in both examples, in one,
+  # in none.
+  assert len(np.unique(looped)) > 3
+  np.testing.assert_array_equal(looped, change(most_unrolled=20))

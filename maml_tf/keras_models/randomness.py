@@ -6,7 +6,7 @@ loop, and the layer. So every task has its own, and a resumed run repeats them.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, NamedTuple, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
@@ -24,6 +24,18 @@ class Seeded(NamedTuple):
   """
   inputs: Any
   seeds: tf.Tensor
+
+
+class SeededPass(NamedTuple):
+  """`Seeded`, of a pass whose number is said and not counted.
+
+  Attributes:
+    inputs, seeds: as of `Seeded`.
+    numbers: `[tasks, examples]`, int32, all the same.
+  """
+  inputs: Any
+  seeds: tf.Tensor
+  numbers: tf.Tensor
 
 
 def seeded(episodes: Episodes, seed: tf.Tensor, replica: int = 0) -> Episodes:
@@ -46,6 +58,30 @@ def seeded(episodes: Episodes, seed: tf.Tensor, replica: int = 0) -> Episodes:
     seeds = tf.tile(of_tasks[:, tf.newaxis], [1, examples, 1])
     return batch._replace(inputs=Seeded(batch.inputs, seeds))
   return Episodes(with_seeds(episodes.support), with_seeds(episodes.query))
+
+
+def of_pass(inputs: Any, number) -> Any:
+  """`inputs`, over which the model has the same masks in all passes: those of this number.
+
+  Passes are counted while a graph is traced, so that those of a loop would be one; and who
+  takes several derivatives of one function needs one function.
+
+  Args:
+    inputs: may be `Seeded`; anything else stays as it is.
+    number: an integer or a scalar tensor. What is counted begins at 1.
+  """
+  if not isinstance(inputs, (Seeded, SeededPass)):
+    return inputs
+  examples, seeds = inputs[:2]
+  return SeededPass(examples, seeds,
+                    tf.fill(tf.shape(seeds)[:-1], tf.cast(number, tf.int32)))
+
+
+def unseeded(inputs: Any) -> Tuple[Any, Optional[tf.Tensor]]:
+  """What the model is given for one task, and the seed of the pass; None: no dropout."""
+  if not isinstance(inputs, SeededPass):
+    return inputs, None
+  return inputs.inputs, fold_in(inputs.seeds[0], inputs.numbers[0])
 
 
 def fold_in(seed: tf.Tensor, number) -> tf.Tensor:

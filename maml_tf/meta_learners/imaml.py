@@ -9,6 +9,7 @@ import tensorflow as tf
 from maml_tf.conjugate_gradient import conjugate_gradient
 from maml_tf.episodes import Batch, Episodes
 from maml_tf.inner_loop import adaptation, after, loss_and_gradients
+from maml_tf.keras_models.randomness import of_pass
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner
@@ -76,10 +77,12 @@ class IMAML(MetaLearner):
                       ) -> Dict[str, tf.Tensor]:
     """On the query set at the end of the inner loop; of theta that is no function that could
     be differentiated, see `_group_gradient`."""
+    episodes = _with_one_support_loss(episodes)
     return self._at_the_end(self._ends(parameters, episodes), episodes)
 
   def _group_gradient(self, parameters: Parameters, episodes: Episodes):
     """As in `MetaLearner`, by the implicit function theorem."""
+    episodes = _with_one_support_loss(episodes)
     end = self._ends(parameters, episodes)
     phi = {name: end.pop(name) for name in self.learner.adapted_names}
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -130,6 +133,12 @@ class IMAML(MetaLearner):
   def _at_the_end(self, end: Parameters, episodes: Episodes) -> Dict[str, tf.Tensor]:
     return self.objective.measured(self.learner(end, episodes.query.inputs),
                                    episodes.query.labels)
+
+
+def _with_one_support_loss(episodes: Episodes) -> Episodes:
+  """Dropout is the same in the inner loop and in all products with the Hessian: the theorem is
+  of one function."""
+  return episodes.replaced(support_inputs=of_pass(episodes.support.inputs, 0))
 
 
 def _of_tasks(values: tf.Tensor) -> tf.Tensor:

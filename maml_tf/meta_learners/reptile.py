@@ -11,6 +11,7 @@ from maml_tf import inner_optimizers
 from maml_tf.episodes import Batch, Episodes, num_examples, num_tasks
 from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
+from maml_tf.keras_models.randomness import of_pass
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_parameters import attribute_names
@@ -189,8 +190,10 @@ class Reptile(MetaLearner):
     def step(state, updates) -> _Step:
       fast, remembered = state
       batch, measured = _at(places, updates, examples), {}
+      # By its number, a step has the same dropout in a loop and unrolled.
+      inputs = of_pass(batch.inputs, updates + 1)
       def loss(fast):
-        outputs = self.learner(fast, batch.inputs)
+        outputs = self.learner(fast, inputs)
         measured.update(self.objective.measured(outputs, batch.labels))
         return measured['loss']
       _, gradients = loss_and_gradients(loss, fast)
