@@ -15,8 +15,10 @@ class Objective(abc.ABC):
 
   Attributes:
     measures: what `measured` gives, the loss first; tasks are judged by the last one.
+    of_logits: whether it takes the softmax of the outputs itself.
   """
   measures: Tuple[Measure, ...] = (LOSS,)
+  of_logits = False
 
   @property
   def measure(self) -> Measure:
@@ -51,6 +53,7 @@ class MeanCrossEntropy(Objective):
   loop, whose step sizes would belong to another scale."""
 
   measures = (LOSS, ACCURACY)
+  of_logits = True
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(
@@ -72,6 +75,7 @@ class ScaledCrossEntropy(Objective):
   """
 
   measures = (LOSS, ACCURACY)
+  of_logits = True
 
   def __init__(self, shots: int):
     self._shots = shots

@@ -360,8 +360,11 @@ class OfOwnLayers(tf.keras.Model):
     return self.last(self.dropout(tf.nn.relu(values), training=training))
 
 
-def test_normalisation_of_one_s_own_is_as_keras_s():
-  """The same function in fit, in the meta-gradient, in evaluation and in what adapts."""
+@pytest.mark.parametrize('module', [__name__, 'keras_layers', 'tensorflow_utils.norms'])
+def test_normalisation_of_one_s_own_is_as_keras_s(module, monkeypatch):
+  """The same function in fit, in the meta-gradient, in evaluation and in what adapts; whatever
+  the file's name is."""
+  monkeypatch.setattr(OwnNormalisation, '__module__', module)
   random = np.random.RandomState(0)
   support, query = ((random.normal(5, 3, (TASKS, EXAMPLES, 6)).astype('float32'),
                      random.randint(0, CLASSES, (TASKS, EXAMPLES))) for _ in range(2))
@@ -476,6 +479,22 @@ def test_each_pass_of_a_graph_has_masks_of_its_own():
       maml.learner(parameters, inputs).outputs for _ in range(2)], autograph=False)
   one, other = two_passes(maml.meta_parameters.tensors())
   assert np.abs(one - other).max() > 1e-6
+
+
+def test_masks_do_not_depend_on_how_many_tasks_share_a_graph():
+  model = with_dropout()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  part = batch_for(model)
+  inputs = maml.learner.in_training(maml._cast((part, part)), 0,
+                                    tf.constant(5, tf.int64)).support.inputs
+
+  def outputs(tasks):
+    chosen = tf.nest.map_structure(lambda value: value[tasks], inputs)
+    return tf.function(lambda parameters: maml.learner(parameters, chosen).outputs,
+                       autograph=False)(maml.meta_parameters.tensors())
+  together = outputs(slice(0, 2))
+  for task in range(2):
+    np.testing.assert_allclose(outputs(slice(task, task + 1))[0], together[task], rtol=1e-5)
 
 
 def test_nothing_is_dropped_in_evaluation():
@@ -610,6 +629,42 @@ def test_nor_is_one_in_a_function(function, is_exact):
   model = sequential((4, 4, 1), tf.keras.layers.Lambda(function), layer('Flatten'),
                      layer('Dense', CLASSES))
   assert KerasLearner(model).exact_under_xla == is_exact
+
+
+@pytest.mark.skipif(not KERAS3, reason='an operation that is no layer: Keras 3')
+@pytest.mark.parametrize('operation, is_exact', [('max_pool', False), ('average_pool', True)])
+def test_nor_is_one_as_an_operation(operation, is_exact):
+  symbol = Input((4, 4, 1))
+  pooled = getattr(tf.keras.ops, operation)(symbol, 2)
+  inner = tf.keras.Model(symbol, pooled)
+  outputs = layer('Dense', CLASSES)(layer('Flatten')(inner(symbol)))
+  assert KerasLearner(tf.keras.Model(symbol, outputs)).exact_under_xla == is_exact
+
+
+@pytest.mark.parametrize('loss', [
+    ScaledCrossEntropy(2), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    tf.keras.losses.BinaryCrossentropy(from_logits=True)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize('last', [
+    lambda: [layer('Dense', CLASSES, activation='softmax')],
+    lambda: [layer('Dense', CLASSES), layer('Softmax')],
+    lambda: [layer('Dense', CLASSES), layer('Lambda', tf.nn.sigmoid)]],
+    ids=['activation', 'layer', 'function'])
+def test_a_second_softmax_is_refused(loss, last):
+  model = sequential((4,), *last())
+  maml = MAML(model, loss, step_size=0.1, num_updates=1)
+  with pytest.raises(ConfigError, match='Leave the activation out'):
+    maml.meta_gradient(*[batch_for(model)] * 2)
+
+
+def test_a_loss_of_probabilities_takes_them():
+  model = sequential((4,), layer('Dense', CLASSES, activation='softmax'))
+  logits = sequential((4,), layer('Dense', CLASSES))
+  logits.set_weights(model.get_weights())
+  episodes = batch_for(model), batch_for(model, 1)
+  of_probabilities = tf.keras.losses.SparseCategoricalCrossentropy()
+  losses = [MAML(net, loss, step_size=0.1, num_updates=1).meta_gradient(*episodes)[0]
+            for net, loss in ((model, of_probabilities), (logits, cross_entropy()))]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_recomputing_with_dropout_is_refused():

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
+from maml_tf.keras_models.inner_layers import is_of_keras
 
 # 'batch', the paper's: each pass by its own batch. 'moving': constants, for nets that were
 # trained before.
@@ -38,7 +39,7 @@ def in_mode(layers: List, statistics: str, own: List) -> Iterator[Tuple[Any, str
 def may_average(layers: List) -> List:
   """Layers that are none of Keras's, with a training mode and numbers that are not trained."""
   return [layer for layer in layers
-          if not type(layer).__module__.startswith(('keras', 'tf_keras', 'tensorflow'))
+          if not is_of_keras(layer)
           and 'training' in inspect.signature(layer.call).parameters
           and any(variable.dtype in _FLOATS for variable in layer.non_trainable_variables)]
 

@@ -32,6 +32,11 @@ def layers_of(model: tf.keras.layers.Layer) -> List[tf.keras.layers.Layer]:
   return found
 
 
+def is_of_keras(layer: tf.keras.layers.Layer) -> bool:
+  """And not somebody's own, of whatever name: `keras_layers.py`, `tensorflow_addons`."""
+  return type(layer).__module__.split('.')[0] in ('keras', 'tf_keras', 'tensorflow')
+
+
 @contextlib.contextmanager
 def attributes(changes: Iterable[Tuple[Any, str, Any]]) -> Iterator[None]:
   """Within, objects have other values of attributes: (object, name, value)."""

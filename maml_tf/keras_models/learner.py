@@ -5,7 +5,18 @@ from __future__ import annotations
 import collections
 import fnmatch
 import weakref
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  List,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Tuple,
+  Union,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -39,10 +50,12 @@ class ModelOutputs(NamedTuple):
     outputs: of its last layers, `[tasks, examples, ...]` or a nest.
     added: `[tasks]`: the sum of what it adds to the loss: regularisers, `add_loss`.
     masks: flat list for the outputs: `[tasks, ...]` of booleans, or None.
+    logits: flat list: what an output is the softmax or sigmoid of, or None.
   """
   outputs: Any
   added: tf.Tensor
   masks: List[Optional[tf.Tensor]]
+  logits: Sequence[Optional[tf.Tensor]] = ()
 
 
 class KerasLearner(Learner):
@@ -133,13 +146,14 @@ class KerasLearner(Learner):
     if tasks is None:
       raise ConfigError('A Keras model needs to know the number of tasks that are computed '
                         'in one graph. Received inputs with None tasks.')
+    if isinstance(inputs, randomness.Seeded):
+      inputs = randomness.of_pass(inputs, self._next_pass())
     results = []
     for task in range(tasks):
       values = {spec.name: _of_one_task(parameters[spec.name], spec, task)
                 for spec in self._specs}
-      one, seed = _unseeded(tf.nest.map_structure(lambda value, task=task: value[task],
-                                                  inputs))
-      results.append(self._call(values, one, self._next_seed(seed)))
+      results.append(self._call(values, *randomness.unseeded(
+          tf.nest.map_structure(lambda value, task=task: value[task], inputs))))
     return tf.nest.map_structure(
         lambda *of_tasks: None if of_tasks[0] is None else tf.stack(of_tasks), *results)
 
@@ -313,10 +327,11 @@ class KerasLearner(Learner):
   def _as_outputs(self, outputs: Any, read) -> ModelOutputs:
     dtype = self._specs_dtype()
     masks = [getattr(value, '_keras_mask', None) for value in tf.nest.flatten(outputs)]
+    logits = [_logits_of(value) for value in tf.nest.flatten(outputs)]
     added = [tf.cast(tf.reduce_sum(loss), dtype) for loss in self.model.losses]
     outputs = tf.nest.map_structure(
         lambda value: tf.cast(value, dtype) if value.dtype.is_floating else value, outputs)
-    return ModelOutputs(outputs, tf.add_n([tf.zeros([], dtype), *added]), masks)
+    return ModelOutputs(outputs, tf.add_n([tf.zeros([], dtype), *added]), masks, logits)
 
   def _require_no_captures(self, *given: Any) -> None:
     """Args: given: the arguments of `_of_task`."""
@@ -349,16 +364,14 @@ class KerasLearner(Learner):
   def _specs_dtype(self) -> tf.DType:
     return tf.as_dtype(self.model.trainable_variables[0].dtype)
 
-  def _next_seed(self, seed):
-    """Another one for each pass that a graph makes; in a second trace the same again, and in
-    each of the replicas that share a graph."""
-    if seed is None:
-      return None
+  def _next_pass(self) -> int:
+    """Another number for each pass that a graph makes; in a second trace the same again, and
+    in each of the replicas that share a graph."""
     graph = tf.compat.v1.get_default_graph()
     passes = self._passes.setdefault(graph, collections.Counter())
     replica = replica_number()
     passes[replica] += 1
-    return randomness.fold_in(seed, passes[replica])
+    return passes[replica]
 
 
 def is_chosen(learner: Any) -> bool:
@@ -370,10 +383,10 @@ def _of_one_task(value: tf.Tensor, spec: ParameterSpec, task: int) -> tf.Tensor:
   return value if value.shape.rank == len(spec.shape) else value[task]
 
 
-def _unseeded(inputs: Any):
-  if isinstance(inputs, randomness.Seeded):
-    return inputs.inputs, inputs.seeds[0]
-  return inputs, None
+def _logits_of(output: tf.Tensor) -> Optional[tf.Tensor]:
+  """In a graph. Keras remembers them where they were made by an activation of a layer."""
+  of_operation = output.op.inputs[0] if output.op.type in ('Softmax', 'Sigmoid') else None
+  return getattr(output, '_keras_logits', of_operation)
 
 
 def _adapted(variables: Mapping[str, Any], layers: List, adapt: Adapted) -> set:

@@ -32,7 +32,8 @@ class KerasObjective(Objective):
   have it of outputs without it lose it.
 
   Raises:
-    ConfigError: for what is none of these.
+    ConfigError: for what is none of these; and for a loss that takes the softmax or sigmoid
+      itself, of a model that ends with one.
   """
 
   def __init__(self, loss: Any, metrics: Any = ()):
@@ -54,8 +55,10 @@ class KerasObjective(Objective):
     outputs = _as_model_outputs(outputs, labels)
     values: Dict[str, tf.Tensor] = {}
     if self._objective is not None:
+      _require_no_second_softmax(self._objective, outputs.logits)
       values = dict(self._objective.measured(outputs.outputs, labels))
     else:
+      self._require_logits(outputs)
       values['loss'] = _of_each_task(self._loss_of_task, labels, outputs.outputs,
                                      outputs.masks)
     values['loss'] += tf.cast(outputs.added, values['loss'].dtype)
@@ -65,6 +68,13 @@ class KerasObjective(Objective):
           lambda labels, outputs, _, metric=metric: metric(labels, outputs),
           labels, outputs.outputs, []), values['loss'].dtype)
     return values
+
+  def _require_logits(self, outputs: ModelOutputs) -> None:
+    losses = tf.nest.flatten(self._losses)
+    if len(losses) == 1:
+      losses *= len(outputs.logits)
+    for loss, logits in zip(losses, outputs.logits):
+      _require_no_second_softmax(loss, [logits])
 
   def _loss_of_task(self, labels: Any, outputs: Any, masks: List) -> tf.Tensor:
     several = tf.nest.is_nested(outputs)
@@ -100,7 +110,7 @@ def _as_model_outputs(outputs: Any, labels: Any) -> ModelOutputs:
   if isinstance(outputs, ModelOutputs):
     return outputs
   first = tf.nest.flatten(outputs)[0]
-  return ModelOutputs(outputs, tf.zeros([1], first.dtype), [])
+  return ModelOutputs(outputs, tf.zeros([1], first.dtype), [], [])
 
 
 def _of_each_task(function: Callable, labels: Any, outputs: Any, masks: List) -> tf.Tensor:
@@ -129,6 +139,18 @@ def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) ->
   reduction = str(getattr(loss, 'reduction', None))
   return total if reduction == 'sum' else tf.math.divide_no_nan(total,
                                                                 tf.reduce_sum(weights))
+
+
+def _require_no_second_softmax(loss: Any, logits: List) -> None:
+  if all(one is None for one in logits):
+    return
+  configuration = getattr(loss, 'get_config', dict)()
+  if getattr(loss, 'of_logits', False) or configuration.get('from_logits'):
+    raise ConfigError(
+        f'The loss {getattr(loss, "name", type(loss).__name__)} takes the softmax or sigmoid '
+        'of the outputs itself, and the model ends with one: of probabilities it would be '
+        'trained badly, without an error. Leave the activation out at the end of the model, '
+        'or give a loss with from_logits=False.')
 
 
 def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

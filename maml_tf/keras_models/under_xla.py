@@ -10,6 +10,8 @@ from typing import Iterable
 
 import tensorflow as tf
 
+from maml_tf.keras_models.inner_layers import is_of_keras
+
 _LAYERS = (tf.keras.layers.MaxPooling1D, tf.keras.layers.MaxPooling2D,
            tf.keras.layers.MaxPooling3D)
 
@@ -21,18 +23,19 @@ def is_exact(model: tf.keras.Model, layers: Iterable) -> bool:
     layers: all of the model's.
   """
   layers = list(layers)
-  if not all(_is_of_keras(layer) for layer in layers) or has_max_pooling(layers):
+  if not all(is_of_keras(layer) for layer in layers) or has_max_pooling(layers):
     return False
-  calls_functions = any('Lambda' in type(layer).__name__ for layer in layers)
-  return not calls_functions or not _pools_in_its_graph(model)
+  return not any(map(_calls_functions, layers)) or not _pools_in_its_graph(model)
 
 
 def has_max_pooling(layers: Iterable) -> bool:
   return any(isinstance(layer, _LAYERS) for layer in layers)
 
 
-def _is_of_keras(layer) -> bool:
-  return type(layer).__module__.split('.')[0] in ('keras', 'tf_keras')
+def _calls_functions(layer) -> bool:
+  """Whether it computes what no layer names. In Keras 3 a model has operations for it."""
+  return 'Lambda' in type(layer).__name__ or not all(
+      isinstance(one, tf.keras.layers.Layer) for one in getattr(layer, 'operations', ()))
 
 
 def _pools_in_its_graph(model: tf.keras.Model) -> bool:
