@@ -201,7 +201,7 @@ def data_title(datasource: str) -> str:
 
 def _rows_of_other_papers() -> Tuple[Row, ...]:
   return tuple(
-      Row(f'{datasource}_{ways}way_{shots}shot_{method}', of_method.place,
+      Row(f'{datasource}_{ways}way_{shots}shot_{method}', of_method.places[datasource],
           f'{data_title(datasource)} {ways}-way {shots}-shot, {of_method.label}',
           _images(datasource, ways, shots, **{'method': method, **of_method.more}),
           {of_method.updates[datasource]: value}, of_method.updates[datasource])
