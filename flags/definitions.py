@@ -249,8 +249,9 @@ usage: python main.py [--FLAG=VALUE ...]
   python main.py --datasource=omniglot --num_classes=20 --seed=1
   python main.py --datasource=omniglot --method=anil
 
-A flag that is left out has the paper's value for the data source and the number
-of classes and shots. Of two values for a flag, the last counts. Flags that are
+A flag that is left out has the MAML paper's value for the data source and the
+number of classes and shots; the settings of other methods' papers are in their
+files in flags/. Of two values for a flag, the last counts. Flags that are
 True or False are written --max_pool, --max_pool=True, --nomax_pool or
 --max_pool=False, but not `--max_pool False`.
 

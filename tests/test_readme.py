@@ -54,6 +54,11 @@ def test_the_pages_name_every_flagfile():
     assert f'flags/{flagfile.name}' in ALL
 
 
+def test_it_says_how_many_rows_have_a_command():
+  from maml_tf.paper.rows import ROWS
+  assert f'| yes, {len(ROWS)} |' in README
+
+
 def test_the_pins_of_the_newest_tensorflow_are_those_of_python_3_12():
   newest = _pins(ROOT / '.ci/requirements-newest.txt', python_3_12=True)
   assert newest == _pins(ROOT / 'requirements.txt', python_3_12=True)

@@ -77,9 +77,10 @@ def preset(datasource: str, num_classes: Optional[int] = None,
   Source: sections 5.1, 5.2 and A.1 of the paper, and where the paper is silent
   the TF1 code's commands and defaults: sinusoid step size 0.001 and 15,000
   iterations (the code's defaults; its 10-shot command has 70,000), gradient
-  clipping for mini-ImageNet, the meta-learning rate. ANIL and the context vector have
-  MAML's values, but for the step size on sinusoids and the size of the context, which are
-  this project's.
+  clipping for mini-ImageNet, the meta-learning rate. Other methods have MAML's values, and
+  of their own what `_OF_METHODS` and the problem say; the settings of their papers' rows are
+  in the flagfiles. The step size of ANIL on sinusoids and the size of the context are this
+  project's.
 
   Raises:
     ConfigError: for an unknown data source or method.
