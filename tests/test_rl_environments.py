@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl import animals, catalogue
 from maml_tf.rl.errors import MissingLibrary
 from maml_tf.rl.goal_in_observation import GoalInObservation
@@ -120,9 +121,38 @@ def test_an_oracle_sees_the_task_behind_the_observation():
                                 np.concatenate([plain.observations, goals], axis=1))
 
 
-def test_an_oracle_of_tasks_that_are_no_numbers_is_refused():
-  class Named(PointNavigation):
-    def test_tasks(self, count, seed):
-      return [{'goal': 1}] * count
-  with pytest.raises(ValueError, match='tasks that are vectors of numbers'):
-    GoalInObservation(Named())
+class Given(PointNavigation):
+  """Its tasks are given; points start whatever they are."""
+
+  def __init__(self, tasks):
+    super().__init__()
+    self._tasks = tasks
+
+  def test_tasks(self, count, seed):
+    return (self._tasks * count)[:count]
+
+  def start(self, tasks, randoms):
+    return super().start(np.zeros((len(tasks), 2)), randoms)
+
+
+@pytest.mark.parametrize('tasks', [[0.5, 2], [np.float32(0.5), 2.0], [[0.5], np.array([2])]])
+def test_a_task_that_is_a_number_is_seen_as_one(tasks):
+  oracle = GoalInObservation(Given(tasks))
+  assert oracle.observation_size == 3
+  np.testing.assert_array_equal(oracle.start(tasks, [None] * 2).observations,
+                                [[0, 0, 0.5], [0, 0, 2]])
+
+
+@pytest.mark.parametrize('tasks', [
+    [{'goal': 1}], ['left', 'right'], [[0.5], [0.5, 1.0]], [0.5, [1.0]], [[[0.5, 1.0]]],
+    [(np.zeros(2), 1.0)]])
+def test_an_oracle_of_tasks_that_are_no_vectors_of_numbers_is_refused(tasks):
+  with pytest.raises(ConfigError, match='numbers of one length. point_navigation has tasks '
+                                        'like .* and .*: make its tasks so, or choose'):
+    GoalInObservation(Given(tasks))
+
+
+def test_tasks_of_another_length_than_those_before_are_refused():
+  oracle = GoalInObservation(Given([[0.5, 1.0]]))
+  with pytest.raises(ConfigError, match=r'has tasks like \[1.0\] and \[2.0\]'):
+    oracle.start([[1.0], [2.0]], [None] * 2)

@@ -89,6 +89,18 @@ def test_the_command_compares_them(name, capsys):
   assert json.loads(line)['passed'] and 'not compared' not in '\n'.join(table)
 
 
+def test_a_file_of_which_nothing_is_judged_is_not_passed(small, tmp_path, capsys):
+  path = str(tmp_path / 'golden.npz')
+  np.savez(path, **small, meta_grad=np.zeros_like(small['theta']))
+  assert legacy_compare.main([path, '--dtype=float32']) == legacy_compare.UNUSABLE
+  assert 'nothing to judge in float32, where returns, adv' in capsys.readouterr().err
+  np.savez(path, **small)
+  assert legacy_compare.main([path]) == legacy_compare.UNUSABLE
+  out, error = capsys.readouterr()
+  assert f'{path} is not a usable golden file: it has nothing to compare' in error
+  assert out == '' and error.count('\n') == 1
+
+
 @pytest.mark.slow
 def test_the_command_names_what_fails(small, tmp_path, capsys):
   whole = {name: np.asarray(value) for name, value in golden.computed(small).items()}

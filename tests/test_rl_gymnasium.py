@@ -22,7 +22,7 @@ from maml_tf.rl.training import Settings
 from maml_tf.rl.trpo import TrustRegion
 
 gymnasium = pytest.importorskip('gymnasium', reason='gymnasium is not installed (extra rl)')
-from maml_tf.rl.gymnasium_tasks import GymnasiumTasks  # noqa: E402
+from maml_tf.rl.gymnasium_tasks import GymnasiumTasks, _same_task  # noqa: E402
 
 SPACES = gymnasium.spaces
 
@@ -192,6 +192,7 @@ def bad_shape(self):
     (dict(set_task=None), 'Changed has no set_task. An environment of tasks is'),
     (dict(set_task=None, sample_tasks=None), 'has no sample_tasks and no set_task'),
     (dict(observation_space=SPACES.Discrete(3)), 'observations of Changed must be a'),
+    (dict(observation_space=None), 'observations of Changed must be a .* Received: None'),
     (dict(action_space=SPACES.MultiBinary(2)), 'Box of floats, or Discrete. Received'),
     (dict(action_space=SPACES.Box(0, 3, (1,), np.int64)), 'Box of floats, or Discrete'),
     (dict(reset=reset_to_another_task), 'task of Changed has no effect'),
@@ -219,14 +220,17 @@ BROKEN = r'raised RuntimeError: the motor is broken \(.*test_rl_gymnasium.py, li
 @pytest.mark.parametrize('changes, sentence', [
     *((dict([(method, broken)]), rf'^Changed\.?{name}\(\) {BROKEN}')
       for method, name in (('__init__', ''), ('reset', 'reset'), ('step', 'step'),
-                           ('set_task', 'set_task'), ('sample_tasks', 'sample_tasks'))),
+                           ('set_task', 'set_task'), ('sample_tasks', 'sample_tasks'),
+           ('get_task', 'get_task'))),
     (dict(step=lambda self, action: sys.exit('lost')), r'step\(\) raised SystemExit: lost'),
     (dict(reset=lambda self: (None, {})), r'reset\(\) raised TypeError: .*seed'),
     (dict(reset=lambda self, *, seed=None: np.zeros(2)), 'has to return .observation, info'),
     (dict(step=lambda self, action: (np.zeros(2), 0.0, False, {})), 'truncated, info.*of 4'),
     (dict(step=lambda self, action: (np.zeros(2), None, False, False, {})), 'no number: None'),
     (dict(_observation=lambda self: 'here'), 'no array of numbers: str'),
-    (dict(horizon='6'), "at least 1. Received: '6'"), (dict(horizon=6.5), 'Received: 6.5')],
+    (dict(horizon='6'), "at least 1. Received: '6'"), (dict(horizon=6.5), 'Received: 6.5'),
+    (dict(horizon=np.inf), 'how long .* Received: inf'),
+    (dict(horizon=np.nan), 'Received: nan')],
     ids=lambda value: value if isinstance(value, str) else '-'.join(value))
 def test_what_its_own_code_does_wrong_is_one_sentence(changes, sentence):
   with pytest.raises(EnvironmentFault, match=sentence):
@@ -400,6 +404,74 @@ def test_tasks_may_be_anything():
   assert GymnasiumTasks(Object, horizon=6).draw_tasks(1, stream(0))[0]['name'] == 'x'
 
 
+PAIR = np.array([1.0, 2.0])
+RAGGED = np.array([PAIR, None], object)
+
+
+@pytest.mark.parametrize('first, second, same', [
+    (PAIR, PAIR.copy(), True), (PAIR, np.array([1.0, 3.0]), False),
+    (PAIR, np.arange(3.0), False), (np.ones(2), np.ones(1), False),
+    (np.zeros(0), np.ones(1), False), (PAIR, [1.0, 2.0], True), (PAIR, [1.0, 2, 3], False),
+    (1.0, np.array([1.0]), True), ((PAIR, 3.0), [PAIR, 3.0], True),
+    ((PAIR, 3.0), (np.arange(3.0), 3.0), False), (RAGGED, RAGGED.copy(), True),
+    (RAGGED, np.array([np.arange(3.0), None], object), False), ({'a': PAIR}, PAIR, False),
+    (type('Own', (), {'__eq__': lambda self, other: 1 / 0})(), 1.0, False)])
+def test_tasks_of_any_kind_are_compared(first, second, same):
+  assert _same_task(first, second) is same
+
+
+def test_tasks_of_several_lengths_may_be_drawn():
+  class Ragged(Walk):
+    def sample_tasks(self, n):
+      goals = super().sample_tasks(n)
+      return [np.full(1 + index % 3, goal) for index, goal in enumerate(goals)]
+
+    def set_task(self, task):
+      self.goal = float(task[0])
+  assert len(GymnasiumTasks(Ragged, horizon=6).draw_tasks(4, stream(0))) == 4
+
+
+class Shaped(Walk):
+  """Its actions are a matrix, within other bounds in each place."""
+  action_space = SPACES.Box(np.array([[-0.5], [0.0]], np.float32),
+                            np.array([[0.5], [0.01]], np.float32))
+
+  def step(self, action):
+    return super().step(action[0])
+
+
+@pytest.mark.parametrize('kind', [Walk, Discrete, Shaped])
+def test_an_adapted_policy_acts_as_in_training(kind):
+  seen = []
+
+  class Noting(kind):
+    def step(self, action):
+      seen.append(action)
+      return super().step(action)
+  environment = GymnasiumTasks(Noting, horizon=6, check=False)
+  model = PolicyLearner(environment, policy_for(environment, hidden_sizes=(6,)), Settings())
+  adapted = model.adapt(1.0, rollouts=1, num_updates=0)
+  random, taken, simulation = np.random.default_rng(0), [], environment.start(
+      [1.0], [stream(0, 0)])
+  for _ in range(20):
+    copied = np.random.default_rng(0)
+    copied.bit_generator.state = random.bit_generator.state
+    observation = simulation.observations[0]
+    taken.append(adapted.act(observation, random))
+    simulation.step(adapted.chosen(observation, copied)[np.newaxis], np.ones(1, bool))
+  assert len(seen) == len(taken) == 20
+  for action, stepped in zip([*taken, adapted.act(np.zeros(2))], [*seen, None]):
+    assert environment_has(kind, action)
+    assert stepped is None or (np.array_equal(action, stepped)
+                               and type(action) is type(stepped))
+  assert len({str(action) for action in taken}) > 1
+
+
+def environment_has(kind, action):
+  space = kind.action_space
+  return space.contains(action) and getattr(action, 'dtype', np.int64) == space.dtype
+
+
 EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'own_environment.py'
 SMALL = ('--datasource=gym', '--meta_batch_size=2', '--update_batch_size=3',
          '--test_query_size=2', '--num_test_tasks=3', '--cg_iterations=2', '--horizon=9',
@@ -415,6 +487,30 @@ def test_the_example_is_trained_and_tested_by_the_flags(tmp_path, capsys):
   line = next(line for line in out.splitlines() if line.startswith('3 '))
   assert -20 < float(line.split()[1]) < 0
   assert len(EXAMPLE.read_text().splitlines()) <= 45
+
+
+def test_an_oracle_of_the_example_is_trained_and_tested(tmp_path, capsys):
+  config = flags.parse(['main.py', *SMALL, f'--env={EXAMPLE}:Thermostat',
+                        '--baseline=oracle', '--metatrain_iterations=0',
+                        '--pretrain_iterations=1', f'--logdir={tmp_path}'])
+  assert application.run(config) == 0
+  assert 'Test: 3 tasks' in capsys.readouterr().out
+
+
+def test_an_oracle_of_tasks_that_it_cannot_see_is_one_sentence(tmp_path, capsys):
+  (tmp_path / 'mine.py').write_text(
+      f'import sys\nsys.path.append({str(EXAMPLE.parent)!r})\n'
+      'from own_environment import Thermostat\n'
+      'class Mine(Thermostat):\n'
+      '  sample_tasks = lambda self, n: [([1.0], w) for w in super().sample_tasks(n)]\n'
+      '  set_task = lambda self, task: super().set_task(task[1])\n'.replace(
+          'super()', 'super(Mine, self)'), encoding='utf-8')
+  config = flags.parse(['main.py', *SMALL, f'--env={tmp_path}/mine.py:Mine',
+                        '--baseline=oracle', '--metatrain_iterations=0',
+                        '--pretrain_iterations=1', f'--logdir={tmp_path}/logs'])
+  assert application.run(config) == 2
+  error = capsys.readouterr().err
+  assert 'An oracle needs tasks that are numbers' in error and error.count('\n') == 1
 
 
 def test_the_number_of_processes_changes_nothing(tmp_path):

@@ -13,7 +13,7 @@ from rl_problems import generic_parameters, random_batches
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
-from maml_tf.rl.rollouts import packed
+from maml_tf.rl.rollouts import Batch, packed
 
 STEP = 1e-7       # a unit that switches within a larger one makes the gradient jump
 KINDS = ('gaussian', 'categorical', 'context')
@@ -288,6 +288,21 @@ def test_products_with_the_hessian_can_see_other_samples():
   whole = OuterObjective(meta_policy, theta, batches)
   np.testing.assert_array_equal(objective.gradient(theta), whole.gradient(theta))
   assert not np.allclose(objective.hessian_product(vector), whole.hessian_product(vector))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('updates', [0, 2])
+def test_the_secant_sees_the_same_samples_as_the_product(kind, updates):
+  meta_policy, theta, batches = make(kind, updates)
+  fewer = [Batch(*(value[:, ::2] for value in batch)) for batch in batches]
+  objective = OuterObjective(meta_policy, theta, batches, fewer)
+  short = 1e-6 * generic_parameters(meta_policy.policy, seed=6)
+  exact, secant = objective.hessian_product(short), objective.secant_product(short)
+  of_all = OuterObjective(meta_policy, theta, batches).secant_product(short)
+  assert_close(secant, exact, 1e-5)
+  assert np.abs(secant - of_all).max() > 0.01 * np.abs(exact).max()
+  # Nothing has changed at theta, whatever the part; else its gradient would be in it.
+  assert np.abs(objective._kl_gradient_of_part(theta)).max() < 1e-12
 
 
 def test_shapes_that_change_do_not_compile_again():

@@ -31,6 +31,7 @@ CASES = {
     'two updates, first order': SETTINGS._replace(num_updates=2, first_order=True),
     'every second sample': SETTINGS._replace(hessian_every=2),
     'secant': SETTINGS._replace(hessian='secant', inner_loss='ratio'),
+    'secant, every second sample': SETTINGS._replace(hessian='secant', hessian_every=2),
     'as many steps': SETTINGS._replace(budget='steps'),
     'one task': SETTINGS._replace(num_updates=0, one_task=True),
     'one task, as many steps': SETTINGS._replace(num_updates=0, one_task=True,
@@ -124,6 +125,27 @@ def test_each_task_is_acted_in_by_one_worker():
   assert len(rewards) == len(others) == 2 and steps == also == all_steps
   for part, expected in ((rewards, whole[:2]), (others, whole[2:])):
     np.testing.assert_array_equal(part, expected[:, :, :part.shape[2]])
+
+
+@pytest.mark.parametrize('workers', [2, 4])
+def test_as_many_steps_round_as_those_of_one_worker(workers):
+  settings = SETTINGS._replace(dtype='float32', budget='steps')
+
+  def phases(shares):
+    learning = Learning(Line(), GaussianPolicy(1, 1), settings, 0, shares)
+    theta = np.random.RandomState(0).normal(scale=0.3, size=learning.policy.num_parameters)
+    traced(learning.meta_policy)
+    return learning.sampled(theta, 0).phases
+  whole, parts = phases(ALONE), by_workers(workers, phases)
+  numbers = set()
+  for own, expected in zip(zip(*parts), whole):
+    expected = expected.padded(50, 12)
+    for index, part in enumerate(own):
+      tasks = slice(index * 4 // workers, (index + 1) * 4 // workers)
+      numbers.add(part.rewards.shape[1])
+      for received, values in zip(part.padded(50, 12)[:3], expected[:3]):
+        np.testing.assert_array_equal(received, values[tasks])
+  assert len(numbers) > 1   # else there is nothing to agree on
 
 
 def test_only_where_all_tasks_of_all_workers_end_at_once_is_it_an_error():
@@ -248,6 +270,7 @@ def test_logical_devices_train_a_cheetah_as_one_does(forks, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('iterations, given', [
     pytest.param(0, ['--baseline=pretrained', '--pretrain_iterations=6'], id='pretrained'),
+    pytest.param(4, ['--rollout_budget=steps'], id='steps'),
     pytest.param(4, CHEETAH, id='cheetah')])
 def test_two_processes_train_others_as_one_does(forks, tmp_path, iterations, given):
   if given is CHEETAH:

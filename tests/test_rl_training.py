@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from rl_problems import Line
@@ -197,6 +199,37 @@ def test_the_first_tasks_are_the_same_however_many_there_are(after_one):
   assert other.fingerprint(2) != few.fingerprint(2)
   with pytest.raises(ValueError, match='held-out tasks. Received: batches 1 to 2'):
     few.dataset(1, 2)
+
+
+def held_out_fingerprint(*tasks):
+  class Given(Line):
+    def test_tasks(self, count, seed):
+      return list(tasks)
+  return HeldOutTasks(Given(), drawn=1, num_tasks=1, seed=1, rollouts=3).fingerprint(1)
+
+
+class Raising:
+  """A sequence, as NumPy sees it, that cannot be read."""
+
+  def __len__(self):
+    raise RuntimeError('no length')
+
+  def __getitem__(self, index):
+    raise RuntimeError('no item')
+
+  def __array__(self, *_):
+    raise RuntimeError('no array')
+
+
+def test_tasks_of_any_kind_have_a_fingerprint():
+  kinds = [(np.arange(2.0), 3.0), (np.arange(2.0), 4.0), (np.arange(3.0), 3.0),
+           [np.arange(2.0), {'mass': 3.0}], (np.arange(2.0), 1e-12 + np.arange(3.0)),
+           (np.arange(2.0), np.arange(3.0)), [[1.0, 2.0], [3.0]], {'mass': np.arange(2.0)},
+           'left', 3.0, None, Raising()]
+  found = [held_out_fingerprint(kind) for kind in kinds]
+  assert len(set(found)) == len(kinds)
+  again = [held_out_fingerprint(kind) for kind in (*copy.deepcopy(kinds[:-1]), Raising())]
+  assert again == found
 
 
 def test_evaluating_does_not_change_training(after_one):

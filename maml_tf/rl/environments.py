@@ -7,7 +7,7 @@ tasks and rollouts: whoever samples lays both out along one axis, `[episodes]`.
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -106,6 +106,11 @@ class Environment(abc.ABC):
       tasks: of each episode.
       randoms: of each episode, for whatever is random in it.
     """
+
+  def action(self, chosen: np.ndarray) -> Any:
+    """What is stepped with, of an action that the policy chose: the same, where episodes
+    take it as it is, and clip it themselves."""
+    return chosen
 
 
 def clipped(actions: np.ndarray, bound: float) -> np.ndarray:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl.environments import Drawing, Environment, Simulation
+
+TASKS_LOOKED_AT = 5
 
 
 class GoalInObservation(Environment):
   """`environment`, whose observations have the task's numbers behind them.
 
   Args:
-    environment: one whose tasks are arrays of numbers, `[tasks, size]`.
+    environment: one whose tasks are numbers, or vectors of numbers of one length.
+
+  Raises:
+    ConfigError: where they are something else, here or in `start`.
   """
 
   def __init__(self, environment: Environment):
     self._environment = environment
-    task = np.asarray(environment.test_tasks(1, seed=0))
-    if task.ndim != 2 or task.dtype.kind not in 'fiu':
-      raise ValueError(f'An oracle needs tasks that are vectors of numbers. {environment.name}'
-                       f' has tasks like {task[0]!r}.')
     self.name = environment.name
-    self.observation_size = environment.observation_size + task.shape[1]
+    self._goal_size = _goals(self.name, environment.test_tasks(TASKS_LOOKED_AT, 0)).shape[1]
+    self.observation_size = environment.observation_size + self._goal_size
     self.actions = environment.actions
     self.horizon = environment.horizon
     self.side_by_side = [GoalInObservation(other) for other in environment.side_by_side]
@@ -35,7 +38,11 @@ class GoalInObservation(Environment):
     return self._environment.test_tasks(count, seed)
 
   def start(self, tasks: Sequence, randoms: Sequence[np.random.Generator]) -> Simulation:
-    return _WithGoals(self._environment.start(tasks, randoms), np.asarray(tasks))
+    goals = _goals(self.name, tasks, self._goal_size)
+    return _WithGoals(self._environment.start(tasks, randoms), goals)
+
+  def action(self, chosen: np.ndarray) -> Any:
+    return self._environment.action(chosen)
 
 
 class _WithGoals(Simulation):
@@ -54,3 +61,20 @@ class _WithGoals(Simulation):
 
   def drawing(self, episode: int) -> Optional[Drawing]:
     return self._simulation.drawing(episode)
+
+
+def _goals(name: str, tasks: Sequence, size: Optional[int] = None) -> np.ndarray:
+  """`[tasks, size]`, of the environment `name`; a task that is a number is a vector of one."""
+  try:
+    goals = np.asarray(tasks)
+  except (TypeError, ValueError):   # of several lengths
+    goals = np.empty(0, object)
+  if goals.ndim == 1:
+    goals = goals[:, np.newaxis]
+  fits = goals.ndim == 2 and goals.dtype.kind in 'fiu' and size in (None, goals.shape[1])
+  if not fits:
+    like = ' and '.join(' '.join(repr(task).split())[:80] for task in (tasks[0], tasks[-1]))
+    raise ConfigError('An oracle needs tasks that are numbers, or vectors of numbers of one '
+                      f'length. {name} has tasks like {like}: make its tasks so, or choose '
+                      'another baseline.')
+  return goals

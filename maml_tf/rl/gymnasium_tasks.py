@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import numbers
 import random as standard_random
 import traceback
@@ -202,13 +203,14 @@ class GymnasiumTasks(Environment):
       horizon = getattr(getattr(instance, 'spec', None), 'max_episode_steps', None)
     if horizon is None:
       horizon = getattr(getattr(instance, 'unwrapped', instance), 'horizon', None)
-    if not isinstance(horizon, numbers.Real) or horizon < 1 or horizon != int(horizon):
+    finite = isinstance(horizon, numbers.Real) and 1 <= horizon < math.inf   # no NaN either
+    if not finite or horizon != int(horizon):
       raise EnvironmentFault(f'{self.name} does not say how long an episode may be. Give a '
                              f'horizon of at least 1. Received: {horizon!r}.')
     return int(horizon)
 
   def _observation_size(self, instance: Any) -> int:
-    spaces, space = _spaces(), instance.observation_space
+    spaces, space = _spaces(), getattr(instance, 'observation_space', None)
     if not isinstance(space, spaces.Box):
       raise EnvironmentFault(f'The observations of {self.name} must be a '
                              f'gymnasium.spaces.Box. Received: {space}. '
@@ -216,7 +218,7 @@ class GymnasiumTasks(Environment):
     return int(np.prod(space.shape))
 
   def _actions(self, instance: Any) -> Tuple[Actions, Any]:
-    spaces, space = _spaces(), instance.action_space
+    spaces, space = _spaces(), getattr(instance, 'action_space', None)
     if isinstance(space, spaces.Discrete):
       return DiscreteActions(int(space.n)), int(space.start)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
@@ -269,11 +271,14 @@ class GymnasiumTasks(Environment):
     return seen
 
   def _check_task(self, instance: Any, task: Any) -> None:
-    get_task = _method(instance, 'get_task')
-    if get_task is not None and not _same_task(get_task(), task):
+    if not self._says_its_task():
+      return
+    said = self._call('get_task', _method(instance, 'get_task'))
+    if not _same_task(said, task):
       raise EnvironmentFault(
-          f'reset() of {self.name} changes the task: {task} was set, and get_task() says '
-          f'{get_task()}. reset() must not choose another task than set_task(task) did.')
+          f'reset() of {self.name} changes the task: {_short(task)} was set, and get_task() '
+          f'says {_short(said)}. reset() must not choose another task than set_task(task) '
+          'did.')
 
   def _random_action(self, random: np.random.Generator) -> np.ndarray:
     if isinstance(self.actions, DiscreteActions):
@@ -363,7 +368,14 @@ def _same_task(first: Any, second: Any) -> bool:
         _same_task(value, second[name]) for name, value in first.items())
   if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
     return len(first) == len(second) and all(map(_same_task, first, second))
-  return bool(np.all(first == second))
+  if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+    if object in (first.dtype, second.dtype):   # which may have arrays in them
+      return _same_task(first.tolist(), second.tolist())
+    return np.array_equal(first, second)
+  try:
+    return bool(np.all(first == second))
+  except Exception:   # of arrays of other shapes, and whatever a user's class does
+    return False
 
 
 @contextlib.contextmanager

@@ -112,6 +112,23 @@ class MetaPolicy:
       points.append(self.adapted(points[-1], batch))
     return points
 
+  def path_beside(self, parameters: np.ndarray, points: Sequence[np.ndarray],
+                  batches: Sequence[Batch]) -> List[np.ndarray]:
+    """`path` by a part of the samples, which by itself leads elsewhere from the first step
+    on: each step is moved by the constant with which that of theta leads to `points`.
+
+    So the derivatives at theta are those that `linearised(points, batches)` has.
+
+    Args:
+      parameters: another theta, `[P]`.
+      points: the path of theta, by all samples.
+      batches: as in `path`, of a part of them.
+    """
+    path = [np.tile(parameters, (len(points[0]), 1))]
+    for before, after, batch in zip(points, points[1:], batches):
+      path.append(after + self.adapted(path[-1], batch) - self.adapted(before, batch))
+    return path
+
   def transposed(self, points: Sequence[np.ndarray], batches: Sequence[Batch],
                  vectors: np.ndarray) -> np.ndarray:
     """J_0 ... J_K-1 of `vectors` `[tasks, P]`."""

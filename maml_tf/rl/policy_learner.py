@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -130,6 +130,9 @@ class PolicyLearner(tf.keras.Model):
     """
     self.meta_parameters.assign(values)
 
+  def start_from_parameters(self) -> None:
+    """Nothing is learned beside the net; see `MetaLearner`."""
+
   def changed_variables(self) -> List:
     """All that a step changes."""
     return [*self.trainable_variables, *variables_of(self.optimizer)]
@@ -184,18 +187,23 @@ class PolicyLearner(tf.keras.Model):
       trajectories = learning.sampler.sample(
           points, [task], rollouts, (ADAPTATION, seed, update))
       points = learning.adapted_to(points, trajectories, step_size)
-    return AdaptedPolicy(self.learner, points[0], learning.settings.dtype)
+    return self._adapted(points[0])
 
   def adapt_to(self, trajectories: Trajectories, step_size: Optional[float] = None
                ) -> 'AdaptedPolicy':
     """The policy after one update by rollouts that it made elsewhere, on a robot say.
 
     Args:
-      trajectories: of one task: `[1, rollouts, steps, ...]`.
+      trajectories: of one task: `[1, rollouts, steps, ...]`. Actions are the policy's own,
+        `AdaptedPolicy.chosen`; those of `adapt(task, rollouts, num_updates=0)` to begin with.
       step_size: alpha; None: that of training.
     """
     points = self.learning.adapted_to(self.theta()[np.newaxis], trajectories, step_size)
-    return AdaptedPolicy(self.learner, points[0], self.learning.settings.dtype)
+    return self._adapted(points[0])
+
+  def _adapted(self, vector: np.ndarray) -> 'AdaptedPolicy':
+    return AdaptedPolicy(self.learner, vector, self.learning.settings.dtype,
+                         self.learning.environment)
 
   def protocol(self, held_out: HeldOut, num_updates: int) -> Protocol:
     """How it is tested on these tasks."""
@@ -210,21 +218,36 @@ class AdaptedPolicy:
     policy: the net.
     vector: its parameters, `[P]`.
     dtype: of the arithmetic.
+    environment: that it acts in; None: `act` gives the policy's own actions.
   """
 
-  def __init__(self, policy: Policy, vector: np.ndarray, dtype: str = 'float32'):
+  def __init__(self, policy: Policy, vector: np.ndarray, dtype: str = 'float32',
+               environment: Optional[Environment] = None):
     self.policy = policy
     self.vector = vector
     self._dtype = dtype
+    self._environment = environment
     self._parameters = policy.split(np.asarray(vector, dtype)[np.newaxis])
 
   def act(self, observation: np.ndarray, random: Optional[np.random.Generator] = None
-          ) -> np.ndarray:
-    """An action.
+          ) -> Any:
+    """What the environment is stepped with, as in training: for a `gymnasium.Env` an action
+    of its `action_space`, clipped to its bounds, of its shape and type.
 
     Args:
-      observation: `[size]`.
+      observation: `[size]`, or of another shape with as many numbers.
       random: what the action is drawn by; None: the policy's most likely one.
+    """
+    chosen = self.chosen(observation, random)
+    return chosen if self._environment is None else self._environment.action(chosen)
+
+  def chosen(self, observation: np.ndarray, random: Optional[np.random.Generator] = None
+             ) -> np.ndarray:
+    """The policy's own action, as `Trajectories` have it, of which `act` makes the
+    environment's: unbounded, or counted from 0.
+
+    Args:
+      observation, random: see `act`.
     """
     observation = np.asarray(observation, self._dtype).reshape(1, 1, -1)
     if random is None:

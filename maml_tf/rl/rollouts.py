@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from typing import Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -116,8 +116,8 @@ class Sampler:
     self._dtype = dtype
 
   def sample(self, vectors: np.ndarray, tasks: Sequence, rollouts: int, key: Sequence[int],
-             budget: str = 'rollouts', numbers: Optional[Sequence[int]] = None
-             ) -> Trajectories:
+             budget: str = 'rollouts', numbers: Optional[Sequence[int]] = None,
+             largest: Callable[[int], int] = lambda number: number) -> Trajectories:
     """The trajectories of one phase.
 
     Args:
@@ -131,6 +131,9 @@ class Sampler:
         tasks together have that many).
       numbers: t of each task, which are a part of all of them then: whether any of them
         acts for more than a step is left to the caller. None: these are all, from 0 on.
+      largest: of what each of the processes says that act in the other tasks at the same
+        time, each of which asks as often. Without, 'steps' round as the tasks given here
+        alone would.
 
     Raises:
       EnvironmentFault: where the environment does not do what it has to.
@@ -141,41 +144,45 @@ class Sampler:
     parameters = self._policy.split(np.asarray(vectors, self._dtype))
     are_all = numbers is None
     numbers = np.arange(len(tasks)) if are_all else np.asarray(numbers)
-    found = self._run(parameters, tasks, [range(rollouts)] * len(tasks), key, numbers)
+    found = self._run(parameters, tasks, [range(rollouts)] * len(tasks), rollouts, key,
+                      numbers)
     if budget == 'steps':
-      found = self._filled_up(found, parameters, tasks, rollouts, key, numbers)
+      found = self._filled_up(found, parameters, tasks, rollouts, key, numbers, largest)
     if are_all:
       self.check_longest(found.lengths.max(axis=1))
     return found
 
-  def _filled_up(self, found: Trajectories, parameters, tasks, rollouts, key, numbers
-                 ) -> Trajectories:
+  def _filled_up(self, found: Trajectories, parameters, tasks, rollouts, key, numbers,
+                 largest) -> Trajectories:
     """`found`, and further rollouts until the steps of each task are enough.
 
     How many come at a time is a guess by their mean length; those behind the one that
-    completes the number are dropped, so the result does not depend on the guess.
+    completes the number are dropped, so the result does not depend on the guess. Who has
+    enough goes on to ask for the `largest` until all have.
     """
     wanted = rollouts * self._environment.horizon
     while True:
       missing = wanted - found.lengths.sum(axis=1)
-      if (missing <= 0).all():
-        return _until(found, wanted)
       done = np.count_nonzero(found.lengths, axis=1)
       means = found.lengths.sum(axis=1) / done
       more = np.ceil(np.maximum(missing, 0) / means).astype(int)
+      width = largest(int(more.max()))
+      if not width:
+        return _until(found, wanted)
       indices = [range(first, first + count) for first, count in zip(done, more)]
       short = np.flatnonzero(more)
+      if not len(short):
+        continue
       further = self._run(
           {name: value[short] for name, value in parameters.items()},
-          [tasks[task] for task in short], [indices[task] for task in short], key,
+          [tasks[task] for task in short], [indices[task] for task in short], width, key,
           numbers[short])
       found = _appended(found, further, short, done)
 
   def _run(self, parameters: Mapping[str, np.ndarray], tasks: Sequence,
-           indices: Sequence[range], key: Sequence[int],
+           indices: Sequence[range], width: int, key: Sequence[int],
            numbers: np.ndarray) -> Trajectories:
-    """Rollouts `indices[t]` of each task t, whose number is `numbers[t]`."""
-    width = max(len(wanted) for wanted in indices)
+    """Rollouts `indices[t]`, up to `width`, of each task t, whose number is `numbers[t]`."""
     others = self._environment.side_by_side
     if len(tasks) < 2 or not others:
       return self._act(self._environment, parameters, tasks, indices, width, key, numbers)

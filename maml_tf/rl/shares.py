@@ -2,8 +2,11 @@
 
 What a process finds for its tasks is exchanged task by task, not as a sum: so all of them
 add up the same numbers in the same order as one process would. Conjugate gradients and the
-paths of policies magnify rounding; so nothing depends on how many processes there are, to the
-last bit, where groups of tasks (`MetaPolicy`) divide the share of each.
+paths of policies magnify rounding; so nothing of training depends on how many processes there
+are, to the last bit, where groups of tasks (`MetaPolicy`) divide the share of each.
+
+Held-out tasks are none of it: they are shared out in batches (`HeldOutTasks`), each of which
+acts and adapts as if it were all, and rounds so.
 """
 
 from __future__ import annotations
@@ -64,6 +67,16 @@ class Shares:
     sizes[self._replicas.worker] = own.rewards.shape[1:]
     rollouts, steps = self._replicas.combined([sizes])[0].max(axis=0)
     return Trajectories(*self.whole(tasks, *own.padded(rollouts, steps)))
+
+  def largest(self, number: int) -> int:
+    """Of the numbers, 0 or more, that all processes give."""
+    if self.workers == 1:
+      return number
+    since, numbers = time.perf_counter(), np.zeros(self.workers, np.int64)
+    numbers[self._replicas.worker] = number
+    [numbers] = self._replicas.combined([numbers])
+    self.seconds += time.perf_counter() - since
+    return int(numbers.max())
 
   def of_writer(self, vector: np.ndarray) -> np.ndarray:
     """That of the writing process: another kind of processor may round otherwise."""

@@ -103,8 +103,19 @@ class HeldOutTasks:
 
 
 def _as_bytes(task) -> bytes:
-  """Of numbers themselves; of other tasks what they are written as, addresses left out."""
-  array = np.asarray(task)
+  """Of numbers themselves; of parts that make no array together, as (array, number), those
+  of each; of other tasks what they are written as."""
+  try:
+    array = np.asarray(task)
+  except Exception:   # of parts of several shapes, and whatever a user's class does
+    if isinstance(task, (list, tuple)):
+      return b'%d: ' % len(task) + b', '.join(map(_as_bytes, task))
+    return _as_written(task)
   if array.dtype.kind in 'fiub':
     return array.astype(array.dtype.newbyteorder('<')).tobytes()
+  return _as_written(task)
+
+
+def _as_written(task) -> bytes:
+  """Without addresses."""
   return re.sub(r' at 0x[0-9a-f]+', '', repr(task)).encode()

@@ -203,7 +203,8 @@ class Learning:
     """What the policies of `points` do in `tasks`, whose numbers are `own`."""
     settings, number = self.settings, self.settings.tasks
     trajectories = self.sampler.sample(points, tasks, settings.rollouts, key, settings.budget,
-                                       own if len(own) < number else None)
+                                       own if len(own) < number else None,
+                                       self.shares.largest)
     lengths = trajectories.lengths
     counts, longest, returns = self.shares.whole(
         number, lengths.sum(axis=1), lengths.max(axis=1), trajectories.mean_returns())
@@ -226,8 +227,9 @@ class Learning:
     Raises:
       Diverged: where the meta-gradient, or theta after it, is of no use.
     """
+    part = None if self.settings.hessian_every == 1 else samples.hessian_batches
     objective = OuterObjective(self.meta_policy, samples.parameters, samples.batches,
-                               samples.hessian_batches, samples.points,
+                               part, samples.points,
                                None if self.settings.one_task else self.settings.tasks)
     def losses(parameters):
       found = objective.losses(parameters)
