@@ -178,6 +178,17 @@ def test_a_part_of_the_results_is_enough(small, tmp_path, capsys):
 
 # --- what must not pass -----------------------------------------------------
 
+def test_a_file_without_losses_is_not_passed_in_float32(small, tmp_path, capsys):
+  def no_losses(arrays):
+    for name in ('pre_loss', 'post_losses'):
+      del arrays[name]
+  path = changed(small, tmp_path / 'gradients.npz', no_losses)
+  code, table, summaries, error = run(capsys, path, '--dtype=float32')
+  assert code == compare.UNUSABLE and table == '' and summaries == []
+  assert error.count('\n') == 1 and f'{path} has nothing to judge in float32' in error
+  assert 'where pre_loss, post_losses alone are judged: leave --dtype=float32 out' in error
+
+
 QUANTITIES = ['pre_loss', 'post_losses', 'meta_gradient/model/Variable_2',
               'pretrain_gradient/model/Variable_5', 'after_2_meta_steps/model/Variable_1',
               'init/model/Variable_4', 'inputb', 'labela']

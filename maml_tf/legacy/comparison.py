@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -111,7 +111,8 @@ def compare(golden: Golden, **overrides) -> Comparison:
     **overrides: fields of `maml_tf.config`: 'dtype', 'tasks_at_once', 'xla'.
 
   Raises:
-    GoldenError: for a file whose tensors do not fit the net of its flags.
+    GoldenError: for a file whose tensors do not fit the net of its flags, and for one of
+      which nothing is judged.
     maml_tf.config.ConfigError: for overrides that cannot be run.
   """
   config = golden_files.config_of(golden, **{'dtype': 'float64', **overrides})
@@ -123,7 +124,25 @@ def compare(golden: Golden, **overrides) -> Comparison:
   if config.learner.dtype == 'float32':
     quantities = [quantity._replace(judged=quantity.name in _LOSSES)
                   for quantity in quantities]
+  require_judged(golden.path, quantities, config.learner.dtype, _LOSSES)
   return Comparison(golden.path, config, tuple(quantities), golden.others)
+
+
+def require_judged(path: str, quantities: Sequence[Quantity], dtype: str,
+                   in_float32: Sequence[str]) -> None:
+  """Raises `GoldenError` where nothing of a file decides whether it is passed.
+
+  Args:
+    path: of the file.
+    quantities: of it.
+    dtype: of the computation.
+    in_float32: names of what is judged in float32.
+  """
+  if not quantities:
+    raise GoldenError(f'{path} is not a usable golden file: it has nothing to compare with.')
+  if not any(quantity.judged for quantity in quantities):
+    raise GoldenError(f'{path} has nothing to judge in {dtype}, where {", ".join(in_float32)} '
+                      f'alone are judged: leave --dtype={dtype} out.')
 
 
 def gradients(golden: Golden, config: Config) -> Dict[str, Dict[str, np.ndarray]]:

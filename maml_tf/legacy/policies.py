@@ -10,7 +10,7 @@ from typing import Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from maml_tf.legacy.comparison import Quantity, largest
+from maml_tf.legacy.comparison import Quantity, largest, require_judged
 from maml_tf.legacy.golden import GoldenError
 from maml_tf.rl import golden
 
@@ -71,7 +71,7 @@ def compare(path: str, arrays: Mapping[str, np.ndarray], dtype: str, tasks_at_on
     tasks_at_once: 0: five.
 
   Raises:
-    GoldenError: for a file that is not of this form.
+    GoldenError: for a file that is not of this form, or of which nothing is judged.
   """
   try:
     found = golden.compare(arrays, dtype, tasks_at_once or 5)
@@ -81,6 +81,7 @@ def compare(path: str, arrays: Mapping[str, np.ndarray], dtype: str, tasks_at_on
   quantities = tuple(
       Quantity(one.name, one.arrays, one.error, '', one.absolute,
                judged=exact or one.name in _JUDGED_IN_FLOAT32) for one in found)
+  require_judged(path, quantities, dtype, _JUDGED_IN_FLOAT32)
   tolerances = tuple(one.tolerance if exact else TOLERANCE_IN_FLOAT32 for one in found)
   known = {one.name for one in found} | golden.INPUTS
   others = tuple(name for name in arrays if golden.stem(name) not in known)
