@@ -3,34 +3,43 @@
 Step sizes and numbers of updates are those of a method's preset. Tasks, their numbers of
 classes and of query examples, and meta-batches are MAML's for all of them, so that each sees
 the same episodes; what a method does by the length of a run (schedules of the meta step size,
-the annealings of MAML++) is left out, since nobody knows the length before.
+the annealings of MAML++) is left out, since nobody knows the length before: seconds end a
+run, never iterations. A method that diverges is recorded as such, beside the others.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
+import re
 import signal
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from maml_tf import problems
-from maml_tf.config import Config, preset, resolve
+from maml_tf.bounded import read_json
+from maml_tf.config import Config, ConfigError, resolve
+from maml_tf.errors import NotFiniteError
+from maml_tf.files import as_json, write_whole
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
 from maml_tf.paper import records
+from maml_tf.problems.own_images import OwnImages
 from maml_tf.training import history
-from maml_tf.verification import provenance, studies
+from maml_tf.verification import cells, drawn, provenance, studies
 
 NAME = 'methods'
 DEFAULT_HOURS = 1.0
 # Of one run; validation is a part of its seconds.
 _INTERVALS = {'sinusoid': 500, 'omniglot': 100}
 _OTHER_INTERVAL = 50
-_OF_THE_LENGTH = {'meta_lr_schedule': 'constant', 'multi_step_iterations': 0,
-                  'first_order_iterations': 0}
+# With no schedule, iterations only end a run: weeks of the fastest steps are never reached.
+_OF_THE_LENGTH = {'metatrain_iterations': 2_000_000_000, 'meta_lr_schedule': 'constant',
+                  'multi_step_iterations': 0, 'first_order_iterations': 0}
 _SAME_EPISODES = ('meta_batch_size', 'train_query_size', 'test_query_size')
+_TEST_QUERIES = 5   # of a class, or as many as there are
+_LONGEST_NAME = 50   # of a folder, in the name of a file
+NOTE = 'method_study.json'   # in a run's folder: the seconds that it was given
 
 # {label: flags}: methods, and what is one by a flag. MAML is what the others are compared to.
 ENTRIES: Dict[str, Dict[str, Any]] = {
@@ -51,65 +60,98 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
     entries: {label: flags}, the one that others are compared to first.
     **given: further fields of all of them.
   """
-  has_classes = problems.named(datasource).has_classes
-  data_dir = given.get('data_dir')
-  usual = preset(datasource, data_dir=data_dir)
+  usual = resolve({'datasource': datasource, **given})
+  has_classes = usual.problem.has_classes
   common = dict(
-      {name: usual[name] for name in _SAME_EPISODES},
+      {name: usual.to_values()[name] for name in _SAME_EPISODES}, **_OF_THE_LENGTH,
       datasource=datasource, seed=seed, test_set=False, num_validation_tasks=100,
       validation_interval=_INTERVALS.get(datasource, _OTHER_INTERVAL),
-      logdir=os.path.join(logdir or os.path.join('logs', 'studies'), f'{datasource}_methods'))
+      logdir=os.path.join(logdir or os.path.join('logs', 'studies'),
+                          f'{name_of_data(usual)}_{NAME}'))
   if has_classes:
-    common['test_query_size'] = 5
+    common['test_query_size'] = _test_queries(usual)
   found = []
   for label, flags in entries.items():
-    method = flags.get('method', 'maml')
-    if method in WITHOUT_INNER_LOOP:
+    if flags.get('method') in WITHOUT_INNER_LOOP:
       if not has_classes:
         continue
       flags = {**flags, 'train_num_classes': -1}
-    own = preset(datasource, method=method, data_dir=data_dir)
-    by_length = {name: value for name, value in _OF_THE_LENGTH.items() if own[name] != value}
-    found.append((label, resolve({**common, **by_length, **flags, **given})))
+    found.append((label, resolve({**common, **flags, **given})))
   return found
+
+
+def name_of_data(config: Config) -> str:
+  """What tells the study's runs and files from those on other data: the data source, and of
+  one's own images the folder with the set, too."""
+  datasource = config.task.datasource
+  if not isinstance(config.problem, OwnImages):
+    return datasource
+  folder = os.path.basename(os.path.abspath(config.data_dir))
+  folder = re.sub(r'[^\w.-]+', '_', folder)[:_LONGEST_NAME]
+  return datasource if folder in ('', datasource) else f'{datasource}_{folder}'
+
+
+def _test_queries(config: Config) -> int:
+  problem, queries = config.problem, _TEST_QUERIES
+  if isinstance(problem, OwnImages):
+    shots = config.task.update_batch_size
+    queries = min(queries, problem.fewest.get(config.split, math.inf) - shots)
+  return max(1, queries)   # of a class without any it is said how many images it needs
 
 
 def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
         results: str = records.RESULTS) -> Optional[Dict[str, Any]]:
   """Trains each for so long, tests it, and writes the study's result file.
 
-  A run goes on where it was stopped; one that had its seconds is tested alone.
+  A run goes on where it was stopped; one that had its seconds is tested alone. Methods that
+  diverge are apart from the runs, under 'diverged': [{label, iteration, why}].
 
   Returns:
     What the file holds; None where a signal ended it.
+
+  Raises:
+    ConfigError: where runs or a result that are there are of other data or seconds.
+    NotFiniteError: where all methods diverge.
   """
-  from maml_tf.evaluation import results_files
-  versions = results_files.versions()
-  del versions['platform']
-  runs, of_tasks = [], []
-  for number, (label, config) in enumerate(settings, start=1):
+  config = settings[0][1]
+  _require_same_seconds(settings, seconds)
+  _require_result_of_same_data(config, results)
+  runs, of_tasks, diverged = [], [], []
+  for number, (label, of_method) in enumerate(settings, start=1):
     print(f'Methods, run {number} of {len(settings)}: {label}, {seconds:,.0f} s', flush=True)
-    done = _run(label, config, seconds)
+    try:
+      done = _run(label, of_method, seconds)
+    except NotFiniteError as error:
+      print(f'{label} diverged, and is left out: {error}', flush=True)
+      diverged.append({'label': label, 'iteration': _iteration_in(error), 'why': str(error)})
+      continue
     if done is None:
       return None
     run_, values = done
     of_tasks.append(values)
     runs.append({**run_, 'paired': paired(values, of_tasks[0])})
-  config = settings[0][1]
+  if not runs:
+    raise NotFiniteError('All methods diverged, so there is nothing to compare: '
+                         + ' '.join(f'{one["label"]}: {one["why"]}' for one in diverged))
   result = {
       'name': NAME, 'title': 'Methods', 'command': command,
-      'datasource': config.task.datasource, 'length': f'{seconds:,.0f} s of training each',
-      'seed': config.task.seed, 'measure': runs[0]['measure'],
+      'datasource': name_of_data(config), 'length': f'{seconds:,.0f} s of training each',
+      'seed': config.task.seed, 'measure': config.problem.measure.name,
       'split': config.problem.recorded_split(config),
-      'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
+      'num_tasks': config.evaluation.num_test_tasks, 'runs': runs, 'diverged': diverged,
+      'data': dict(config.problem.data_hashes(config)),
       'machine': provenance.machine(None), 'commit': provenance.commit(),
-      'date': provenance.today(), 'versions': versions}
-  for run_ in runs:
-    run_.pop('measure')
+      'date': provenance.today(), 'versions': _versions()}
   path = os.path.join(results, 'studies', f'{studies.stem_of(result)}.json')
-  records.write_text(path, json.dumps(result, indent=1) + '\n')
+  records.write_text(path, as_json(result, indent=1))
   print(f'Written: {path}')
   return result
+
+
+def diverged_lines(result: Mapping[str, Any]) -> List[str]:
+  """Lines of the methods that diverged, for the end of the table of methods."""
+  return [cells.line([one['label'], f'diverged at {one["iteration"]:,}', '', '', '', ''])
+          for one in result.get('diverged', ())]
 
 
 def paired(values: np.ndarray, others: np.ndarray) -> Dict[str, float]:
@@ -147,14 +189,85 @@ def _run(label: str, config: Config, seconds: float
   from maml_tf.training.trainer import train
   model = experiment.build_model(config)
   with training_folder(config) as folder:
-    path = os.path.join(folder, history.HISTORY_FILE)
-    left = seconds - sum(line['seconds'] or 0 for line in history.read(path))
+    config.problem.keep_beside(folder, config)
+    left = seconds - _spent(folder)
     if left > 0:
+      write_whole(os.path.join(folder, NOTE), as_json({'seconds': seconds}, indent=1))
       limit = TimeLimit(left)
       if train(config, model, folder, None, limit).interrupted_by and not limit.reached:
         return None
     test = application.test(config, model, folder)
   updates = config.validation_num_updates
-  kept = studies.as_run(label, test, history.read(path))
   values = test.results.query[config.problem.measure.name][:, updates]
+  if not np.isfinite(values).all():
+    raise NotFiniteError(f'The test after iteration {test.iteration} is not finite, in at '
+                         'least one task.')
+  kept = studies.as_run(label, test, history.read(os.path.join(folder, history.HISTORY_FILE)))
+  del kept['measure']
   return {**kept, 'updates': updates, 'fingerprint': test.fingerprint}, values
+
+
+def _spent(folder: str) -> float:
+  """Seconds of training up to the newest checkpoint, from which a run goes on: what a killed
+  one did after it is done again."""
+  from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
+  from maml_tf.training.checkpoints import KEPT
+  newest = max(map(iteration_of, CheckpointFiles(folder, KEPT).paths), default=0)
+  return sum(line['seconds'] or 0
+             for line in history.read(os.path.join(folder, history.HISTORY_FILE))
+             if line['iteration'] <= newest)
+
+
+def _require_same_seconds(settings: Sequence[Tuple[str, Config]], seconds: float) -> None:
+  """Before the first run: raises `ConfigError` where one that is there had more seconds, or
+  was left by an earlier version, under which iterations could end it before."""
+  from maml_tf.training.checkpoints import experiment_folder, has_checkpoints
+  for _, config in settings:
+    folder = experiment_folder(config)
+    if not has_checkpoints(folder):
+      continue
+    given = _given_before(folder)
+    if given is None:
+      raise ConfigError(
+          f'{folder} holds a run without {NOTE}, as earlier versions left it, in which not '
+          f'all methods had the same seconds: move {config.run.logdir} away, or choose '
+          'another --logdir.')
+    if given > seconds and _spent(folder) > seconds:
+      hours = math.ceil(round(given * len(settings) / 3.6, 3)) / 1000
+      raise ConfigError(
+          f'{folder} was trained for {given:,.0f} s, and --hours gives each method '
+          f'{seconds:,.0f} s: give --hours={hours:g} or more, so that all have the same, or '
+          'choose another --logdir.')
+
+
+def _given_before(folder: str) -> Optional[float]:
+  """The seconds that the run in it was given; None where it is not known."""
+  try:
+    return float(read_json(os.path.join(folder, NOTE))['seconds'])
+  except (OSError, ValueError, TypeError, KeyError):
+    return None
+
+
+def _require_result_of_same_data(config: Config, results: str) -> None:
+  """Raises `ConfigError` where the result would replace that of another set whose folder has
+  the same name."""
+  now = dict(config.problem.data_hashes(config))
+  for result in drawn.read_studies(results):
+    if (result['name'], result['datasource']) != (NAME, name_of_data(config)):
+      continue
+    if result.get('data', now) != now:
+      path = os.path.join(results, 'studies', f'{studies.stem_of(result)}.json')
+      raise ConfigError(f'{path} is of other data than those in {config.data_dir}: choose '
+                        'another --results, or move it away.')
+
+
+def _iteration_in(error: NotFiniteError) -> int:
+  """The iteration that its text names."""
+  return int(re.search(r'\biteration (\d+)', str(error)).group(1))
+
+
+def _versions() -> Dict[str, str]:
+  from maml_tf.evaluation import results_files
+  found = results_files.versions()
+  del found['platform']   # `machine` says what of it matters
+  return found
