@@ -656,6 +656,13 @@ def test_a_second_softmax_is_refused(loss, last):
     maml.meta_gradient(*[batch_for(model)] * 2)
 
 
+def test_texts_are_no_labels():
+  inputs, labels = (part[0] for part in batch_for(dense()))
+  maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
+  with pytest.raises(ConfigError, match='must be numbers'):
+    maml.adapt(inputs, np.array(['ant', 'bee', 'cat'])[labels])
+
+
 def test_a_loss_of_probabilities_takes_them():
   model = sequential((4,), layer('Dense', CLASSES, activation='softmax'))
   logits = sequential((4,), layer('Dense', CLASSES))

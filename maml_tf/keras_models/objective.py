@@ -128,6 +128,7 @@ def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) ->
   labels = with_axes_of(labels, outputs)
   if not isinstance(loss, tf.keras.losses.Loss):
     return tf.reduce_mean(loss(labels, outputs))
+  _require_numbers(labels)
   if type(loss).__call__ is not tf.keras.losses.Loss.__call__:
     return tf.reduce_mean(loss(labels, outputs))   # one's own
   values = loss.call(labels, outputs)
@@ -151,6 +152,14 @@ def _require_no_second_softmax(loss: Any, logits: List) -> None:
         'of the outputs itself, and the model ends with one: of probabilities it would be '
         'trained badly, without an error. Leave the activation out at the end of the model, '
         'or give a loss with from_logits=False.')
+
+
+def _require_numbers(labels: Any) -> None:
+  if getattr(labels, 'dtype', None) == tf.string:
+    raise ConfigError(
+        'Labels of a Keras loss must be numbers, those of classes 0 to ways - 1. Received: '
+        'texts: give np.unique(labels, return_inverse=True)[1], or the tasks of '
+        'tasks_from_arrays, which number the classes of each task.')
 
 
 def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
