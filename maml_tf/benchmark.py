@@ -225,7 +225,7 @@ def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
   """The arithmetic of one meta-step, in units of 1e9 operations.
 
   See `MetaLearner.forward_passes`; None where that is None. Element-wise work is not
-  counted.
+  counted. Where the order changes with the iteration, it is that of the next step.
   """
   task = config.task
   classes = config.problem.groups(config.with_trained_classes())

@@ -186,6 +186,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     self.meta_parameters.assign(values)
 
+  def start_from_parameters(self) -> None:   # noqa: B027  most methods have nothing of that
+    """Sets what a method learns beside the net, and what starts from the net's values: when
+    it is made, and after steps of a pre-training."""
+
   @abc.abstractmethod
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:

@@ -55,12 +55,24 @@ def test_images_that_nobody_prepared(tmp_path):
     # 5 support points, 9 passes each per update, and 5 query points, 3 passes each.
     (dict(), 5 * 9 + 5 * 3, 25),
     (dict(stop_grad=True, num_updates=2), 5 * 3 * 2 + 5 * 3, 25),
-    (dict(update_batch_size=10, meta_batch_size=4), 10 * 9 + 10 * 3, 4)])
+    (dict(update_batch_size=10, meta_batch_size=4), 10 * 9 + 10 * 3, 4),
+    # Losses after all of 5 updates.
+    (dict(method='maml_plus_plus'), 5 * 9 * 5 + 5 * 3 * 5, 25),
+    (dict(method='maml_plus_plus', multi_step_iterations=0), 5 * 9 * 5 + 5 * 3, 25)])
 def test_the_arithmetic_of_a_step(given, passes, tasks):
   config = resolve(given)
   forward = 2 * (1 * 40 + 40 * 40 + 40 * 1)   # multiplications and additions
   counted = benchmark.gflop_per_step(config, experiment.build_model(config))
   assert counted == pytest.approx(tasks * passes * forward / 1e9)
+
+
+def test_the_arithmetic_is_that_of_the_order_in_which_steps_are():
+  config = resolve(dict(method='maml_plus_plus', first_order_iterations=10))
+  model = phases.compile_model(config, experiment.build_model(config))
+  first = benchmark.gflop_per_step(config, model)
+  model.optimizer.iterations.assign(10)
+  second = benchmark.gflop_per_step(config, model)
+  assert second / first == pytest.approx((225 + 75) / (75 + 75))
 
 
 def test_a_matrix_product_is_timed(monkeypatch):

@@ -396,6 +396,53 @@ def test_other_step_size_is_tested_in_the_folder_of_the_trained_one():
   assert tested.experiment_name == trained.experiment_name
 
 
+_PLUS_PLUS = dict(method='maml_plus_plus', datasource='omniglot')
+# What is given, and beside what it would change nothing.
+POINTLESS = [
+    (dict(_PLUS_PLUS, norm='None', per_step_norm=True),
+     '--per_step_norm=True does not fit --norm=None, with which there are no'),
+    (dict(method='maml_plus_plus', per_step_norm=True),   # sinusoids
+     '--per_step_norm=True does not fit --norm=None, with which there are no'),
+    (dict(_PLUS_PLUS, stop_grad=True, first_order_iterations=100),
+     '--first_order_iterations=100 does not fit --stop_grad=True, with which all'),
+    (dict(_PLUS_PLUS, num_updates=1, multi_step_iterations=100),
+     '--multi_step_iterations=100 does not fit --num_updates=1, after which'),
+    *((dict(given, train=False, update_lr=0.2, train_update_lr=0.1),
+       f'--train_update_lr=0.1 does not fit --{beside}, whose step sizes a test takes from')
+      for given, beside in ((dict(method='meta_sgd'), 'method=meta_sgd'),
+                            (dict(learned_step_sizes='layer'), 'learned_step_sizes=layer'),
+                            (_PLUS_PLUS, 'learned_step_sizes=layer_and_step')))]
+
+
+@pytest.mark.parametrize('given, message', POINTLESS)
+def test_what_would_change_nothing_is_refused_where_it_is_given(given, message):
+  with pytest.raises(config.ConfigError, match=message):
+    config.resolve(given)
+
+
+@pytest.mark.parametrize('given', [
+    dict(norm='None'), dict(stop_grad=True), dict(num_updates=1),
+    dict(num_updates=1, multi_step_iterations=0), dict(norm='None', per_step_norm=False),
+    dict(stop_grad=True, first_order_iterations=0),
+    dict(learned_step_sizes='None', train=False, update_lr=0.2, train_update_lr=0.1)], ids=str)
+def test_what_the_preset_has_of_it_is_not(given):
+  resolved = config.resolve({**_PLUS_PLUS, **given})
+  assert config.Config.from_json(resolved.to_json()) == resolved
+
+
+@pytest.mark.parametrize('given, folder', [
+    (dict(datasource='sinusoid'),
+     'cls_5.mbs_25.ubs_5.numstep5.updatelr0.001nonorm.maml_plus_plus'),
+    (dict(norm='None'), 'cls_5.mbs_32.ubs_1.numstep5.updatelr0.4nonorm.maml_plus_plus')])
+def test_without_norms_there_are_none_of_a_step(given, folder):
+  resolved = config.resolve({**_PLUS_PLUS, **given})
+  assert not resolved.inner_loop.per_step_norm and resolved.experiment_name == folder
+  sections = resolved.to_dict()
+  sections['inner_loop']['per_step_norm'] = True   # as runs of earlier versions have it
+  assert config.Config.from_dict(sections) == resolved
+  assert config.resolve(_PLUS_PLUS).inner_loop.per_step_norm
+
+
 # What is given, and what the message must show.
 WRONG = [
     ({'datasource': 'imagenet'}, 'imagenet'),

@@ -22,10 +22,13 @@ from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP, meta_learner_clas
 from maml_tf.objectives import ScaledCrossEntropy
 from maml_tf.training import trainer
 from maml_tf.training.checkpoints import prepare_folder
+from maml_tf.training.optimizers import build_optimizer
 
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 2)
 _STEPS = dict(step_size=0.3, num_updates=2)
 _COMPARED = dict(shots=SHOTS)
+_PLUS_PLUS = dict(_STEPS, multi_step_iterations=9, first_order_iterations=0,
+                  per_step_norm=True)
 THROUGH_CG = {'imaml'}   # conjugate gradients magnify rounding
 LONGEST = 1200   # seconds for all rows by replicas, on a machine that is busy
 # {row: (method, arguments)}; a row without a gradient by differences says why.
@@ -35,8 +38,9 @@ ROWS = {
     'maml, step sizes of layers': ('maml', dict(_STEPS, learned_step_sizes='layer')),
     'maml, of layers and steps': ('maml', dict(_STEPS, learned_step_sizes='layer_and_step')),
     'meta_sgd': ('meta_sgd', _STEPS),
-    'maml_plus_plus': ('maml_plus_plus', dict(
-        _STEPS, multi_step_iterations=9, first_order_iterations=0, per_step_norm=True)),
+    'maml_plus_plus': ('maml_plus_plus', _PLUS_PLUS),
+    'maml_plus_plus, of two orders': ('maml_plus_plus', dict(
+        _PLUS_PLUS, first_order_iterations=2)),
     'anil': ('anil', _STEPS),
     'boil': ('boil', _STEPS),
     'context_vector': ('context_vector', _STEPS),
@@ -47,6 +51,7 @@ ROWS = {
     'matching, full context': ('matching', dict(_COMPARED, full_context=True)),
     'siamese': ('siamese', _COMPARED),
 }
+ITERATIONS = {'maml_plus_plus, of two orders': (0, 2)}   # of first and of second order
 # First order is none of a loss; Reptile follows no gradient; the implicit one is that of the
 # converged inner loop, and is compared with it in test_imaml.py.
 WITHOUT_DIFFERENCES = {'maml, first order', 'reptile', 'imaml'}
@@ -65,7 +70,17 @@ def model_of(row, generic_values, **given):
   for name in sorted(set(values) - {spec.name for spec in model.learner.parameter_specs}):
     values[name] = values[name] + 0.1 * random.uniform(size=values[name].shape)
   model.meta_parameters.assign(values)
+  # What depends on the iteration is as in training, and not as at its end.
+  model.compile(build_optimizer('sgd', 0.001, 'float64'))
   return model
+
+
+def at_iterations(row, *models):
+  """Once for each kind of iteration that the row has, the models being there."""
+  for iteration in ITERATIONS.get(row, (0,)):
+    for model in models:
+      model.optimizer.iterations.assign(iteration)
+    yield
 
 
 @pytest.fixture
@@ -77,9 +92,19 @@ def test_every_method_has_a_row():
   assert {method for method, _ in ROWS.values()} == set(METHODS)
 
 
+def test_in_its_rows_all_of_maml_plus_plus_has_an_effect(episodes, generic_values):
+  [row] = ITERATIONS
+  model = model_of(row, generic_values)
+  last_loss = tf.reduce_mean(model.task_results(episodes, 2).query['loss'][:, -1])
+  first, second = (model.meta_gradient(episodes) for _ in at_iterations(row, model))
+  assert all(abs(means['loss'] - last_loss) > 1e-3 for means, _ in (first, second))
+  assert any(np.abs(one - second[1][name]).max() > 1e-3 for name, one in first[1].items())
+
+
 @pytest.mark.parametrize('row', sorted(set(ROWS) - WITHOUT_DIFFERENCES))
 def test_its_gradient_is_the_derivative_of_its_loss(row, episodes, generic_values):
   model = model_of(row, generic_values)
+  model.optimizer.iterations.assign(ITERATIONS.get(row, (0,))[-1])
   assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
 
 
@@ -92,7 +117,8 @@ def assert_same(received, expected, tolerance=1e-8):
 @pytest.mark.parametrize('row', ROWS)
 def test_groups_of_tasks_change_nothing(row, episodes, generic_values):
   one, other = (model_of(row, generic_values, tasks_at_once=size) for size in (1, 4))
-  assert_same(one.meta_gradient(episodes), other.meta_gradient(episodes))
+  for _ in at_iterations(row, one, other):
+    assert_same(one.meta_gradient(episodes), other.meta_gradient(episodes))
   updates = 3 if one.has_inner_loop else 0
   assert_same(one.task_results(episodes, updates), other.task_results(episodes, updates))
 
@@ -102,7 +128,8 @@ def test_groups_of_tasks_change_nothing(row, episodes, generic_values):
 def test_xla_changes_nothing(row, episodes, generic_values):
   model = model_of(row, generic_values)
   compiled = tf.function(model.meta_gradient, autograph=False, jit_compile=True)
-  assert_same(compiled(episodes), model.meta_gradient(episodes))
+  for _ in at_iterations(row, model):
+    assert_same(compiled(episodes), model.meta_gradient(episodes))
 
 
 @pytest.fixture(scope='module')

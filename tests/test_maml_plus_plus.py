@@ -7,10 +7,13 @@ import pytest
 import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
+from maml_tf import experiment
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.meta_learners.maml_plus_plus import MAMLPlusPlus, loss_weights
 from maml_tf.objectives import ScaledCrossEntropy
+from maml_tf.training import trainer
+from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.optimizers import build_optimizer
 
 TASKS, WAYS, SHOTS, ALPHA, UPDATES = 2, 3, 2, 0.1, 3
@@ -156,6 +159,71 @@ def test_norms_start_as_they_are_before_the_first_update(episodes):
   for name, value in model.state().items():
     if name.startswith('after_update/'):
       np.testing.assert_array_equal(value, [model.state()[name[len('after_update/'):]]] * 2)
+
+
+def tables_as_the_norms(state):
+  """{name of an offset or scale: those after the updates}, which are the same."""
+  tables = {name[len('after_update/'):]: value for name, value in state.items()
+            if name.startswith('after_update/')}
+  for name, table in tables.items():
+    np.testing.assert_array_equal(table, [state[name]] * len(table), name)
+  return tables
+
+
+def keras_model(**of_norm):
+  return tf.keras.Sequential([
+      tf.keras.Input([4]), tf.keras.layers.Dense(6, name='hidden'),
+      tf.keras.layers.BatchNormalization(name='norm', **of_norm),
+      tf.keras.layers.ReLU(), tf.keras.layers.Dense(WAYS, name='head')])
+
+
+def of_keras(net, **given):
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  return MAMLPlusPlus(net, loss, num_updates=2, per_step_norm=True, **given)
+
+
+def test_norms_start_from_a_trained_model(episodes):
+  net = keras_model()
+  random = np.random.RandomState(2)
+  for variable in net.trainable_variables:
+    variable.assign(random.normal(size=variable.shape))
+  before = net.get_weights()
+  model = of_keras(net, step_size=0.0)
+  np.testing.assert_equal(net.get_weights(), before)
+  assert len(tables_as_the_norms(model.state())) == 2
+  outputs = model.adapted_outputs(episodes, 2)
+  np.testing.assert_array_equal(outputs[:, 2], outputs[:, 0])
+  assert np.ptp(outputs) > 0.1
+
+
+def test_norms_start_from_the_initializer():
+  model = of_keras(keras_model(gamma_initializer='zeros', beta_initializer='ones'))
+  tables = tables_as_the_norms(model.state())
+  assert {name.split('/')[-1]: np.unique(table).tolist() for name, table in tables.items()
+          } == {'gamma': [0], 'beta': [1]}
+
+
+def test_what_was_learned_for_after_an_update_is_kept():
+  model = model_of(per_step_norm=True)   # whose parameters are any
+  before = model.state()
+  MAMLPlusPlus(model.learner, model.objective, num_updates=UPDATES, per_step_norm=True,
+               parameters=model.meta_parameters)
+  np.testing.assert_equal(model.state(), before)
+
+
+def test_norms_start_from_what_was_pretrained(small_config):
+  config = small_config('omniglot', method='maml_plus_plus', num_updates=2, log=False,
+                        meta_lr_schedule='constant', pretrain_iterations=2,
+                        metatrain_iterations=1)
+  def trained(until=None):
+    model = experiment.build_model(config)
+    trainer.train(config, model, prepare_folder(config), until)
+    return model.state()
+  tables = tables_as_the_norms(trained(until=2))
+  assert len(tables) == 4 and all(np.all(table) for table in tables.values())
+  state = trained()   # goes on
+  assert any(np.any(value[0] != value[1]) for name, value in state.items()
+             if name.startswith('after_update/'))
 
 
 def test_the_step_size_falls_as_a_cosine():

@@ -39,7 +39,8 @@ def net_of(method='maml', updates=2, **given):
 
 
 
-@pytest.mark.parametrize('method', ['maml', 'anil', 'reptile', 'context_vector', 'meta_sgd'])
+@pytest.mark.parametrize('method', ['maml', 'anil', 'reptile', 'context_vector', 'meta_sgd',
+                                    'maml_plus_plus', 'boil', 'imaml'])
 def test_it_adapts_as_the_test_does_with_the_support_set_s_statistics(method):
   config, model, _ = net_of(method)
   objective = config.problem.objective(config)

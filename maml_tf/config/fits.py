@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Tuple
 
 from maml_tf import problems
 from maml_tf.config.choices import TO_ZERO
@@ -65,6 +65,7 @@ OWNED = (
           'which has no nets to regularise'),
 )
 
+_LEARNED = ('layer', 'layer_and_step', 'element')
 _MORE_PARAMETERS = 'which has more parameters than any net of the TF1 code'
 # Of what is tested with step sizes that are meta-learned, like the parameters.
 _LEARNED_STEP_SIZES = (
@@ -99,8 +100,33 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
         Refused('pretrain_iterations', 0, 'which is for meta-training alone',
                 'leave one of them out'),)),
     'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
-                           for kind in ('layer', 'layer_and_step', 'element')},
+                           for kind in _LEARNED},
 }
+
+_OF_THE_CHECKPOINT = (
+    Refused('train_update_lr', -1.0, 'whose step sizes a test takes from the checkpoint',
+            'leave it out, and give --update_lr as in training'),)
+# {selector: {value: what changes nothing beside it}}, refused where it is given: presets and
+# runs on disk have it.
+_POINTLESS: Dict[str, Dict[Any, Tuple[Refused, ...]]] = {
+    'norm': {'None': (
+        Refused('per_step_norm', False, 'with which there are no normalisations'),)},
+    'stop_grad': {True: (
+        Refused('first_order_iterations', 0, 'with which all of them are of first order'),)},
+    'num_updates': {1: (
+        Refused('multi_step_iterations', 0, 'after which there is no loss but the last'),)},
+    'method': {'meta_sgd': _OF_THE_CHECKPOINT},
+    'learned_step_sizes': dict.fromkeys(_LEARNED, _OF_THE_CHECKPOINT),
+}
+
+
+def check_given(given: Mapping[str, Any], config: 'Config') -> None:
+  """Raises: ConfigError: for a field that is given, and changes nothing."""
+  values = config.to_values()
+  known = {**values, 'method': known_method(values['method'])}
+  for selector, by_value in _POINTLESS.items():
+    _refuse(selector, (rule for rule in by_value.get(known[selector], ())
+                       if rule.field in given), values)
 
 
 def check_fits(config: 'Config') -> None:
@@ -118,10 +144,14 @@ def check_fits(config: 'Config') -> None:
   for selector, by_value in _REFUSED.items():
     refused[selector] = by_value.get(known[selector], ())
   for selector, rules in refused.items():
-    for rule in rules:
-      if values[rule.field] != rule.nothing:
-        raise ConfigError(f'{_pair(rule.field, selector, values)}, {rule.reason}: '
-                          f'{rule.advice}.')
+    _refuse(selector, rules, values)
+
+
+def _refuse(selector: str, rules: Iterable[Refused], values: Dict[str, Any]) -> None:
+  for rule in rules:
+    if values[rule.field] != rule.nothing:
+      raise ConfigError(f'{_pair(rule.field, selector, values)}, {rule.reason}: '
+                        f'{rule.advice}.')
 
 
 def _check_nothing_acts(values: Dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   inner_loop = config.inner_loop
   usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method,
                  config.data_dir)
+  if learner.norm == 'None':
+    usual['per_step_norm'] = False
   return [
       (short_name(training.method), training.method != 'maml'),
       (f'inner{inner_loop.inner_optimizer}',

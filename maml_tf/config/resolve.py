@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from maml_tf import problems
+from maml_tf.config.fits import check_given
 from maml_tf.config.presets import preset
 from maml_tf.config.schema import (
   Config,
@@ -45,8 +46,12 @@ def resolve(given: Mapping[str, Any]) -> Config:
     values.update({name: trained[name] for name in ('train_query_size', 'meta_batch_size')})
   if given.get('conv') is False and 'max_pool' not in given:
     values['max_pool'] = False   # a net without convolutions has nothing to pool
+  if given.get('norm', values['norm']) == 'None':
+    values['per_step_norm'] = False   # nor has one without norms any for an update
   baseline = problems.named(datasource).baselines.get(given.get('baseline'))
   if baseline is not None:
     values.update(baseline.preset(values, given))
   values.update(given)
-  return from_values(values)
+  config = from_values(values)
+  check_given(given, config)
+  return config

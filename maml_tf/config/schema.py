@@ -72,6 +72,8 @@ class Config:
       _require_names(f'configuration section {name!r}', sections[name], fields,
                      may_lack=_ADDED_SINCE)
       values.update(sections[name])
+    if values.get('norm') == 'None':
+      values['per_step_norm'] = False   # which had no effect
     return from_values(values)
 
   @classmethod

@@ -53,8 +53,7 @@ class MAML(MetaLearner):
     self._learned_step_sizes = learned
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
-    # An inner step: 1 forward, 2 backward; in second order 6 for differentiating these.
-    per_update = 3 if self._first_order else 9
+    per_update = passes_per_update(self._first_order)
     return support_examples * self._num_updates * per_update + query_examples * 3
 
   def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
@@ -68,3 +67,8 @@ class MAML(MetaLearner):
                                   self._first_order)
     outputs = self.learner(adapted, episodes.query.inputs)
     return self.objective.measured(outputs, episodes.query.labels)
+
+
+def passes_per_update(first_order: bool) -> int:
+  """Of an inner step: 1 forward, 2 backward; in second order 6 for differentiating these."""
+  return 3 if first_order else 9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Container, Dict, Iterable, List
+from typing import Any, Container, Dict, Iterable, List, Optional
 
 import tensorflow as tf
 
@@ -11,8 +11,9 @@ from maml_tf.inner_loop import adaptation
 from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learned_step_sizes import LAYER_AND_STEP
-from maml_tf.learners.base import Learner, Parameters, ParameterSpec, ones, zeros
-from maml_tf.meta_learners.maml import MAML
+from maml_tf.learners.base import Learner, Parameters, ParameterSpec, zeros
+from maml_tf.meta_learners.maml import MAML, passes_per_update
+from maml_tf.meta_parameters import MetaParameters
 
 _PREFIX = 'after_update/'
 
@@ -31,14 +32,16 @@ class MAMLPlusPlus(MAML):
     nets take the statistics of the examples at hand, at every step, always.)
   - Cosine annealing (CA) is the optimizer's: `--meta_lr_schedule=cosine`.
 
-  Departures: all small weights of MSL fall to 0 (their code keeps 0.03 / updates); what is
-  logged and tested is after the last update.
+  Departures: all small weights of MSL fall to 0 (their code keeps 0.03 / updates). The loss
+  that a step logs is what it minimises, the weighted one; its accuracy, and all that is
+  validated and tested, are after the last update.
 
   Args:
     learner, objective, first_order, learned_step_sizes: see `MAML`.
-    multi_step_iterations: see above; 0: the last update's loss alone.
+    multi_step_iterations: see above; 0, as with one update: the last update's loss alone.
     first_order_iterations: see above; 0: none.
-    per_step_norm: see above.
+    per_step_norm: see above. What is learned for after an update starts from what the net has
+      when this is made, or behind a pre-training; of a net without norms there is none.
     **kwargs: see `MetaLearner`. Iterations are those of the optimizer; before `compile`
       there are none, and the weights are those of the end.
   """
@@ -48,17 +51,32 @@ class MAMLPlusPlus(MAML):
 
   def __init__(self, learner: Any, objective: Any, *, num_updates: int,
                learned_step_sizes: str = LAYER_AND_STEP, multi_step_iterations: int = 0,
-               first_order_iterations: int = 0, per_step_norm: bool = False, **kwargs):
+               first_order_iterations: int = 0, per_step_norm: bool = False,
+               parameters: Optional[MetaParameters] = None, **kwargs):
     learner, objective = learner_and_objective(learner, objective)
     of_norms = norms(learner) if per_step_norm else []
-    # As the parameter itself, zeros or ones.
     specs = [spec._replace(name=_PREFIX + spec.name, shape=(num_updates, *spec.shape),
-                           adapted=False, initializer=_start_of(spec)) for spec in of_norms]
+                           adapted=False, initializer=zeros) for spec in of_norms]
     super().__init__(learner, objective, num_updates=num_updates, own_specs=specs,
-                     learned_step_sizes=learned_step_sizes, **kwargs)
+                     learned_step_sizes=learned_step_sizes, parameters=parameters, **kwargs)
     self._of_norms = [spec.name for spec in of_norms]
+    if parameters is None:   # those that are given have what was learned
+      self.start_from_parameters()
     self._multi_step_iterations = multi_step_iterations
     self._first_order_iterations = first_order_iterations
+
+  def forward_passes(self, support_examples: int, query_examples: int) -> int:
+    """As in `MAML`, with the order that the iteration has."""
+    first_order = self._first_order or bool(self._is_of_first_order())
+    losses = self._num_updates if self._multi_step_iterations else 1
+    return (support_examples * self._num_updates * passes_per_update(first_order)
+            + query_examples * 3 * losses)
+
+  def start_from_parameters(self) -> None:
+    tables = self.meta_parameters.variables_in_order(
+        [_PREFIX + name for name in self._of_norms])
+    for table, value in zip(tables, self.meta_parameters.variables_in_order(self._of_norms)):
+      table.assign(tf.broadcast_to(tf.convert_to_tensor(value), table.shape))
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
                  first_order: bool) -> Iterable[Parameters]:
@@ -118,8 +136,10 @@ class MAMLPlusPlus(MAML):
         finally:
           self._first_order = False
       return gradient
-    return tf.cond(self._iteration() < self._first_order_iterations, of_order(True),
-                   of_order(False))
+    return tf.cond(self._is_of_first_order(), of_order(True), of_order(False))
+
+  def _is_of_first_order(self) -> tf.Tensor:
+    return self._iteration() < self._first_order_iterations
 
   def _iteration(self) -> tf.Tensor:
     """How many outer steps there were."""
@@ -141,10 +161,6 @@ def loss_weights(updates: int, iteration: tf.Tensor, until: int, dtype: tf.DType
   done = tf.minimum(tf.cast(iteration, dtype) / until, 1)
   early = tf.repeat((1 - done) / updates, updates - 1)
   return tf.concat([early, [1 - tf.reduce_sum(early)]], axis=0)
-
-
-def _start_of(spec: ParameterSpec):
-  return ones if spec.name.rpartition('/')[2].startswith('gamma') else zeros
 
 
 def _without(values: Parameters, names: Container[str]) -> Parameters:

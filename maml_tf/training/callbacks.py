@@ -163,6 +163,22 @@ class Signals:
       signal.signal(number, self._handlers[number])
 
 
+class HandOver(IterationCallback):
+  """After steps of a pre-training, what is meta-trained later starts from what they gave.
+
+  Args:
+    first_iteration: see `IterationCallback`.
+    model: the meta-learner; it has the parameters that are pre-trained.
+  """
+
+  def __init__(self, first_iteration: int, model: MetaLearner):
+    super().__init__(first_iteration)
+    self._later = model
+
+  def after_iterations(self, before, now, logs):
+    self._later.start_from_parameters()
+
+
 class StopOnSignal(IterationCallback):
   """Ends the `fit` after the step in hand once a signal has been received."""
 

@@ -174,6 +174,8 @@ class _Run:
   def _callbacks(self, phase: MetaLearner, validation: run_callbacks.Validation
                  ) -> Iterator[tf.keras.callbacks.Callback]:
     yield run_callbacks.StopWhenNotFinite(self._iteration)
+    if phase is self._pretraining:   # before what is validated and saved
+      yield run_callbacks.HandOver(self._iteration, self._model)
     if self._summaries is not None:
       yield self._training_summaries(phase, self._summaries)
     yield validation
