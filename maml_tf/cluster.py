@@ -67,9 +67,9 @@ def of_tf_config(text: str) -> Cluster:
   """
   try:
     value = json.loads(text)
-    workers, task = dict(value['cluster']), value['task']
-    kind, index = task['type'], int(task['index'])
-  except (ValueError, KeyError, TypeError) as error:
+    workers = {str(kind): list(hosts) for kind, hosts in dict(value['cluster']).items()}
+    kind, index = str(value['task']['type']), int(value['task']['index'])
+  except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise ConfigError(f'TF_CONFIG={text[:100]} is not understood ({error!r}): it must be '
                       f'like {_EXAMPLE}.') from error
   others = sorted(set(workers) - set(_KINDS))

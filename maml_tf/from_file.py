@@ -10,11 +10,12 @@ import importlib.util
 import os
 import sys
 import traceback
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from maml_tf.errors import ConfigError, UserError
 from maml_tf.files import sha256_of_file
 
+FLAGS = ('model', 'method', 'env')   # those that may be FILE.py:NAME
 _LONGEST_TEXT = 400   # of a message that is quoted
 # {package: how it is installed}, where this project asks for a version.
 _INSTALL = {'gymnasium': "pip install 'gymnasium>=1.0'"}
@@ -84,6 +85,12 @@ def split(spec: str, what: str) -> Tuple[str, str]:
     raise ConfigError(f'{what}={spec}: there is no file {path} in {os.getcwd()}: give its '
                       'path.')
   return path, name
+
+
+def digests(values: Mapping[str, Any]) -> Dict[str, str]:
+  """{flag: SHA-256 of its file}, of a configuration's values."""
+  return {flag: digest(values[flag], f'--{flag}') for flag in FLAGS
+          if is_spec(values[flag] or '')}
 
 
 def digest(spec: str, what: str) -> str:

@@ -168,7 +168,10 @@ class _Line:
     self._connection.settimeout(None)
     if not line.endswith(b'\n'):
       raise ConnectionError('closed')
-    message = json.loads(line)
+    try:
+      message = json.loads(line)
+    except RecursionError as error:
+      raise ValueError('nested too deeply') from error
     if not isinstance(message, dict):
       raise ValueError('not an object')
     return message
@@ -197,7 +200,7 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
       with contextlib.suppress(OSError, ValueError):
         line = _Line(server.accept()[0])
         answer = line.receive(timeout=_QUIET)
-        if answer['worker'] in missing:
+        if _is_hello(answer) and answer['worker'] in missing:
           lines[answer['worker']] = line
           _require_same(answer, hello, lines)
   for line in lines.values():
@@ -205,9 +208,18 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
   return lines
 
 
+def _is_hello(message: Dict[str, Any]) -> bool:
+  """Whether it is of a worker: anything may come in at a port."""
+  return (type(message.get('worker')) is int and isinstance(message.get('workers'), list)
+          and isinstance(message.get('what'), dict))
+
+
 def _listening(port: int) -> socket.socket:
+  both = socket.has_dualstack_ipv6()
   try:
-    server = socket.create_server(('', port), backlog=128, reuse_port=True)
+    server = socket.create_server(
+        ('', port), family=socket.AF_INET6 if both else socket.AF_INET, backlog=128,
+        reuse_port=True, dualstack_ipv6=both)
   except OSError as error:
     raise UserError(f'Port {port} of worker 0 cannot be used ({error.strerror}): choose '
                     'another one in --worker_hosts (TF_CONFIG).') from error
@@ -229,7 +241,7 @@ def _join(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeout:
       error = LostError(str(answer['end']))
       error.exit_code = int(answer['code'])
       raise error
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
       time.sleep(_RETRY)   # it is not there yet, or it is one that is about to end
   raise LostError(_never_came(hosts, [0], timeout))
 
@@ -238,7 +250,7 @@ def _require_same(answer: Dict[str, Any], hello: Dict[str, Any], lines: Dict[int
                   ) -> None:
   """Raises: UserError: when a worker was started for something else."""
   def values(message):
-    return {'the list of workers': message.get('workers'), **(message.get('what') or {})}
+    return {'the list of workers': message['workers'], **message['what']}
   own, others = values(hello), values(answer)
   for name in own:
     if own[name] != others.get(name):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Mapping
 
 import tensorflow as tf
 
+from maml_tf import from_file
 from maml_tf.cluster import Cluster, cluster
 from maml_tf.config import Config, ConfigError
 from maml_tf.lifeline import Lifeline, ends_by_itself, meet
@@ -132,4 +133,11 @@ def _fitting(config: Config, replicas: Replicas) -> Replicas:
 def _to_agree_on(config: Config) -> Dict[str, Any]:
   values = {f'--{name}': value for name, value in config.to_values().items()
             if name not in (*_OF_A_WORKER, 'worker_hosts', 'worker_timeout')}
-  return {'TensorFlow': tf.__version__, **values}
+  return {'TensorFlow': tf.__version__, **values,
+          'data of SHA-256': _listed(config.problem.data_hashes(config)),
+          'files of SHA-256': _listed(from_file.digests(config.to_values()))}
+
+
+def _listed(hashes: Mapping[str, str]) -> str:
+  """As a message shows them: a folder or file of the same name may hold something else."""
+  return ', '.join(f'{name} {hashes[name][:12]}' for name in sorted(hashes)) or 'none'

@@ -70,6 +70,11 @@ def test_slurms_lists_are_read_by_slurm(tmp_path, monkeypatch):
     ((), tf_config({'worker': ['a:1']}, 'evaluator'), "task 'evaluator'"),
     ((), tf_config({'worker': ['a:1']}, index=1), 'TF_CONFIG says'),
     ((), tf_config({'worker': [3]}), 'Received: 3'),
+    ((), tf_config({'worker': 5}), 'must be like'),
+    ((), tf_config({'worker': None}), 'must be like'),
+    ((), tf_config({'worker': ['a:1']}, ['worker']), 'workers alone'),
+    ((), tf_config({'worker': ['a:1']}, index=float('inf')), 'must be like'),
+    ((), {'TF_CONFIG': '[' * 100_000}, 'must be like'),
     ((), slurm(tasks='x'), 'start it by srun'),
     ((), {'SLURM_PROCID': '0'}, 'start it by srun'),
 ])

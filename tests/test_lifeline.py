@@ -77,6 +77,13 @@ def test_all_end_together(start):
     assert ended(process) == (0, '')
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason='no IPv6 here')
+def test_addresses_may_be_of_ipv6(start):
+  hosts = [host.replace('127.0.0.1', '[::1]') for host in hosts_of(2)]
+  for process in [start(hosts, index) for index in (1, 0)]:
+    assert ended(process) == (0, '')
+
+
 @pytest.mark.parametrize('killed', [0, 1])
 def test_the_others_end_when_one_is_killed(start, killed):
   hosts = hosts_of(3)
@@ -135,7 +142,10 @@ def test_workers_of_different_runs_do_not_train_together(start):
 def test_what_is_not_of_this_program_is_not_taken_for_a_worker(start):
   hosts = hosts_of(2)
   first = start(hosts, 0)
-  for content in (b'GET / HTTP/1.1\r\n\r\n', b'[]\n', b'{"worker": 7}\n', b''):
+  for content in (b'GET / HTTP/1.1\r\n\r\n', b'[]\n', b'{"worker": 7}\n', b'',
+                  b'{"id": 1}\n', b'{"worker": 1}\n', b'{"worker": [1]}\n',
+                  b'{"worker": true, "workers": [], "what": {}}\n',
+                  b'{"worker": 1, "workers": [], "what": 7}\n', b'[' * 9000 + b'\n'):
     deadline = time.monotonic() + 20
     while True:
       try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +14,7 @@ from maml_tf import strategies
 from maml_tf.config import ConfigError
 from maml_tf.data_generator import DataGenerator, Part
 from maml_tf.replicas import Replicas, replica_number, require_divided
+from maml_tf.sources.image_set import MANIFEST
 from maml_tf.sources.sinusoid import SinusoidSource
 
 
@@ -73,6 +77,31 @@ def test_what_is_not_possible_here_is_refused(given, message, monkeypatch):
   config = config_module.resolve(given)
   with pytest.raises(ConfigError, match=message), strategies.joined(config, 'main.py'):
     pass
+
+
+def test_processes_agree_on_their_data_and_not_on_where_they_are(sample_data, tmp_path):
+  """A folder of the same name may hold another set, with the test's classes in training."""
+  def agreed(folder):
+    return strategies._to_agree_on(config_module.resolve(
+        dict(datasource='omniglot', data_dir=str(folder), num_classes=3)))
+  here, there, other = sample_data('omniglot'), tmp_path / 'there', tmp_path / 'other'
+  for folder in (there, other):
+    shutil.copytree(here, folder)
+  manifest = json.loads((other / MANIFEST).read_text(encoding='utf-8'))
+  manifest['splits']['train']['sha256'] = 64 * '0'
+  (other / MANIFEST).write_text(json.dumps(manifest), encoding='utf-8')
+  assert agreed(here) == agreed(there)
+  differing = {name for name, value in agreed(here).items() if agreed(other)[name] != value}
+  assert differing == {'data of SHA-256'}
+
+
+def test_processes_agree_on_the_content_of_files_of_one_s_own(tmp_path):
+  file = tmp_path / 'nets.py'
+  def agreed(text):
+    file.write_text(text, encoding='utf-8')
+    return strategies._to_agree_on(config_module.resolve(
+        dict(datasource='omniglot', model=f'{file}:net')))
+  assert agreed('one = 1') == agreed('one = 1') != agreed('two = 2')
 
 
 @pytest.mark.parametrize('strategy, several', [('off', False), ('auto', False),

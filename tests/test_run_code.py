@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from maml_tf import application, experiment
+from maml_tf import application, experiment, from_file
 from maml_tf.config import ConfigError, resolve
 from maml_tf.errors import CheckpointError
 from maml_tf.prediction import trained
 from maml_tf.training import checkpoints
-from maml_tf.training.run_code import CODE_FILE, FLAGS, note_code, require_same_code
+from maml_tf.training.run_code import CODE_FILE, note_code, require_same_code
 
 NET = '''import tensorflow as tf
 
@@ -71,7 +71,7 @@ def test_a_method_of_one_s_own_is_watched(own, small_config):
   edit(own[1])
   with pytest.raises(ConfigError, match=r'--method=.*method\.py:Mine was edited'):
     checkpoints.prepare_folder(config)
-  assert Path(folder).exists() and FLAGS == ('model', 'method', 'env')
+  assert Path(folder).exists() and from_file.FLAGS == ('model', 'method', 'env')
 
 
 def test_an_environment_of_one_s_own_is_watched(tmp_path):

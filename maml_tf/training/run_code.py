@@ -15,12 +15,11 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.training.run_data import differences, note
 
 CODE_FILE = 'code.json'
-FLAGS = ('model', 'method', 'env')   # those that may be FILE.py:NAME
 
 
 def note_code(folder: str, config: Config) -> None:
   """Writes which content the files of a run in `folder` have."""
-  note(os.path.join(folder, CODE_FILE), _hashes(config))
+  note(os.path.join(folder, CODE_FILE), from_file.digests(config.to_values()))
 
 
 def require_same_code(folder: str, config: Config) -> None:
@@ -32,7 +31,7 @@ def require_same_code(folder: str, config: Config) -> None:
     ConfigError: naming the flag with the file, and both hashes.
     CheckpointError: for a file that is not a list of hashes.
   """
-  now = _hashes(config)
+  now = from_file.digests(config.to_values())
   if not now:
     return
   path = os.path.join(folder, CODE_FILE)
@@ -45,13 +44,6 @@ def require_same_code(folder: str, config: Config) -> None:
         f'{", ".join(edited.values())}): take the file of then, choose another --logdir, or '
         f'start over with --resume=False; where the edit changes nothing of the run, remove '
         f'{path}.')
-
-
-def _hashes(config: Config) -> Dict[str, str]:
-  """{flag: SHA-256 of its file}."""
-  values = config.to_values()
-  return {flag: from_file.digest(values[flag], f'--{flag}') for flag in FLAGS
-          if from_file.is_spec(values[flag] or '')}
 
 
 def _named(config: Config, flags: Dict[str, str]) -> str:
