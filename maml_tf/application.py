@@ -26,6 +26,7 @@ from maml_tf.tensorflow_log import compile_unheard
 from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
+  BEST_FOLDER,
   KEPT,
   experiment_folder,
   goes_on,
@@ -60,6 +61,7 @@ def _run(config: Config, program: str) -> int:
 def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> int:
   print(describe(model))
   if config.run.train:
+    _require_validation(config)
     if replicas.is_writer and _names_parameters(config) and not goes_on(config):
       print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
@@ -68,6 +70,18 @@ def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> i
     results = test(config, model, experiment_folder(config)).results
   finite = where_not_finite(results) is None
   return command_line.DONE if finite else command_line.FAILED
+
+
+def _require_validation(config: Config) -> None:
+  """Raises: ConfigError: where there would be no best checkpoint to test."""
+  interval, iterations = config.training.validation_interval, config.total_iterations
+  best = CheckpointFiles(os.path.join(experiment_folder(config), BEST_FOLDER), 1)
+  if (config.evaluation.test_checkpoint == 'best' and 0 < iterations < interval
+      and not best.paths):
+    raise ConfigError(
+        f'--test_checkpoint=best does not fit a run of {iterations} iterations, which '
+        f'--validation_interval={interval} never validates: give --validation_interval='
+        f'{max(1, iterations // 10)}, or --test_checkpoint=latest.')
 
 
 def _what_was_trained(config: Config) -> str:
@@ -89,7 +103,8 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
   with (training_folder(config) if is_writer else
         contextlib.nullcontext(experiment_folder(config))) as folder:
     print(f'Experiment folder: {folder}', flush=True)
-    config.problem.keep_beside(folder, config)
+    if is_writer:
+      config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until, watch)
   if result.interrupted_by is not None:
     saved = f'saved as {result.checkpoint}' if is_writer else 'saved by worker 0'

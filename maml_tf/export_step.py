@@ -83,7 +83,8 @@ def export(config: Config, folder: str, steps: int) -> List[str]:
   description = {
       'config': config.to_dict(),
       'state': [_described(*item) for item in _named_state(state)],
-      'images': {'shape': list(images.shape), 'dtype': 'uint8'},
+      'images': {'shape': list(images.shape), 'dtype': 'uint8',
+                 'sha256': config.problem.data_hashes(config)['train']},
       'recipes': [_described(name, batch[name]) for name in sorted(batch)],
       'outputs': [*(name for name, _ in _named_state(state)), 'loss', 'accuracy'],
   }

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import os
 import sys
 from typing import List, NamedTuple, Optional, Sequence
@@ -123,7 +124,9 @@ def _column(name: str) -> str:
 
 
 def config_of(options: argparse.Namespace):
-  """The configuration of what --run or --pretrained names; before anything is built."""
+  """The configuration of what --run or --pretrained names; before anything is built.
+
+  Products are of float32, as exported nets have them, also where training had bfloat16."""
   from maml_tf.prediction import trained
   if (options.run is None) == (options.pretrained is None):
     raise ConfigError('Give one of --run=LOGDIR, a folder of a trained run, and '
@@ -131,7 +134,8 @@ def config_of(options: argparse.Namespace):
   config = (trained.config_of_run(options.run) if options.run else
             _config_of_row(options.pretrained))
   trained.require_adaptable(config)
-  return config
+  return dataclasses.replace(config, learner=dataclasses.replace(config.learner,
+                                                                 mixed_precision=False))
 
 
 def updates_of(options: argparse.Namespace, config) -> int:

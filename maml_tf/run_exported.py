@@ -11,6 +11,7 @@ step; writes the state after the last step into FOLDER/state.npz.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -27,12 +28,17 @@ def main(argv) -> int:
   parser.add_argument('--images', type=os.path.expanduser, required=True)
   parser.add_argument('--steps', type=int, default=100)
   options = parser.parse_args(argv[1:])
-  with open(os.path.join(options.folder, 'step.json'), encoding='utf-8') as file:
-    description = json.load(file)
-  images = np.load(options.images, allow_pickle=False)
-  if list(images.shape) != description['images']['shape']:
-    print(f'run_exported: {options.images} has the shape {list(images.shape)}; the step '
-          f'was exported for {description["images"]["shape"]}.', file=sys.stderr)
+  if options.steps < 1:
+    parser.error(f'--steps={options.steps} is not allowed: it must be 1 or more')
+  try:
+    with open(os.path.join(options.folder, 'step.json'), encoding='utf-8') as file:
+      description = json.load(file)
+    images = np.load(options.images, allow_pickle=False)
+    problem = differing(options.images, images, description['images'])
+  except (OSError, ValueError, KeyError) as error:
+    problem = f'{error}: FOLDER is what maml_tf.export_step wrote, and --images its train.npy.'
+  if problem:
+    print(f'run_exported: {problem}', file=sys.stderr)
     return 2
   with np.load(os.path.join(options.folder, 'inputs.npz'), allow_pickle=False) as inputs:
     arrays = dict(inputs)
@@ -43,6 +49,23 @@ def main(argv) -> int:
            **{item['name']: value for item, value in zip(description['state'], state)})
   print(json.dumps(figures))
   return 0
+
+
+def differing(path, images, expected):
+  """In a sentence, what makes the images others than those that the step was exported for, to
+  which its recipes point by place; None where they are the same."""
+  if list(images.shape) != expected['shape']:
+    return (f'{path} has the shape {list(images.shape)}; the step was exported for '
+            f'{expected["shape"]}.')
+  hashed = hashlib.sha256()
+  with open(path, 'rb') as file:
+    for part in iter(lambda: file.read(1 << 20), b''):
+      hashed.update(part)
+  digest = hashed.hexdigest()
+  if digest != expected.get('sha256', digest):   # which earlier exports do not have
+    return (f'{path} has other images (SHA-256 {digest[:12]}) than the step was exported for '
+            f'({expected["sha256"][:12]}): copy the train.npy of then.')
+  return None
 
 
 def run(folder, images, state, recipes, steps):

@@ -245,6 +245,19 @@ def test_a_test_without_a_checkpoint_is_refused(arguments, capsys):
   assert 'There is no checkpoint to test in' in sentence and 'train first' in sentence
 
 
+def test_a_best_checkpoint_that_nothing_would_choose_is_refused_before_training(
+    arguments, capsys):
+  more = ['--metatrain_iterations=4', '--test_checkpoint=best']
+  code, output, sentence = call(capsys, *arguments(), *more, '--validation_interval=5')
+  assert code == 2 and 'give --validation_interval=1, or --test_checkpoint=latest' in sentence
+  assert 'Experiment folder' not in output
+  assert main.main(['main.py', *arguments(), more[0], '--validation_interval=5']) == 0
+  code, _, sentence = call(capsys, *arguments(), *more, '--train=False')
+  assert code == 2 and 'No validation has chosen a best checkpoint' in sentence
+  assert main.main(['main.py', *arguments(), '--metatrain_iterations=6', more[1],
+                    '--validation_interval=5']) == 0
+
+
 def test_another_configuration_is_refused_with_what_differs(arguments, capsys):
   assert main.main(['main.py', *arguments()]) == 0
   code, _, sentence = call(capsys, *arguments(), '--xla=off')

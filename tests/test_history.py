@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from maml_tf import experiment
-from maml_tf.evaluation.protocol import Evaluator
+from maml_tf.evaluation.protocol import Evaluator, score
+from maml_tf.measures import ACCURACY
 from maml_tf.training import history, trainer
 from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.history import HISTORY_FILE, History
@@ -82,6 +83,16 @@ def test_of_images_there_are_accuracies(tmp_path):
   assert (line['val_accuracy_0'], line['val_accuracy_1']) == pytest.approx((0.2, 0.6))
 
 
+def test_the_score_is_that_which_the_checkpoint_is_chosen_by(tmp_path):
+  values = np.random.default_rng(0).random((600, 6)).astype(np.float32)
+  assert any(values.mean(axis=0) != [values[:, update].mean() for update in range(6)])
+  kept, results = History(str(tmp_path), 0), Validated(4.0)
+  results.query = {'accuracy': values}
+  kept.write(1, results)
+  [line] = lines_of(tmp_path)
+  assert line['val_accuracy_5'] == score(results, ACCURACY)
+
+
 def record(folder, iteration, steps, loss, validated=True):
   """A process that goes on at `iteration`, makes steps, and writes a line."""
   kept = History(folder, iteration)
@@ -128,6 +139,21 @@ def test_a_line_that_was_not_finished_is_left_out(damage, tmp_path):
   assert [line['iteration'] for line in lines_of(tmp_path)] == [10]
   record(str(tmp_path), 10, 10, 2.0)
   assert [line['iteration'] for line in lines_of(tmp_path)] == [10, 20]
+
+
+def test_further_updates_get_columns_of_their_own(tmp_path):
+  """Where a run goes on with more of them in its validations."""
+  record(str(tmp_path), 0, 10, 4.0)
+  kept, results = History(str(tmp_path), 10), Validated(2.0)
+  query = np.array([[1.0, 0.5, 0.25], [3.0, 1.5, 0.75]])
+  for iteration, updates in ((20, 2), (30, 1)):
+    kept.add(10, {'loss': 2.0})
+    results.query = {'loss': query[:, :updates + 1]}
+    kept.write(iteration, results)
+  lines = lines_of(tmp_path)
+  assert [line['iteration'] for line in lines] == [10, 20, 30]
+  assert [line['val_loss_2'] for line in lines] == [None, 0.5, None]
+  assert [line['val_loss_1'] for line in lines] == [2.0, 1.0, 1.0]
 
 
 def test_without_a_file_there_are_no_lines(tmp_path):

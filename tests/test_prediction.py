@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 
@@ -285,6 +286,14 @@ def test_omniglot_s_photos_are_inverted_as_its_set_is(tmp_path):
   Image.new('L', (40, 40), 255).save(tmp_path / 'paper.png')
   read = photos.read_query([str(tmp_path)], resolve({'datasource': 'omniglot'}))
   assert read.pixels.shape == (1, 28, 28, 1) and read.pixels.max() == 0
+
+
+def test_exported_nets_have_float32_products_whatever_training_had(tmp_path):
+  """Or they would not give the numbers of what they were made of."""
+  trained = resolve(dict(datasource='omniglot', mixed_precision=True))
+  (tmp_path / 'config.json').write_text(trained.to_json(), encoding='utf-8')
+  config = predict.config_of(argparse.Namespace(run=str(tmp_path), pretrained=None))
+  assert trained.learner.mixed_precision and not config.learner.mixed_precision
 
 
 @pytest.mark.slow

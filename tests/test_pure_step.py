@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,19 @@ def test_jax_runs_what_was_exported(exported, capsys):
   logs = model.fit(experiment.training_generator(config).dataset(0, STEPS), verbose=0,
                    shuffle=False).history
   np.testing.assert_allclose(figures['last_loss'], logs['loss'][0], rtol=1e-4)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda images: images.unlink(), 'No such file'),
+    (lambda images: np.save(images, np.load(images)[:-1]), 'was exported for'),
+    (lambda images: np.save(images, np.load(images)[::-1]), 'has other images')])
+def test_other_images_are_refused(change, message, exported, tmp_path, capsys):
+  config, folder = exported
+  images = tmp_path / 'train.npy'
+  shutil.copy(Path(config.data_dir) / 'train.npy', images)
+  change(images)
+  assert run_exported.main(['x', str(folder), f'--images={images}']) == 2
+  assert message in capsys.readouterr().err
 
 
 def test_the_command_refuses_in_one_sentence(capsys, tmp_path):

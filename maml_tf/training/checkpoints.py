@@ -373,6 +373,12 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
     if path is not None:
       # Another one in its place would be reported as the best.
       return _require_whole(path, 'test the newest one with --test_checkpoint=latest')
+    if files.paths:
+      raise CheckpointError(
+          f'No validation has chosen a best checkpoint in {folder}, which has '
+          f'{[iteration_of(name) for name in files.paths]}: test the newest one with '
+          '--test_checkpoint=latest, or train to a multiple of --validation_interval='
+          f'{config.training.validation_interval}.')
   else:
     path, damaged = newest_whole(files, 'testing')
     if damaged and path is None:

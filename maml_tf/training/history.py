@@ -100,9 +100,20 @@ class History:
 
   def _append(self, line: Line) -> None:
     is_new = not os.path.exists(self._path)
-    columns = list(line) if is_new else _columns(self._path)
+    columns = list(line) if is_new else self._with_columns_of(line)
     with reported(self._path), open(self._path, 'a', newline='', encoding='utf-8') as file:
       _write_lines(file, columns, [line], header=is_new)
+
+
+  def _with_columns_of(self, line: Line) -> List[str]:
+    """Of the file, with those that are new in this line, as of more updates."""
+    columns = _columns(self._path)
+    new = [name for name in line if name not in columns]
+    if new:
+      first, *others = read(self._path)
+      with reported(self._path):
+        _rewrite(self._path, [{**first, **dict.fromkeys(new)}, *others])
+    return [*columns, *new]
 
 
 def read(path: str) -> List[Line]:
@@ -163,8 +174,9 @@ def _of_validation(results: TaskResults) -> Line:
   line: Line = {f'val_support_{name}': float(values.mean())
                 for name, values in results.support.items()}
   for name, values in results.query.items():
-    line.update({f'val_{name}_{update}': float(value)
-                 for update, value in enumerate(values.mean(axis=0))})
+    # Column by column, as `protocol.score`: along an axis the last digits are others.
+    line.update({f'val_{name}_{update}': float(values[:, update].mean())
+                 for update in range(values.shape[1])})
   return line
 
 
