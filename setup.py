@@ -8,5 +8,6 @@ RESULTS = 'maml_tf.results'
 setup(
     packages=[*find_packages(include=['maml_tf*', 'flags*', 'data_scripts*']), RESULTS],
     package_dir={RESULTS: 'results'},
-    package_data={'flags': ['*.flags'], RESULTS: ['*/seed*.json', '*/seed*.npz']},
+    package_data={'flags': ['*.flags'], 'maml_tf.verification': ['plan.csv'],
+                  RESULTS: ['*/seed*.json', '*/seed*.npz']},
     include_package_data=False)

@@ -106,11 +106,17 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
     if is_writer:
       config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until, watch)
+  say_where_it_stopped(config, result, is_writer)
+  return result
+
+
+def say_where_it_stopped(config: Config, result: TrainingResult, is_writer: bool = True
+                         ) -> None:
+  """Where a signal ended the training."""
   if result.interrupted_by is not None:
     saved = f'saved as {result.checkpoint}' if is_writer else 'saved by worker 0'
     print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
           f'{config.total_iterations}; {saved}. The same command goes on from there.')
-  return result
 
 
 def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:

@@ -7,7 +7,9 @@ Other shots are possible for every method; other ways for those whose last layer
 one (ANIL, Reptile) and those that have none (prototypical, matching, Siamese), and refused for
 others; another set where its images have the size that the net takes. What is not given is as
 in the run. The result is written into the run's folder, and `python -m maml_tf.predict` knows
-of it.
+of it. The file says how often such tasks were tested (`times_tested`): who chooses by what is
+seen here has chosen by the test classes. The records of `python -m maml_tf.verify` count their
+own tests alone.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
-from maml_tf.predict import add_trained, positive, updates_of
+from maml_tf.predict import positive, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -35,12 +37,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-  from maml_tf.evaluation.results_files import table
+  from maml_tf.evaluation.results_files import read_times_tested, table
   from maml_tf.prediction import trained
   from maml_tf.prediction.expectation import counted
   from maml_tf.training.run_data import require_same_data
-  if options.run is None or options.pretrained is not None:
-    raise ConfigError('--run is needed: the folder of a trained run.')
   found = trained.of_run(options.run, trained.config_of_run(options.run), options.ways,
                          options.iteration)
   config = tested_config(found.config, options)
@@ -55,6 +55,9 @@ def _run(options: argparse.Namespace) -> None:
   with reported(folder):
     path = write(folder, run, trained.other_data(folder, config))
   print(f'Written: {path}')
+  times = read_times_tested(path)
+  if config.split == 'test' and times > 1:
+    print(f'The test classes were looked at {times} times by such tasks.')
 
 
 def tested_config(config, options: argparse.Namespace):
@@ -106,18 +109,19 @@ def measured(found, config, updates: int):
 
 
 def write(folder: str, run, other_data: Optional[str] = None) -> str:
-  """Writes the JSON file; its path.
+  """Writes the JSON file, which counts how often it was written; its path.
 
   Args:
     other_data: their folder, where they are not those that the run was trained on.
   """
-  from maml_tf.evaluation.results_files import as_dict
+  from maml_tf.evaluation.results_files import as_dict, read_times_tested
   task = run.config.task
   path = os.path.join(folder, f'{run.config.split}_on_{task.datasource}_{task.num_classes}ways'
                               f'_ubs{task.update_batch_size}.json')
+  more = {'other_data': other_data} if other_data else {}
+  times_tested = 1 + read_times_tested(path)
   with whole_file(path) as file:
-    json.dump({**as_dict(run), **({'other_data': other_data} if other_data else {})}, file,
-              indent=2)
+    json.dump({**as_dict(run), 'times_tested': times_tested, **more}, file, indent=2)
     file.write('\n')
   return path
 
@@ -126,7 +130,13 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.retest', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  add_trained(parser)
+  parser.add_argument('--run', type=paths.of_checkpoints, required=True, metavar='LOGDIR',
+                      help="a trained run's folder, or a folder with one run in it")
+  parser.add_argument('--iteration', type=positive, metavar='N',
+                      help='checkpoint of that iteration; default: the best one, or the '
+                      'latest where none was validated')
+  parser.add_argument('--updates', type=positive, metavar='N',
+                      help="inner updates; default: those of the run's test")
   parser.add_argument('--ways', type=positive, metavar='N', help='classes of a task')
   parser.add_argument('--shots', type=positive, metavar='K', help='support images of a class')
   parser.add_argument('--queries', type=positive, metavar='Q', help='query images of a class')

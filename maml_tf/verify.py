@@ -21,11 +21,12 @@ only. Exits 2, with one sentence, for what cannot be done.
 --train-all takes the runs of maml_tf/verification/plan.csv, those of the smallest priority
 first, in turns of --turn minutes, from a git worktree of the commit that is checked out:
 edits do not reach it. It goes on from the folder of runs or from seedS.run/, validates on
-600 tasks (policies: 40), and prints a line a minute. Ctrl-C or SIGTERM, and the end of a
-turn, save the run and keep it in seedS.run/ without a look at the test tasks; also after it
-was killed, the same command goes on. A run is tested when it has all its iterations, or
-when it is ended early: no better score on those validation tasks during the last third of
-its iterations, and at least a quarter of the plan done (maml_tf/verification/early_end.py).
+600 tasks (policies: 40), and prints a line a minute. Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, and
+the end of a turn, save the run and keep it in seedS.run/ without a look at the test tasks;
+also after it was killed, the same command goes on. A run is tested when it has all its
+iterations, or when it is ended early: no better score on those validation tasks during the
+last third of its iterations, and at least a quarter of the plan done
+(maml_tf/verification/early_end.py).
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _train_or_test(row: Row, options: argparse.Namespace) -> None:
 
 def _train_all(rows: Sequence[Row], options: argparse.Namespace) -> int:
   return train_all.run(
-      plan.read(rows, options.rows, options.plan),
+      plan.read(rows, options.rows, plan.PLAN if options.plan is None else options.plan),
       train_all.Settings(options.logdir or 'logs', options.data_dir or 'data',
                          options.results, options.hours, options.turn or DEFAULT_TURN,
                          options.cores or 0))
@@ -144,9 +145,10 @@ def _methods(options: argparse.Namespace) -> None:
   from maml_tf import devices, experiment
   side_by_side = all(experiment.side_by_side(config) for _, config in settings)
   print(f'Device: {devices.set_up(side_by_side)}')
-  if method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
-                 options.results) is not None:
-    print('\n'.join(pages.methods_table(options.results, datasource)))
+  result = method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
+                            options.results)
+  if result is not None:
+    print('\n'.join(pages.methods_table(options.results, result['datasource'])))
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -194,7 +196,8 @@ def _check(options: argparse.Namespace) -> None:
   if options.anew and not (options.row and options.train):
     raise ConfigError('--anew is for --row=NAME --train: it starts at iteration 0 what would '
                       'be gone on with.')
-  writes = options.train or options.test or options.study is not None or options.report
+  writes = (options.train or options.test or options.train_all or options.report
+            or options.study is not None)
   if writes and options.results == records.RESULTS != records.IN_REPOSITORY:
     raise ConfigError('--results=FOLDER is needed, outside of the repository: it says where '
                       'results go, and nothing is written into an installed package.')
@@ -204,6 +207,10 @@ def _check(options: argparse.Namespace) -> None:
   if options.iterations is not None and not (options.train or options.study):
     raise ConfigError(f'--iterations={options.iterations} says how long to train: give it '
                       'with --train or --study.')
+  if options.iterations is not None and options.study == method_study.NAME:
+    raise ConfigError(f'--iterations={options.iterations} does not fit '
+                      f'--study={method_study.NAME}, whose runs end by their seconds: give '
+                      '--hours=H, the time of all of them together.')
 
 
 def _check_hours(hours: Optional[float]) -> None:
@@ -213,7 +220,7 @@ def _check_hours(hours: Optional[float]) -> None:
 
 
 def _check_train_all(options: argparse.Namespace) -> None:
-  own = {name: getattr(options, name) for name in ('rows', 'hours', 'turn', 'cores')}
+  own = {name: getattr(options, name) for name in ('rows', 'hours', 'turn', 'cores', 'plan')}
   if not options.train_all:
     if options.study == method_study.NAME:
       _check_hours(own.pop('hours'))
@@ -249,19 +256,21 @@ def _parser() -> argparse.ArgumentParser:
                       help='train the rows of the plan, and go on with them')
   parser.add_argument('--rows', metavar='A,B', help='of the plan; default all')
   parser.add_argument('--hours', type=float, metavar='H',
-                      help='to train; default until the plan is done')
+                      help='to train; default until the plan is done, for '
+                           f'--study={method_study.NAME} {method_study.DEFAULT_HOURS:g}')
   parser.add_argument('--turn', type=float, metavar='MINUTES',
                       help=f'of a turn, after which the run is kept; default {DEFAULT_TURN:g}')
   parser.add_argument('--cores', type=int, metavar='N',
                       help='that the training may use; default all')
-  parser.add_argument('--plan', type=paths.argument, metavar='FILE', default=plan.PLAN,
+  parser.add_argument('--plan', type=paths.argument, metavar='FILE',
                       help='default maml_tf/verification/plan.csv')
   parser.add_argument('--report', action='store_true',
                       help='write the pages and the plots of the results')
   parser.add_argument('--seed', type=int, default=0, help='of the run; default 0')
   parser.add_argument('--iterations', type=int, metavar='N',
                       help='stop a row after N iterations, as a partial result; or the '
-                           "length of a study's runs")
+                           "length of a study's runs; "
+                           f'--study={method_study.NAME} has --hours')
   parser.add_argument('--again', action='store_true',
                       help='test a row that was tested; the number of tests is recorded')
   parser.add_argument('--anew', action='store_true',

@@ -46,10 +46,10 @@ def packed(monkeypatch):
   return files
 
 
-def test_every_module_and_flagfile_is_installed(packed):
+def test_every_module_flagfile_and_plan_is_installed(packed):
   for top in ('maml_tf', 'flags', 'data_scripts'):
     for path in (ROOT / top).rglob('*'):
-      if path.suffix in ('.py', '.flags'):
+      if path.suffix in ('.py', '.flags', '.csv'):
         package = '.'.join(path.parent.relative_to(ROOT).parts)
         assert path.name in packed[package], path
   assert not [package for package in packed if package.startswith('tests')]
@@ -126,7 +126,9 @@ def test_the_command_is_there(project):
 def test_an_installed_copy_writes_nothing_into_itself(monkeypatch, tmp_path, capsys):
   from maml_tf import verify
   monkeypatch.setattr(records, 'RESULTS', str(tmp_path / 'maml_tf' / 'results'))
-  for arguments in (['--report'], ['--row=sinusoid_5shot', '--test'], ['--study=omniglot']):
+  monkeypatch.setattr(verify.train_all, 'run', lambda *_: 0)
+  for arguments in (['--report'], ['--row=sinusoid_5shot', '--test'], ['--study=omniglot'],
+                    ['--train-all']):
     assert verify.main(arguments) == 2
     assert '--results=FOLDER is needed' in capsys.readouterr().err
 

@@ -42,6 +42,26 @@ def test_other_ways_and_shots_are_tested_and_known_to_predict(run_of, sample_dat
   assert found.mean == written['updates']['update2']['accuracy']['mean']
 
 
+def test_each_look_is_counted(run_of, sample_data, capsys):
+  arguments = [f'--run={run_of("anil")}', '--shots=3', '--tasks=2',
+               f'--data_dir={sample_data("omniglot")}']
+  for times in (1, 2):
+    assert retest.main(arguments) == 0
+    with open(f'{run_of("anil")}/test_on_omniglot_3ways_ubs3.json', encoding='utf-8') as file:
+      assert json.load(file)['times_tested'] == times
+    assert ('looked at 2 times' in capsys.readouterr().out) == (times == 2)
+
+
+@pytest.mark.parametrize('arguments', [['--pretrained=sinusoid_5shot'], []])
+def test_a_run_is_needed_and_nothing_else_is_offered(arguments, capsys):
+  with pytest.raises(SystemExit, match='2'):
+    retest.main(arguments)
+  assert 'required: --run' in capsys.readouterr().err
+  with pytest.raises(SystemExit, match='0'):
+    retest.main(['--help'])
+  assert '--pretrained' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--ways=4'], 'trained for 3 classes, and 4 are asked for: with --method=maml'),
     (['--datasource=miniimagenet'], 'net was trained on [28, 28, 1]: prepare them'),

@@ -16,17 +16,21 @@ import tensorflow as tf
 
 import flags
 from maml_tf import application, verify
+from maml_tf.config import ConfigError
+from maml_tf.errors import WriteError
 from maml_tf.paper import records
 from maml_tf.paper.rows import Row
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
+  CheckpointError,
   Checkpoints,
   experiment_folder,
   restore_for_test,
 )
-from maml_tf.verification import kept_runs, pages, provenance, runs
+from maml_tf.training.run_lock import run_lock
+from maml_tf.verification import kept_runs, pages, provenance, runs, spans
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = """--datasource=sinusoid
@@ -145,6 +149,11 @@ def test_a_kept_run_is_left_alone_where_it_does_not_fit(call, row, tmp_path):
   # The folder's own run.
   code, out, _ = call(*train)
   assert code == 0 and 'Going on' not in out and 'Resumed at iteration 100' in out
+  # One that got less far takes no place.
+  code, out, _ = call(f'--row={row.name}', '--train', '--iterations=50', '--anew', '--again')
+  assert code == 0 and 'Not kept yet: ' in out and 'another run, of 200 iterations' in out
+  assert record_of(tmp_path, row).trained == 50
+  assert records.kept_iteration(row, 0, str(tmp_path / 'results')) == 200
   # What was asked for.
   shutil.rmtree(folder)
   code, out, _ = call(f'--row={row.name}', '--train', '--iterations=250', '--anew')
@@ -308,6 +317,141 @@ def test_a_run_that_got_further_stays_until_another_is_as_far(row, tmp_path, cap
     assert ('Not kept yet: ' in capsys.readouterr().out) == (iteration < there)
 
 
+def cut_off(checkpoint):
+  [data] = Path(checkpoint).parent.glob(f'{Path(checkpoint).name}.data*')
+  data.write_bytes(data.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize('has_own', [True, False])
+def test_a_damaged_kept_run_is_left_alone_until_another_takes_its_place(
+    has_own, row, tmp_path, capsys):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder, results = Path(experiment_folder(config)), str(tmp_path / 'results')
+  kept = records.file_of(row, 0, records.KEPT_RUN, results)
+  checkpoints_of(tmp_path / 'other', best=15, latest=20)
+  (tmp_path / 'other' / 'history.csv').write_text('of the other')
+  kept_runs.keep(str(tmp_path / 'other'), kept)
+  cut_off(f'{kept}/model-20')
+  if has_own:
+    checkpoints_of(folder, best=5, latest=10)
+    (folder / 'history.csv').write_text('its own')
+  runs.go_on_with_what_was_kept(row, config, results, further=True)
+  out = capsys.readouterr().out
+  assert 'model-20 is damaged' in out and 'Going on from iteration' not in out
+  assert ('Going on with' if has_own else 'Starting at iteration 0') in out
+  assert runs.done(str(folder)) == 10 * has_own
+  if has_own:
+    assert best_weights(folder) == [5.0] * 3
+    assert (folder / 'history.csv').read_text() == 'its own'
+    runs.keep_row(row, config, results)
+    assert records.kept_iteration(row, 0, results) == 10
+    assert 'has a damaged run, which this one replaces' in capsys.readouterr().out
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_gives_way_to_the_kept_one(tmp_path):
+  folder, kept = tmp_path / 'run', tmp_path / 'kept'
+  checkpoints_of(tmp_path / 'other', best=10, latest=20)
+  kept_runs.keep(str(tmp_path / 'other'), str(kept))
+  checkpoints_of(folder, latest=30)
+  cut_off(folder / 'model-30')
+  assert kept_runs.go_on_with(str(kept), str(folder), flags.parse(['main.py'])) == 20
+  assert runs.done(str(folder)) == 20
+
+
+@pytest.mark.parametrize('damaged_is', ['in the folder', 'kept', 'missing'])
+def test_without_a_best_checkpoint_the_next_validation_is_the_best(
+    damaged_is, tmp_path, capsys):
+  """Also of the same tasks, whose score would never be beaten otherwise."""
+  folder, kept, other = (tmp_path / name for name in ('run', 'kept', 'other'))
+  saved = Checkpoints(str(folder), parameters=holding([0.0] * 3))
+  saved.score_on(lambda: 'these', lambda path: 0.5)
+  saved.offer_best(10, 0.5)
+  saved.save(20)
+  if damaged_is == 'in the folder':
+    cut_off(folder / BEST_FOLDER / 'model-10')
+  kept_runs.keep(str(folder), str(kept))
+  if damaged_is == 'kept':
+    cut_off(kept / BEST_FOLDER / 'model-10')
+  if damaged_is == 'missing':
+    (kept / BEST_FOLDER / 'model-10.index').unlink()
+  assert kept_runs.go_on_with(str(kept), str(other), flags.parse(['main.py'])) == 20
+  assert 'model-10 is missing or is damaged' in capsys.readouterr().out
+  assert not (other / BEST_FOLDER).exists()
+  assert {path.name for path in tmp_path.iterdir()} == {'run', 'kept', 'other'}
+  gone_on = Checkpoints(str(other), parameters=holding([1.0] * 3))
+  assert gone_on.restore_latest() == 20
+  gone_on.score_on(lambda: 'these', lambda path: 0.5)
+  assert gone_on.offer_best(30, 0.1)
+
+
+def test_a_best_checkpoint_that_is_damaged_is_kept_from_the_last_one_of_its_name(tmp_path):
+  folder, kept = tmp_path / 'run', tmp_path / 'kept'
+  checkpoints_of(folder, best=20, latest=20)
+  cut_off(folder / BEST_FOLDER / 'model-20')
+  kept_runs.keep(str(folder), str(kept))
+  assert kept_runs.go_on_with(str(kept), str(tmp_path / 'other'),
+                              flags.parse(['main.py'])) == 20
+  assert best_weights(tmp_path / 'other') == [20.0] * 3
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_kept_before_stays(
+    row, tmp_path, monkeypatch):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder, results = Path(experiment_folder(config)), str(tmp_path / 'results')
+  kept = Path(records.file_of(row, 0, records.KEPT_RUN, results))
+  checkpoints_of(folder, latest=10)
+  runs.keep_row(row, config, results)
+  checkpoints_of(folder, best=15, latest=20)
+
+  def full(**_):
+    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device')
+  monkeypatch.setattr(tf.raw_ops, 'SaveV2', full)
+  with pytest.raises(WriteError, match='No space left on device.*Free some space'):
+    runs.keep_row(row, config, results)
+  assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+  assert records.kept_iteration(row, 0, results) == 10
+
+
+def test_a_damaged_best_checkpoint_is_not_tested(row, tmp_path):
+  Path(row.flagfile_path).write_text(FLAGS + '--test_checkpoint=best\n')
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder = Path(experiment_folder(config))
+  checkpoints_of(folder, best=10, latest=20)
+  cut_off(folder / BEST_FOLDER / 'model-10')
+  with pytest.raises(CheckpointError, match='is damaged .* with --row=NAME --train --anew'):
+    runs.test_row(row, config, str(tmp_path / 'results'))
+
+
+def test_checkpoints_that_are_all_damaged_are_refused_with_what_verify_can_do(row, tmp_path):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder = Path(experiment_folder(config))
+  checkpoints_of(folder, latest=20)
+  cut_off(folder / 'model-20')
+  with pytest.raises(CheckpointError, match='is damaged: .* --row=NAME --train --anew'):
+    runs.train(config, 300)
+
+
+def test_who_is_refused_by_the_lock_leaves_nothing_in_the_folder(row, tmp_path):
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder = experiment_folder(config)
+  spans.begin(folder, spans.Span('training', 0, None, 600, tf.__version__))
+  with run_lock(folder):
+    with pytest.raises(ConfigError, match='Another process'):
+      runs.train(config, 300)
+  assert [span.commit for span in spans.read(folder)] == ['training']
+
+
+def test_a_span_says_which_tasks_it_is_validated_on(row, tmp_path):
+  """Those that the checkpoints have with their best score."""
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  runs.train(config, 100)
+  folder = experiment_folder(config)
+  [span] = spans.read(folder)
+  best = tf.train.load_checkpoint(os.path.join(folder, BEST_FOLDER, 'model-100'))
+  assert span.validated_on == runs.validated_on(config) == best.get_tensor(
+      'best_tasks/.ATTRIBUTES/VARIABLE_VALUE').decode()
+
+
 @pytest.mark.slow
 def test_what_is_recorded(call, row, tmp_path):
   assert call(f'--row={row.name}', '--train', '--seed=4')[0] == 0
@@ -405,6 +549,7 @@ def test_a_run_of_other_flags_in_the_folder_is_refused(call, row, tmp_path):
   for action in ('--train', '--test'):
     code, _, err = call(f'--row={row.name}', action, '--again')
     assert code == 2 and 'training.xla auto -> on' in err
+    assert '--anew' in err and '--resume' not in err
 
 
 def test_the_list_is_made_without_tensorflow():
@@ -448,6 +593,8 @@ def test_the_list_is_made_without_tensorflow():
     (['--train-all', '--row=sinusoid_5shot'], 'does not fit --train-all'),
     (['--hours=2'], '--hours=2.0 is for --train-all'),
     (['--row=sinusoid_5shot', '--train', '--cores=1'], '--cores=1 is for --train-all'),
+    (['--study=ways', '--plan=mine.csv'], '--plan=mine.csv is for --train-all'),
+    (['--study=methods', '--cores=1'], '--cores=1 is for --train-all'),
     (['--rows=sinusoid_5shot'], '--rows=sinusoid_5shot is for --train-all')])
 def test_mistakes_are_one_sentence(arguments, shown, call):
   code, out, err = call(*arguments)

@@ -76,6 +76,12 @@ def test_without_a_repository_the_files_are_used_as_they_are(tmp_path, repositor
   assert not (tmp_path / 'clones').exists()
 
 
+def test_a_folder_of_runs_that_was_moved_meanwhile_is_no_fault(repository, tmp_path):
+  with clone.fixed_commit(str(tmp_path / 'clones'), str(repository)):
+    os.rename(tmp_path / 'clones', tmp_path / 'moved')
+  assert os.listdir(tmp_path / 'moved') and not (tmp_path / 'clones').exists()
+
+
 def test_a_worktree_that_cannot_be_made_is_refused(repository, tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ConfigError, match='choose another --logdir'):

@@ -8,7 +8,7 @@ from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, LOSS
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
-from maml_tf.paper.rows import ROWS, Row
+from maml_tf.paper.rows import ROWS, Row, row_named
 from maml_tf.verification import early_end, plan, verdicts
 from maml_tf.verification.verdicts import (
   ABOVE_EARLY,
@@ -64,8 +64,21 @@ def test_smaller_priorities_come_first_and_else_the_order_of_the_file(written):
 def test_the_plan_is_cut_down_to_the_rows_that_are_named(written):
   path = written('2,c,60,0', '1,b,50,0')
   assert [job.row.name for job in plan.read([A, B, C], 'c, b', path)] == ['b', 'c']
-  # Of rows that there are not, nothing is planned.
-  assert [job.row.name for job in plan.read([C], path=path)] == ['c']
+
+
+def test_the_package_s_own_plan_is_cut_down_to_the_rows_that_there_are():
+  row = row_named('omniglot_5way_5shot')
+  assert [job.row for job in plan.read([row])] == [row]
+
+
+@pytest.mark.parametrize('names', [None, 'b'])
+def test_a_misspelt_row_of_a_plan_is_refused(names, written):
+  path = written('1,b,50,0', '2,omniglot_5way_1shto,60,0')
+  rows = [A, B, row_named('omniglot_5way_1shot')]
+  with pytest.raises(ConfigError, match=r"'omniglot_5way_1shto' is unknown: did you mean "
+                                        r'omniglot_5way_1shot\?') as error:
+    plan.read(rows, names, path)
+  assert path in str(error.value)
 
 
 @pytest.mark.parametrize('names, shown', [
@@ -88,6 +101,8 @@ def test_a_file_that_is_no_plan_is_refused(written, tmp_path):
     plan.read([A], path=written('1,a,60,0 1', '2,a,60,1'))
   with pytest.raises(ConfigError, match='they must be priority,row,iterations,seeds'):
     plan.read([A], path=written(header='row,iterations'))
+  with pytest.raises(ConfigError, match='has no runs'):
+    plan.read([A], path=written())
   with pytest.raises(ConfigError, match='cannot be read'):
     plan.read([A], path=str(tmp_path / 'nowhere'))
 
@@ -121,6 +136,15 @@ FLAT = [0.1, 0.2, 0.3, 0.6, 0.6, 0.5]   # 600 iterations, the last third from 40
     ([], 100, 0, False)])
 def test_when_a_run_ends_early(scores, planned, since, due):
   assert early_end.is_due(history(*scores), planned, since, ACCURACY) is due
+
+
+@pytest.mark.parametrize('better_by, due', [(6e-8, True), (6e-7, True), (5.5e-6, False)])
+def test_a_tie_is_no_better_whatever_the_last_digits_are(better_by, due):
+  """5.5e-6: an example, of 600 tasks of 20 ways with 15 queries each."""
+  scores = [*FLAT[:5], 0.6 + better_by]
+  assert early_end.is_due(history(*scores), 2400, 0, ACCURACY) is due
+  less = [1 - score for score in scores]
+  assert early_end.is_due(history(*less, measure='loss'), 2400, 0, LOSS) is due
 
 
 def test_a_smaller_loss_is_a_better_score():

@@ -243,7 +243,28 @@ def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_reco
       '| Images, MAML | 90.0 +- 1.0 | 50.00 +- 1.00 | below (worse) |', '',
       'Baselines and other methods, reproduced: Other.', '',
       'Trained for a part of their length so far, and not to be compared: Partial.', '',
-      'Not trained so far: Missing.']
+      'Not trained to a test so far: Missing.']
+
+
+def test_rows_that_ended_early_are_marked_and_counted_alike(make_record):
+  """On the front page and in the results: what is reproduced was trained to its end."""
+  method = {'datasource': 'omniglot', 'method': 'siamese'}
+  whole, early = (Row(name, 'table 1', name.capitalize(), method, {1: '50.0 +- 1.0'}, 1)
+                  for name in ('whole', 'early'))
+  no_number = Row('no_number', 'not in the paper', 'No number', method, {}, 1)
+  make_record(whole, values=((0.2, 0.01), (0.5, 0.01)))
+  for row, value in ((IMAGES, 0.9), (early, 0.5)):
+    folder = make_record(row, values=((0.2, 0.01), (value, 0.01)), trained=30, ended_early={})
+  rows = (IMAGES, whole, early, MISSING, no_number)
+  front = report.front_page_table(rows, folder)
+  assert '| 90.00 +- 1.00 | reproduced early (30 of 100) |' in front
+  assert 'Baselines and other methods, reproduced: Whole; Early (early).' in front
+  assert 'Not trained to a test so far: Missing; No number.' in front
+  assert front.endswith('Early: ended before the plan of the flagfile, by a rule that sees '
+                        'validation tasks only.')
+  readme = readme_of(rows, folder)
+  assert '| [Omniglot](#omniglot) | 5 | 3 (2 early) | - | - | - | - | 2 |' in readme
+  assert '\nEarly: ended before' in readme
 
 
 def test_an_environment_s_page_has_all_its_rows_with_their_flagfiles(make_record):
@@ -413,3 +434,9 @@ def test_a_study_is_drawn_against_updates_and_iterations(runs, left_labels, righ
                                            (59.6, '1 min 0 s'), (11520, '3 h 12 min')])
 def test_durations(seconds, text):
   assert cells.duration_text(seconds) == text
+
+
+@pytest.mark.parametrize('value, text', [(0.1494, '0.149'), (30, '30'), (13.52, '13.5'),
+                                         (99.96, '100'), (2000, '2000'), (12345.6, '12346')])
+def test_numbers_have_no_exponent(value, text):
+  assert cells.three_digits(value) == text

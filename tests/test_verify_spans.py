@@ -75,6 +75,24 @@ def test_since_when_validations_had_enough_tasks(tasks, since):
   assert spans.validated_since(found, 600) == since
 
 
+@pytest.mark.parametrize('on, now, since', [
+    ('aa', 'a', 0), ('ab', 'b', 10), ('ab', 'a', None), ('?a', 'a', 0), ('??', 'a', 0),
+    ('a?', 'a', 0), ('ab?', None, 10), ('b?a', 'a', 10), ('ab', None, 10)])
+def test_tasks_of_another_row_in_the_same_folder_are_other_ones(on, now, since):
+  """And those of which nothing is known (?), as of earlier versions, are the same."""
+  found = [span('c', 10 * number, 10 * number + 10)._replace(
+               validated_on=None if tasks == '?' else tasks)
+           for number, tasks in enumerate(on)]
+  assert spans.validated_since(found, 600, now) == since
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path):
+  fields = span('a', 0, 70)._asdict()
+  del fields['validated_on']
+  (tmp_path / TRAINED_BY_FILE).write_text(json.dumps([fields]))
+  assert spans.read(str(tmp_path)) == [span('a', 0, 70)]
+
+
 @pytest.mark.parametrize('content', [
     '{', '7', '[7]', '[{}]', '[{"commit": "a"}]', json.dumps([span(7, 0)._asdict()])])
 def test_a_file_of_another_kind_is_refused_by_name(content, tmp_path):

@@ -19,12 +19,14 @@ from pathlib import Path
 
 import pytest
 
+from maml_tf import interruptions
 from maml_tf.config import ConfigError
+from maml_tf.errors import FailedError
 from maml_tf.paper import records
 from maml_tf.paper.rows import Row
 from maml_tf.task_groups import available_cores
 from maml_tf.training.run_lock import run_lock
-from maml_tf.verification import train_all, turn_process
+from maml_tf.verification import plan, train_all, turn_process
 from maml_tf.verification.plan import Job
 from maml_tf.verification.train_all import Settings
 
@@ -46,15 +48,17 @@ with turns.open('a') as file:
 number = sum(json.loads(line)['row']['name'] == name for line in before)
 does = json.loads((results.parent / 'does.json').read_text())[name]
 does = does[min(number, len(does) - 1)]
-if does == 'train':
+if does in ('train', 'slowly'):
   while os.read(0, 100):
     pass
+  time.sleep(4 * (does == 'slowly'))
   kept = results / name / f'seed{task["seed"]}.run'
   kept.mkdir(exist_ok=True)
   (kept / f'model-{number + 1}.index').touch()
-elif does == 'finish':
+elif does.startswith('finish'):
   shutil.copyfile(results.parent / f'{name}.json',
                   results / name / f'seed{task["seed"]}.json')
+  sys.exit(2 * does.endswith('2'))
 elif does == 'hang':
   time.sleep(600)
 elif does == 'die':
@@ -101,6 +105,13 @@ def tasks(folder):
 
 def job(row, priority=1, iterations=100, seed=0):
   return Job(row, seed, iterations, priority)
+
+
+@pytest.fixture
+def usual_signals():
+  """SIGHUP and SIGUSR1 as a command has them, which `exit_code` makes `Stopped`."""
+  with interruptions.raised():
+    yield
 
 
 def send_in_the_first_turn(folder, *numbers):
@@ -166,8 +177,9 @@ def test_the_time_is_over(train, capsys):
   assert 'Not finished: 1 of 1 runs of the plan.' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_turn_keep_its_run(number, train, folder, capsys):
+@pytest.mark.parametrize('number', [
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_lets_the_turn_keep_its_run(number, train, folder, capsys, usual_signals):
   send_in_the_first_turn(folder, number)
   code, order = train([job(A), job(B)], {'a': ['train'], 'b': ['train']}, turn=10)
   assert code == 0 and order == ['a']
@@ -183,6 +195,60 @@ def test_a_second_signal_ends_it_at_once(train, folder, capsys):
   send_in_the_first_turn(folder, signal.SIGTERM, signal.SIGTERM)
   code, _ = train([job(A)], {'a': ['hang']}, turn=10)
   assert code == 130 and 'Ended at once' in capsys.readouterr().out
+
+
+def test_what_batch_systems_send_one_after_the_other_ends_nothing_at_once(
+    train, folder, capsys, usual_signals):
+  send_in_the_first_turn(folder, signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
+  code, order = train([job(A)], {'a': ['slowly']}, turn=10)
+  assert code == 0 and order == ['a']
+  assert 'SIGUSR1: the run is saved and kept' in capsys.readouterr().out
+  assert records.kept_iteration(A, 0, str(folder / 'results')) == 1
+
+
+def test_what_goes_wrong_beside_it_lets_the_turn_keep_its_run(train, folder, monkeypatch):
+  def fail(_):
+    raise OSError('the terminal is gone')
+  monkeypatch.setattr(train_all._Turns, '_tell_why', fail)
+  with pytest.raises(OSError, match='is gone'):
+    train([job(A)], {'a': ['train']})
+  assert records.kept_iteration(A, 0, str(folder / 'results')) == 1
+
+
+def test_sighup_stays_ignored_under_nohup():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with train_all.Stop() as stop:
+      signal.raise_signal(signal.SIGHUP)
+      assert stop.received is None
+      signal.raise_signal(signal.SIGUSR1)
+      assert stop.received == signal.SIGUSR1
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'])
+def test_a_turn_that_is_sent_a_signal_itself_notes_it(name):
+  """As batch systems do, which send to all processes."""
+  script = ('import signal\nfrom maml_tf import interruptions\n'
+            'from maml_tf.verification import turn_process\n'
+            'stop = turn_process.Stop()\nwith interruptions.raised():\n'
+            f'  signal.raise_signal(signal.{name})\nprint(stop.received)\n')
+  with subprocess.Popen([sys.executable, '-c', script], cwd=ROOT, text=True,
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    assert process.stdout.read() == 'True\n'
+
+
+def test_a_run_that_a_turn_left_behind_has_finished_meanwhile_is_done(train, capsys):
+  code, order = train([job(A), job(B, 2)], {'a': ['finish, 2'], 'b': ['finish']})
+  assert code == 0 and order == ['a', 'b']
+  assert 'All runs of the plan are finished.' in capsys.readouterr().out
+
+
+def test_a_turn_of_a_finished_run_is_over(tmp_path, make_record, capsys):
+  from maml_tf.verification import turn
+  turn.take(job(A), None, make_record(A, trained=100), lambda: False)
+  assert capsys.readouterr().out == 'a: finished meanwhile\n'
 
 
 def test_a_run_that_fails_is_left_out_and_the_others_go_on(train, capsys):
@@ -208,14 +274,20 @@ def test_a_turn_that_does_nothing_is_not_repeated_for_ever(train):
     ({'trained': 30, 'ended_early': {}}, 100, True)])
 def test_what_is_finished(fields, iterations, finished, make_record):
   results = make_record(A, **fields)
-  assert train_all.is_finished(job(A, iterations=iterations), results) is finished
-  assert not train_all.is_finished(job(A, seed=1), results)
+  assert plan.is_finished(job(A, iterations=iterations), results) is finished
+  assert not plan.is_finished(job(A, seed=1), results)
 
 
 def test_a_second_command_is_refused(train, folder):
   with run_lock(str(folder / 'logs' / train_all.FOLDER)):
     with pytest.raises(ConfigError, match='Another process'):
       train([job(A)], {'a': ['finish']})
+
+
+def test_a_folder_that_turns_cannot_be_started_in_is_one_sentence(train, folder):
+  """As one that was moved since the last turn."""
+  with pytest.raises(FailedError, match='No turn can be started in .* put it back'):
+    train([job(A)], {'a': ['finish']}, repository=str(folder / 'nowhere'))
 
 
 def test_the_training_has_so_many_cores():
@@ -430,6 +502,24 @@ def test_a_run_ends_early_by_the_rule_and_is_tested_once(tmp_path, capsys):
   assert record.fields['config']['training']['num_validation_tasks'] == 2   # the flagfile's
   assert record.fields['training']['validation_tasks'] == [[600, 0, 500]]
   assert not os.path.exists(records.file_of(row, 0, records.KEPT_RUN, results))
+
+
+def test_the_validations_of_another_row_in_the_folder_do_not_end_a_run(tmp_path):
+  """Rows that differ in the ways of a test alone share a folder."""
+  from maml_tf.paper.flagfiles import row_config
+  from maml_tf.verification import runs, turn
+  row = tiny(tmp_path, '--metatrain_iterations=400')
+  config = turn.validated_on_enough(row_config(row, logdir=str(tmp_path)))
+  (tmp_path / 'history.csv').write_text(
+      'iteration,iterations,seconds,executions,loss,val_loss_0\n'
+      + ''.join(f'{number}00,100,1,1,1,0.5\n' for number in range(1, 5)))
+  due = []
+  for validated_on in ('others', runs.validated_on(config), None):
+    (tmp_path / 'trained_by.json').write_text(json.dumps([
+        {'commit': 'a', 'first': 0, 'last': 400, 'validation_tasks': 600,
+         'tensorflow': '2.15.1', 'validated_on': validated_on}]))
+    due.append(turn.Watch('tiny', config, str(tmp_path), 400, lambda: False).ends_early(400))
+  assert due == [False, True, True]
 
 
 def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):

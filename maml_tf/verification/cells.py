@@ -35,6 +35,11 @@ def number_text(value: Measured, measure: Measure) -> str:
   return f'{value.mean:.{digits}f} +- {value.ci95:.{digits}f}'
 
 
+def three_digits(value: float) -> str:
+  """'0.149', '13.5', '2000': at least three digits that count, and no exponent."""
+  return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+
+
 def duration_text(seconds: float) -> str:
   """'38 s', '2 min 5 s', '3 h 12 min'."""
   seconds = round(seconds)

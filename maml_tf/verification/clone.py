@@ -79,7 +79,10 @@ def _add(repository: str, path: str, commit: str) -> None:
 
 
 def _worktrees(folder: str) -> List[str]:
-  """Those that stand in `folder`: of this process, and of ones that were killed."""
+  """Those that stand in `folder`: of this process, and of ones that were killed; none where
+  the folder was moved meanwhile."""
+  if not os.path.isdir(folder):
+    return []
   return [entry.path for entry in os.scandir(folder)
           if os.path.isfile(os.path.join(entry.path, '.git'))]
 

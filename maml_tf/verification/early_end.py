@@ -6,13 +6,14 @@ The rule, written down before any run was ended by it: after N iterations a run 
   2. it was validated on the same 600 tasks (40 where policies act; or more) at least since
      iteration N / 3, and
   3. no validation after iteration 2 N / 3 has a better score than the best of those
-     between the start of 2. and 2 N / 3: the last third brought nothing,
+     between the start of 2. and 2 N / 3 (a tie is no better): the last third brought nothing,
 
 at the first validation for which that holds. It sees validation tasks only. A run whose
 outer step size falls to zero over its plan (`meta_lr_schedule`) does not end early: its last
 iterations are what the others lead up to.
 
-The checkpoint that is tested is the best one, so what is tested is older than 2 N / 3.
+Where the best checkpoint is tested (`--test_checkpoint=best`, as of the rows of images), what
+is tested is no newer than 2 N / 3, but for a tie. Others are tested at their last one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Optional, Sequence, Union
 
 from maml_tf.measures import Measure
 from maml_tf.training.history import Line
+
+_ROUNDING = 2e-6
 
 
 def rule(tasks: Union[int, str]) -> str:
@@ -50,7 +53,13 @@ def is_due(lines: Sequence[Line], planned: int, validated_since: Optional[int],
   before = [value for iteration, value in scores.items()
             if validated_since < iteration and 3 * iteration <= 2 * last]
   during = [value for iteration, value in scores.items() if 3 * iteration > 2 * last]
-  return bool(before) and not max(during) > max(before)
+  return bool(before) and not _is_better(max(during), max(before))
+
+
+def _is_better(score: float, other: float) -> bool:
+  """By more than means in float32 differ where equal numbers are summed in another order: one
+  example of 600 tasks is worth more."""
+  return score > other and not math.isclose(score, other, rel_tol=_ROUNDING)
 
 
 def score(line: Line, measure: Measure) -> Optional[float]:

@@ -12,13 +12,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from typing import List, Optional, Sequence
+from types import MappingProxyType
+from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 import tensorflow as tf
 
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
-from maml_tf.training.checkpoint_files import STATE_FILE, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_files import (
+  STATE_FILE,
+  CheckpointFiles,
+  damage,
+  first_line,
+  iteration_of,
+)
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
   CONFIG_FILE,
@@ -36,31 +43,63 @@ _BEFORE = '.replaced'
 # What a test reads: the parameters, as `trainer` names them, and what TensorFlow restores
 # nothing without.
 _OF_A_TEST = ('parameters/', 'save_counter/', '_CHECKPOINTABLE_OBJECT_GRAPH')
+# Of which tasks the best score is, in a checkpoint: '' makes `Checkpoints.score_on` look
+# for the best one, and forget the score where that is missing.
+_BEST_TASKS = 'best_tasks/.ATTRIBUTES/VARIABLE_VALUE'
 
 
 def keep(folder: str, kept: str) -> None:
   """Copies the run in `folder`, whole or not at all; what was kept before goes.
 
+  Of several checkpoints the newest one that can be read is kept. A best one that cannot is
+  left out, and a line says so.
+
   Raises:
-    OSError: where that is not possible.
+    OSError: where that is not possible; what was kept before is as it was.
   """
   recover(kept)
   aside, before = kept + _ASIDE, kept + _BEFORE
   shutil.rmtree(aside, ignore_errors=True)
-  _copy_texts(folder, aside)
-  config = stored_config(folder)
-  if config is not None:
-    write_whole(os.path.join(aside, CONFIG_FILE), _anywhere(config).to_json())
-  latest = CheckpointFiles(folder, KEPT).last_written
-  best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
-  if best is not None:
-    _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
-  if latest is not None:
-    CheckpointFiles(aside, KEPT).take(latest)
+  try:
+    _write_aside(folder, aside)
+  except (OSError, tf.errors.OpError) as error:
+    shutil.rmtree(aside, ignore_errors=True)   # the disk may be full
+    raise error if isinstance(error, OSError) else OSError(first_line(error)) from error
   if os.path.isdir(kept):   # a folder with files in it cannot be replaced
     os.replace(kept, before)
   os.replace(aside, kept)
   shutil.rmtree(before, ignore_errors=True)
+
+
+def _write_aside(folder: str, aside: str) -> None:
+  _copy_texts(folder, aside)
+  config = stored_config(folder)
+  if config is not None:
+    write_whole(os.path.join(aside, CONFIG_FILE), _anywhere(config).to_json())
+  latest = last_whole(folder)
+  best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+  if best is not None and latest is not None and _names([best]) == _names([latest]):
+    best = latest
+  is_damaged = best is not None and _is_damaged(best, 'is not kept')
+  if best is not None and not is_damaged:
+    _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
+  if latest is not None:
+    _take(latest, aside, without_best=is_damaged)
+
+
+def last_whole(folder: str) -> Optional[str]:
+  """The newest checkpoint in a folder that can be read; None where there is none."""
+  return next((path for path in reversed(CheckpointFiles(folder, KEPT).paths)
+               if damage(path) is None), None)
+
+
+def _is_damaged(best: str, what_then: str) -> bool:
+  """And says so: of the best checkpoint of a run."""
+  reason = damage(best)
+  if reason is not None:
+    print(f'The best checkpoint {best} is missing or is damaged ({reason}): it {what_then}, '
+          'and the next validation is the best one so far.', flush=True)
+  return reason is not None
 
 
 def recover(kept: str) -> None:
@@ -70,6 +109,14 @@ def recover(kept: str) -> None:
     shutil.rmtree(before, ignore_errors=True)
   elif os.path.isdir(before):
     os.replace(before, kept)
+
+
+def whole_iteration(kept: str) -> int:
+  """The iteration from which a kept run can be gone on with; 0 where there is none, or it is
+  damaged."""
+  recover(kept)
+  path = last_whole(kept)
+  return 0 if path is None else iteration_of(path)
 
 
 def forget(kept: str) -> None:
@@ -82,7 +129,7 @@ def go_on_with(kept: str, folder: str, config: Config, further: bool = False
                ) -> Optional[int]:
   """Puts a kept run into an experiment's folder that has no checkpoint of its own.
 
-  A kept run of another configuration is left alone, and a line says so.
+  A kept run of another configuration, or a damaged one, is left alone, and a line says so.
 
   Args:
     kept: the folder of `keep`; need not exist.
@@ -102,7 +149,7 @@ def go_on_with(kept: str, folder: str, config: Config, further: bool = False
   if latest is None:
     return None
   with run_lock(folder):
-    own = CheckpointFiles(folder, KEPT).last_written
+    own = last_whole(folder)
     if own is not None and not (further and iteration_of(own) < iteration_of(latest)):
       return None
     differences = differences_of_run(stored_config(kept) or config, config)
@@ -111,10 +158,16 @@ def go_on_with(kept: str, folder: str, config: Config, further: bool = False
         print(f'Starting at iteration 0: {kept} has a run of another configuration '
               f'({differences}).')
       return None
+    reason = damage(latest)
+    if reason is not None:
+      begins = 'Starting at iteration 0' if own is None else f'Going on with {folder}'
+      print(f'{begins}: {latest} is damaged ({reason}). To go on from there, take {kept} back '
+            'from the version control.', flush=True)
+      return None
     try:
       _copy_back(kept, folder, latest)
-    except OSError as error:
-      raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
+    except (OSError, tf.errors.OpError) as error:
+      raise ConfigError(f'{folder} cannot be written ({first_line(error)}): choose another '
                         '--logdir.') from error
   return iteration_of(latest)
 
@@ -126,9 +179,11 @@ def _copy_back(kept: str, folder: str, latest: str) -> None:
   path = best.last_written if best.paths else None
   if path is None and _names(best.listed) == _names([latest]):
     path = latest
-  if path is not None:
+  lost = path or (best.listed or [None])[-1]
+  is_damaged = lost is not None and _is_damaged(lost, 'is left out')
+  if path is not None and not is_damaged:
     CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).take(path)
-  CheckpointFiles(folder, KEPT).take(latest)
+  _take(latest, folder, without_best=is_damaged)
 
 
 def _names(paths: Sequence[str]) -> List[str]:
@@ -142,6 +197,19 @@ def _copy_texts(source: str, target: str) -> None:
       shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
 
 
+def _take(latest: str, folder: str, without_best: bool) -> None:
+  """Copies the last checkpoint; where the best one is missing, its score is forgotten."""
+  if not without_best:
+    CheckpointFiles(folder, KEPT).take(latest)
+    return
+  changed = os.path.join(f'{folder}{_ASIDE}', os.path.basename(latest))
+  try:
+    _write_tensors(latest, changed, lambda name: True, {_BEST_TASKS: ''})
+    CheckpointFiles(folder, KEPT).take(changed)
+  finally:
+    shutil.rmtree(os.path.dirname(changed), ignore_errors=True)
+
+
 def _keep_best(best: str, target: str, latest: Optional[str]) -> None:
   name = os.path.basename(best)
   if latest is not None and os.path.basename(latest) == name:
@@ -150,19 +218,26 @@ def _keep_best(best: str, target: str, latest: Optional[str]) -> None:
                                                   f'all_model_checkpoint_paths: "{name}"\n')
     return
   parameters = f'{target}{_ASIDE}'
-  _write_parameters(best, os.path.join(parameters, name))
+  # Of what a test depends on: without the optimizers' state.
+  _write_tensors(best, os.path.join(parameters, name),
+                 lambda name: name.startswith(_OF_A_TEST))
   CheckpointFiles(target, 1).take(os.path.join(parameters, name))
   shutil.rmtree(parameters)
 
 
-def _write_parameters(checkpoint: str, path: str) -> None:
-  """A checkpoint of what a test depends on: without the optimizers' state."""
+def _write_tensors(checkpoint: str, path: str, is_chosen: Callable[[str], bool],
+                   changed: Mapping[str, Any] = MappingProxyType({})) -> None:
+  """A checkpoint of some tensors of another one.
+
+  Args:
+    changed: {name: value in place of its own}.
+  """
   reader = tf.train.load_checkpoint(checkpoint)
-  names = sorted(name for name in reader.get_variable_to_shape_map()
-                 if name.startswith(_OF_A_TEST))
-  os.makedirs(os.path.dirname(path))
+  names = sorted(name for name in reader.get_variable_to_shape_map() if is_chosen(name))
+  os.makedirs(os.path.dirname(path), exist_ok=True)
   tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
-                    tensors=[reader.get_tensor(name) for name in names])
+                    tensors=[changed[name] if name in changed else reader.get_tensor(name)
+                             for name in names])
 
 
 def _anywhere(config: Config) -> Config:

@@ -91,14 +91,33 @@ def _overview(groups: Dict[str, List[RowState]]) -> List[str]:
   words = (*BEST_FIRST, PARTIAL, NOT_RUN)
   lines = cells.header(['', 'rows', *words])
   for title, states in groups.items():
-    counts = [sum(of_row.state.verdict.startswith(word) for of_row in states)
-              for word in words]
-    lines.append(cells.line([_link(title), str(len(states)),
-                             *(str(count or '-') for count in counts)]))
-  return [*lines, '',
+    found = [[of_row.state for of_row in states if of_row.state.verdict.startswith(word)]
+             for word in words]
+    lines.append(cells.line([_link(title), str(len(states)), *map(_count, found)]))
+  return [*lines, '', *what_early_means([of_row.state for states in groups.values()
+                                         for of_row in states]),
           f'{_link(_MEANINGS_TITLE)} is below, and the paper\'s figures 2 to 5. On pages of '
           f'their own: [the runs]({RUNS}) with checkpoint, machine, commit and weights, '
           f'[learning curves]({CURVES}), and [studies]({STUDIES}) of single settings.', '']
+
+
+def early_mark(state: Standing) -> str:
+  """Behind a row that is named with those whose verdict begins in the same way."""
+  return ' (early)' if state.is_early else ''
+
+
+def what_early_means(states: Iterable[Standing]) -> List[str]:
+  """A paragraph, where there is something that it is about."""
+  if not any(state.is_early for state in states):
+    return []
+  return ['Early: ended before the plan of the flagfile, by a rule that sees validation tasks '
+          'only.', '']
+
+
+def _count(states: Sequence[Standing]) -> str:
+  """'5 (2 early)'; '-' for none."""
+  early = sum(state.is_early for state in states)
+  return f'{len(states)} ({early} early)' if early else str(len(states) or '-')
 
 
 def _how_to_read() -> List[str]:
@@ -196,8 +215,9 @@ def _figure(title: str, caption: str, file: str) -> List[str]:
 def runs_page(states: Sequence[RowState], results: str = records.RESULTS) -> str:
   """Of each run its checkpoint, duration, machine, commit and files."""
   lines = ['The test tasks are for one look, at the checkpoint that the validation tasks '
-           'chose; "tested" counts the looks. `--row=NAME --train` goes on from a kept run '
-           'on any machine.', '']
+           'chose; "tested" counts the looks of `maml_tf.verify` and `main.py` (those of '
+           '`maml_tf.retest` are counted in its own files). `--row=NAME --train` goes on from '
+           'a kept run on any machine.', '']
   for title, of_group in _groups(states).items():
     runs = [_run(row, record, results) for row, found, _ in of_group for record in found]
     if runs:
@@ -302,7 +322,7 @@ def _of_methods(result: Dict[str, Any]) -> List[str]:
                              shown(run['query'][run['updates']]),
                              '' if run is first else shown(run['paired']),
                              cells.duration_text(run['seconds'])]))
-  return lines
+  return [*lines, *method_study.diverged_lines(result)]
 
 
 def _shown(measure: Measure) -> Callable[[Dict[str, float]], str]:

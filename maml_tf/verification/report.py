@@ -26,9 +26,9 @@ from maml_tf.verification.verdicts import NOT_RUN, PARTIAL
 BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
 END = '<!-- end -->'
 _NOT_JUDGED = {PARTIAL: 'Trained for a part of their length so far, and not to be compared',
-               NOT_RUN: 'Not trained so far'}
+               NOT_RUN: 'Not trained to a test so far'}
 _OTHERS = 'Baselines and other methods'
-MOST_NAMED = 10   # of those that were not trained
+MOST_NAMED = 10   # of those that were not tested
 
 # Draws figure 2 of {K: {method: path of the weights}}; it needs TensorFlow.
 DrawFigure2 = Callable[[Mapping[int, Mapping[str, str]]], bytes]
@@ -85,19 +85,19 @@ def _plots(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2], results: s
 
 
 def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str:
-  """What the repository's README has: a table of MAML's rows that were trained to the end and
-  have a number in a paper, the reproduced ones first; then the names of all others."""
-  states = [(row, state) for row, _, state
-            in pages.states_of((row for row in rows if row.paper), results)]
+  """What the repository's README has: a table of MAML's rows that are judged, the reproduced
+  ones first; then the names of other rows that are, and of all that are not."""
+  states = [(row, state) for row, _, state in pages.states_of(rows, results)]
   compared = [(word, row, state) for word in pages.BEST_FIRST for row, state in states
-              if state.verdict not in _NOT_JUDGED and state.verdict.startswith(word)]
+              if row.paper and state.verdict.startswith(word)]
   lines = cells.header(['row', 'paper', 'here', 'verdict'])
-  lines += [cells.line([row.label, cells.paper(row), cells.here(row, state), state.verdict])
+  lines += [cells.line([row.label, cells.paper(row), cells.here(row, state), state.text])
             for _, row, state in compared if _is_maml(row)]
   others: Dict[str, List[str]] = {}
-  for word, row, _ in compared:
+  for word, row, state in compared:
     if not _is_maml(row):
-      others.setdefault(f'{_OTHERS}, {word}', []).append(row.label)
+      named = row.label + pages.early_mark(state)
+      others.setdefault(f'{_OTHERS}, {word}', []).append(named)
   for word, sentence in _NOT_JUDGED.items():
     labels = [row.label for row, state in states if state.verdict == word]
     if labels:
@@ -105,7 +105,8 @@ def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str
       others[sentence] = [f'{len(labels)} rows'] if many else labels
   for sentence, labels in others.items():
     lines += ['', f'{sentence}: {"; ".join(labels)}.']
-  return '\n'.join(lines)
+  lines += ['', *pages.what_early_means(state for _, _, state in compared)]
+  return '\n'.join(lines).rstrip()
 
 
 def _is_maml(row: Row) -> bool:

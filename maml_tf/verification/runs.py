@@ -24,14 +24,15 @@ from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import records, weights
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
-from maml_tf.training import history
+from maml_tf.training import history, trainer
 from maml_tf.training.checkpoint_files import CheckpointFiles, damage, iteration_of
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
   KEPT,
   CheckpointError,
+  differences_of_run,
   experiment_folder,
-  require_same_run,
+  has_checkpoints,
   stored_config,
   training_folder,
 )
@@ -41,6 +42,7 @@ from maml_tf.verification.spans import Span
 
 # Test episodes whose values are kept one by one, to check the weights by.
 FIRST_EPISODES = 5
+_ANEW = '--row=NAME --train --anew'
 
 
 def train_row(row: Row, config: Config, until: Optional[int] = None,
@@ -78,22 +80,36 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
 
 
 def train(config: Config, until: int, watch: Optional[Watch] = None) -> TrainingResult:
-  """Trains up to an iteration; the experiment's folder then says which commit did."""
-  folder = experiment_folder(config)
-  spans.begin(folder, Span(provenance.commit(), done(folder), None,
-                           config.training.num_validation_tasks, tf.__version__))
+  """Trains up to an iteration, as `application.train_or_resume` does; the experiment's folder
+  then says which commit did. It does not of a start that was refused."""
+  _require_readable(experiment_folder(config))
+  _require_same_training(config, experiment_folder(config))
   model = experiment.build_model(config)
-  training = application.train_or_resume(config, model, until, watch)
-  spans.end(folder, training.iteration)
+  with training_folder(config) as folder:   # whose lock nobody else has now
+    print(f'Experiment folder: {folder}', flush=True)
+    config.problem.keep_beside(folder, config)
+    spans.begin(folder, Span(provenance.commit(), done(folder), None,
+                             config.training.num_validation_tasks, tf.__version__,
+                             validated_on(config)))
+    training = trainer.train(config, model, folder, until, watch)
+    spans.end(folder, training.iteration)
+  application.say_where_it_stopped(config, training)
   return training
+
+
+def validated_on(config: Config) -> str:
+  """What tells the validation tasks of a run from others: their fingerprint, and how many
+  updates are made in them."""
+  config = config.with_trained_shots()
+  tasks = config.training.num_validation_tasks
+  generator = experiment.evaluation_generator(config, 'val', tasks)
+  return f'{generator.fingerprint(tasks)}, {config.validation_num_updates} updates'
 
 
 def done(folder: str) -> int:
   """The iteration that training in a folder goes on from."""
-  for path in reversed(CheckpointFiles(folder, KEPT).paths):
-    if damage(path) is None:
-      return iteration_of(path)
-  return 0
+  path = kept_runs.last_whole(folder)
+  return 0 if path is None else iteration_of(path)
 
 
 def _move_aside(config: Config) -> None:
@@ -143,16 +159,23 @@ def keep_row(row: Row, config: Config, results: str = records.RESULTS) -> None:
   Raises:
     WriteError: where that is not possible.
   """
-  seed, folder = config.task.seed, experiment_folder(config)
-  kept = records.file_of(row, seed, records.KEPT_RUN, results)
-  further = records.kept_iteration(row, seed, results)
+  kept = records.file_of(row, config.task.seed, records.KEPT_RUN, results)
+  if _keep_run(experiment_folder(config), kept):
+    print(f'Kept: {kept}, without a look at the test tasks', flush=True)
+
+
+def _keep_run(folder: str, kept: str) -> bool:
+  """Keeps the run in a folder, see `keep_row`; whether it did."""
+  further = kept_runs.whole_iteration(kept)
   if further > done(folder):
     print(f'Not kept yet: {kept} has another run, of {further} iterations. This one is in '
           f'{folder}.', flush=True)
-    return
+    return False
+  if not further and CheckpointFiles(kept, KEPT).paths:
+    print(f'{kept} has a damaged run, which this one replaces.', flush=True)
   with reported(kept):
     kept_runs.keep(folder, kept)
-  print(f'Kept: {kept}, without a look at the test tasks', flush=True)
+  return True
 
 
 def test_row(row: Row, config: Config, results: str = records.RESULTS,
@@ -205,19 +228,43 @@ def _require_news(row: Row, config: Config, trained: int, results: str, again: b
 def _for_test(config: Config, folder: str) -> Config:
   """To test what the folder has: the last checkpoint where no validation chose one yet."""
   evaluation = config.evaluation
-  if evaluation.test_checkpoint == 'best' and tf.train.latest_checkpoint(
-      os.path.join(folder, BEST_FOLDER)) is None:
-    print('No validation has been made yet: the last checkpoint is tested.')
-    evaluation = dataclasses.replace(evaluation, test_checkpoint='latest')
+  if evaluation.test_checkpoint == 'best':
+    best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+    if best is None:
+      print('No validation has been made yet: the last checkpoint is tested.')
+      evaluation = dataclasses.replace(evaluation, test_checkpoint='latest')
+    else:
+      _require_whole_best(best)
   return dataclasses.replace(config, evaluation=evaluation,
                              run=dataclasses.replace(config.run, train=False))
 
 
+def _require_whole_best(best: str) -> None:
+  reason = damage(best)
+  if reason is not None:
+    raise CheckpointError(
+        f'The best checkpoint {best} is damaged ({reason}), and nothing stands in for it: put '
+        f'it back, or start over with {_ANEW}.')
+
+
 def _require_same_training(config: Config, folder: str) -> None:
   """A folder is named after the flags but for a few, so a look into it is needed."""
-  stored = stored_config(folder)
-  if stored is not None:
-    require_same_run(folder, stored, config)
+  stored = stored_config(folder) if has_checkpoints(folder) else None
+  listed = '' if stored is None else differences_of_run(stored, config)
+  if listed:
+    raise ConfigError(
+        f'{folder} holds a run of another configuration ({listed}): repeat its values, choose '
+        f'another --logdir, or start over with {_ANEW}.')
+
+
+def _require_readable(folder: str) -> None:
+  """Before training, which would advise what `main.py` has options for."""
+  files = CheckpointFiles(folder, KEPT)
+  if (files.paths or files.listed) and kept_runs.last_whole(folder) is None:
+    newest = (files.paths or files.listed)[-1]
+    raise CheckpointError(
+        f'The checkpoint {newest}, like all before it, is missing or is damaged: put them '
+        f'back, or start over with {_ANEW}.')
 
 
 def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, trained: int,
@@ -253,8 +300,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
   if record.is_finished:
     kept_runs.forget(kept)
   else:
-    with reported(kept):
-      kept_runs.keep(folder, kept)
+    _keep_run(folder, kept)
   print(f'Written: {path}, with its weights')
   return record
 

@@ -29,12 +29,16 @@ class Span(NamedTuple):
     last: the last of them; None: not ended yet.
     validation_tasks: tasks of each validation; None: not known.
     tensorflow: version; None: not known.
+    validated_on: what tells these tasks from others: rows that differ in the ways of a test
+      alone share a folder, and validate on tasks of their own. None: not known, as of
+      earlier versions; these are taken for the same, if they are as many.
   """
   commit: str
   first: int
   last: Optional[int]
   validation_tasks: Optional[int]
   tensorflow: Optional[str]
+  validated_on: Optional[str] = None
 
 
 def read(folder: str) -> List[Span]:
@@ -93,13 +97,21 @@ def by(field: str, spans: Sequence[Span], trained: int) -> List[List[Any]]:
   return parts
 
 
-def validated_since(spans: Sequence[Span], tasks: int) -> Optional[int]:
-  """The iteration since which every validation had the same tasks, `tasks` or more of them;
-  None: the last ones had not. Scores on other tasks cannot be compared."""
+def validated_since(spans: Sequence[Span], tasks: int, on: Optional[str] = None
+                    ) -> Optional[int]:
+  """The iteration since which every validation had the same tasks; None: the last ones had
+  not. Scores on other tasks cannot be compared.
+
+  Args:
+    tasks: as many, or more of them.
+    on: which ones, see `Span.validated_on`; None: any, but the same.
+  """
   since = None
   for span in reversed(spans):
+    on = on or span.validated_on
     if (span.validation_tasks or 0) < tasks or (
-        span.validation_tasks != spans[-1].validation_tasks):
+        span.validation_tasks != spans[-1].validation_tasks
+        or span.validated_on not in (None, on)):
       break
     since = span.first
   return since

@@ -19,12 +19,13 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+from maml_tf.errors import FailedError
 from maml_tf.paper import records
 from maml_tf.paper.rows import REPOSITORY
 from maml_tf.training.run_lock import run_lock
-from maml_tf.verification import clone, turn_process
+from maml_tf.verification import cells, clone, turn_process
 from maml_tf.verification.clone import Source
-from maml_tf.verification.plan import Job
+from maml_tf.verification.plan import Job, is_finished
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 FOLDER = 'train_all'   # in the folder of runs: the worktree, and locks
@@ -65,10 +66,11 @@ def run(jobs: Sequence[Job], settings: Settings) -> int:
 
   Returns:
     The exit code: 0, also after a signal; 1 where the turns of a run failed; 130 after a
-    second signal, for which nothing was saved.
+    second Ctrl-C or SIGTERM, for which nothing was saved.
 
   Raises:
     ConfigError: where another such command trains, or git makes no worktree.
+    FailedError: where a turn cannot be started.
   """
   folder = os.path.abspath(os.path.join(settings.logdir, FOLDER))
   with Stop() as stop:
@@ -82,8 +84,11 @@ def run(jobs: Sequence[Job], settings: Settings) -> int:
 
 
 class Stop:
-  """Notes the first SIGTERM or Ctrl-C while it is entered; a second one is a
-  `KeyboardInterrupt`.
+  """Notes the first Ctrl-C, SIGTERM, SIGHUP (a closed terminal) or SIGUSR1 (with which batch
+  systems warn) while it is entered.
+
+  A second Ctrl-C or SIGTERM is a `KeyboardInterrupt`. The others may come several times, and
+  be followed by SIGTERM: what they began goes on then.
 
   Attributes:
     received: the signal; None where there was none.
@@ -91,10 +96,11 @@ class Stop:
 
   def __init__(self):
     self.received: Optional[signal.Signals] = None
+    self._is_told = False
 
   def __enter__(self) -> 'Stop':
     self._handlers = {number: signal.signal(number, self._receive)
-                      for number in (signal.SIGTERM, signal.SIGINT)}
+                      for number in turn_process.heeded()}
     return self
 
   def __exit__(self, *_) -> None:
@@ -102,9 +108,11 @@ class Stop:
       signal.signal(number, handler)
 
   def _receive(self, number, frame) -> None:
-    if self.received is not None:
-      raise KeyboardInterrupt
-    self.received = signal.Signals(number)
+    self.received = self.received or signal.Signals(number)
+    if number in turn_process.ENDING:
+      if self._is_told:
+        raise KeyboardInterrupt
+      self._is_told = True
 
 
 class _Turns:
@@ -165,18 +173,20 @@ class _Turns:
             self._tell_why()
             process.stdin.close()   # `turn_process` then saves, keeps its run, and ends
           time.sleep(_LOOK)
-      except BaseException:
+      except KeyboardInterrupt:   # for anything else it saves and keeps its run
         process.kill()
         raise
+    # Whatever became of this process: a turn that was left behind may have finished the run.
+    if is_finished(job, self._settings.results):
+      return True
     if process.returncode != 0:
       return self._can_be_repeated(job, process.returncode)
-    # A turn that ends by itself has finished its run: another one would do no more.
-    return told or is_finished(job, self._settings.results)
+    return told   # a turn that ends by itself has finished its run, or does no more
 
   def _tell_why(self) -> None:
     if self._stop.received is not None:
-      print(f'{self._stop.received.name}: the run is saved and kept; a second signal ends '
-            'this at once.', flush=True)
+      print(f'{self._stop.received.name}: the run is saved and kept; a second Ctrl-C or '
+            'SIGTERM ends this at once.', flush=True)
 
   def _can_be_repeated(self, job: Job, code: int) -> bool:
     """A process that was killed (for its memory, or by hand) gets one more turn."""
@@ -197,10 +207,15 @@ class _Turns:
         settings.seconds_between_lines)
     path = os.pathsep.join(filter(None, (self._source.folder, os.environ.get('PYTHONPATH'))))
     command = [sys.executable, '-m', turn_process.__name__, json.dumps(task)]
-    return subprocess.Popen(
-        command, cwd=self._source.folder,
-        env={**os.environ, 'PYTHONPATH': path}, stdin=subprocess.PIPE,
-        start_new_session=True)   # Ctrl-C is for this process alone
+    try:
+      return subprocess.Popen(
+          command, cwd=self._source.folder,
+          env={**os.environ, 'PYTHONPATH': path}, stdin=subprocess.PIPE,
+          start_new_session=True)   # Ctrl-C is for this process alone
+    except OSError as error:
+      raise FailedError(
+          f'No turn can be started in {self._source.folder} ({error.strerror}): put it back, '
+          'if it was moved or removed; the same command goes on from there.') from error
 
   def _say_what_is_left(self) -> None:
     left = self._unfinished()
@@ -230,12 +245,5 @@ def next_job(jobs: Sequence[Job], turns: Mapping[str, int], share: Callable[[Job
              key=lambda job: (turns.get(job.name, 0), share(job)))
 
 
-def is_finished(job: Job, results: str) -> bool:
-  """Whether there is a result of all iterations, of those of the plan, or one that ended
-  early."""
-  record = records.read(job.row, job.seed, results)
-  return record is not None and (record.is_finished or record.trained >= job.iterations)
-
-
 def _minutes(seconds: float) -> str:
-  return f'{seconds / 60:.3g}'
+  return cells.three_digits(seconds / 60)

@@ -7,6 +7,7 @@ run is finished, and not before: a turn that ends earlier keeps the run without 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import signal
 import time
@@ -16,13 +17,13 @@ from maml_tf.config import TO_ZERO, Config
 from maml_tf.training import history
 from maml_tf.training.callbacks import passed
 from maml_tf.training.checkpoints import experiment_folder
-from maml_tf.verification import early_end, runs, spans
-from maml_tf.verification.plan import Job
+from maml_tf.verification import cells, early_end, runs, spans
+from maml_tf.verification.plan import Job, is_finished
 
 
 def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
          seconds_between_lines: float = 60.0) -> None:
-  """Goes on with a run until SIGTERM or SIGINT, its last iteration, or its early end.
+  """Goes on with a run until a signal, its last iteration, or its early end.
 
   Args:
     job: of the plan.
@@ -34,6 +35,9 @@ def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
   Raises:
     ConfigError, CheckpointError, NotFiniteError, WriteError: see `runs.train_row`.
   """
+  if is_finished(job, results):   # by a turn that was left behind, and waited for
+    print(f'{job.name}: finished meanwhile', flush=True)
+    return
   watched = validated_on_enough(config)
   runs.go_on_with_what_was_kept(job.row, watched, results, further=True)
   folder = experiment_folder(watched)
@@ -102,11 +106,18 @@ class Watch:
     """Whether the rule says so of the run up to that iteration."""
     if self._config.training.meta_lr_schedule in TO_ZERO:
       return False
-    since = spans.validated_since(spans.read(self._folder),
-                                  self._config.problem.early_end_tasks)
+    known = spans.read(self._folder)
+    tasks = self._config.problem.early_end_tasks
+    # Where no span says which tasks, these need not be drawn to be compared.
+    on = self._validated_on if any(span.validated_on for span in known) else None
+    since = spans.validated_since(known, tasks, on)
     lines = [line for line in self._history() if line['iteration'] <= iteration]
     return early_end.is_due(lines, self._config.total_iterations, since,
                             self._config.problem.measure)
+
+  @functools.cached_property
+  def _validated_on(self) -> str:
+    return runs.validated_on(self._config)
 
   def _history(self):
     return history.read(os.path.join(self._folder, history.HISTORY_FILE))
@@ -115,4 +126,5 @@ class Watch:
     hours = (self._goal - iteration) / speed / 3600
     validation = early_end.score_text(self._history(), self._config.problem.measure)
     return (f'{time.strftime("%H:%M")} {self._name}: {iteration:,} of {self._goal:,}, '
-            f'{speed:.3g} iterations/s, validation {validation}, {hours:.1f} h to go')
+            f'{cells.three_digits(speed)} iterations/s, validation {validation}, '
+            f'{hours:.1f} h to go')

@@ -25,6 +25,10 @@ from maml_tf.paper.rows import Row
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.plan import Job
 
+# What ends a turn, and what does so however often it comes, as in `callbacks.Signals`.
+ENDING = (signal.SIGINT, signal.SIGTERM)
+REPEATED = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1')
+                 if hasattr(signal, name))   # not on Windows
 _THREADS = ('OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS')
 
 
@@ -85,8 +89,14 @@ class Unfailing:
     return getattr(self._stream, name)
 
 
+def heeded() -> List[signal.Signals]:
+  """The signals that end a turn: all, but SIGHUP where it is ignored, as under nohup."""
+  return [*ENDING, *(number for number in REPEATED
+                     if signal.getsignal(number) is not signal.SIG_IGN)]
+
+
 class Stop:
-  """Notes SIGTERM, SIGINT and the end of standard input from now on.
+  """Notes the signals that end a turn, and the end of standard input, from now on.
 
   While it trains, `callbacks.Signals` receives them instead, and saves. What must not be
   half done (a test, what is kept) goes on to its end.
@@ -97,7 +107,7 @@ class Stop:
 
   def __init__(self):
     self.received = False
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in heeded():
       signal.signal(number, self._receive)
     threading.Thread(target=self._wait_for_the_end, daemon=True).start()
 

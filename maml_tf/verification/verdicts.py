@@ -63,6 +63,11 @@ class Standing(NamedTuple):
   records: List[Record]
 
   @property
+  def is_early(self) -> bool:
+    """Whether it is a verdict on runs that the rule of `early_end` ended."""
+    return self.verdict in _EARLY.values()
+
+  @property
   def text(self) -> str:
     """The verdict; of a row that was reproduced early with the iterations that it took."""
     if self.verdict != REPRODUCED_EARLY:
