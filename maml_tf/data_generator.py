@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Episodes
-from maml_tf.sources.numpy_calls import as_raised
+from maml_tf.numpy_calls import as_raised
 from maml_tf.sources.source import BLOCK, EpisodeSource, Recipes
 
 # Training, validation and test episodes of one seed have nothing in common.

@@ -82,7 +82,7 @@ def as_tensors(nest: Any, dtype: str) -> Any:
           f'them, or take meta-batches of one task. Received: {type(value).__name__}.'
           ) from error
     return tf.cast(value, dtype) if value.dtype.is_floating else value
-  return tf.nest.map_structure(tensor, _with_arrays(nest))
+  return tf.nest.map_structure(tensor, with_arrays(nest))
 
 
 def require_consistent(episodes: Episodes) -> None:
@@ -117,13 +117,18 @@ def _refuse(episodes: Episodes, what: str) -> None:
       'axis of size 1.')
 
 
-def _with_arrays(nest: Any) -> Any:
+def with_arrays(nest: Any) -> Any:
+  """A nest in which lists of numbers are arrays.
+
+  Raises:
+    ConfigError: for lists of other lengths.
+  """
   if isinstance(nest, Mapping):
-    return {name: _with_arrays(value) for name, value in nest.items()}
+    return {name: with_arrays(value) for name, value in nest.items()}
   if not isinstance(nest, (list, tuple)):
     return nest
   if not _is_of_numbers(nest):
-    values = map(_with_arrays, nest)
+    values = map(with_arrays, nest)
     return type(nest)(*values) if hasattr(nest, '_fields') else type(nest)(values)
   try:
     return np.array(nest)

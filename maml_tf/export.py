@@ -31,6 +31,7 @@ from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, write_whole
+from maml_tf.interruptions import leaving
 from maml_tf.predict import add_trained, config_of, positive, trained_of, updates_of
 
 
@@ -38,7 +39,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
   """The exit code: 0 done, 1 something cannot be written or is not the same, 2 refused."""
   options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
   load_tensorflow()
-  return exit_code('maml_tf.export', lambda: _run(options))
+  def action() -> None:
+    with leaving(lambda: f'what is in {options.out} is not to be used: empty it, and start '
+                         'again'):
+      _run(options)
+  return exit_code('maml_tf.export', action)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -50,6 +55,7 @@ def _run(options: argparse.Namespace) -> None:
   _require_empty(options.out)
   trained = trained_of(options, config, ways)
   config = trained.config
+  print(f'Exporting {trained.source}; this takes a minute.', flush=True)
   net = task_net.task_net(trained.model, ways, updates)
   with reported(options.out):
     os.makedirs(options.out, exist_ok=True)

@@ -5,18 +5,29 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Mapping
 
+import numpy as np
 import tensorflow as tf
 
-from maml_tf.errors import NotFiniteError, UserError
+from maml_tf.errors import ConfigError, NotFiniteError, UserError
+from maml_tf.numpy_calls import as_raised
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-  """Makes the `UserError` of a step out of TensorFlow's error about the graph of it."""
+  """Makes the `UserError` of a step, or of a pipeline, out of TensorFlow's error about the
+  graph of it."""
   try:
-    yield
+    with as_raised():
+      yield
+  except tf.errors.InvalidArgumentError as error:
+    if 'valid range' not in str(error):
+      raise
+    reason = str(error)[str(error).find('Received a label value'):].splitlines()[0]
+    raise ConfigError(
+        f'A label is of no output of the model: {reason}. Tasks must have no more classes '
+        'than the model has outputs, and labels from 0 on.') from None
   except Exception as error:   # whatever Keras and autograph make of one
     cause = error
     while cause is not None and not isinstance(cause, UserError):
@@ -48,11 +59,22 @@ def require_finite_steps(model: tf.keras.Model) -> None:
         'the optimizer, set gradient_clip, or look for what is not finite in the data.')
 
 
+def require_finite_parameters(adapted: Mapping[str, tf.Tensor]) -> None:
+  """Raises: NotFiniteError: where parameters that are adapted to a task are not finite."""
+  for name, value in adapted.items():
+    if not np.isfinite(value).all():
+      raise NotFiniteError(f'The adapted parameters {name} are not finite: look for what is '
+                           'not in the support set, or lower step_size or num_updates.')
+
+
 def with_callback(fit: Callable, arguments: tuple, kwargs: Dict[str, Any],
                   callback: tf.keras.callbacks.Callback) -> inspect.BoundArguments:
   """The arguments of a call of `fit`, with that callback behind those given; a
   `CallbackList` is somebody's own, and stays as it is."""
   bound = inspect.signature(fit).bind(*arguments, **kwargs)
+  # Keras 3 warns otherwise that it cannot shuffle a dataset.
+  if isinstance(bound.arguments.get('x'), tf.data.Dataset):
+    bound.arguments.setdefault('shuffle', False)
   given = bound.arguments.get('callbacks')
   if not isinstance(given, tf.keras.callbacks.CallbackList):
     bound.arguments['callbacks'] = [*tf.nest.flatten(given or []), callback]

@@ -37,6 +37,7 @@ from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_fit import (
   EndWhenNotFinite,
+  require_finite_parameters,
   require_finite_steps,
   user_errors,
   with_callback,
@@ -260,6 +261,18 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with user_errors():
       return super().evaluate(*arguments, **kwargs)
 
+  def predict(self, *_, **__) -> None:
+    """Raises: ConfigError: there is a net for each task."""
+    raise ConfigError(
+        f'A {type(self).__name__} predicts nothing before it is adapted to a task: '
+        'adapt(support_inputs, support_labels).predict(inputs), or of many tasks '
+        'adapted_outputs(tasks, num_updates).')
+
+  def get_config(self) -> Dict[str, Any]:
+    """Its name alone, as it is not saved as one model: Keras's would warn at every
+    `save_weights`."""
+    return {'name': self.name}
+
   def save(self, *_, **__) -> None:
     """Raises: ConfigError: what Keras would write could not be loaded."""
     raise ConfigError(
@@ -374,17 +387,20 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       others beside it.
 
     Raises:
-      ConfigError: for a net that is not a Keras model, and support sets of other numbers of
-        inputs and labels.
+      ConfigError: for a net that is not a Keras model, support sets of other numbers of
+        inputs and labels, and labels that are of no output.
+      NotFiniteError: where the adapted parameters are not finite.
     """
     batch = Batch(*(tf.nest.map_structure(
         lambda value: value[tf.newaxis], as_tensors(part, self.meta_parameters.dtype))
         for part in (support_inputs, support_labels)))
     episodes = self._cast((batch, batch))
     updates = self._num_updates if num_updates is None else require_updates(num_updates)
-    steps = self.adaptation(self.meta_parameters.tensors(), episodes, updates,
-                            first_order=True)
-    [adapted] = after(steps, [updates], dict)
+    with user_errors():
+      steps = self.adaptation(self.meta_parameters.tensors(), episodes, updates,
+                              first_order=True)
+      [adapted] = after(steps, [updates], dict)
+    require_finite_parameters(adapted)
     shapes = {spec.name: spec.shape for spec in self.learner.parameter_specs}
     values = {name: tf.reshape(adapted[name], shape) for name, shape in shapes.items()}
     inputs = tf.nest.map_structure(lambda value: value[0], episodes.support.inputs)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.numpy_calls import as_raised
 from maml_tf.sources.arrays import tasks_from_arrays, tasks_from_folder, tasks_from_function
 
 CLASSES, EACH = 6, 5
@@ -261,3 +262,41 @@ def test_images_that_are_left_out_are_named(class_folders):
 def test_an_image_that_cannot_be_made_is_refused(class_folders, wrong):
   with pytest.raises(ConfigError, match=f'{next(iter(wrong))} must be .* Received: '):
     tasks_from_folder(str(class_folders), 2, 1, 4, **{'image_size': (4, 4), **wrong})
+
+
+def task_of(*parts):
+  return parts[:2], parts[2:]
+
+
+@pytest.mark.parametrize('other', [
+    task_of({'b': np.zeros(3)}, np.zeros(3), {'b': np.zeros(3)}, np.zeros(3)),
+    task_of({'a': np.zeros(4)}, np.zeros(3), {'a': np.zeros(3)}, np.zeros(3)),
+    task_of({'a': np.zeros(3, int)}, np.zeros(3), {'a': np.zeros(3)}, np.zeros(3)),
+    task_of({'a': np.zeros(3), 'b': np.zeros(3)}, np.zeros(3), {'a': np.zeros(3)},
+            np.zeros(3))], ids=['name', 'shape', 'type', 'number'])
+def test_tasks_of_another_structure_than_the_first_are_refused(other):
+  first = task_of({'a': np.zeros(3)}, np.zeros(3), {'a': np.zeros(3)}, np.zeros(3))
+  with pytest.raises(ConfigError, match='Received: task 1 with .*, task 0 with'), as_raised():
+    next(iter(tasks_from_function(lambda random: other if is_task_1(random) else first, 2)))
+
+
+def is_task_1(random):
+  return random.integers(2**31) == np.random.default_rng([0, 1]).integers(2**31)
+
+
+def test_what_the_function_raises_is_said_with_the_number_of_the_task():
+  def draw(random):
+    if is_task_1(random):
+      raise KeyError('a')
+    return task_of(*[np.zeros(3)] * 4)
+  with pytest.raises(ConfigError, match="fails at task 1: KeyError: 'a'"), as_raised():
+    next(iter(tasks_from_function(draw, 2)))
+
+
+def test_lists_of_numbers_are_arrays_and_others_are_several():
+  draw = lambda random: (([[0.0], [1.0]], [0, 1]), ([[2.0], [3.0]], [1, 0]))   # noqa: E731
+  (inputs, labels), _ = next(iter(tasks_from_function(draw, 2)))
+  assert inputs.shape == (2, 2, 1) and labels.shape == (2, 2)
+  draw = lambda random: (([np.zeros(3), np.ones(3)], [0, 1, 2]),) * 2   # noqa: E731
+  (inputs, labels), _ = next(iter(tasks_from_function(draw, 2)))
+  assert [one.shape for one in inputs] == [(2, 3)] * 2 and labels.shape == (2, 3)

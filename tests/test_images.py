@@ -11,9 +11,9 @@ import pytest
 from maml_tf.config import ConfigError
 from maml_tf.data_generator import DataGenerator
 from maml_tf.errors import DataError
+from maml_tf.numpy_calls import as_raised
 from maml_tf.sources.image_file import ImageFile
 from maml_tf.sources.images import ImageSource
-from maml_tf.sources.numpy_calls import as_raised
 
 EPISODES = 640
 

@@ -4,13 +4,14 @@ for every kind of model; what is refused; adapted copies; state and dropout."""
 from __future__ import annotations
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from maml_tf import MAML, KerasLearner, KerasObjective, Reptile, ScaledCrossEntropy
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.keras_models.functional_call import KERAS3
 
 # Keras 3.15 says of every dataset that it cannot shuffle it.
@@ -385,6 +386,67 @@ def test_normalisation_of_one_s_own_is_as_keras_s(module, monkeypatch):
     np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)
 
 
+def scaled(values):
+  first = layer('Normalization')
+  first.adapt(values * 5 + 100)
+  return sequential((4,), layer('Rescaling', 5.0, offset=100.0), first,
+                    layer('Dense', CLASSES))
+
+
+def binned(values):
+  first = layer('Discretization', num_bins=5)
+  first.adapt(values[:, :1])
+  return sequential((4,), first, layer('Embedding', 6, 2), layer('Flatten'),
+                    layer('Dense', CLASSES))
+
+
+def looked_up(values):
+  first = layer('IntegerLookup')
+  first.adapt(values)
+  return sequential((4,), first, layer('Embedding', 12, 2), layer('Flatten'),
+                    layer('Dense', CLASSES), dtype='int64')
+
+
+@pytest.mark.parametrize('make', [scaled, binned, looked_up], ids=lambda make: make.__name__)
+@pytest.mark.parametrize('is_given', [False, True], ids=['a new one', 'into'])
+def test_what_a_layer_was_adapted_to_is_in_the_copy(make, is_given, tmp_path):
+  """Keras keeps it in attributes and tables, beside the weights."""
+  random = np.random.RandomState(0)
+  values = random.normal(size=(60, 4)).astype('float32')
+  if make is looked_up:
+    values = np.round(values).astype('int64')
+  model = make(values)
+  labels = random.randint(0, CLASSES, 6)
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=2)
+  into = make(values) if is_given else None
+  same = maml.adapt(values[:6], labels, num_updates=0, into=into)
+  np.testing.assert_allclose(same(values), model(values), rtol=1e-5, atol=1e-6)
+  adapted = maml.adapt(values[:6], labels, into=into)
+  task = [part[np.newaxis] for part in (values[:6], labels, values, values)]
+  expected = maml.adapted_outputs((task[:2], task[2:]), 2)[0, -1]
+  np.testing.assert_allclose(adapted(values), expected, rtol=1e-4, atol=1e-5)
+  if make is not binned or KERAS3:   # of which Keras 2 itself loses the bins
+    adapted.save(tmp_path / 'adapted.keras')
+    loaded = tf.keras.models.load_model(tmp_path / 'adapted.keras')
+    np.testing.assert_allclose(loaded(values), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_words_are_in_the_copy():
+  first = layer('TextVectorization', output_sequence_length=3)
+  first.adapt(['an ant', 'a bee and an ant', 'a cat'])
+  model = sequential((1,), first, layer('Embedding', 12, 2), layer('Flatten'),
+                     layer('Dense', CLASSES), dtype='string')
+  texts = np.array([['an ant'], ['a bee'], ['a cat and an ant']])
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=2)
+  same = maml.adapt(texts, np.arange(CLASSES), num_updates=0)
+  texts = tf.constant(texts)
+  np.testing.assert_allclose(same(texts), model(texts), rtol=1e-5)
+  task = texts[tf.newaxis], np.arange(CLASSES)[np.newaxis]
+  maml.compile(tf.keras.optimizers.SGD(0.1))
+  history = maml.fit(tf.data.Dataset.from_tensors((task, task)), verbose=0).history
+  assert np.isfinite(history['loss'][0])
+
+
 def test_a_subclassed_model_is_copied_or_filled():
   model = nested()
   maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
@@ -661,6 +723,53 @@ def test_texts_are_no_labels():
   maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
   with pytest.raises(ConfigError, match='must be numbers'):
     maml.adapt(inputs, np.array(['ant', 'bee', 'cat'])[labels])
+
+
+@pytest.mark.parametrize('loss', [
+    tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    'sparse_categorical_crossentropy'], ids=['an object', 'its name'])
+def test_one_hot_rows_are_no_labels_of_a_sparse_loss(loss):
+  inputs, labels = (part[0] for part in batch_for(dense()))
+  maml = MAML(dense(), loss, step_size=0.1, num_updates=1)
+  with pytest.raises(ConfigError, match=r'give y.argmax\(-1\)'):
+    maml.adapt(inputs, np.eye(CLASSES)[labels])
+
+
+def test_labels_are_of_the_outputs():
+  model = dense()
+  inputs, labels = batch_for(model)
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.1))
+  task = inputs, labels + 1
+  with pytest.raises(ConfigError, match='no more classes than the model has outputs'):
+    maml.fit(tf.data.Dataset.from_tensors((task, task)), verbose=0)
+  with pytest.raises(ConfigError, match='no more classes than the model has outputs'):
+    maml.adapt(inputs[0], labels[0] + 1)
+
+
+def test_it_predicts_by_what_is_adapted_alone():
+  model = dense()
+  with pytest.raises(ConfigError, match='adapt'):
+    MAML(model, cross_entropy(), step_size=0.1, num_updates=1).predict(batch_for(model)[0])
+
+
+def test_an_adapted_model_is_finite():
+  model = dense()
+  inputs, labels = (part[0] for part in batch_for(model))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  with pytest.raises(NotFiniteError, match='in the support set, or lower step_size'):
+    maml.adapt(inputs * np.nan, labels)
+
+
+def test_saving_weights_and_fitting_warn_of_nothing(tmp_path, caplog):
+  model = dense()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.1))
+  with warnings.catch_warnings():
+    warnings.simplefilter('error', UserWarning)
+    maml.fit(tasks_of(model).take(1), verbose=0)
+    maml.save_weights(tmp_path / 'x.weights.h5')
+  assert not caplog.records
 
 
 def test_a_loss_of_probabilities_takes_them():

@@ -21,7 +21,7 @@ LAYERS = (
     ('episodes', 'task_groups', 'devices', 'custom_gradients', 'learners', 'objectives',
      'inner_optimizers', 'inner_loop', 'learned_step_sizes', 'in_groups', 'meta_parameters',
      'outer_step', 'replicas', 'meta_learner', 'meta_learners', 'flops', 'keras_models',
-     'keras_fit'),
+     'keras_fit', 'numpy_calls'),
     ('sources', 'data_generator', 'batch_generator', 'baselines'),
     ('rl',),
     ('reports',),

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.data_generator import DataGenerator
+from maml_tf.numpy_calls import numpy_function
 from maml_tf.sources.arrays import tasks_from_arrays
 from maml_tf.sources.image_set import ImageSplit
 from maml_tf.sources.images import ImageSource
-from maml_tf.sources.numpy_calls import numpy_function
 
 
 class Pixels(np.ndarray):

@@ -10,8 +10,8 @@ import tensorflow as tf
 from maml_tf.data_generator import WHOLE, DataGenerator, Part
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.numpy_calls import as_raised
 from maml_tf.replicas import Replicas
-from maml_tf.sources.numpy_calls import as_raised
 
 
 class Statistics(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, Mapping, Sequence
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
+from maml_tf.keras_models.inner_layers import layers_of
 
 
 def copy_of(model: tf.keras.Model, inputs: Any) -> tf.keras.Model:
@@ -36,7 +37,7 @@ def copy_of(model: tf.keras.Model, inputs: Any) -> tf.keras.Model:
 
 def require_same(model: tf.keras.Model, other: tf.keras.Model) -> None:
   """Raises: ConfigError: where the weights of `other` have other shapes."""
-  shapes, others = ([tuple(weight.shape) for weight in one.weights]
+  shapes, others = ([tuple(weight.shape) for weight in one.weights if is_variable(weight)]
                     for one in (model, other))
   if shapes != others or other is model:
     raise ConfigError('into must be another model of the same layers, built. Received one '
@@ -45,7 +46,7 @@ def require_same(model: tf.keras.Model, other: tf.keras.Model) -> None:
 
 def fill(copied: tf.keras.Model, model: tf.keras.Model, values: Sequence[tf.Tensor],
          statistics: Mapping[str, tf.Tensor]) -> None:
-  """Assigns all weights of `copied`.
+  """Assigns all weights of `copied`, and what its layers keep beside them.
 
   Args:
     model: whose weights it gets.
@@ -55,7 +56,32 @@ def fill(copied: tf.keras.Model, model: tf.keras.Model, values: Sequence[tf.Tens
   adapted = {id(variable): value
              for variable, value in zip(model.trainable_variables, values)}
   for index, (weight, original) in enumerate(zip(copied.weights, model.weights)):
+    if not is_variable(original):   # the vocabulary of a layer in Keras 2
+      continue
     if id(original) in adapted:
       weight.assign(adapted[id(original)])
     else:
       weight.assign(statistics.get(str(index), original))
+  for layer, original in zip(layers_of(copied), layers_of(model)):
+    _prepare(layer, original)
+
+
+def is_variable(weight: Any) -> bool:
+  """Whether it is one of numbers: among the weights of Keras 2 are tables of words, too."""
+  return hasattr(weight, 'assign')
+
+
+def _prepare(layer: tf.keras.layers.Layer, original: tf.keras.layers.Layer) -> None:
+  """What preprocessing layers compute with is made of their weights by `adapt` and by loading
+  alone, or is no weight."""
+  if hasattr(original, 'get_vocabulary'):
+    vocabulary = original.get_vocabulary()
+    if getattr(original, 'output_mode', None) in ('tf_idf', 'tf-idf'):
+      raise ConfigError(f'The vocabulary of {original.name!r} has weights (tf_idf), which are '
+                        'not copied: vectorise before the model.')
+    if layer.get_vocabulary() != vocabulary:
+      layer.set_vocabulary(vocabulary)
+  elif isinstance(original, tf.keras.layers.Discretization):
+    layer.bin_boundaries = original.bin_boundaries
+  elif isinstance(original, tf.keras.layers.Normalization):
+    layer.finalize_state()

@@ -106,8 +106,8 @@ class KerasLearner(Learner):
     self._specs = tuple(
         ParameterSpec(name, tuple(variable.shape), _no_initializer, name in adapted)
         for name, variable in self._variables.items())
-    self._others = [variable for variable in model.variables
-                    if not any(variable is one for one in model.trainable_variables)]
+    self._others = [variable for variable in model.variables if copies.is_variable(variable)
+                    and not any(variable is one for one in model.trainable_variables)]
     self._averaging: Optional[Tuple[List, List]] = None
     self._in_graph = tf.function(self._of_task, autograph=False)
     self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)

@@ -94,7 +94,7 @@ class _Named(tf.keras.losses.Loss):
   """What Keras has a function for, with the masks that its losses heed."""
 
   def __init__(self, function: Callable):
-    super().__init__()
+    super().__init__(name=getattr(function, '__name__', None))
     self._function = function
 
   def call(self, y_true, y_pred):
@@ -129,6 +129,7 @@ def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) ->
   if not isinstance(loss, tf.keras.losses.Loss):
     return tf.reduce_mean(loss(labels, outputs))
   _require_numbers(labels)
+  _require_classes(loss, labels, outputs)
   if type(loss).__call__ is not tf.keras.losses.Loss.__call__:
     return tf.reduce_mean(loss(labels, outputs))   # one's own
   values = loss.call(labels, outputs)
@@ -160,6 +161,15 @@ def _require_numbers(labels: Any) -> None:
         'Labels of a Keras loss must be numbers, those of classes 0 to ways - 1. Received: '
         'texts: give np.unique(labels, return_inverse=True)[1], or the tasks of '
         'tasks_from_arrays, which number the classes of each task.')
+
+
+def _require_classes(loss: Any, labels: Any, outputs: Any) -> None:
+  is_sparse = 'sparse_categorical' in str(getattr(loss, 'name', None))
+  if is_sparse and labels.shape.rank == outputs.shape.rank and labels.shape[-1] != 1:
+    raise ConfigError(
+        f'The loss {loss.name} takes a number for each example, 0 to ways - 1. Received '
+        f'labels {labels.shape.as_list()} for outputs {outputs.shape.as_list()}: of one-hot '
+        'rows give y.argmax(-1), or take the loss CategoricalCrossentropy.')
 
 
 def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -8,9 +8,10 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.errors import ConfigError
+from maml_tf.episodes import with_arrays
+from maml_tf.errors import ConfigError, UserError
+from maml_tf.numpy_calls import numpy_function
 from maml_tf.sources import class_folders
-from maml_tf.sources.numpy_calls import numpy_function
 
 # ((support inputs, support labels), (query inputs, query labels)).
 Task = Tuple[Tuple[Any, Any], Tuple[Any, Any]]
@@ -73,8 +74,8 @@ def tasks_from_function(task: Callable[[np.random.Generator], Task],
 
   Args:
     task: draws ((support inputs, support labels), (query inputs, query labels)) of one task
-      from random numbers; always of the same structure and shapes, of any nest of arrays,
-      in which lists become tuples.
+      from random numbers; always of the same structure, shapes and types, of any nest of
+      arrays. Lists of numbers are arrays, and other lists become tuples.
     meta_batch_size, seed: see `tasks_from_arrays`. Task i depends on the seed and on i.
 
   Raises:
@@ -84,9 +85,18 @@ def tasks_from_function(task: Callable[[np.random.Generator], Task],
   if not _is_integer(seed) or seed < 0:
     raise ConfigError(f'seed must be an integer, 0 or more. Received: {seed!r}.', 'seed')
 
-  def draw(index: int) -> List[np.ndarray]:
-    return tf.nest.flatten(_arrays(task(np.random.default_rng([seed, index]))))
   first = _arrays(task(np.random.default_rng([seed, 0])))
+
+  def draw(index: int) -> List[np.ndarray]:
+    try:
+      arrays = _arrays(task(np.random.default_rng([seed, index])))
+    except UserError:
+      raise
+    except Exception as error:   # of somebody's function, which TensorFlow would hide
+      raise ConfigError(f'The function of tasks fails at task {index}: '
+                        f'{type(error).__name__}: {error}') from error
+    _require_alike(arrays, first, index)
+    return tf.nest.flatten(arrays)
   specs = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(first)]
 
   def drawn(index):
@@ -225,8 +235,19 @@ def _arrays(task: Optional[Any]) -> Task:
   except (TypeError, ValueError) as error:
     raise ConfigError('A task is ((support inputs, support labels), (query inputs, query '
                       f'labels)). Received: {type(task).__name__}.') from error
-  return tf.nest.map_structure(np.asarray, _with_tuples(
-      ((support_x, support_y), (query_x, query_y))))
+  parts = [_with_tuples(with_arrays(part))
+           for part in (support_x, support_y, query_x, query_y)]
+  return tf.nest.map_structure(np.asarray, (tuple(parts[:2]), tuple(parts[2:])))
+
+
+def _require_alike(task: Task, first: Task, index: int) -> None:
+  received, expected = (tf.nest.map_structure(
+      lambda array: f'{array.dtype}{list(array.shape)}', one) for one in (task, first))
+  if received != expected:
+    raise ConfigError(
+        'All tasks must be of the same structure, shapes and types. Received: task '
+        f'{index} with {received}, task 0 with {expected}: pad what differs in size, and '
+        'make the arrays of one type.')
 
 
 def _with_tuples(nest: Any) -> Any:

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from maml_tf.episodes import Episodes
 from maml_tf.errors import ConfigError
+from maml_tf.numpy_calls import numpy_function
 from maml_tf.sources.image_set import ImageSplit
-from maml_tf.sources.numpy_calls import numpy_function
 from maml_tf.sources.source import BLOCK, Draws, EpisodeSource, Recipes
 
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from maml_tf.data_generator import DataGenerator, Part
 from maml_tf.episodes import Episodes
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.numpy_calls import as_raised
 from maml_tf.replicas import Replicas
-from maml_tf.sources.numpy_calls import as_raised
 
 # By which processes tell each other that they stop, in the one all-reduce of a step.
 STOP = 'stop'
