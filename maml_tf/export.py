@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
   _require_empty(options.out)
   trained = trained_of(options, config, ways)
   config = trained.config
-  print(f'Exporting {trained.source}; this takes a minute.', flush=True)
+  print(f'Exporting {trained.source}; this takes a while.', flush=True)
   net = task_net.task_net(trained.model, ways, updates)
   with reported(options.out):
     os.makedirs(options.out, exist_ok=True)
