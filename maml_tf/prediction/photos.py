@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from maml_tf.errors import DataError
+from maml_tf.sources import class_folders
 
 if TYPE_CHECKING:
   from maml_tf.config import Config
@@ -71,7 +72,7 @@ def read_support(folder: str, config: 'Config') -> Support:
   paths = [path for of_class in files.values() for path in of_class]
   labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
   return Support(list(files), labels.astype(np.int32), _pixels(paths, config), [
-      *_not_read([folder]), *_in_words(
+      *_not_read([folder]), *class_folders.left_out(
           sorted(set(image_files(folder, deep=True)) - set(paths)),
           'they do not lie in a class folder itself: put them there')])
 
@@ -116,14 +117,9 @@ def _files(folder: str, suffixes: Tuple[str, ...], deep: bool) -> List[str]:
 def _not_read(places: Sequence[str]) -> List[str]:
   """A sentence on the files in these folders that are photos of another kind."""
   from data_scripts.tables import OTHER_IMAGE_SUFFIXES
-  return _in_words([path for place in places if os.path.isdir(place)
+  return class_folders.left_out([path for place in places if os.path.isdir(place)
                     for path in _files(place, OTHER_IMAGE_SUFFIXES, deep=True)],
                    'such files are not read: save them as JPEG or PNG')
-
-
-def _in_words(paths: Sequence[str], why: str) -> List[str]:
-  from data_scripts.archives import shortened
-  return [f'Left out, since {why} ({shortened(paths)}).'] if paths else []
 
 
 def _pixels(paths: Sequence[str], config: 'Config') -> np.ndarray:
@@ -136,8 +132,5 @@ def _pixels(paths: Sequence[str], config: 'Config') -> np.ndarray:
       problems.append(f'{path}: {error.strerror}')
     except DataError as error:
       problems.append(f'{path}: {error}')
-  if problems:
-    more = f'; and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
-    raise DataError(f'{len(problems)} of {len(paths)} images cannot be read: take them away '
-                    f'or save them again ({"; ".join(problems[:_SHOWN])}{more}).')
+  class_folders.require_readable(problems, len(paths))
   return np.stack(images)

@@ -63,10 +63,23 @@ def _require_no_empty_class(folder: str, images: Sequence[str]) -> None:
                     f'that ends in {", ".join(tables.IMAGE_SUFFIXES)}.')
 
 
-def _warn(names: Sequence[str], why: str) -> None:
+def left_out(names: Sequence[str], why: str) -> List[str]:
+  """A sentence on files that are not read; none where there are none."""
   from data_scripts.archives import shortened
-  if names:   # for the line that calls `tasks_from_folder`
-    warnings.warn(f'Left out, since {why} ({shortened(names)}).', stacklevel=4)
+  return [f'Left out, since {why} ({shortened(names)}).'] if names else []
+
+
+def require_readable(problems: Sequence[str], images: int) -> None:
+  """Raises: DataError: with what is wrong with some of so many images."""
+  if problems:
+    more = f'; and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
+    raise DataError(f'{len(problems)} of {images} images cannot be read: take them away or '
+                    f'save them again ({"; ".join(problems[:_SHOWN])}{more}).')
+
+
+def _warn(names: Sequence[str], why: str) -> None:
+  for sentence in left_out(names, why):   # for the line that calls `tasks_from_folder`
+    warnings.warn(sentence, stacklevel=4)
 
 
 def _pixels(source, names: Sequence[str], size: Tuple[int, int], channels: int) -> np.ndarray:
@@ -80,9 +93,6 @@ def _pixels(source, names: Sequence[str], size: Tuple[int, int], channels: int) 
         raise ImageError(item.problem)
       images[index], _ = own_pixels(item.data, height, channels, width)
     except ImageError as error:
-      problems.append(f'{item.name}: {error}')
-  if problems:
-    more = f'; and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
-    raise DataError(f'{len(problems)} of {len(names)} images in {source} cannot be read: '
-                    f'remove them, or save them again ({"; ".join(problems[:_SHOWN])}{more}).')
+      problems.append(f'{os.path.join(str(source), item.name)}: {error}')
+  require_readable(problems, len(names))
   return images
