@@ -72,7 +72,7 @@ def commands():
       'export --support': (export._parser(), ['--support=~/x', '--out=a']),
       'export --out': (export._parser(), ['--out=~/x']),
       'retest --run': (retest._parser(), ['--run=~/x']),
-      'retest --data_dir': (retest._parser(), ['--data_dir=~/x']),
+      'retest --data_dir': (retest._parser(), ['--run=a', '--data_dir=~/x']),
       'verify --logdir': (verify._parser(), ['--logdir=~/x']),
       'verify --results': (verify._parser(), ['--results=~/x']),
       'verify --data_dir': (verify._parser(), ['--data_dir=~/x']),

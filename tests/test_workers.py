@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import shutil
 import signal
 import time
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from test_killed_runs import newest, values_of
 from test_lifeline import hosts_of
+from test_own_images import draw_classes
 from two_replicas import difference
 
+from data_scripts import prepare_images
 from maml_tf.lifeline import LOST
 
 INTERVAL = 20
@@ -25,7 +28,7 @@ LONGEST = 300   # seconds, on a machine that is busy
 class Run:
   """One process, or one for each of `hosts`; worker 1 has a disk of its own."""
 
-  def __init__(self, forks, folder, iterations, workers=2, more=()):
+  def __init__(self, forks, folder, iterations, workers=2, more=(), of_each=((), ())):
     hosts = hosts_of(workers)
     self.logs = folder / 'logs'
     several = ['--distribution_strategy=multi_worker_mirrored',
@@ -37,7 +40,7 @@ class Run:
       own = [*several, f'--task_index={index}'] if workers > 1 else []
       self.processes.append(forks.start(
           'faults:run', folder / f'{index}.txt',
-          [*ARGUMENTS, *own, *more, f'--metatrain_iterations={iterations}',
+          [*ARGUMENTS, *own, *more, *of_each[index], f'--metatrain_iterations={iterations}',
            f'--logdir={logdir}'], INTERVAL))
 
   @property
@@ -107,6 +110,29 @@ def test_two_processes_do_what_one_does_and_one_goes_on(forks, tmp_path):
   assert not (tmp_path / 'two' / 'disk1').exists()
   left = {path.name for path in two.folder.iterdir()}
   assert {'history.csv', 'config.json', 'fitted_curves.png'} < left
+
+
+@pytest.mark.slow
+def test_own_images_are_the_same_in_all_processes(forks, tmp_path):
+  folders = []
+  for side in (12, 13):
+    draw_classes(tmp_path / f'photos{side}', side=side)
+    folders.append(tmp_path / f'disk of {side}' / 'images')
+    assert prepare_images.main([f'--source={tmp_path / f"photos{side}"}', '--size=16',
+                                f'--out={folders[-1]}', '--shares=3,3,3']) == 0
+  of_images = ['--datasource=images', '--pretrain_iterations=0', '--num_filters=2',
+               '--tasks_at_once=1']
+  other = Run(forks, tmp_path / 'other', 20, more=of_images,
+              of_each=[[f'--data_dir={folder}'] for folder in folders])
+  assert other.codes() == [2, 2]
+  for text in other.texts():
+    assert 'Worker 1 was started with data of SHA-256 test ' in text
+  shutil.copytree(folders[0], tmp_path / 'copy' / 'images')
+  folders[1] = tmp_path / 'copy' / 'images'
+  two = Run(forks, tmp_path / 'two', 20, more=of_images,
+            of_each=[[f'--data_dir={folder}'] for folder in folders]).done()
+  assert newest(two.folder) == 20 and (two.folder / 'manifest.json').exists()
+  assert not (tmp_path / 'two' / 'disk1').exists()
 
 
 def test_a_meta_batch_that_replicas_do_not_divide_is_refused_by_numbers(forks, tmp_path):
