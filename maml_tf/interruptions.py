@@ -10,11 +10,15 @@ import contextlib
 import os
 import signal
 import threading
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, List, Optional
 
+# What ends a run: the first two at once where they come again; of a closed terminal and of
+# batch systems several may come, as from the shell and the system.
+ENDING = (signal.SIGINT, signal.SIGTERM)
+REPEATED = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1')
+                 if hasattr(signal, name))   # not on Windows
 # What ends a process, by whoever sends it. Ctrl-C is an exception of Python's own.
-_ENDING = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGHUP', 'SIGUSR1')
-                if hasattr(signal, name))   # not all on Windows
+_ENDING = (signal.SIGTERM, *REPEATED)
 
 
 class Stopped(KeyboardInterrupt):
@@ -56,6 +60,13 @@ def raised() -> Iterator[None]:
   are ignored, or that somebody else takes care of."""
   with _handled(_Raise(), _ENDING):
     yield
+
+
+def heeded() -> List[signal.Signals]:
+  """The signals that end a run: all, but those of `REPEATED` that are ignored, as SIGHUP is
+  under nohup."""
+  return [*ENDING, *(number for number in REPEATED
+                     if signal.getsignal(number) is not signal.SIG_IGN)]
 
 
 @contextlib.contextmanager

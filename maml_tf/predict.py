@@ -167,10 +167,15 @@ def _config_of_row(pretrained: str):
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
   """The arguments that say what was trained, and how it adapts."""
-  parser.add_argument('--run', type=paths.of_checkpoints, metavar='LOGDIR',
-                      help="a trained run's folder, or a folder with one run in it")
+  add_run(parser)
   parser.add_argument('--pretrained', metavar='ROW',
-                      help='in place of it: ROW or ROW:SEED of `python -m maml_tf.verify`')
+                      help='in place of --run: ROW or ROW:SEED of `python -m maml_tf.verify`')
+
+
+def add_run(parser: argparse.ArgumentParser, required: bool = False) -> None:
+  """Those that say it of a run alone."""
+  parser.add_argument('--run', type=paths.of_checkpoints, required=required, metavar='LOGDIR',
+                      help="a trained run's folder, or a folder with one run in it")
   parser.add_argument('--iteration', type=positive, metavar='N',
                       help='checkpoint of that iteration; default: the best one, or the '
                       'latest where none was validated')

@@ -64,8 +64,8 @@ METHODS: Dict[str, OfMethod] = {
         'matching nets', _MATCHING_PLACES, _both(0),
         _MATCHING, dict(full_context=False, cosine_scale=1.0)),
     # Settings of this project, with which they reach the paper's on Omniglot, but for 20 ways
-    # and 5 shots. The next one has the net of their paper there; the schedule tells the two
-    # apart, as on mini-ImageNet this one has max-pooling, too.
+    # and 5 shots. There `matching_pooled` has the net of their paper; the schedule tells the
+    # two apart, as on mini-ImageNet this one has max-pooling, too.
     'matching_scaled': OfMethod(
         'matching nets, cosines scaled', _MATCHING_PLACES, _both(0), _MATCHING,
         dict(_SCALED, meta_lr_schedule='constant')),

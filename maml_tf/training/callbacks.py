@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 import numpy as np
 import tensorflow as tf
 
-from maml_tf import outputs
+from maml_tf import interruptions, outputs
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
 from maml_tf.errors import NotFiniteError
@@ -122,9 +122,8 @@ class Signals:
     received: the signal; None where there was none.
   """
 
-  SIGNALS = (signal.SIGINT, signal.SIGTERM)
-  REPEATED = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1')
-                   if hasattr(signal, name))   # not on Windows
+  SIGNALS = interruptions.ENDING
+  REPEATED = interruptions.REPEATED
 
   def __init__(self):
     self.received: Optional[signal.Signals] = None
@@ -132,11 +131,8 @@ class Signals:
 
   def __enter__(self) -> 'Signals':
     if threading.current_thread() is threading.main_thread():
-      ignored = [number for number in self.REPEATED
-                 if signal.getsignal(number) is signal.SIG_IGN]
-      for number in (*self.SIGNALS, *self.REPEATED):
-        if number not in ignored:
-          self._handlers[number] = signal.signal(number, self._receive)
+      for number in interruptions.heeded():
+        self._handlers[number] = signal.signal(number, self._receive)
     return self
 
   def __exit__(self, *_) -> None:

@@ -111,14 +111,6 @@ def recover(kept: str) -> None:
     os.replace(before, kept)
 
 
-def whole_iteration(kept: str) -> int:
-  """The iteration from which a kept run can be gone on with; 0 where there is none, or it is
-  damaged."""
-  recover(kept)
-  path = last_whole(kept)
-  return 0 if path is None else iteration_of(path)
-
-
 def forget(kept: str) -> None:
   """Removes what was kept: a finished row has nothing to go on with."""
   for path in (kept + _BEFORE, kept + _ASIDE, kept):

@@ -166,7 +166,8 @@ def keep_row(row: Row, config: Config, results: str = records.RESULTS) -> None:
 
 def _keep_run(folder: str, kept: str) -> bool:
   """Keeps the run in a folder, see `keep_row`; whether it did."""
-  further = kept_runs.whole_iteration(kept)
+  kept_runs.recover(kept)
+  further = done(kept)   # 0 where it is damaged
   if further > done(folder):
     print(f'Not kept yet: {kept} has another run, of {further} iterations. This one is in '
           f'{folder}.', flush=True)

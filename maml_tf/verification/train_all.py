@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+from maml_tf import interruptions
 from maml_tf.errors import FailedError
 from maml_tf.paper import records
 from maml_tf.paper.rows import REPOSITORY
@@ -100,7 +101,7 @@ class Stop:
 
   def __enter__(self) -> 'Stop':
     self._handlers = {number: signal.signal(number, self._receive)
-                      for number in turn_process.heeded()}
+                      for number in interruptions.heeded()}
     return self
 
   def __exit__(self, *_) -> None:
@@ -109,7 +110,7 @@ class Stop:
 
   def _receive(self, number, frame) -> None:
     self.received = self.received or signal.Signals(number)
-    if number in turn_process.ENDING:
+    if number in interruptions.ENDING:
       if self._is_told:
         raise KeyboardInterrupt
       self._is_told = True

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping
 
+from maml_tf import interruptions
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import exit_code
 from maml_tf.config import ConfigError
@@ -25,10 +26,6 @@ from maml_tf.paper.rows import Row
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.plan import Job
 
-# What ends a turn, and what does so however often it comes, as in `callbacks.Signals`.
-ENDING = (signal.SIGINT, signal.SIGTERM)
-REPEATED = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1')
-                 if hasattr(signal, name))   # not on Windows
 _THREADS = ('OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS')
 
 
@@ -89,12 +86,6 @@ class Unfailing:
     return getattr(self._stream, name)
 
 
-def heeded() -> List[signal.Signals]:
-  """The signals that end a turn: all, but SIGHUP where it is ignored, as under nohup."""
-  return [*ENDING, *(number for number in REPEATED
-                     if signal.getsignal(number) is not signal.SIG_IGN)]
-
-
 class Stop:
   """Notes the signals that end a turn, and the end of standard input, from now on.
 
@@ -107,7 +98,7 @@ class Stop:
 
   def __init__(self):
     self.received = False
-    for number in heeded():
+    for number in interruptions.heeded():
       signal.signal(number, self._receive)
     threading.Thread(target=self._wait_for_the_end, daemon=True).start()
 
