@@ -167,12 +167,12 @@ def _config_of_row(pretrained: str):
 
 def add_trained(parser: argparse.ArgumentParser) -> None:
   """The arguments that say what was trained, and how it adapts."""
-  add_run(parser)
+  add_trained_run(parser)
   parser.add_argument('--pretrained', metavar='ROW',
                       help='in place of --run: ROW or ROW:SEED of `python -m maml_tf.verify`')
 
 
-def add_run(parser: argparse.ArgumentParser, required: bool = False) -> None:
+def add_trained_run(parser: argparse.ArgumentParser, required: bool = False) -> None:
   """Those that say it of a run alone."""
   parser.add_argument('--run', type=paths.of_checkpoints, required=required, metavar='LOGDIR',
                       help="a trained run's folder, or a folder with one run in it")

@@ -26,7 +26,7 @@ from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
-from maml_tf.predict import add_run, positive, updates_of
+from maml_tf.predict import add_trained_run, positive, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.retest', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
-  add_run(parser, required=True)
+  add_trained_run(parser, required=True)
   parser.add_argument('--ways', type=positive, metavar='N', help='classes of a task')
   parser.add_argument('--shots', type=positive, metavar='K', help='support images of a class')
   parser.add_argument('--queries', type=positive, metavar='Q', help='query images of a class')
