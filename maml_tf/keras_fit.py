@@ -52,11 +52,13 @@ class EndWhenNotFinite(tf.keras.callbacks.Callback):
 def require_finite_steps(model: tf.keras.Model) -> None:
   """Raises: NotFiniteError: where a step of a `MetaLearner` was not finite."""
   if bool(model.diverged.numpy()):
+    step_size = 'step_size or ' if model.has_inner_loop else ''
+    clip = 'set gradient_clip, ' if model.can_clip else ''
     raise NotFiniteError(
         'The loss or the meta-gradient of a meta-batch was not finite (loss '
         f'{float(model.latest_loss.numpy()):.6g}), and nothing was learned from there '
-        'on: the variables are those before it. Lower step_size or the learning rate of '
-        'the optimizer, set gradient_clip, or look for what is not finite in the data.')
+        f'on: the variables are those before it. Lower {step_size}the learning rate of '
+        f'the optimizer, {clip}or look for what is not finite in the data.')
 
 
 def require_finite_parameters(adapted: Mapping[str, tf.Tensor]) -> None:

@@ -490,7 +490,7 @@ def test_the_message_names_the_largest_parameter(largest, small_config):
   stop = callbacks.StopWhenNotFinite(0)
   stop.set_model(model)
   stop.on_train_begin()
-  expected = rf'\(loss 0.5; the largest parameter is {abs(largest):.3g} in {name}\): lower'
+  expected = rf'\(loss 0.5; the largest parameter is {abs(largest):.3g} in {name}\)'
   expected = expected.replace('+', r'\+')
   with pytest.raises(NotFiniteError, match=f'iteration 1 is not finite {expected}'):
     stop.after_iterations(0, 1, {})

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Tuple
+from typing import (
+  TYPE_CHECKING,
+  Any,
+  Dict,
+  FrozenSet,
+  Iterable,
+  Iterator,
+  Mapping,
+  NamedTuple,
+  Tuple,
+)
 
 from maml_tf import problems
 from maml_tf.config.choices import TO_ZERO
@@ -122,8 +132,7 @@ _POINTLESS: Dict[str, Dict[Any, Tuple[Refused, ...]]] = {
 
 def check_given(given: Mapping[str, Any], config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given, and changes nothing."""
-  values = config.to_values()
-  known = {**values, 'method': known_method(values['method'])}
+  values, known = config.to_values(), _known(config)
   for selector, by_value in _POINTLESS.items():
     _refuse(selector, (rule for rule in by_value.get(known[selector], ())
                        if rule.field in given), values)
@@ -131,8 +140,7 @@ def check_given(given: Mapping[str, Any], config: 'Config') -> None:
 
 def check_fits(config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given where it has no meaning."""
-  values, baseline = config.to_values(), config.baseline
-  known = {**values, 'method': known_method(values['method'])}
+  values, known = config.to_values(), _known(config)
   for owned in OWNED:
     if values[owned.field] != owned.nothing and known[owned.selector] not in owned.owners:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
@@ -140,11 +148,32 @@ def check_fits(config: 'Config') -> None:
                         f'leave it out, or give {owners}.')
   if not config.problem.acts:
     _check_nothing_acts(values)
-  refused = {'baseline': baseline.refused, 'datasource': config.problem.refused}
-  for selector, by_value in _REFUSED.items():
-    refused[selector] = by_value.get(known[selector], ())
-  for selector, rules in refused.items():
+  for selector, rules in _refused(config):
     _refuse(selector, rules, values)
+
+
+def without_meaning(config: 'Config') -> FrozenSet[str]:
+  """The fields that are refused with what `config` has, whatever their value."""
+  known = _known(config)
+  owned = {owned.field for owned in OWNED if known[owned.selector] not in owned.owners}
+  of_control = () if config.problem.acts else NO_CONTROL
+  return frozenset([*owned, *of_control,
+                    *(rule.field for _, rules in _refused(config) for rule in rules)])
+
+
+def _refused(config: 'Config') -> Iterator[Tuple[str, Tuple[Refused, ...]]]:
+  """(what decides, what it refuses)."""
+  known = _known(config)
+  yield 'baseline', config.baseline.refused
+  yield 'datasource', config.problem.refused
+  for selector, by_value in _REFUSED.items():
+    yield selector, by_value.get(known[selector], ())
+
+
+def _known(config: 'Config') -> Dict[str, Any]:
+  """The values; a method of a file is the one that it is a subclass of."""
+  values = config.to_values()
+  return {**values, 'method': known_method(values['method'])}
 
 
 def _refuse(selector: str, rules: Iterable[Refused], values: Dict[str, Any]) -> None:

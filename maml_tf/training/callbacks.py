@@ -31,9 +31,6 @@ SUMMARY_INTERVAL = 100
 SAVE_INTERVAL = 1000
 
 
-_REMEDY = 'lower --meta_lr or --update_lr, or clip with --meta_gradient_clip.'
-
-
 class IterationCallback(tf.keras.callbacks.Callback):
   """A callback that counts iterations of the run instead of batches of a `fit`.
 
@@ -84,7 +81,7 @@ class StopWhenNotFinite(IterationCallback):
     steps = int(self.model.optimizer.iterations.numpy()) - self._steps_before
     raise NotFiniteError(
         f'The loss or the meta-gradient of iteration {self._first_iteration + steps + 1} '
-        f'is not finite ({_circumstances(self.model)}): {_REMEDY}')
+        f'is not finite ({_circumstances(self.model)})')
 
 
 def require_finite(model: MetaLearner, iteration: int) -> None:
@@ -92,7 +89,7 @@ def require_finite(model: MetaLearner, iteration: int) -> None:
   for name, array in model.meta_parameters.arrays().items():
     if not np.isfinite(array).all():
       raise NotFiniteError(f'The parameters {name} after iteration {iteration} are not '
-                           f'finite ({_circumstances(model)}): {_REMEDY}')
+                           f'finite ({_circumstances(model)})')
 
 
 def _circumstances(model: MetaLearner) -> str:

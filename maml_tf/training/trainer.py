@@ -6,7 +6,16 @@ import contextlib
 import functools
 import os
 import signal
-from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+  Callable,
+  ContextManager,
+  Iterator,
+  List,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Tuple,
+)
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +30,7 @@ from maml_tf.outer_step import raw
 from maml_tf.replicas import Replicas, values_of
 from maml_tf.training import callbacks as run_callbacks
 from maml_tf.training.checkpoints import Checkpoints, NoCheckpoints
+from maml_tf.training.divergence import with_advice
 from maml_tf.training.event_files import discard_events_after
 from maml_tf.training.history import History
 from maml_tf.training.loop import Fit
@@ -166,10 +176,13 @@ class _Run:
     validation = self._validation(
         self._evaluator, self._signals if self._replicas.workers == 1 else None)
     stop = run_callbacks.StopOnSignal(self._iteration, self._signals)
-    with self._shown(phase, validation) as progress:
+    with self._advised(phase), self._shown(phase, validation) as progress:
       self._fit(phase, self._iteration, end - self._iteration,
                 [*self._callbacks(phase, validation), stop, *progress])
     return stop.iteration
+
+  def _advised(self, phase: MetaLearner) -> ContextManager[None]:
+    return with_advice(self._config, pretraining=phase is self._pretraining)
 
   def _callbacks(self, phase: MetaLearner, validation: run_callbacks.Validation
                  ) -> Iterator[tf.keras.callbacks.Callback]:
@@ -259,7 +272,8 @@ class _Run:
   def _saved(self) -> TrainingResult:
     if self._history is not None:
       self._history.close(self._iteration)
-    run_callbacks.require_finite(self._model, self._iteration)
+    with self._advised(self._latest_phase()):
+      run_callbacks.require_finite(self._model, self._iteration)
     if self._summaries is not None:
       self._summaries.flush()
     path = self._checkpoints.save(self._iteration)

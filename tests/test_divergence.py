@@ -1,0 +1,63 @@
+"""What a run that diverges is advised are flags that it has."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from maml_tf import application, command_line
+from maml_tf.config import ConfigError, resolve
+from maml_tf.errors import NotFiniteError
+from maml_tf.meta_learners import METHODS
+from maml_tf.training.divergence import advice, with_advice
+
+SINUSOID = dict(datasource='sinusoid')
+POINT = dict(datasource='point_navigation')
+POINT_PRETRAINED = dict(**POINT, baseline='pretrained')
+META_TRAINED = [SINUSOID, POINT,
+                *(dict(datasource='omniglot', method=method) for method in METHODS)]
+PRETRAINED = [SINUSOID, dict(**SINUSOID, baseline='oracle'), POINT_PRETRAINED,
+              dict(datasource='miniimagenet', baseline='fine_tuning')]
+
+
+@pytest.mark.parametrize('run, pretraining', [
+    *((run, False) for run in META_TRAINED), *((run, True) for run in PRETRAINED)])
+def test_each_flag_is_accepted_with_another_value(run, pretraining):
+  flags = re.findall(r'--(\w+)', advice(resolve(run), pretraining))
+  assert flags
+  for flag in flags:
+    assert resolve({**run, flag: 1e-3}).to_values()[flag] == 1e-3
+
+
+@pytest.mark.parametrize('run, pretraining, expected', [
+    (SINUSOID, False, 'lower --meta_lr or --update_lr, or clip with --meta_gradient_clip'),
+    (SINUSOID, True, 'lower --meta_lr'),
+    (POINT, False, 'lower --update_lr or --max_kl'),
+    (POINT_PRETRAINED, True, 'lower --max_kl'),
+    (dict(datasource='omniglot', method='reptile'), False, 'lower --meta_lr or --update_lr'),
+    (dict(datasource='omniglot', method='siamese'), False,
+     'lower --meta_lr, or clip with --meta_gradient_clip')])
+def test_what_is_refused_or_changes_nothing_is_not_advised(run, pretraining, expected):
+  assert advice(resolve(run), pretraining) == expected
+
+
+def test_what_is_not_advised_is_refused():
+  with pytest.raises(ConfigError, match='--meta_gradient_clip'):
+    resolve(dict(datasource='omniglot', method='reptile', meta_gradient_clip=1.0))
+
+
+def test_it_stands_behind_what_happened():
+  with pytest.raises(NotFiniteError, match='^Iteration 3 is not finite: lower --meta_lr[.]$'):
+    with with_advice(resolve(SINUSOID), pretraining=True):
+      raise NotFiniteError('Iteration 3 is not finite')
+
+
+@pytest.mark.parametrize('given, expected', [
+    (dict(pretrain_iterations=100), r'\): lower --meta_lr\.$'),
+    (dict(pretrain_iterations=0), r'\): lower --meta_lr or --update_lr, or clip with')])
+def test_a_run_that_diverges_ends_with_it(given, expected, small_config, capsys):
+  config = small_config(metatrain_iterations=100, meta_lr=1e30, log=False, **given)
+  assert application.run(config) == command_line.FAILED
+  [sentence] = [line for line in capsys.readouterr().err.splitlines() if 'not finite' in line]
+  assert re.search(expected, sentence)
