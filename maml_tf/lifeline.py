@@ -37,15 +37,12 @@ class Lifeline:
 
   Args:
     hosts: 'HOST:PORT' of all workers.
-    index: of this one.
     peers: {index: connection}: of worker 0 to all others, of each of them to worker 0.
     program: under whose name an end is reported.
   """
 
-  def __init__(self, hosts: Sequence[str], index: int, peers: Dict[int, '_Line'],
-               program: str):
+  def __init__(self, hosts: Sequence[str], peers: Dict[int, '_Line'], program: str):
     self._hosts = hosts
-    self._index = index
     self._peers = peers
     self._program = program
     self._own_end: Optional[int] = None
@@ -128,7 +125,7 @@ def meet(hosts: Sequence[str], index: int, what: Dict[str, Any], timeout: float,
   hello = dict(worker=index, workers=list(hosts), what=what)
   peers = (_gather(hosts, hello, deadline, timeout) if index == 0
            else {0: _join(hosts, hello, deadline, timeout)})
-  return Lifeline(hosts, index, peers, program)
+  return Lifeline(hosts, peers, program)
 
 
 @contextlib.contextmanager

@@ -198,6 +198,3 @@ def divisors(number: int) -> List[int]:
 def values_of(variables: Iterable[Any]) -> List[np.ndarray]:
   """What each variable has in this process."""
   return [np.asarray(tf.convert_to_tensor(variable)) for variable in variables]
-
-
-Logs = Dict[str, tf.Tensor]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maml_tf import devices, experiment
+from maml_tf import devices, experiment, interruptions
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.meta_learner import named_means
 from maml_tf.training import callbacks, history, optional_addons, summaries, trainer
@@ -63,7 +63,7 @@ def test_iterations_are_counted_over_executions_of_several_steps(
 @pytest.fixture(autouse=True)
 def _as_in_a_terminal():
   """Whoever runs the tests may ignore SIGHUP, as `nohup` does."""
-  before = {number: signal.getsignal(number) for number in callbacks.Signals.REPEATED}
+  before = {number: signal.getsignal(number) for number in interruptions.REPEATED}
   for number in before:
     signal.signal(number, signal.SIG_DFL)
   yield
@@ -72,10 +72,10 @@ def _as_in_a_terminal():
 
 
 
-@pytest.mark.parametrize('number', [*callbacks.Signals.SIGNALS, *callbacks.Signals.REPEATED])
+@pytest.mark.parametrize('number', [*interruptions.ENDING, *interruptions.REPEATED])
 def test_a_signal_is_noted_and_the_handlers_come_back(number, capsys):
   before = {each: signal.getsignal(each)
-            for each in (*callbacks.Signals.SIGNALS, *callbacks.Signals.REPEATED)}
+            for each in (*interruptions.ENDING, *interruptions.REPEATED)}
   with callbacks.Signals() as signals:
     assert signals.received is None
     signal.raise_signal(number)
@@ -92,7 +92,7 @@ def test_the_second_ctrl_c_interrupts_at_once():
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize('number', callbacks.Signals.REPEATED)
+@pytest.mark.parametrize('number', interruptions.REPEATED)
 def test_a_closed_terminal_may_tell_twice(number):
   """The shell does, and the system; what is being saved is not to end with that."""
   with callbacks.Signals() as signals:
@@ -101,7 +101,7 @@ def test_a_closed_terminal_may_tell_twice(number):
     assert signals.received == number
 
 
-@pytest.mark.parametrize('number', callbacks.Signals.REPEATED)
+@pytest.mark.parametrize('number', interruptions.REPEATED)
 def test_what_is_ignored_stays_ignored(number):
   """As SIGHUP under nohup."""
   before = signal.signal(number, signal.SIG_IGN)
@@ -133,7 +133,7 @@ def test_an_error_gives_the_handlers_back():
 
 def test_in_another_thread_signals_are_left_alone():
   """Python gives them to the main thread alone; notebooks and servers train in others."""
-  before = {each: signal.getsignal(each) for each in callbacks.Signals.SIGNALS}
+  before = {each: signal.getsignal(each) for each in interruptions.ENDING}
   entered = []
 
   def enter():

@@ -250,7 +250,7 @@ def checked_type(name: str, written_type: str, value):
     try:
       value = float(value)
     except OverflowError:
-      value = math.inf   # refused by name in `_check_values`
+      value = math.inf   # refused by name in `checks.check`
   if type(value) is not wanted:
     raise ConfigError(f'--{name}={value!r} is not allowed: it must be of type '
                       f'{wanted.__name__}.')

@@ -34,7 +34,7 @@ class Images(Problem):
     needs_pooling: whether the convolutional net needs max-pooling.
     classifier_iterations: of the classifier baselines.
     own_preset: (ways, shots) -> {field: value} where it differs from `presets.COMMON`.
-    reptile_preset: (ways, shots) -> the same for Reptile, from `presets.REPTILE`.
+    reptile_preset: (ways, shots) -> the same for Reptile.
     comparing_preset: (method, shots) -> the same for methods without an inner loop.
     inverted: whether the set is stored inverted, so that ink is 255.
     special_presets: see `Problem`.
@@ -94,7 +94,6 @@ class Images(Problem):
     read_manifest(config.data_dir, self.name)
 
   def data_hashes(self, config: 'Config') -> Mapping[str, str]:
-    from maml_tf.errors import DataError
     from maml_tf.sources.image_set import read_manifest
     try:
       splits = read_manifest(config.data_dir, self.name)['splits']

@@ -119,9 +119,6 @@ class Signals:
     received: the signal; None where there was none.
   """
 
-  SIGNALS = interruptions.ENDING
-  REPEATED = interruptions.REPEATED
-
   def __init__(self):
     self.received: Optional[signal.Signals] = None
     self._handlers = {}
@@ -152,7 +149,7 @@ class Signals:
       self.received = signal.Signals(number)
       with contextlib.suppress(OSError):   # the terminal may be gone
         print(f'\n{self.received.name}: stopping after this step', file=sys.stderr)
-    if number not in self.REPEATED:
+    if number not in interruptions.REPEATED:
       signal.signal(number, self._handlers[number])
 
 
