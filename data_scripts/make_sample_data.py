@@ -37,6 +37,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 
 from data_scripts import preparation, prepare_miniimagenet, prepare_omniglot  # noqa: E402
 from maml_tf import paths  # noqa: E402
+from maml_tf.argument_types import counts, whole  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
 DATASOURCES = ('omniglot', 'miniimagenet')
@@ -59,30 +60,15 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   parser.add_argument('--out', type=paths.argument, required=True, help='folder to write')
   parser.add_argument('--form', choices=FORMS, default=FORMS[0],
                       help='default: %(default)s')
-  parser.add_argument('--classes', type=_three_counts, default=(12, 6, 8),
+  parser.add_argument('--classes', type=counts(1, how_many=3), default=(12, 6, 8),
                       metavar='TRAIN,VAL,TEST', help='default: 12,6,8')
-  parser.add_argument('--images_per_class', type=_positive, default=20,
+  parser.add_argument('--images_per_class', type=whole(1), default=20,
                       help='default: %(default)s')
-  parser.add_argument('--seed', type=preparation.not_negative, default=0,
+  parser.add_argument('--seed', type=whole(0), default=0,
                       help='of the drawings (default: %(default)s)')
   parser.add_argument('--overwrite', action='store_true',
                       help='replace a prepared set in --out')
   return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-  value = int(text)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{value} is not allowed: it must be 1 or more')
-  return value
-
-
-def _three_counts(text: str) -> tuple[int, ...]:
-  counts = tuple(_positive(part) for part in text.split(','))
-  if len(counts) != 3:
-    raise argparse.ArgumentTypeError(f'{text!r} is not allowed: give three counts as in '
-                                     '12,6,8')
-  return counts
 
 
 def _make(arguments: argparse.Namespace) -> None:

@@ -20,12 +20,10 @@ from data_scripts import archives, images
 from data_scripts.image_set_writer import ImageSetWriter
 from data_scripts.progress import ProgressBar
 from maml_tf import outputs
-from maml_tf.command_line import OneSentenceParser
+from maml_tf.command_line import INTERRUPTED, REFUSED, OneSentenceParser
 from maml_tf.sources import image_set
 from maml_tf.sources.image_set import DataError
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130   # 128 + SIGINT, as shells have it
 _PROBLEMS_SHOWN = 20
 _REMEDIES_SHOWN = 3
 _KINDS_SHOWN = 4
@@ -497,23 +495,6 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
       formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def not_negative(text: str) -> int:
-  """An argparse type."""
-  return whole_number(text, 0)
-
-
-def whole_number(text: str, least: int, most: Optional[int] = None) -> int:
-  """An argparse type, with its bounds."""
-  try:
-    value = int(text)
-  except ValueError:
-    value = least - 1
-  if value < least or (most is not None and value > most):
-    allowed = f'{least} or more' if most is None else f'{least} to {most}'
-    raise argparse.ArgumentTypeError(f'{text} is not allowed: it must be {allowed}')
-  return value
-
-
 def exit_code_of(work: Callable[[], None]) -> int:
   """Runs a script's work; its failures become a sentence on stderr and an exit code.
 
@@ -527,15 +508,15 @@ def exit_code_of(work: Callable[[], None]) -> int:
       work()
     except DataError as error:
       outputs.say(str(error))
-      return EXIT_USER_ERROR
+      return REFUSED
     except OSError as error:
       outputs.say(f'The files cannot be read or written ({error}): check the paths, their '
                   'permissions and the space on the disk.')
-      return EXIT_USER_ERROR
+      return REFUSED
     except KeyboardInterrupt:
       outputs.say('Interrupted: nothing half-made was put in place; the same command starts '
                   'again.')
-      return EXIT_INTERRUPTED
+      return INTERRUPTED
   return 0
 
 

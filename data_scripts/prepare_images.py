@@ -29,6 +29,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 
 from data_scripts import archives, class_files, images, preparation, tables  # noqa: E402
 from maml_tf import paths  # noqa: E402
+from maml_tf.argument_types import whole  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -52,14 +53,14 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                       help='folder or archive; see above for what it may hold')
   parser.add_argument('--out', type=paths.argument, default=preparation.default_out(NAME),
                       help='folder for the prepared set (default: %(default)s)')
-  parser.add_argument('--size', type=_size, default=DEFAULT_SIZE,
+  parser.add_argument('--size', type=whole(1, image_set.LARGEST_SIDE), default=DEFAULT_SIZE,
                       help='height and width in pixels (default: %(default)s)')
   parser.add_argument('--channels', type=int, choices=(1, 3), default=3,
                       help='3: colour (default); 1: grey')
   parser.add_argument('--shares', type=_shares, default=DEFAULT_SHARES,
                       metavar='TRAIN,VAL,TEST', help='of the classes, where the source does '
                       'not divide them (default: 64,16,20)')
-  parser.add_argument('--seed', type=preparation.not_negative, default=DEFAULT_SEED,
+  parser.add_argument('--seed', type=whole(0), default=DEFAULT_SEED,
                       help='of that division (default: %(default)s)')
   parser.add_argument('--overwrite', action='store_true',
                       help='replace a prepared set in --out')
@@ -67,10 +68,6 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                       help='leave damaged images out instead of stopping; a class must keep '
                       f'{LEAST_PER_CLASS}')
   return parser.parse_args(argv)
-
-
-def _size(text: str) -> int:
-  return preparation.whole_number(text, 1, image_set.LARGEST_SIDE)
 
 
 def _shares(text: str) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 
 from data_scripts import archives, class_files, downloads, images, preparation  # noqa: E402
 from maml_tf import paths  # noqa: E402
+from maml_tf.argument_types import whole  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -80,7 +81,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                       help='where to fetch them (default: %(default)s)')
   parser.add_argument('--overwrite', action='store_true',
                       help='replace a prepared set in --out')
-  parser.add_argument('--seed', type=preparation.not_negative, default=DEFAULT_SEED,
+  parser.add_argument('--seed', type=whole(0), default=DEFAULT_SEED,
                       help='of the split (default: %(default)s)')
   parser.add_argument('--image_filter', choices=FILTERS, default=DEFAULT_FILTER,
                       help="of the resizing; nearest (default) gives the TF1 code's "

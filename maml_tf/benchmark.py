@@ -63,6 +63,7 @@ import numpy as np
 
 import flags
 from maml_tf import paths
+from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
@@ -92,12 +93,10 @@ def main(argv: Sequence[str]) -> int:
   parser = OneSentenceParser(
       prog='python -m maml_tf.benchmark', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--steps', type=int, default=30)
+  parser.add_argument('--steps', type=whole(2), default=30)
   parser.add_argument('--profile', type=paths.argument)
   parser.add_argument('--keras', action='store_true')
   options, rest = parser.parse_known_args(argv[1:])
-  if options.steps < 2:
-    parser.error(f'--steps={options.steps} is not allowed: it must be 2 or more')
   config = flags.main_config([argv[0], *rest], 'maml_tf.benchmark', several_devices=True)
   return exit_code('maml_tf.benchmark', lambda: _run(config, options))
 

@@ -1,4 +1,4 @@
-"""What the commands beside `main.py` share."""
+"""What the commands share: exit codes, and mistakes in one sentence."""
 
 from __future__ import annotations
 

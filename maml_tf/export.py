@@ -27,12 +27,13 @@ import sys
 from typing import Optional, Sequence
 
 from maml_tf import paths
+from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, write_whole
 from maml_tf.interruptions import leaving
-from maml_tf.predict import add_trained, config_of, positive, trained_of, updates_of
+from maml_tf.predict import add_trained, config_of, trained_of, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -152,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--support', type=paths.argument, metavar='FOLDER',
                       help='a folder with a folder of photos for each class: writes the net '
                       'of this task, too')
-  parser.add_argument('--ways', type=positive, metavar='N',
+  parser.add_argument('--ways', type=whole(1), metavar='N',
                       help='classes of a task; default: as in --support, or as trained')
   return parser
 

@@ -25,6 +25,7 @@ import numpy as np
 
 import flags
 from maml_tf import paths
+from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, from_values
@@ -43,10 +44,8 @@ def main(argv: Sequence[str]) -> int:
   parser = OneSentenceParser(prog='python -m maml_tf.export_step', allow_abbrev=False,
                              description=__doc__.split('\n')[0])
   parser.add_argument('--out', type=paths.argument, required=True, metavar='FOLDER')
-  parser.add_argument('--steps', type=int, default=1000, metavar='N')
+  parser.add_argument('--steps', type=whole(1), default=1000, metavar='N')
   options, rest = parser.parse_known_args(argv[1:])
-  if options.steps < 1:
-    parser.error(f'--steps={options.steps} is not allowed: it must be 1 or more')
   config = flags.main_config(['main.py', *rest], 'maml_tf.export_step')
 
   def action():

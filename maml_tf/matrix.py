@@ -20,6 +20,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import flags
+from maml_tf.argument_types import counts
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
@@ -34,7 +35,8 @@ def main(argv: Optional[List[str]] = None) -> int:
        f'--num_test_tasks={max(options.tasks)}'], 'maml_tf.matrix')
   load_tensorflow()
   def action() -> None:
-    run(config, options.tasks, options.query_sizes, options.updates)
+    run(config, *(sorted(set(values)) for values in (
+        options.tasks, options.query_sizes, options.updates)))
   return exit_code('maml_tf.matrix', action)
 
 
@@ -123,27 +125,13 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.matrix', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--tasks', type=_counts(2), default=[600, 6000],
+  parser.add_argument('--tasks', type=counts(2), default=[600, 6000],
                       help='numbers of tasks; default 600,6000')
-  parser.add_argument('--query_sizes', type=_counts(1), default=[1, 5, 15],
+  parser.add_argument('--query_sizes', type=counts(1), default=[1, 5, 15],
                       help='query images per class; default 1,5,15')
-  parser.add_argument('--updates', type=_counts(1), default=[1, 5, 10],
+  parser.add_argument('--updates', type=counts(1), default=[1, 5, 10],
                       help='inner steps after which to measure; default 1,5,10')
   return parser
-
-
-def _counts(least: int):
-  def counts(text: str) -> List[int]:
-    try:
-      values = [int(part) for part in text.split(',')]
-    except ValueError:
-      values = []
-    if not values or min(values) < least or max(values) >= 2**31:
-      raise argparse.ArgumentTypeError(
-          f'{text!r} is not allowed: it must be whole numbers of {least} or more, with '
-          'commas between them')
-    return sorted(set(values))
-  return counts
 
 
 if __name__ == '__main__':

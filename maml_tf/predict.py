@@ -22,6 +22,7 @@ import sys
 from typing import List, NamedTuple, Optional, Sequence
 
 from maml_tf import paths
+from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
@@ -176,18 +177,11 @@ def add_trained_run(parser: argparse.ArgumentParser, required: bool = False) -> 
   """Those that say it of a run alone."""
   parser.add_argument('--run', type=paths.of_checkpoints, required=required, metavar='LOGDIR',
                       help="a trained run's folder, or a folder with one run in it")
-  parser.add_argument('--iteration', type=positive, metavar='N',
+  parser.add_argument('--iteration', type=whole(1), metavar='N',
                       help='checkpoint of that iteration; default: the best one, or the '
                       'latest where none was validated')
-  parser.add_argument('--updates', type=positive, metavar='N',
+  parser.add_argument('--updates', type=whole(1), metavar='N',
                       help="inner updates; default: those of the run's test")
-
-
-def positive(text: str) -> int:
-  """An argparse type."""
-  if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-    raise argparse.ArgumentTypeError(f'{text!r} is not allowed: it must be 1 or more')
-  return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:

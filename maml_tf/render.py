@@ -15,6 +15,7 @@ from typing import Optional, Sequence
 
 import flags
 from maml_tf import paths
+from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError
@@ -59,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
       prog=f'python -m {PROGRAM}', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
   parser.add_argument('--out', type=paths.argument, required=True, metavar='FILE.gif')
-  parser.add_argument('--task', type=int, default=0)
-  parser.add_argument('--updates', type=int)
+  parser.add_argument('--task', type=whole(0), default=0)
+  parser.add_argument('--updates', type=whole(0))
   return parser
 
 

@@ -22,11 +22,12 @@ import time
 from typing import Optional, Sequence
 
 from maml_tf import paths
+from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
-from maml_tf.predict import add_trained_run, positive, updates_of
+from maml_tf.predict import add_trained_run, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -131,10 +132,10 @@ def _parser() -> argparse.ArgumentParser:
       prog='python -m maml_tf.retest', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add_trained_run(parser, required=True)
-  parser.add_argument('--ways', type=positive, metavar='N', help='classes of a task')
-  parser.add_argument('--shots', type=positive, metavar='K', help='support images of a class')
-  parser.add_argument('--queries', type=positive, metavar='Q', help='query images of a class')
-  parser.add_argument('--tasks', type=positive, metavar='N', default=600,
+  parser.add_argument('--ways', type=whole(1), metavar='N', help='classes of a task')
+  parser.add_argument('--shots', type=whole(1), metavar='K', help='support images of a class')
+  parser.add_argument('--queries', type=whole(1), metavar='Q', help='query images of a class')
+  parser.add_argument('--tasks', type=whole(1), metavar='N', default=600,
                       help='how many; default %(default)s')
   parser.add_argument('--split', choices=('test', 'val'), default='test',
                       help='classes that are tested; default %(default)s')

@@ -28,6 +28,7 @@ import math
 import sys
 from typing import List, NamedTuple, Sequence
 
+from maml_tf.argument_types import number, whole
 from maml_tf.command_line import OneSentenceParser
 
 REPLICAS = tuple(2**power for power in range(1, 11))
@@ -110,15 +111,13 @@ def main(argv: Sequence[str]) -> int:
   parser = OneSentenceParser(
       prog='python -m maml_tf.scaling', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--task_ms', type=_above_0(float), required=True)
-  parser.add_argument('--parameters', type=_above_0(int), required=True)
-  parser.add_argument('--meta_batch_size', type=_above_0(int))
-  parser.add_argument('--tasks', type=_above_0(int), default=1)
-  parser.add_argument('--bytes', type=_above_0(int), default=4)
-  parser.add_argument('--overhead_ms', type=float, default=3.0)
+  parser.add_argument('--task_ms', type=number(above=0), required=True)
+  parser.add_argument('--parameters', type=whole(1), required=True)
+  parser.add_argument('--meta_batch_size', type=whole(1))
+  parser.add_argument('--tasks', type=whole(1), default=1)
+  parser.add_argument('--bytes', type=whole(1), default=4)
+  parser.add_argument('--overhead_ms', type=number(least=0), default=3.0)
   options = parser.parse_args(argv[1:])
-  if not 0 <= options.overhead_ms < math.inf:
-    parser.error(f'--overhead_ms={options.overhead_ms} is not allowed: it must be 0 or more')
   task, overhead = options.task_ms / 1e3, options.overhead_ms / 1e3
   size = options.parameters * options.bytes
   print(f'Tasks of each replica: {options.tasks}, {options.task_ms:g} ms each; '
@@ -128,15 +127,6 @@ def main(argv: Sequence[str]) -> int:
     print(f'\nThe same {options.meta_batch_size} tasks, shared:\n')
     print('\n'.join(strong_scaling(task, options.meta_batch_size, size, overhead)))
   return 0
-
-
-def _above_0(kind):
-  def parse(text: str):
-    value = kind(text)
-    if not 0 < value < math.inf:
-      raise argparse.ArgumentTypeError(f'{text} must be above 0')
-    return value
-  return parse
 
 
 if __name__ == '__main__':

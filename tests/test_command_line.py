@@ -3,27 +3,83 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from pathlib import Path
 
 import pytest
 
+from maml_tf import command_line
 
-@pytest.mark.parametrize('module', [
-    'maml_tf.benchmark', 'maml_tf.export_step', 'maml_tf.matrix',
-    'maml_tf.legacy.convert', 'maml_tf.legacy.compare', 'maml_tf.legacy.moments_effect',
-    'maml_tf.verify'])
-@pytest.mark.parametrize('mistake', ['--no_such_flag=1', '--datasource=imagenet'])
-def test_a_mistake_is_one_sentence_under_the_command_s_own_name(module, mistake, capsys):
-  """Whether the command's own flags are wrong, or those that it shares with `main.py`."""
+REPOSITORY = Path(__file__).parent.parent
+# {command: what it must be given beside a mistake}.
+NEEDED = {
+    'maml_tf.benchmark': [], 'maml_tf.doctor': [], 'maml_tf.export': ['--run=x', '--out=x'],
+    'maml_tf.export_step': ['--out=x'], 'maml_tf.matrix': [],
+    'maml_tf.predict': ['--run=x', '--support=x', '--query=x'],
+    'maml_tf.render': ['--out=x'], 'maml_tf.retest': ['--run=x'],
+    'maml_tf.scaling': ['--task_ms=1', '--parameters=1'], 'maml_tf.verify': [],
+    'maml_tf.legacy.compare': ['x.npz'], 'maml_tf.legacy.convert': ['--out=x'],
+    'maml_tf.legacy.moments_effect': ['x.npz']}
+# Without flags, with tests of their own, or for this project's own pages alone.
+OTHERS = {
+    'maml_tf.__main__', 'maml_tf.evaluation.matrix', 'maml_tf.from_file',
+    'maml_tf.keras_models.layer_table', 'maml_tf.keras_models.paper_net',
+    'maml_tf.prediction.check_exported', 'maml_tf.rl.gymnasium_processes',
+    'maml_tf.run_exported', 'maml_tf.verification.turn_process'}
+# Numbers of each command's own.
+NUMBERS = {
+    'maml_tf.benchmark': ['--steps'], 'maml_tf.export_step': ['--steps'],
+    'maml_tf.matrix': ['--tasks', '--query_sizes', '--updates'],
+    'maml_tf.render': ['--task', '--updates'],
+    'maml_tf.retest': ['--ways', '--shots', '--queries', '--tasks', '--updates'],
+    'maml_tf.predict': ['--iteration', '--updates'],
+    'maml_tf.scaling': ['--task_ms', '--overhead_ms', '--tasks'],
+    'maml_tf.legacy.compare': ['--tolerance', '--tasks_at_once']}
+
+
+def answer(module, arguments, capsys):
+  """(exit code, what is on stderr) of the command."""
   command = importlib.import_module(module)
-  takes_program = module in ('maml_tf.benchmark', 'maml_tf.export_step')
-  # Of each command what it must be given, beside the mistake.
-  needed = {'maml_tf.export_step': ['--out=x'], 'maml_tf.legacy.convert': ['--out=x'],
-            'maml_tf.legacy.compare': ['x.npz'],
-            'maml_tf.legacy.moments_effect': ['x.npz']}.get(module, [])
+  takes_program = next(iter(inspect.signature(command.main).parameters.values())).default
+  program = [module] if takes_program is inspect.Parameter.empty else []
   try:
-    code = command.main([module] * takes_program + needed + [mistake])
+    code = command.main(program + NEEDED[module] + arguments)
   except SystemExit as caught:
     code = caught.code
-  error = capsys.readouterr().err
+  return code, capsys.readouterr().err
+
+
+def test_no_command_is_forgotten():
+  commands = {'.'.join(path.relative_to(REPOSITORY).with_suffix('').parts)
+              for path in (REPOSITORY / 'maml_tf').rglob('*.py')
+              if "__name__ == '__main__'" in path.read_text(encoding='utf-8')}
+  assert commands == NEEDED.keys() | OTHERS
+
+
+@pytest.mark.parametrize('module, mistake', [
+    *((module, '--no_such_flag=1') for module in sorted(NEEDED)),
+    # retest looks for its run first.
+    *((module, '--datasource=imagenet') for module in sorted(NEEDED.keys() - {
+        'maml_tf.retest'}))])
+def test_a_mistake_is_one_sentence_under_the_command_s_own_name(module, mistake, capsys):
+  """Whether the command's own flags are wrong, or those that it shares with `main.py`."""
+  code, error = answer(module, [mistake], capsys)
   assert code == 2
   assert error.startswith(f'{module}: ') and error.count('\n') == 1, error
+
+
+@pytest.mark.parametrize('module, flag', [
+    (module, flag) for module, flags in NUMBERS.items() for flag in flags])
+@pytest.mark.parametrize('value', ['x', '-1', 'nan'])
+def test_what_is_no_number_is_said_with_what_is_allowed(module, flag, value, capsys):
+  code, error = answer(module, [f'{flag}={value}'], capsys)
+  assert code == 2
+  assert error.startswith(f'{module}: argument {flag}: {value!r} is not allowed: it must be ')
+  assert error.count('\n') == 1
+
+
+def test_ctrl_c_is_no_traceback(capsys):
+  def interrupted():
+    raise KeyboardInterrupt
+  assert command_line.exit_code('maml_tf.any', interrupted) == command_line.INTERRUPTED == 130
+  assert capsys.readouterr().err.startswith('maml_tf.any: interrupted')

@@ -15,9 +15,9 @@ REPOSITORY = Path(__file__).parent.parent
 # From the bottom to the top. A module imports from its own layer and from those below;
 # what is not listed belongs to the layer of its folder.
 LAYERS = (
-    ('errors', 'measures', 'bounded', 'files', 'before_tensorflow', 'command_line',
-     'heartbeat', 'locks', 'from_file', 'lifeline', 'cluster', 'outputs', 'paths',
-     'conjugate_gradient', 'interruptions', 'lazily', 'tensorflow_log', 'bars'),
+    ('errors', 'measures', 'bounded', 'files', 'before_tensorflow', 'argument_types',
+     'command_line', 'heartbeat', 'locks', 'from_file', 'lifeline', 'cluster', 'outputs',
+     'paths', 'conjugate_gradient', 'interruptions', 'lazily', 'tensorflow_log', 'bars'),
     ('episodes', 'task_groups', 'devices', 'custom_gradients', 'learners', 'objectives',
      'inner_optimizers', 'inner_loop', 'learned_step_sizes', 'in_groups', 'meta_parameters',
      'outer_step', 'replicas', 'meta_learner', 'meta_learners', 'flops', 'keras_models',

@@ -16,8 +16,9 @@ import sys
 from typing import List, Optional
 
 from maml_tf import paths
+from maml_tf.argument_types import number, whole
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import REFUSED, OneSentenceParser
+from maml_tf.command_line import REFUSED, OneSentenceParser, exit_code
 from maml_tf.config import DTYPES, XLA_CHOICES
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
@@ -31,7 +32,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   options = _parser().parse_args(argv)
   load_tensorflow()
   with quiet_tensorflow():   # every file needs functions of its own
-    return _compare_files(options)
+    return exit_code('maml_tf.legacy.compare', lambda: _compare_files(options))
 
 
 def _compare_files(options: argparse.Namespace) -> int:
@@ -103,29 +104,15 @@ def _parser() -> argparse.ArgumentParser:
                       help='golden files')
   parser.add_argument('--dtype', choices=DTYPES, default='float64',
                       help='precision of the computation; default float64')
-  parser.add_argument('--tolerance', type=_tolerance, metavar='NUMBER',
+  parser.add_argument('--tolerance', type=number(least=0), metavar='NUMBER',
                       help='largest error that passes; default 1e-8 in float64 (1e-6 behind '
                            'conjugate gradients), and 1e-3 '
                            'in float32, where the losses alone are judged')
-  parser.add_argument('--tasks_at_once', type=_count, default=0, metavar='N',
+  parser.add_argument('--tasks_at_once', type=whole(0), default=0, metavar='N',
                       help='tasks computed together; default 0: chosen for the net')
   parser.add_argument('--xla', choices=XLA_CHOICES, default='auto',
                       help='compilation with XLA; default auto: where there is a GPU')
   return parser
-
-
-def _tolerance(text: str) -> float:
-  value = float(text)
-  if not (math.isfinite(value) and value >= 0):
-    raise argparse.ArgumentTypeError(f'{text} must be a finite number, 0 or more')
-  return value
-
-
-def _count(text: str) -> int:
-  value = int(text)
-  if value < 0:
-    raise argparse.ArgumentTypeError(f'{text} must be a whole number, 0 or more')
-  return value
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ import numpy as np
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import REFUSED, OneSentenceParser
+from maml_tf.command_line import REFUSED, OneSentenceParser, exit_code
 from maml_tf.errors import UserError
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError
@@ -77,7 +77,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   options = parser.parse_args(argv)
   load_tensorflow()
   with quiet_tensorflow():   # every file needs functions of its own
-    return _print_table(options.files)
+    return exit_code('maml_tf.legacy.moments_effect', lambda: _print_table(options.files))
 
 
 def _print_table(paths: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from maml_tf import interruptions
+from maml_tf.command_line import DONE, FAILED, INTERRUPTED
 from maml_tf.errors import FailedError
 from maml_tf.paper import records
 from maml_tf.paper.rows import REPOSITORY
@@ -28,7 +29,6 @@ from maml_tf.verification import cells, clone, turn_process
 from maml_tf.verification.clone import Source
 from maml_tf.verification.plan import Job, is_finished
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
 FOLDER = 'train_all'   # in the folder of runs: the worktree, and locks
 # A turn that would be shorter spends its time on starting.
 SHORTEST_TURN = 60.0
