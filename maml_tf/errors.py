@@ -44,8 +44,15 @@ class FailedError(UserError, RuntimeError):
 
 
 class NotFiniteError(FailedError):
-  """A loss, a meta-gradient or a parameter is not finite; the text says since which
-  iteration."""
+  """A loss, a meta-gradient, a parameter or a result is not finite.
+
+  Attributes:
+    iteration: of the run since when, as the text says it, too; None: of no run.
+  """
+
+  def __init__(self, text: str, iteration: Optional[int] = None):
+    super().__init__(text)
+    self.iteration = iteration
 
 
 class WriteError(FailedError):

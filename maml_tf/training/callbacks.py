@@ -79,9 +79,9 @@ class StopWhenNotFinite(IterationCallback):
     if not bool(self.model.diverged.numpy()):
       return
     steps = int(self.model.optimizer.iterations.numpy()) - self._steps_before
-    raise NotFiniteError(
-        f'The loss or the meta-gradient of iteration {self._first_iteration + steps + 1} '
-        f'is not finite ({_circumstances(self.model)})')
+    iteration = self._first_iteration + steps + 1
+    raise NotFiniteError(f'The loss or the meta-gradient of iteration {iteration} is not '
+                         f'finite ({_circumstances(self.model)})', iteration)
 
 
 def require_finite(model: MetaLearner, iteration: int) -> None:
@@ -89,7 +89,7 @@ def require_finite(model: MetaLearner, iteration: int) -> None:
   for name, array in model.meta_parameters.arrays().items():
     if not np.isfinite(array).all():
       raise NotFiniteError(f'The parameters {name} after iteration {iteration} are not '
-                           f'finite ({_circumstances(model)})')
+                           f'finite ({_circumstances(model)})', iteration)
 
 
 def _circumstances(model: MetaLearner) -> str:

@@ -16,7 +16,8 @@ def with_advice(config: Config, pretraining: bool) -> Iterator[None]:
   try:
     yield
   except NotFiniteError as error:
-    raise NotFiniteError(f'{error}: {advice(config, pretraining)}.') from error
+    raise NotFiniteError(f'{error}: {advice(config, pretraining)}.',
+                         error.iteration) from error
 
 
 def advice(config: Config, pretraining: bool) -> str:

@@ -123,7 +123,7 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
       done = _run(label, of_method, seconds)
     except NotFiniteError as error:
       print(f'{label} diverged, and is left out: {error}', flush=True)
-      diverged.append({'label': label, 'iteration': _iteration_in(error), 'why': str(error)})
+      diverged.append({'label': label, 'iteration': error.iteration, 'why': str(error)})
       continue
     if done is None:
       return None
@@ -140,11 +140,8 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
       'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs, 'diverged': diverged,
       'data': dict(config.problem.data_hashes(config)),
-      'machine': provenance.machine(None), 'commit': provenance.commit(),
-      'date': provenance.today(), 'versions': _versions()}
-  path = os.path.join(results, 'studies', f'{studies.stem_of(result)}.json')
-  records.write_text(path, as_json(result, indent=1))
-  print(f'Written: {path}')
+      **provenance.stamp()}
+  studies.write(result, results)
   return result
 
 
@@ -201,7 +198,7 @@ def _run(label: str, config: Config, seconds: float
   values = test.results.query[config.problem.measure.name][:, updates]
   if not np.isfinite(values).all():
     raise NotFiniteError(f'The test after iteration {test.iteration} is not finite, in at '
-                         'least one task.')
+                         'least one task.', test.iteration)
   kept = studies.as_run(label, test, history.read(os.path.join(folder, history.HISTORY_FILE)))
   del kept['measure']
   return {**kept, 'updates': updates, 'fingerprint': test.fingerprint}, values
@@ -256,18 +253,7 @@ def _require_result_of_same_data(config: Config, results: str) -> None:
     if (result['name'], result['datasource']) != (NAME, name_of_data(config)):
       continue
     if result.get('data', now) != now:
-      path = os.path.join(results, 'studies', f'{studies.stem_of(result)}.json')
-      raise ConfigError(f'{path} is of other data than those in {config.data_dir}: choose '
-                        'another --results, or move it away.')
+      raise ConfigError(f'{studies.path_of(result, results)} is of other data than those in '
+                        f'{config.data_dir}: choose another --results, or move it away.')
 
 
-def _iteration_in(error: NotFiniteError) -> int:
-  """The iteration that its text names."""
-  return int(re.search(r'\biteration (\d+)', str(error)).group(1))
-
-
-def _versions() -> Dict[str, str]:
-  from maml_tf.evaluation import results_files
-  found = results_files.versions()
-  del found['platform']   # `machine` says what of it matters
-  return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import subprocess
 from typing import Any, Dict, Optional
 
 from maml_tf.paper.rows import REPOSITORY
+from maml_tf.task_groups import available_cores
 
 UNKNOWN = 'unknown'
 
@@ -19,7 +19,19 @@ def machine(gpu: Optional[str] = None) -> Dict[str, Any]:
   Args:
     gpu: name of the GPU in use; None: none is.
   """
-  return {'cpu': _cpu_model(), 'cores': _cores(), 'gpu': gpu}
+  return {'cpu': _cpu_model(), 'cores': available_cores(), 'gpu': gpu}
+
+
+def stamp() -> Dict[str, Any]:
+  """The fields of a result that say where it comes from: the machine with the GPU in use,
+  versions, commit, day."""
+  from maml_tf import devices
+  from maml_tf.evaluation import results_files
+  device = devices.name()
+  versions = results_files.versions()
+  del versions['platform']   # `machine` says what of it matters
+  return {'machine': machine(None if device == 'CPU' else device), 'versions': versions,
+          'commit': commit(), 'date': today()}
 
 
 def machine_text(fields: Dict[str, Any]) -> str:
@@ -63,9 +75,3 @@ def _cpu_model() -> str:
   except OSError:
     pass   # not Linux
   return platform.processor() or platform.machine() or UNKNOWN
-
-
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1

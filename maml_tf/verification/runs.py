@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 import tensorflow as tf
 
-from maml_tf import application, devices, experiment
+from maml_tf import application, experiment
 from maml_tf.config import Config, ConfigError
 from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation import results_files
@@ -316,9 +316,6 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
   settings = {section: dict(fields) for section, fields in stored['config'].items()
               if section != 'run'}
   del settings['task']['data_dir']   # of this machine
-  versions = dict(stored['versions'])
-  del versions['platform']   # `machine` says what of it matters
-  device = devices.name()
   return {
       'row': row.name, 'seed': config.task.seed, 'measure': config.problem.measure.name,
       'iterations': {'trained': trained, 'planned': config.total_iterations},
@@ -332,9 +329,7 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
       'weights': {},
       'training': {'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
                    'iterations': int(sum(line['iterations'] or 0 for line in lines))},
-      'machine': provenance.machine(None if device == 'CPU' else device),
-      'versions': versions, 'commit': provenance.commit(),
-      'date': provenance.today(), 'config': settings,
+      **provenance.stamp(), 'config': settings,
   }
 
 

@@ -182,9 +182,6 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
   Returns:
     What the file holds; None where a signal ended the training.
   """
-  from maml_tf.evaluation import results_files
-  versions = results_files.versions()
-  del versions['platform']   # `machine` says what of it matters
   runs = []
   for number, (label, config) in enumerate(settings, start=1):
     print(f'{study.title}, run {number} of {len(settings)}: {label}', flush=True)
@@ -200,18 +197,27 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
       'seed': config.task.seed, 'measure': runs[0].pop('measure'),
       'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
-      'machine': provenance.machine(_gpu()), 'commit': provenance.commit(),
-      'date': provenance.today(), 'versions': versions}
+      **provenance.stamp()}
   for run in runs:
     run.pop('measure', None)
-  path = os.path.join(results, 'studies', f'{stem_of(result)}.json')
-  records.write_text(path, as_json(result, indent=1))
-  print(f'Written: {path}')
+  write(result, results)
   return result
 
 
+def write(result: Mapping[str, Any], results: str) -> None:
+  """The study's file in that folder, and says where it is."""
+  path = path_of(result, results)
+  records.write_text(path, as_json(result, indent=1))
+  print(f'Written: {path}')
+
+
+def path_of(result: Mapping[str, Any], results: str) -> str:
+  """Of a study's result: each data source has its own."""
+  return os.path.join(results, 'studies', f'{stem_of(result)}.json')
+
+
 def stem_of(result: Mapping[str, Any]) -> str:
-  """Of the files of a study's result: each data source has its own."""
+  """Of the files of a study's result."""
   return f'{result["datasource"]}_{result["name"]}'
 
 
@@ -243,9 +249,3 @@ def as_run(label: str, test: 'ProtocolRun', lines: Sequence[history.Line]) -> Di
       'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
       'history': [{name: None if value is None else float(f'{value:.6g}')
                    for name, value in line.items()} for line in lines]}
-
-
-def _gpu() -> Optional[str]:
-  from maml_tf import devices
-  device = devices.name()
-  return None if device == 'CPU' else device
