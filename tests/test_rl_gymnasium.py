@@ -119,6 +119,62 @@ def test_tasks_may_come_from_a_generator_that_draws_them_late():
     GymnasiumTasks(Broken, horizon=6)
 
 
+class Unseeded(Walk):
+  """Its `reset` seeds nothing, and draws as much as the task says."""
+
+  def reset(self, *, seed=None, options=None):
+    self.position = 0.1 * len(self.np_random.random(int(10 + getattr(self, 'goal', 0))))
+    return self._observation(), {}
+
+
+def test_tasks_depend_on_the_seed_alone_whatever_reset_does():
+  one, other = (GymnasiumTasks(Unseeded, horizon=6) for _ in range(2))
+  expected = one.test_tasks(3, 1)
+  assert one.test_tasks(3, 1) == expected == other.test_tasks(3, 1)
+  one.start([5.0], [stream(0, 0)])   # which is the task that `reset` finds then
+  assert one.test_tasks(3, 1) == expected
+
+
+@pytest.mark.parametrize('seed', [None, 0])
+def test_tasks_of_a_generator_that_no_seed_reaches_are_refused(seed):
+  class OwnGenerator(Walk):
+    def __init__(self):
+      self.random = np.random.default_rng(seed)
+
+    def sample_tasks(self, n):
+      return list(self.random.uniform(-2, 2, n))
+  with pytest.raises(EnvironmentFault, match='returned other tasks with the same seed'):
+    GymnasiumTasks(OwnGenerator, horizon=6)
+
+
+def test_what_makes_the_same_object_each_time_is_refused():
+  one = Walk()
+  for make in (lambda: one, lambda: gymnasium.wrappers.TimeLimit(one, 9)):
+    with pytest.raises(EnvironmentFault, match='Walk returned the same object twice'):
+      GymnasiumTasks(make, horizon=6)
+    unchecked = GymnasiumTasks(make, horizon=6, check=False)
+    with pytest.raises(EnvironmentFault, match='make a new one in each call'):
+      unchecked.start([1.0, 2.0], [stream(0, 0), stream(0, 1)])
+
+
+def test_what_is_drawn_while_it_is_made_is_noticed():
+  def init(self):
+    self.mass = np.random.uniform(1, 2)
+
+  def step(self, action):
+    return Walk.step(self, action / self.mass)
+  with pytest.raises(EnvironmentFault, match=r'actions differ.*draw none in __init__\(\)'):
+    GymnasiumTasks(wrapped(__init__=init, step=step), horizon=6)
+
+
+def test_what_an_episode_leaves_behind_is_noticed():
+  def step(self, action):
+    self.age = getattr(self, 'age', 0) + 1
+    return Walk.step(self, action * self.age)
+  with pytest.raises(EnvironmentFault, match='same task, seed and actions differ'):
+    GymnasiumTasks(wrapped(step=step), horizon=6)
+
+
 def test_tasks_from_numpys_global_generator_can_be_repeated_and_leave_it_alone():
   environment = GymnasiumTasks(wrapped(
       sample_tasks=lambda self, n: list(np.random.uniform(size=n))), horizon=6)
@@ -404,6 +460,16 @@ def test_tasks_may_be_anything():
   assert GymnasiumTasks(Object, horizon=6).draw_tasks(1, stream(0))[0]['name'] == 'x'
 
 
+def test_a_task_may_be_stored_in_single_precision():
+  class Single(Walk):
+    def set_task(self, task):
+      self.goal = np.float32(task)
+
+    def get_task(self):
+      return self.goal
+  assert GymnasiumTasks(Single, horizon=6).horizon == 6
+
+
 PAIR = np.array([1.0, 2.0])
 RAGGED = np.array([PAIR, None], object)
 
@@ -415,6 +481,8 @@ RAGGED = np.array([PAIR, None], object)
     (1.0, np.array([1.0]), True), ((PAIR, 3.0), [PAIR, 3.0], True),
     ((PAIR, 3.0), (np.arange(3.0), 3.0), False), (RAGGED, RAGGED.copy(), True),
     (RAGGED, np.array([np.arange(3.0), None], object), False), ({'a': PAIR}, PAIR, False),
+    (0.1, np.float32(0.1), True), (0.1, np.float32(0.2), False), (0.1, 0.1 + 1e-12, False),
+    (PAIR / 3, (PAIR / 3).astype(np.float32), True), ([0.1], np.float32([0.1]), True),
     (type('Own', (), {'__eq__': lambda self, other: 1 / 0})(), 1.0, False)])
 def test_tasks_of_any_kind_are_compared(first, second, same):
   assert _same_task(first, second) is same

@@ -37,6 +37,8 @@ CHECKED_TASKS, CHECKED_STEPS = 5, 20
 # What seeds may be: gymnasium wants a non-negative int, NumPy's old generators 32 bits.
 SEEDS = 2 ** 31
 
+_Episode = List[Tuple[np.ndarray, float]]   # observations, and rewards before them
+
 
 class GymnasiumTasks(Environment):
   """A distribution of tasks that a `gymnasium.Env` defines.
@@ -66,7 +68,7 @@ class GymnasiumTasks(Environment):
     self.name = name or getattr(make, '__name__', 'The environment')
     self._make = make
     first = self._made()
-    self.name = name or type(getattr(first, 'unwrapped', first)).__name__
+    self.name = name or type(_innermost(first)).__name__
     self._check_methods(first)
     self._instances: List[Any] = [first]
     self.horizon = self._horizon(first, horizon)
@@ -95,8 +97,7 @@ class GymnasiumTasks(Environment):
 
   def begin(self, tasks: Sequence, seeds: Sequence[int]) -> Simulation:
     """Episodes in this process."""
-    while len(self._instances) < len(tasks):
-      self._instances.append(self._made())
+    self._have_instances(len(tasks))
     return _Episodes(self, self._instances[:len(tasks)], tasks, seeds)
 
   def action(self, chosen: np.ndarray) -> Any:
@@ -125,6 +126,16 @@ class GymnasiumTasks(Environment):
     observation, reward, terminated, truncated, _ = returned
     return (self._flat(observation), self._number(reward),
             bool(terminated or truncated))
+
+  def _have_instances(self, count: int) -> None:
+    first = _innermost(self._instances[0])
+    while len(self._instances) < count:
+      another = self._made()
+      if _innermost(another) is first:
+        raise EnvironmentFault(
+            f'What makes {self.name} returned the same object twice, and every rollout needs '
+            'one of its own: make a new one in each call, def make(): return MyEnv(...).')
+      self._instances.append(another)
 
   def _made(self) -> Any:
     if not callable(self._make):
@@ -173,10 +184,10 @@ class GymnasiumTasks(Environment):
   def _drawn(self, count: int, seed: int) -> Sequence:
     instance = self._instances[0]
     with _global_seeds(seed):
-      try:
-        instance.reset(seed=seed)
-      except Exception:   # of one that cannot without a task; otherwise `begun` says it
-        self._seed(instance, seed)
+      with contextlib.suppress(Exception):   # of one that cannot without a task; or else
+        instance.reset(seed=seed)            # `begun` says it
+      # After all that `reset` drew, as it did for the task that was set last.
+      self._seed(instance, seed)
       returned = self._call('sample_tasks', _method(instance, 'sample_tasks'), count)
       if not isinstance(returned, Iterable) or isinstance(returned, (str, Mapping)):
         raise EnvironmentFault(f'{self.name}.sample_tasks({count}) has to return a list of '
@@ -189,7 +200,7 @@ class GymnasiumTasks(Environment):
 
   def _seed(self, instance: Any, seed: int) -> None:
     from gymnasium.utils import seeding
-    getattr(instance, 'unwrapped', instance).np_random = seeding.np_random(seed)[0]
+    _innermost(instance).np_random = seeding.np_random(seed)[0]
 
   def _check_methods(self, instance: Any) -> None:
     missing = [name for name in METHODS if _method(instance, name) is None]
@@ -202,7 +213,7 @@ class GymnasiumTasks(Environment):
     if horizon is None:
       horizon = getattr(getattr(instance, 'spec', None), 'max_episode_steps', None)
     if horizon is None:
-      horizon = getattr(getattr(instance, 'unwrapped', instance), 'horizon', None)
+      horizon = getattr(_innermost(instance), 'horizon', None)
     finite = isinstance(horizon, numbers.Real) and 1 <= horizon < math.inf   # no NaN either
     if not finite or horizon != int(horizon):
       raise EnvironmentFault(f'{self.name} does not say how long an episode may be. Give a '
@@ -231,14 +242,28 @@ class GymnasiumTasks(Environment):
     """A few episodes of a few tasks: finite, repeatable, and of the task that was set."""
     tasks = self._drawn(CHECKED_TASKS, 0)
     episodes = [self._checked_episode(task) for task in tasks]
-    if not _same(self._checked_episode(tasks[0]), episodes[0]):
-      raise EnvironmentFault(
-          f'Two episodes of {self.name} with the same task, seed and actions differ, so no '
-          'run could be repeated. Take random numbers from self.np_random alone, which '
-          'reset(seed=...) seeds.')
+    self._check_repetition(tasks, episodes[0])
     different = any(not _same_task(task, tasks[0]) for task in tasks[1:])
     if different and _all_same(episodes) and not self._says_its_task():
       self._check_whole_episodes(tasks)
+
+  def _check_repetition(self, tasks: Sequence[Any], episode: _Episode) -> None:
+    """In an instance that other tasks ran in, and in a new one; then of the tasks."""
+    self._have_instances(2)
+    if not _all_same([episode, *(self._checked_episode(tasks[0], instance=instance)
+                                 for instance in self._instances[:2])]):
+      raise EnvironmentFault(
+          f'Two episodes of {self.name} with the same task, seed and actions differ, so no '
+          'run could be repeated. Take random numbers from self.np_random alone, which '
+          'reset(seed=...) seeds, and draw none in __init__().')
+    # Here, since it comes with TensorFlow, which the processes of episodes need not import.
+    from maml_tf.rl.task_streams import as_bytes
+    again = self._drawn(len(tasks), 0)
+    if [*map(as_bytes, again)] != [*map(as_bytes, tasks)]:
+      raise EnvironmentFault(
+          f'{self.name}.sample_tasks({len(tasks)}) returned other tasks with the same seed, '
+          'so no run could be repeated. Take random numbers from self.np_random, which is '
+          'seeded before each call.')
 
   def _says_its_task(self) -> bool:
     """Whether `get_task` says which one it is, which `_check_task` compares."""
@@ -254,9 +279,10 @@ class GymnasiumTasks(Environment):
           '(sparse rewards), add get_task(), which returns the task that is set: it is '
           'compared instead.')
 
-  def _checked_episode(self, task: Any, steps: int = CHECKED_STEPS
-                       ) -> List[Tuple[np.ndarray, float]]:
-    instance, random = self._instances[0], stream(0, CHECKS)
+  def _checked_episode(self, task: Any, steps: int = CHECKED_STEPS,
+                       instance: Optional[Any] = None) -> _Episode:
+    instance = self._instances[0] if instance is None else instance
+    random = stream(0, CHECKS)
     seen = [(self.begun(instance, task, seed=0), 0.0)]
     self._check_task(instance, task)
     for _ in range(min(steps, self.horizon)):
@@ -335,6 +361,11 @@ def _short(value: Any) -> str:
   return f'{type(value).__name__}{of_how_many} {" ".join(repr(value).split())[:80]}'
 
 
+def _innermost(instance: Any) -> Any:
+  """The environment itself, without its wrappers."""
+  return getattr(instance, 'unwrapped', instance)
+
+
 def _method(instance: Any, name: str) -> Optional[Callable]:
   """Of the environment, or of what its wrappers wrap; None: there is none."""
   found = getattr(instance, name, None)
@@ -371,11 +402,21 @@ def _same_task(first: Any, second: Any) -> bool:
   if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
     if object in (first.dtype, second.dtype):   # which may have arrays in them
       return _same_task(first.tolist(), second.tolist())
-    return np.array_equal(first, second)
+    return np.array_equal(*_as_coarse(first, second))
   try:
+    first, second = _as_coarse(first, second)
     return bool(np.all(first == second))
   except Exception:   # of arrays of other shapes, and whatever a user's class does
     return False
+
+
+def _as_coarse(first: Any, second: Any) -> Tuple[Any, Any]:
+  """Floats in the less precise of both types, since an environment may store its task so."""
+  arrays = np.asarray(first), np.asarray(second)
+  if any(array.dtype.kind != 'f' for array in arrays):
+    return first, second
+  coarse = min((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize)
+  return arrays[0].astype(coarse), arrays[1].astype(coarse)
 
 
 @contextlib.contextmanager

@@ -95,21 +95,21 @@ class HeldOutTasks:
              self._budget)
     digest = hashlib.sha256(repr(words).encode())
     for task in self._tasks()[:count]:
-      digest.update(_as_bytes(task))
+      digest.update(as_bytes(task))
     return digest.hexdigest()
 
   def _tasks(self) -> Sequence:
     return self._environment.test_tasks(self._drawn, self._seed)
 
 
-def _as_bytes(task) -> bytes:
+def as_bytes(task) -> bytes:
   """Of numbers themselves; of parts that make no array together, as (array, number), those
   of each; of other tasks what they are written as."""
   try:
     array = np.asarray(task)
   except Exception:   # of parts of several shapes, and whatever a user's class does
     if isinstance(task, (list, tuple)):
-      return b'%d: ' % len(task) + b', '.join(map(_as_bytes, task))
+      return b'%d: ' % len(task) + b', '.join(map(as_bytes, task))
     return _as_written(task)
   if array.dtype.kind in 'fiub':
     return array.astype(array.dtype.newbyteorder('<')).tobytes()
