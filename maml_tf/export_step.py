@@ -67,6 +67,7 @@ def export(config: Config, folder: str, steps: int) -> List[str]:
     ConfigError: for what `pure_step` does not support.
     DataError: where the data are not prepared.
   """
+  pure_step.require_supported(config)   # before a baseline's model reads the data
   # The forms that are exact under XLA.
   config = from_values({**config.to_values(), 'xla': 'on'})
   model = experiment.build_model(config)

@@ -66,10 +66,10 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
     is not finite changes nothing.
 
   Raises:
-    ConfigError: for sinusoids, another optimizer, or a method whose steps have a state
-      of their own.
+    ConfigError: for sinusoids, another optimizer, a method whose steps have a state of
+      their own, or a run that does not begin with new parameters.
   """
-  _require_supported(config)
+  require_supported(config)
   episodes_of = config.problem.episodes_on_device(config)
 
   def step(state: TrainingState, images: tf.Tensor, recipes: Recipes):
@@ -103,8 +103,20 @@ def _adam(state: TrainingState, gradients: Parameters, config: Config) -> Traini
   return TrainingState(parameters, first, second, iteration)
 
 
-def _require_supported(config: Config) -> None:
+def require_supported(config: Config) -> None:
+  """Raises: ConfigError: for a run that is more than one pure function of new parameters."""
   training = config.training
+  if not config.baseline.trains_on_tasks:
+    raise ConfigError(f'--baseline={training.baseline} trains on no tasks, and has no '
+                      'meta-step to export: leave it out.')
+  for name in ('pretrained', 'legacy_checkpoint'):
+    value = getattr(config.run, name)
+    if value is not None:
+      raise ConfigError(f'--{name}={value} does not fit an exported step, which starts from '
+                        'new parameters: leave it out.')
+  if training.pretrain_iterations:
+    raise ConfigError(f'--pretrain_iterations={training.pretrain_iterations} does not fit an '
+                      'exported step, which is one of meta-training alone: leave it at 0.')
   if known_method(training.method) == 'reptile':
     raise ConfigError('--method=reptile keeps a state between meta-batches and is not '
                       'written as a pure function: take another method.')

@@ -88,6 +88,18 @@ def test_what_is_no_pure_function_is_refused(small_config, given, shown):
     pure_step.build_pure_step(config, experiment.build_model(config))
 
 
+@pytest.mark.parametrize('given, shown', [
+    (dict(pretrained='omniglot_5way_1shot'), '--pretrained=omniglot_5way_1shot does not fit'),
+    (dict(legacy_checkpoint='to/model1'), '--legacy_checkpoint=to/model1 does not fit'),
+    (dict(pretrain_iterations=5), '--pretrain_iterations=5 does not fit'),
+    (dict(baseline='fine_tuning'), '--baseline=fine_tuning trains on no tasks')])
+def test_a_run_that_begins_with_more_than_new_parameters_is_refused(
+    given, shown, small_config, tmp_path):
+  with pytest.raises(ConfigError, match=shown):
+    export_step.export(small_config('omniglot', **given), str(tmp_path / 'step'), STEPS)
+  assert not (tmp_path / 'step').exists()
+
+
 @pytest.fixture
 def exported(small_config, tmp_path):
   config = small_config('omniglot')
