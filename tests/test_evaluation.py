@@ -96,9 +96,10 @@ def test_writing_leaves_the_results_as_they_are(small_config, tmp_path):
      'test_ubs5_stepsize0.01'),
     # Other parameters than those of the folder's run, whose own results stay.
     ('sinusoid', dict(train=False, pretrained='a_row:1'), 'test_ubs5_stepsize0.01_of_a_row-1'),
-    ('sinusoid', dict(train=False, pretrained='to/w.npz'), 'test_ubs5_stepsize0.01_of_w'),
-    ('sinusoid', dict(train=False, legacy_checkpoint='to/model59999'),
-     'test_ubs5_stepsize0.01_of_model59999'),
+    ('sinusoid', dict(train=False, pretrained='/to/w.npz'),
+     'test_ubs5_stepsize0.01_of_w-d0b00380'),
+    ('sinusoid', dict(train=False, legacy_checkpoint='/to/model59999'),
+     'test_ubs5_stepsize0.01_of_model59999-00382397'),
     ('sinusoid', dict(pretrained='a_row:1'), 'test_ubs5_stepsize0.01')])
 def test_the_files_have_the_tf1_code_s_names(datasource, given, stem, small_config,
                                              tmp_path):
@@ -107,6 +108,17 @@ def test_the_files_have_the_tf1_code_s_names(datasource, given, stem, small_conf
   paths = results_files.write_results(str(tmp_path), a_run(config, results))
   assert paths == (str(tmp_path / f'{stem}.csv'), str(tmp_path / f'{stem}.json'))
   assert sorted(os.listdir(tmp_path)) == [f'{stem}.csv', f'{stem}.json']
+
+
+@pytest.mark.parametrize('flag, one, other', [
+    ('pretrained', 'a/seed0.npz', 'b/seed0.npz'),
+    ('legacy_checkpoint', 'a/model1000', 'b/model1000')])
+def test_files_of_the_same_name_in_other_folders_have_results_of_their_own(
+    flag, one, other, small_config):
+  def stem(path):
+    return results_files.file_stem(small_config(train=False, **{flag: path}))
+  assert stem(one) != stem(other)
+  assert stem(one) == stem(os.path.abspath(one)) == stem('a/../' + one)
 
 
 def test_the_json_file_is_complete(small_config, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -19,6 +20,8 @@ from maml_tf.files import as_json, whole_file, write_whole
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_learners import short_name
+
+_DIGITS_OF_A_PATH = 8
 
 
 class ProtocolRun(NamedTuple):
@@ -69,7 +72,8 @@ def file_stem(config: Config) -> str:
   overwrote it there, is called `val_...` here. A step size that was tuned is called
   `tuned`, and a nearest neighbour or a method without inner loop has none. Tasks of other
   classes than in training say of how many. Where --pretrained or --legacy_checkpoint is
-  tested, its name follows: the folder has a run's own results, too."""
+  tested, its name follows: the folder has a run's own results, too; of a file with digits
+  of its path, since those of other folders have the same names."""
   task = config.task
   ways = '' if task.num_classes == config.trained_classes else f'_cls{task.num_classes}'
   stem = f'{config.split}{ways}_ubs{task.update_batch_size}'
@@ -88,8 +92,12 @@ def _of_named_file(config: Config) -> str:
   named = None if run.train else run.pretrained or run.legacy_checkpoint
   if named is None:
     return ''
+  digits = ''
+  if run.legacy_checkpoint is not None or named.endswith('.npz'):   # no row
+    named = os.path.abspath(named)
+    digits = '-' + hashlib.sha256(os.fsencode(named)).hexdigest()[:_DIGITS_OF_A_PATH]
   name = re.sub(r'\.npz$', '', os.path.basename(named))
-  return '_of_' + re.sub(r'[^\w.-]', '-', name)
+  return '_of_' + re.sub(r'[^\w.-]', '-', name) + digits
 
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
