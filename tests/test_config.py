@@ -382,6 +382,23 @@ def test_other_shots_are_tested_in_the_folder_of_the_trained_shots(datasource):
   assert tested.task.update_batch_size == tested.task.test_query_size == 5
 
 
+@pytest.mark.parametrize('trained, tested', [
+    (dict(method='matching'), dict(num_classes=20, train_num_classes=5)),
+    (dict(method='matching', num_classes=20), dict(train_num_classes=20)),
+    (dict(method='siamese'), dict(num_classes=5, train_num_classes=20)),
+    (dict(method='matching', update_batch_size=5),
+     dict(num_classes=20, train_num_classes=5, train_update_batch_size=5)),
+    (dict(method='prototypical', datasource='miniimagenet'),
+     dict(update_batch_size=5, train_update_batch_size=1)),
+    (dict(method='prototypical', datasource='miniimagenet', update_batch_size=5),
+     dict(update_batch_size=1, train_update_batch_size=5))])
+def test_other_ways_and_shots_are_tested_in_the_folder_of_the_trained_ones(trained, tested):
+  trained = config.resolve({'datasource': 'omniglot', **trained})
+  assert config.resolve({
+      'datasource': trained.task.datasource, 'method': trained.training.method,
+      'train': False, **tested}).experiment_name == trained.experiment_name
+
+
 def test_more_rollouts_are_tested_in_the_folder_of_the_trained_ones():
   trained = config.resolve({'datasource': 'point_navigation', 'update_batch_size': 1})
   tested = config.resolve({'datasource': 'point_navigation', 'update_batch_size': 5,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from data_scripts import prepare_images
 from maml_tf import application, problems
 from maml_tf.config import Config, ConfigError
 from maml_tf.errors import DataError
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.checkpoints import experiment_folder, prepare_folder, stored_config
 
 CLASSES, IMAGES = 9, 6
 
@@ -117,6 +119,20 @@ def test_a_run_is_trained_resumed_and_tested(prepared, tmp_path, capsys):
     stored = json.load(file)
   stored['task']['data_dir'] = run
   assert Config.from_dict(stored).problem.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize('size', [16, 40])
+def test_a_run_of_another_net_goes_on_where_the_data_were_moved(size, prepared, tmp_path):
+  def prepare(folder):
+    return prepare_folder(flags.parse([
+        'main.py', '--datasource=images', f'--data_dir={folder}', '--model=resnet12',
+        f'--logdir={tmp_path / "runs"}']))
+  shutil.copytree(prepared(size)[0], tmp_path / 'before')
+  run = prepare(tmp_path / 'before')
+  Path(run, 'model-1.index').touch()
+  shutil.move(tmp_path / 'before', tmp_path / 'after')
+  assert stored_config(run).learner.model == 'resnet12'
+  assert prepare(tmp_path / 'after') == run
 
 
 def test_without_the_data_it_is_said_how_to_prepare_them(tmp_path):

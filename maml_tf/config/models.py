@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 from maml_tf import from_file
 from maml_tf.config.presets import preset
@@ -50,9 +50,19 @@ def check_model(config: 'Config') -> None:
       raise ConfigError(f'--{name}={values[name]} {fits}, a Keras model, which has no '
                         'baselines and no TF1 checkpoints, and says itself what is in '
                         'bfloat16: leave one of them out.')
+
+
+def check_given_net(given: Mapping[str, Any], config: 'Config') -> None:
+  """Raises: ConfigError: for what is given of the paper's net where there is another one.
+
+  Of a run on disk nothing is given, and the presets of then are not known where its own
+  images are gone.
+  """
+  if config.learner.model == PAPER:
+    return
   usual = preset(config.task.datasource, config.task.num_classes,
                  config.task.update_batch_size, config.training.method, config.data_dir)
   for name in _OF_THE_PAPERS_NET:
-    if values[name] != usual[name]:
-      raise ConfigError(f'--{name}={values[name]} {fits}, which has layers of its own: leave '
-                        'one of them out.')
+    if name in given and given[name] != usual[name]:
+      raise ConfigError(f'--{name}={given[name]} does not fit --model={config.learner.model}, '
+                        'which has layers of its own: leave one of them out.')

@@ -6,6 +6,7 @@ from typing import Any, Mapping
 
 from maml_tf import problems
 from maml_tf.config.fits import check_given
+from maml_tf.config.models import check_given_net
 from maml_tf.config.presets import preset
 from maml_tf.config.schema import (
   Config,
@@ -38,12 +39,15 @@ def resolve(given: Mapping[str, Any]) -> Config:
   method = given.get('method', 'maml')
   data_dir = given.get('data_dir') or default_data_dir(datasource)
   values = preset(datasource, num_classes, given.get('update_batch_size'), method, data_dir)
-  trained_shots = given.get('train_update_batch_size', -1)
-  if trained_shots >= 1:
-    # The checkpoint to test was trained with other shots, and its folder's name says
-    # how it was trained: those values follow the shots of then, not of now.
-    trained = preset(datasource, num_classes, trained_shots, method, data_dir)
-    values.update({name: trained[name] for name in ('train_query_size', 'meta_batch_size')})
+  shots = given.get('train_update_batch_size', -1)
+  ways = given.get('train_num_classes', -1)
+  if max(shots, ways) >= 1:
+    # The checkpoint to test was trained with other shots or ways, and its folder's name
+    # says how it was trained: those values follow the tasks of then, not of now.
+    trained = preset(datasource, ways if ways >= 1 else num_classes,
+                     shots if shots >= 1 else given.get('update_batch_size'), method, data_dir)
+    values.update({name: trained[name] for name in (
+        'train_num_classes', 'train_query_size', 'meta_batch_size')})
   if given.get('conv') is False and 'max_pool' not in given:
     values['max_pool'] = False   # a net without convolutions has nothing to pool
   if given.get('norm', values['norm']) == 'None':
@@ -54,4 +58,5 @@ def resolve(given: Mapping[str, Any]) -> Config:
   values.update(given)
   config = from_values(values)
   check_given(given, config)
+  check_given_net(given, config)
   return config
