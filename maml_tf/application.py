@@ -77,7 +77,7 @@ def _require_validation(config: Config) -> None:
   interval, iterations = config.training.validation_interval, config.total_iterations
   best = CheckpointFiles(os.path.join(experiment_folder(config), BEST_FOLDER), 1)
   if (config.evaluation.test_checkpoint == 'best' and 0 < iterations < interval
-      and not best.paths):
+      and not (config.run.resume and best.paths)):   # without, it is moved aside
     raise ConfigError(
         f'--test_checkpoint=best does not fit a run of {iterations} iterations, which '
         f'--validation_interval={interval} never validates: give --validation_interval='

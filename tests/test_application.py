@@ -256,6 +256,11 @@ def test_a_best_checkpoint_that_nothing_would_choose_is_refused_before_training(
   assert code == 2 and 'No validation has chosen a best checkpoint' in sentence
   assert main.main(['main.py', *arguments(), '--metatrain_iterations=6', more[1],
                     '--validation_interval=5']) == 0
+  # The best one so far would be moved aside.
+  code, output, sentence = call(capsys, *arguments(), *more, '--validation_interval=5',
+                                '--resume=False')
+  assert code == 2 and 'give --validation_interval=1' in sentence
+  assert 'was moved to' not in output
 
 
 def test_another_configuration_is_refused_with_what_differs(arguments, capsys):
