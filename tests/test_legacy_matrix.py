@@ -230,3 +230,14 @@ def test_refusals(arguments, changes, shown, capsys):
     code = caught.code
   error = capsys.readouterr().err
   assert code == command_line.REFUSED and error.count('\n') == 1 and shown in error
+
+
+@pytest.mark.parametrize('changes, shown', [
+    (['--model=resnet12'], '--model=resnet12 takes the batch statistics of one set alone'),
+    (['--method=matching'], '--method=matching has no inner steps')])
+def test_nets_without_such_conditions_are_refused(changes, shown, arguments, capsys):
+  flags = [argument for argument in arguments
+           if 'legacy' not in argument and 'num_filters' not in argument]
+  assert matrix.main([*flags, *changes]) == command_line.REFUSED
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and shown in error

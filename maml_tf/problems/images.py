@@ -105,6 +105,12 @@ class Images(Problem):
     if not config.baseline.own_statistics:
       raise ConfigError(f'--baseline={config.training.baseline} has fixed batch statistics: '
                         'the matrix is of nets that use those of a task, so leave it out.')
+    if config.learner.model != 'paper':
+      raise ConfigError(f'--model={config.learner.model} takes the batch statistics of one '
+                        'set alone: the matrix is of the paper\'s nets, so leave it out.')
+    if not config.has_inner_loop:
+      raise ConfigError(f'--method={config.training.method} has no inner steps after which '
+                        'the matrix could measure: take a method that adapts.')
 
   def episodes_on_device(self, config: 'Config'):
     from maml_tf.sources.images import episodes_of
