@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
+import os
 import pathlib
+import signal
+import subprocess
 import sys
 import threading
 
@@ -25,6 +29,7 @@ gymnasium = pytest.importorskip('gymnasium', reason='gymnasium is not installed 
 from maml_tf.rl.gymnasium_tasks import GymnasiumTasks, _same_task  # noqa: E402
 
 SPACES = gymnasium.spaces
+EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'own_environment.py'
 
 
 class Walk(gymnasium.Env):
@@ -379,6 +384,40 @@ def test_a_process_that_is_killed_is_one_sentence():
   assert len(sampled(environment, [1.0, 2.0])) == 19   # in new ones
 
 
+def test_signals_to_all_leave_the_processes_to_the_run():
+  environment = GymnasiumTasks(Walk, horizon=6, processes=2)
+  sampled(environment, [1.0, 2.0])
+  processes = environment._processes._blocks.processes
+  for process in processes:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+      os.kill(process.pid, number)
+  assert len(sampled(environment, [1.0, 2.0])) == 19
+  assert environment._processes._blocks.processes is processes
+  del environment   # and them
+  gc.collect()
+  for process in processes:
+    process.join(20)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_program_ends_with_its_processes(tmp_path):
+  (tmp_path / 'script.py').write_text(
+      'import numpy as np\n'
+      'from maml_tf.rl.gymnasium_tasks import GymnasiumTasks\n'
+      'from maml_tf.rl.streams import stream\n'
+      f'import sys; sys.path.append({str(EXAMPLE.parent)!r})\n'
+      'from own_environment import Thermostat\n'
+      "if __name__ == '__main__':\n"
+      '  environment = GymnasiumTasks(Thermostat, horizon=6, processes=2, check=False)\n'
+      '  tasks = environment.test_tasks(2, 1)\n'
+      '  environment.start(tasks, [stream(0, 0), stream(0, 1)])\n'
+      "  print('begun')\n", encoding='utf-8')
+  found = subprocess.run([sys.executable, str(tmp_path / 'script.py')], timeout=120,
+                         env={**os.environ, 'PYTHONPATH': str(EXAMPLE.parents[1])},
+                         capture_output=True, text=True, check=False)
+  assert (found.returncode, found.stdout, found.stderr) == (0, 'begun\n', '')
+
+
 def test_what_cannot_be_sent_to_a_process_is_one_sentence():
   lock = threading.Lock()
 
@@ -540,7 +579,6 @@ def environment_has(kind, action):
   return space.contains(action) and getattr(action, 'dtype', np.int64) == space.dtype
 
 
-EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'own_environment.py'
 SMALL = ('--datasource=gym', '--meta_batch_size=2', '--update_batch_size=3',
          '--test_query_size=2', '--num_test_tasks=3', '--cg_iterations=2', '--horizon=9',
          '--metatrain_iterations=2', '--num_validation_tasks=2')

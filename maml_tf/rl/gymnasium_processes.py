@@ -11,14 +11,17 @@ Importing this needs no gymnasium.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import pickle
 import signal
+import weakref
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf import interruptions
 from maml_tf.rl.environments import Simulation
 from maml_tf.rl.errors import EnvironmentFault
 
@@ -39,6 +42,7 @@ class EpisodeProcesses:
   def __init__(self, load: Callable[[], Begin], count: int, name: str):
     self._load, self._count, self._name = load, count, name
     self._blocks: Optional[Any] = None   # an AsyncVectorEnv
+    self._end: Callable = lambda: None   # its processes
 
   def start(self, tasks: Sequence, seeds: Sequence[int]) -> Simulation:
     """Begins episodes; those that were begun before are given up.
@@ -56,6 +60,9 @@ class EpisodeProcesses:
     try:
       if self._blocks is None:
         self._blocks = self._started()
+        self._end = weakref.finalize(self, _ended, self._blocks)
+        # Before that of multiprocessing, which would wait for processes that heed no signal.
+        atexit.register(self._end)
       answers = self._blocks.call(method, *arguments)
     except (EOFError, OSError) as error:   # its pipe is closed
       self.close()
@@ -71,11 +78,8 @@ class EpisodeProcesses:
 
   def close(self) -> None:
     """Ends the processes; the next episode starts others."""
-    blocks, self._blocks = self._blocks, None
-    if blocks is not None:
-      for process in blocks.processes:   # not `close`, which waits for one that is gone
-        process.terminate()
-      blocks.closed = True
+    self._end()
+    self._blocks = None
 
   def _started(self) -> Any:
     from gymnasium.vector import AsyncVectorEnv
@@ -131,9 +135,17 @@ def _block(load: Callable[[], Begin], index: int, count: int, parent: int) -> An
       rewards, ended = self._episodes.step(actions, running)
       return self._episodes.observations, rewards, ended
 
-  if os.getpid() != parent:   # Ctrl-C reaches all; the run ends its iteration, and them
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+  if os.getpid() != parent:   # what reaches all: the run ends its iteration, and them
+    for number in (*interruptions.ENDING, *interruptions.REPEATED):
+      signal.signal(number, signal.SIG_IGN)
   return Block()
+
+
+def _ended(blocks: Any) -> None:
+  """Not by its `close`, which waits for a process that is gone, or heeds no signal."""
+  for process in blocks.processes:
+    process.kill()
+  blocks.closed = True
 
 
 def _share(episodes: int, index: int, count: int) -> slice:
