@@ -34,7 +34,7 @@ ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.ta
 # What systems, disks and tools leave in a folder, in lower case, beside hidden files:
 # macOS, Windows, network disks (Synology, QNAP), file system checks, Python.
 _JUNK = {'__macosx', 'icon\r', 'icon\uf00d', 'network trash folder', 'temporary items',
-         'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin', 'recycler', 'recycled',
+         'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin',
          'system volume information', '@eadir', '@recycle', '@recently-snapshot', '#recycle',
          '#snapshot', 'lost+found', 'found.000', '__pycache__'}
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,

@@ -83,6 +83,11 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path):
     assert sorted(source.names()) == sorted(FILES)
 
 
+def test_a_class_may_be_called_recycled(tmp_path):
+  names = ['Recycled/1.txt', 'recycler/1.txt']
+  assert make_folder(tmp_path / 'x', {name: b'' for name in names}).names() == names
+
+
 def test_a_leading_dot_is_no_part_of_a_name(tmp_path):
   source = make_tar(tmp_path / 'x.tar', {'./a/1.txt': b'one'})
   assert contents(source) == {'a/1.txt': b'one'}
