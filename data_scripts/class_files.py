@@ -7,7 +7,10 @@ train/, val/ and test/, whatever these are called; class folders alone.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,25 +28,29 @@ File = tuple[int, str]                               # (source, name in it)
 Classes = dict[str, list[tuple[str, list[File]]]]    # as in `preparation.Plan`
 
 
-def sources_of(source: str, known_classes: Collection[str] = ()) -> list[archives.Source]:
+def sources_of(source: str, known_classes: Collection[str] = (),
+               most_files: int = archives.Limits.files) -> list[archives.Source]:
   """What to read: archives, and folders with those archives in them that hold what is
   not there.
 
   Args:
     source: a folder or an archive, or several, separated by commas.
     known_classes: where a folder has some of these, its others are passed over.
+    most_files: in a folder.
 
   Raises:
     DataError: see `archives.open_source`.
   """
   return [each for path in paths_of(source)
-          for each in _sources_at(Path(path), known_classes)]
+          for each in _sources_at(Path(path), known_classes, most_files)]
 
 
-def _sources_at(path: Path, known_classes: Collection[str]) -> list[archives.Source]:
+def _sources_at(path: Path, known_classes: Collection[str], most_files: int
+                ) -> list[archives.Source]:
   if not path.is_dir():
     return [archives.open_source(path)]
-  source = archives.FolderSource(path, known=known_classes)
+  source = archives.FolderSource(path, known=known_classes,
+                                 limits=archives.Limits(files=most_files))
   names = source.names()
   folders = [name.split('/')[:-1] for name in names if tables.is_image(name) and '/' in name]
   present = {split_of(part) for parts in folders for part in parts[:-1]} - {None}
@@ -51,6 +58,17 @@ def _sources_at(path: Path, known_classes: Collection[str]) -> list[archives.Sou
   packed = [name for name in names if name.lower().endswith(archives.ARCHIVE_SUFFIXES)
             and (not folders or split_of(stem(name)) in lacking)]
   return [source, *(archives.open_source(path / name) for name in packed)]
+
+
+def note_unopened(sources: Sequence[archives.Source], names: Sequence[Sequence[str]],
+                  problems: Problems) -> None:
+  """Says which archives among the files `sources_of` did not open."""
+  opened = {source.path for source in sources}
+  problems.note([name for source, names_of_source in zip(sources, names)
+                 for name in names_of_source if source.path / name not in opened
+                 and name.lower().endswith(archives.ARCHIVE_SUFFIXES)],
+                'archives beside folders of images, or in archives, are not opened (unpack '
+                'what belongs to the set)')
 
 
 def stem(name: str) -> str:
@@ -65,6 +83,10 @@ def class_in_name(place: File) -> str:
   """The class in the name of an image of ImageNet, its own or of the tables; else ''."""
   match = _OF_IMAGENET.fullmatch(stem(place[1]))
   return match.group(1) if match else ''
+
+
+def _without_in_between(folders: Iterable[str]) -> list[str]:
+  return [name for name in folders if name.lower() not in _IN_BETWEEN]
 
 
 class ImageFiles:
@@ -92,10 +114,20 @@ class ImageFiles:
       self._by_stem.setdefault(stem(place[1]).casefold(), []).append(place)
       for label in {self.class_folder(place), class_in_name(place)}:
         self._by_class.setdefault(label.casefold(), []).append(place)
+    self._shared = {source: self._shared_folders(source)
+                    for source, packed in enumerate(self._packed) if packed}
+    # The ends of the paths of all folders of images.
+    self._folder_ends = {path[start:] for path in {self._folder_path(place)
+                                                   for place in self.places}
+                         for start, letter in enumerate(path) if letter == '/'}
 
   def folders(self, place: File) -> list[str]:
     """The folders that a file is in, the outermost first."""
     return [*self._packed[place[0]], *place[1].split('/')[:-1]]
+
+  def _folder_path(self, place: File) -> str:
+    """That of a file's folder, in lower case and with '/' in front."""
+    return ''.join(f'/{name}' for name in self.folders(place)).casefold()
 
   def class_folder(self, place: File) -> str:
     """The name of the folder that a file is in; '' where it is in none."""
@@ -109,12 +141,19 @@ class ImageFiles:
     folders = self.folders(place)
     for level in range(len(folders) - 2, -1, -1):
       if split_of(folders[level]):
-        if level < len(self._packed[place[0]]):   # the archive, of any folders in it
-          label = self.class_folder(place)
-          return folders[level], label if label != folders[level] else ''
-        inner = [name for name in folders[level + 1:] if name.lower() not in _IN_BETWEEN]
+        inner = _without_in_between(folders[level + 1:])
+        if level < len(self._packed[place[0]]):   # the archive, of any folders around classes
+          inner = inner[self._shared[place[0]]:]
         return folders[level], inner[0] if inner else ''
     return '', ''
+
+  def _shared_folders(self, source: int) -> int:
+    """How many folders around classes all images of a source share that are in any."""
+    every = [folders for of, name in self.places if of == source
+             and (folders := _without_in_between(name.split('/')[:-1]))]
+    shared = os.path.commonprefix(every)
+    is_class = bool(every) and shared == max(every, key=len)   # all images lie in it
+    return len(shared) - is_class
 
   def folder_in_class(self, place: File, label: str) -> str:
     """The path of a file's folder where that is another one, in the folder of its class."""
@@ -136,11 +175,14 @@ class ImageFiles:
       labels: all labels of the tables, in lower case: in the folder of another class is
         another image.
     """
-    path = file.replace('\\', '/').casefold()
+    path = posixpath.normpath(file.replace('\\', '/').casefold()).lstrip('./')
     path = path if not tables.is_image(path) else os.path.splitext(path)[0]
+    folder = f'/{path}'.rpartition('/')[0]
     found = [place for place in self._by_stem.get(path.rsplit('/', 1)[-1], [])
              if self.class_folder(place).casefold() in {label.casefold(), ''}
              or self.class_folder(place).casefold() not in labels]
+    if folder in self._folder_ends:   # elsewhere is another image of the same name
+      found = [place for place in found if f'{folder}/' in f'{self._folder_path(place)}/']
     for narrower in (lambda name: f'/{name}'.endswith(f'/{path}'),
                      lambda name: f'/{label.casefold()}/' in f'/{name}'):
       if len(found) > 1:
@@ -190,24 +232,42 @@ def _parsed(found: Mapping[str, tuple[str, bytes]], problems: Problems
       unreadable.add(name, str(error), remedy='write it as a table with the columns '
                      'filename,label, or fetch it again')
     else:
-      rows[split] = _with_class_names(split, rows[split])
       for line, cells in incomplete:
         problems.add(f'{name} line {line}', f'{cells} is not "filename,label"',
                      kind='not a row')
   unreadable.raise_if_any('The tables of the images')
-  return rows
+  _note_shared_numbers(rows.values(), problems)
+  return {split: _with_class_names(split, of_split) for split, of_split in rows.items()}
 
 
 def _with_class_names(split: str, rows: list[tables.Row]) -> list[tables.Row]:
   """Rows whose classes are numbered from 0 in every split: what they mean."""
-  if not all(row.label.isdigit() for row in rows):
+  if not _are_numbered(rows):
     return rows
-  named = []
-  for row in rows:
-    in_name = _WNID.search(row.file or '')
-    named.append(row._replace(label=in_name.group() if in_name else
-                              f'{split} {int(row.label):03}'))
-  return named
+  return [row._replace(label=_wnid_in(row) or f'{split} {int(row.label):03}') for row in rows]
+
+
+def _are_numbered(rows: Sequence[tables.Row]) -> bool:
+  return all(_number_behind('', row.label) >= 0 for row in rows)
+
+
+def _wnid_in(row: tables.Row) -> str:
+  """ImageNet's name of the class, where the file's has it; else ''."""
+  found = _WNID.search(row.file or '')
+  return found.group() if found else ''
+
+
+def _note_shared_numbers(rows: Iterable[Sequence[tables.Row]], problems: Problems) -> None:
+  """Tables of tasks number the classes of each split from 0; those of a usual division into
+  training and testing have the same classes in each, which nothing else would show."""
+  numbers = Counter(number for of_split in rows if _are_numbered(of_split)
+                    for number in {int(row.label) for row in of_split if not _wnid_in(row)})
+  shared = [str(number) for number, splits in sorted(numbers.items()) if splits > 1]
+  if shared:
+    problems.notes.append(
+        'Numbers of classes that are in the tables of several splits were taken as different '
+        f'classes in each ({archives.shortened(shared)}): where the same number is the same '
+        'class, the set cannot be used, since testing would meet what training saw')
 
 
 def classes_of_tables(files: ImageFiles, rows: Mapping[str, Sequence[tables.Row]],
@@ -381,15 +441,32 @@ def classes_without_split(files: ImageFiles) -> dict[str, list[File]]:
 
 
 def check_disjoint(classes: Classes, problems: Problems) -> None:
-  """Adds a problem for each class that is in two splits."""
-  split_of_class: dict[str, str] = {}
+  """Adds a problem for each class that is in two splits, in whatever spelling."""
+  seen: dict[str, tuple[str, str]] = {}
   for split in SPLITS:
     for name, _ in classes[split]:
-      if name in split_of_class:
-        problems.add(f'class {name}', f'both in {split_of_class[name]} and in {split}',
+      first, other = seen.setdefault(_spelled_alike(name), (name, split))
+      if other != split:
+        where = other if first == name else f'{other}, as {first},'
+        problems.add(f'class {name}', f'both in {where} and in {split}',
                      kind='two splits', remedy='leave a class in one split, since those of '
                      'the three must differ')
-      split_of_class[name] = split
+
+
+def check_spellings(names: Iterable[str], problems: Problems) -> None:
+  """Adds a problem for each class that is there under two names."""
+  seen: dict[str, str] = {}
+  for name in names:
+    first = seen.setdefault(_spelled_alike(name), name)
+    if first != name:
+      problems.add(f'class {name}', f'only case or Unicode form tells it from {first}',
+                   kind='two names', remedy='put the images of a class in one folder, or '
+                   'give different classes names that differ in more')
+
+
+def _spelled_alike(name: str) -> str:
+  """The same for names that one system or program holds for the same, and another not."""
+  return unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
 
 
 def in_splits(classes: Mapping[str, list[File]], splits: Mapping[str, Iterable[str]]

@@ -129,6 +129,7 @@ def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
   names = preparation.listed(sources, f'The source {source!r}')
   problems.note([name for each in sources for name in getattr(each, 'passed_over', ())],
                 'they are none of the classes of the set')
+  class_files.note_unopened(sources, names, problems)
   files = class_files.ImageFiles(sources, names, _IMAGE_SUFFIXES)
   pickles = _pickles(sources, names)
   if pickles and (len(pickles) == len(image_set.SPLITS) or not files.places):

@@ -130,6 +130,65 @@ def test_tables_name_files_in_class_folders(tmp_path):
   assert train.class_counts.tolist() == [2, 3, 3, 3]
 
 
+def with_numbered_classes(source, first):
+  """Tables beside class folders, as programs write them; {split: its first number}."""
+  for split, labels in EXPECTED.items():
+    lines = [f'{label}/{index}.png,{first[split] + number}'
+             for number, label in enumerate(labels) for index in range(3)]
+    (source / f'{split}.csv').write_text('\n'.join(['filename,label', *lines]))
+
+
+def test_numbers_of_several_tables_may_be_the_same_classes(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own', names=None)
+  with_numbered_classes(source, {'train': 0, 'val': 4, 'test': 6})
+  assert prepare(source, tmp_path / 'out') == 0
+  assert 'Numbers of classes' not in capsys.readouterr().out
+  with_numbered_classes(source, {'train': 0, 'val': 4, 'test': 3})
+  assert prepare(source, tmp_path / 'shared') == 0
+  assert 'different classes in each (3, 4): where the same' in capsys.readouterr().out
+  [note] = read_manifest(tmp_path / 'shared', 'images')['preparation']['notes']
+  assert 'the set cannot be used' in note
+
+
+def test_another_image_of_the_same_name_is_not_taken_for_a_missing_one(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own', names=None)
+  with_numbered_classes(source, {'train': 0, 'val': 4, 'test': 6})
+  saved(source / 'unlabelled' / '7.png', picture(99))
+  (source / 'train 0' / '1.png').rename(source / 'train 0' / '7.png')
+  table = source / 'train.csv'
+  table.write_text(table.read_text().replace('train 0/1.png', './train 0/7.png'))
+  assert prepare(source, tmp_path / 'out') == 0
+  (source / 'train 0' / '7.png').unlink()
+  assert 'train.csv: ./train 0/7.png has no file' in failure(capsys, source, tmp_path / 'less')
+
+
+def test_a_table_may_name_folders_that_are_not_there_or_are_around_others(tmp_path):
+  source = class_folders(tmp_path / 'own' / 'images', names=None).parent
+  saved(source / 'images' / 'cover.png', picture(0))
+  for old, number in (('elsewhere', 1), ('images', 2)):
+    for split, labels in EXPECTED.items():
+      lines = [f'{old}/{label} {index}.png,{label}' for label in labels for index in range(3)]
+      (source / f'{split}.csv').write_text('\n'.join(['filename,label', *lines]))
+    for path in source.glob('images/*/?.png'):
+      path.rename(path.with_name(f'{path.parent.name} {path.name}'))
+    assert prepare(source, tmp_path / f'out{number}') == 0
+    assert classes_of(tmp_path / f'out{number}') == EXPECTED
+
+
+@pytest.mark.parametrize('other', ['TRAIN 0', 'cafe\u0301'])
+@pytest.mark.parametrize('names', [SPLITS, None])
+def test_other_spellings_of_a_class_are_the_same_class(tmp_path, capsys, names, other):
+  source = class_folders(tmp_path / 'own', names=names)
+  first = 'train 0' if other == 'TRAIN 0' else 'caf\xe9'
+  for index in range(3):
+    saved(source / (names[0] if names else '') / first / f'{index}.png', picture(100 + index))
+    saved(source / (names[2] if names else '') / other / f'{index}.png', picture(200 + index))
+  message = failure(capsys, source, tmp_path / 'out')
+  assert '1 problem was found' in message
+  assert (f'class {other}: both in train, as {first}, and in test' if names else
+          'only case or Unicode form tells it from') in message
+
+
 def test_a_zip_is_as_the_folder(tmp_path):
   source = class_folders(tmp_path / 'own', names=None)
   with zipfile.ZipFile(tmp_path / 'own.zip', 'w') as archive:
@@ -270,6 +329,40 @@ def test_folders_in_class_folders_are_of_the_class_and_named(tmp_path, capsys, n
   assert ('2 folders in class folders were taken as a part of their class, as '
           f'{genus}/species a' in capsys.readouterr().out)
   assert classes_of(tmp_path / 'nested') == classes_of(tmp_path / 'flat')
+
+
+@pytest.mark.parametrize('around', ['', 'data/', 'images/'])
+def test_folders_in_class_folders_are_of_the_class_in_archives_too(tmp_path, capsys, around):
+  for place, split in enumerate(SPLITS):
+    with zipfile.ZipFile(tmp_path / f'{split}.zip', 'w') as archive:
+      for number in range(8):
+        folder = f'{around}genus {split} {number % 2}/species {number // 2}'
+        archive.writestr(f'{folder}/{number}.png',
+                         file_of(picture(8 * place + number), 'PNG'))
+  source = ','.join(str(tmp_path / f'{split}.zip') for split in SPLITS)
+  assert prepare(source, tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == {
+      split: [f'genus {split} 0', f'genus {split} 1'] for split in SPLITS}
+  assert ('24 folders in class folders were taken as a part of their class'
+          in capsys.readouterr().out)
+
+
+def test_archives_beside_class_folders_are_named(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own', names=None)
+  with zipfile.ZipFile(source / 'more.zip', 'w') as archive:
+    archive.writestr('more/0.png', file_of(picture(0), 'PNG'))
+  assert prepare(source, tmp_path / 'out') == 0
+  assert 'are not opened (unpack what belongs to the set): more.zip' in capsys.readouterr().out
+  (tmp_path / 'packed').mkdir()
+  (source / 'more.zip').rename(tmp_path / 'packed' / 'train.zip')   # read, and not enough
+  assert 'are not opened' not in failure(capsys, tmp_path / 'packed', tmp_path / 'none')
+
+
+def test_a_folder_may_have_the_images_of_tieredimagenet(tmp_path, capsys, monkeypatch):
+  assert prepare_images.MOST_FILES > 779_165 * 1.1
+  monkeypatch.setattr(prepare_images, 'MOST_FILES', 20)
+  message = failure(capsys, class_folders(tmp_path / 'own'), tmp_path / 'out')
+  assert 'more than 20 files and folders' in message
 
 
 def test_where_inner_folders_are_the_classes_it_can_be_told(tmp_path, capsys):
