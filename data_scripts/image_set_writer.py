@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO, Optional
 import numpy as np
 
 from maml_tf.errors import DataError
-from maml_tf.files import sha256_of_file
+from maml_tf.files import as_json, sha256_of_file, write_whole
 from maml_tf.locks import HeldError, locked
 from maml_tf.sources.image_set import (
   FORMAT,
@@ -67,6 +66,7 @@ class ImageSetWriter:
     self._replaced = self._target.parent / f'.{self._target.name}.replaced'
     self._lock = contextlib.ExitStack()
     self._splits: dict[str, dict[str, Any]] = {}
+    self._to_come: dict[str, int] = {}   # bytes of the splits that are being written
 
   def __enter__(self) -> 'ImageSetWriter':
     self._target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +98,11 @@ class ImageSetWriter:
       classes: (name, images) of each class, in sorted order.
 
     Raises:
-      DataError: where the disk has no room for the split.
+      DataError: at entry, where the disk has no room for it and the others that are
+        being written.
     """
-    return SplitWriter(self._staging, split, classes, self._image_shape, self._splits)
+    return SplitWriter(self._staging, split, classes, self._image_shape, self._splits,
+                       self._to_come)
 
   def finish(self, preparation: Mapping[str, Any]) -> None:
     """Writes the manifest, checks the whole set, and puts it in place.
@@ -115,10 +117,7 @@ class ImageSetWriter:
                 'image_shape': list(self._image_shape),
                 'splits': {split: self._splits.get(split) for split in SPLITS},
                 'preparation': dict(preparation)}
-    with open(self._staging / MANIFEST, 'w', encoding='utf-8') as file:
-      json.dump(manifest, file, indent=1)
-      file.write('\n')
-      _flush_to_disk(file)
+    write_whole(str(self._staging / MANIFEST), as_json(manifest, indent=1))
     for split in SPLITS:
       load_split(self._staging, self._name, split)
     self._check_target()
@@ -169,24 +168,27 @@ class SplitWriter:
   """
 
   def __init__(self, folder: Path, split: str, classes: Sequence[tuple[str, int]],
-               image_shape: tuple[int, ...], finished: dict[str, dict[str, Any]]):
+               image_shape: tuple[int, ...], finished: dict[str, dict[str, Any]],
+               to_come: dict[str, int]):
     self._path = folder / f'{split}.npy'
     self._split = split
     self._classes = list(classes)
     self._image_shape = image_shape
     self._image_bytes = int(np.prod(image_shape))
     self._finished = finished
+    self._to_come = to_come
     self._written = np.zeros(sum(count for _, count in classes), dtype=bool)
     self._file: Optional[BinaryIO] = None
     self._first_byte = 0
 
   def __enter__(self) -> 'SplitWriter':
-    needed = len(self._written) * self._image_bytes + _SPARE_BYTES
+    self._to_come[self._split] = len(self._written) * self._image_bytes
+    needed = sum(self._to_come.values()) + _SPARE_BYTES
     free = shutil.disk_usage(self._path.parent).free
     if free < needed:
       raise DataError(f'The disk of {str(self._path.parent.parent)!r} has {free >> 20} MiB '
-                      f'left, and the {self._split} images need {needed >> 20} MiB: make '
-                      'room, or choose an --out on another disk.')
+                      f'left, and the images of {" and ".join(self._to_come)} need '
+                      f'{needed >> 20} MiB: make room, or choose an --out on another disk.')
     self._file = open(self._path, 'wb')
     self._first_byte = _write_header(self._file, (len(self._written), *self._image_shape))
     self._file.truncate(self._first_byte + len(self._written) * self._image_bytes)
@@ -207,6 +209,7 @@ class SplitWriter:
         _flush_to_disk(self._file)
     finally:
       self._file.close()
+      del self._to_come[self._split]
     if error_type is None:
       if not self._written.all():
         self._close_gaps()
