@@ -164,6 +164,18 @@ def test_a_missing_folder_names_the_command(tmp_path, name, flag):
     load_split(tmp_path / 'empty', name, 'train')
 
 
+def test_a_folder_that_cannot_be_looked_at_is_one_sentence(prepared, monkeypatch):
+  with pytest.raises(DataError, match=r'cannot be read \(File name too long\): check the'):
+    image_set.read_manifest('x' * 300, 'omniglot')
+  def refuse(_):
+    raise PermissionError(13, 'Permission denied')
+  (prepared / 'manifest.json').unlink()
+  monkeypatch.setattr(image_set.Path, 'iterdir', refuse)   # root may read everything
+  with pytest.raises(DataError, match=r'cannot be read \(Permission denied\): check the path'):
+    load_split(prepared, 'omniglot', 'train')
+  assert image_set.completed_preparation(prepared, 'omniglot') is None
+
+
 def test_unknown_names_list_the_known_ones(prepared):
   with pytest.raises(DataError, match='known are miniimagenet, omniglot'):
     load_split(prepared, 'imagenet', 'train')
@@ -388,6 +400,18 @@ def test_no_room_on_the_disk_is_said_before_writing(tmp_path, monkeypatch):
   with ImageSetWriter(tmp_path / 'set', 'omniglot') as writer:
     with pytest.raises(DataError, match=r'MiB left.*need \d+ MiB'):
       with writer.split('train', CLASSES['train']):
+        pass
+
+
+def test_splits_that_are_written_together_share_the_room(tmp_path, monkeypatch):
+  classes = [('a', (100 << 20) // int(np.prod(SHAPE)))]
+  monkeypatch.setattr(image_set_writer.shutil, 'disk_usage',
+                      lambda _: types.SimpleNamespace(free=150 << 20))
+  with ImageSetWriter(tmp_path / 'set', 'omniglot') as writer:
+    with writer.split('train', [('a', 1)]) as written:   # it needs no more room after that
+      written.put(0, np.zeros(SHAPE, np.uint8))
+    with pytest.raises(DataError, match='150 MiB left, and the images of val and test need'):
+      with writer.split('val', classes), writer.split('test', classes):
         pass
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -16,7 +18,7 @@ import flags
 from data_scripts import prepare_images
 from maml_tf import application, problems
 from maml_tf.config import Config, ConfigError
-from maml_tf.errors import DataError
+from maml_tf.errors import DataError, WriteError
 from maml_tf.training.checkpoints import experiment_folder, prepare_folder, stored_config
 
 CLASSES, IMAGES = 9, 6
@@ -133,6 +135,21 @@ def test_a_run_of_another_net_goes_on_where_the_data_were_moved(size, prepared, 
   shutil.move(tmp_path / 'before', tmp_path / 'after')
   assert stored_config(run).learner.model == 'resnet12'
   assert prepare(tmp_path / 'after') == run
+
+
+def test_a_manifest_that_cannot_be_kept_is_one_sentence(prepared, tmp_path, monkeypatch):
+  folder, _ = prepared(16)
+  config = flags.parse(['main.py', '--datasource=images', f'--data_dir={folder}'])
+  config.problem.keep_beside(str(tmp_path), config)
+  with open(f'{folder}/manifest.json', 'rb') as file:
+    assert (tmp_path / 'manifest.json').read_bytes() == file.read()
+  (tmp_path / 'manifest.json').unlink()
+  def full(_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(WriteError, match='manifest.json cannot be written .No space left'):
+    config.problem.keep_beside(str(tmp_path), config)
+  assert not list(tmp_path.iterdir())   # half a manifest would be taken for one
 
 
 def test_without_the_data_it_is_said_how_to_prepare_them(tmp_path):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from maml_tf.errors import ConfigError, DataError
+from maml_tf.files import as_json, reported, write_whole
 from maml_tf.problems.images import MINIIMAGENET, OMNIGLOT, Images
 from maml_tf.sources.image_set import MANIFEST, OWN_IMAGES, SPLITS, read_manifest
 
@@ -80,9 +80,12 @@ class OwnImages(Images):
 
     Raises:
       DataError: where the data are not prepared.
+      WriteError: where it cannot be written.
     """
-    read_manifest(config.data_dir, self.name)
-    shutil.copyfile(os.path.join(config.data_dir, MANIFEST), os.path.join(folder, MANIFEST))
+    manifest = read_manifest(config.data_dir, self.name)
+    path = os.path.join(folder, MANIFEST)
+    with reported(path):
+      write_whole(path, as_json(manifest, indent=1))
 
   def _left(self, shots: int, *splits: str) -> int:
     """Query images that every class has beside its support images, at least 1."""

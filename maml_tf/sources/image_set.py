@@ -133,10 +133,18 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
     'sha256', 'classes': [{'name', 'count'}]}}, 'preparation': {...}}.
 
   Raises:
-    DataError: for a folder without manifest, or a manifest that is damaged, of
-      another set, or of another version.
+    DataError: for a folder without manifest or that cannot be read, or a manifest that is
+      damaged, of another set, or of another version.
   """
-  folder = Path(data_dir)
+  try:
+    return _checked_manifest(Path(data_dir), name)
+  except OSError as error:   # no permission, or no path at all
+    raise DataError(f'The folder {str(data_dir)!r} of the set {name!r} cannot be read '
+                    f'({error.strerror or error}): check the path and its permissions, or '
+                    'give another one as --data_dir.') from error
+
+
+def _checked_manifest(folder: Path, name: str) -> dict[str, Any]:
   remedy = _preparation_command(name, folder)
   if not folder.is_dir():
     where = '' if folder.is_absolute() else f' in {os.getcwd()}'
