@@ -18,6 +18,7 @@ import flags
 from maml_tf import application
 from maml_tf.rl.environments import ContinuousActions, DiscreteActions
 from maml_tf.rl.errors import EnvironmentFault
+from maml_tf.rl.goal_in_observation import GoalInObservation
 from maml_tf.rl.policy import policy_for
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.streams import stream
@@ -338,6 +339,17 @@ def test_several_processes_make_the_same_bits(episodes):
       assert received.dtype == expected.dtype
   ended = sum(ended.sum() for ended in one[3::3])
   assert 0 < ended < 5 or episodes == 1   # those are not stepped on
+
+
+@pytest.mark.parametrize('seen_as', [lambda environment: environment, GoalInObservation])
+def test_a_budget_of_steps_makes_no_more_instances_than_the_first_rollouts(seen_as):
+  environment = GymnasiumTasks(Short, horizon=60, check=False)
+  acted_in = seen_as(environment)
+  model = PolicyLearner(acted_in, policy_for(acted_in, hidden_sizes=(6,)), Settings())
+  found = model.learning.sampler.sample(
+      np.tile(model.theta(), (3, 1)), [0.1, 0.5, 3.0], 2, (0,), budget='steps')
+  assert np.count_nonzero(found.lengths, axis=1)[0] > 4 and found.lengths.sum(1).min() >= 120
+  assert len(environment._instances) == 6
 
 
 class _Own(Walk):

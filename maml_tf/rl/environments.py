@@ -82,12 +82,15 @@ class Environment(abc.ABC):
     horizon: most steps of an episode.
     side_by_side: environments like this one that threads can act in at the same time, two
       or more; empty where that gains nothing.
+    keeps_instances: whether it keeps something for each episode that ran at the same time as
+      others, so that there should be few of these.
   """
   name: str
   observation_size: int
   actions: Actions
   horizon: int
   side_by_side: Sequence['Environment'] = ()
+  keeps_instances: bool = False
 
   @abc.abstractmethod
   def draw_tasks(self, count: int, random: np.random.Generator) -> Sequence:

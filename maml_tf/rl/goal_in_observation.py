@@ -29,6 +29,7 @@ class GoalInObservation(Environment):
     self.observation_size = environment.observation_size + self._goal_size
     self.actions = environment.actions
     self.horizon = environment.horizon
+    self.keeps_instances = environment.keeps_instances
     self.side_by_side = [GoalInObservation(other) for other in environment.side_by_side]
 
   def draw_tasks(self, count: int, random: np.random.Generator) -> Sequence:

@@ -62,6 +62,8 @@ class GymnasiumTasks(Environment):
     MissingLibrary: when gymnasium is not installed.
   """
 
+  keeps_instances = True
+
   def __init__(self, make: Callable[[], Any], horizon: Optional[int] = None,
                name: Optional[str] = None, check: bool = True, processes: int = 1,
                load: Optional[Callable[[], Callable[[], Any]]] = None):

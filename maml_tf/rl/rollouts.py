@@ -156,16 +156,18 @@ class Sampler:
                  largest) -> Trajectories:
     """`found`, and further rollouts until the steps of each task are enough.
 
-    How many come at a time is a guess by their mean length; those behind the one that
-    completes the number are dropped, so the result does not depend on the guess. Who has
-    enough goes on to ask for the `largest` until all have.
+    How many come at a time is a guess by their mean length, and no more than at first where
+    each needs an instance; those behind the one that completes the number are dropped, so the
+    result does not depend on the guess. Who has enough goes on to ask for the `largest` until
+    all have.
     """
     wanted = rollouts * self._environment.horizon
+    most = rollouts if self._environment.keeps_instances else wanted
     while True:
       missing = wanted - found.lengths.sum(axis=1)
       done = np.count_nonzero(found.lengths, axis=1)
       means = found.lengths.sum(axis=1) / done
-      more = np.ceil(np.maximum(missing, 0) / means).astype(int)
+      more = np.minimum(np.ceil(np.maximum(missing, 0) / means).astype(int), most)
       width = largest(int(more.max()))
       if not width:
         return _until(found, wanted)
