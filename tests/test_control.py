@@ -224,6 +224,15 @@ def test_a_run_that_diverges_ends_in_a_sentence_and_keeps_its_last_checkpoint(tm
   assert 'model-2.index' in names and 'model-3.index' not in names
 
 
+def test_a_test_that_diverges_is_told_with_what_came_before(tmp_path, capsys):
+  assert application.run(small(tmp_path, baseline='random', update_lr=1e20,
+                               metatrain_iterations=0)) == 1
+  read = capsys.readouterr()
+  assert 'after 1 update is not' in read.err and 'lower --update_lr' in read.err
+  rows = [line.split()[:2] for line in read.out.splitlines() if re.match('[0-3] ', line)]
+  assert float(rows[0][1]) < 0 and {row[1] for row in rows[1:]} == {'nan'}
+
+
 @pytest.mark.slow
 def test_a_row_is_trained_tested_and_recorded(tmp_path):
   """By the machinery that all rows have; in small."""

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from rl_problems import Line
 
+from maml_tf.rl.environments import DiscreteActions
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
 from maml_tf.rl.point_navigation import PointNavigation
-from maml_tf.rl.policy import GaussianPolicy
+from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.rollouts import Trajectories, packed
 from maml_tf.rl.streams import EVALUATION
@@ -171,6 +172,20 @@ def test_the_step_sizes_of_the_papers_evaluations():
   assert later_steps(0.1, 2, 0.01) == (0.1, 0.001)
 
 
+def test_updates_that_are_trained_are_tested_with_the_step_size_of_training():
+  for trained, expected in ((0, (0.1, 0.05, 0.05)), (1, (0.1, 0.05, 0.05)),
+                            (2, (0.1, 0.1, 0.05)), (5, (0.1, 0.1, 0.1))):
+    assert make(settings=SMALL._replace(num_updates=trained)).step_sizes(3) == expected
+
+
+@pytest.mark.parametrize('step_sizes, finite', [((1e30, 0.1), 1), ((0.1, np.nan), 2)])
+def test_a_test_that_diverges_keeps_what_came_before(after_one, step_sizes, finite):
+  with np.errstate(all='ignore'):
+    received = returns_on(after_one.learning, after_one.theta(), HELD_OUT.batch(0).tasks,
+                          Protocol(rollouts=3, step_sizes=step_sizes))
+  assert np.isfinite(received[:, :finite]).all() and np.isnan(received[:, finite:]).all()
+
+
 def test_returns_of_held_out_tasks_before_and_after_updates(after_one):
   """Beside the same steps, one after the other."""
   results = after_one.task_results(HELD_OUT.batch(0), 2)
@@ -269,6 +284,48 @@ def test_rollouts_made_elsewhere_adapt_a_policy(after_one):
   _, gradients = after_one.learning.meta_policy.inner_gradient(
       after_one.theta()[np.newaxis], batch)
   np.testing.assert_array_equal(adapted.vector, after_one.theta() - 0.1 * gradients[0])
+
+
+def test_rollouts_may_come_as_lists(after_one):
+  phase = after_one.learning.sampler.sample(after_one.theta()[np.newaxis], [2.0], 4, (9,))
+  lists = Trajectories(*(value.tolist() for value in phase))
+  np.testing.assert_array_equal(after_one.adapt_to(lists).vector,
+                                after_one.adapt_to(phase).vector)
+
+
+def test_discrete_actions_may_be_integers_of_any_kind():
+  class Turns(Line):
+    actions = DiscreteActions(3)
+  settings = SMALL._replace(num_updates=1)
+  model = PolicyLearner(Turns(), CategoricalPolicy(1, 3, (6,)), settings)
+  random = np.random.RandomState(0)
+  actions = random.randint(0, 3, (1, 2, 5))
+  phases = [Trajectories(random.normal(size=(1, 2, 5, 1)), actions.astype(kind),
+                         random.normal(size=(1, 2, 5)), np.full((1, 2), 5))
+            for kind in (np.int64, np.int32)]
+  vectors = [model.adapt_to(phases[0]._replace(actions=phase.actions)).vector
+             for phase in phases]
+  np.testing.assert_array_equal(*vectors)
+  assert not np.array_equal(vectors[0], model.theta())
+
+
+@pytest.mark.parametrize('changes', [
+    dict(lengths=np.array([6])), dict(rewards=np.zeros((2, 1, 6))),
+    dict(observations=np.zeros((1, 1, 6, 2))), dict(actions=np.zeros((1, 1, 5, 1))),
+    dict(rewards=0.0)])
+def test_rollouts_of_other_sizes_are_one_sentence(after_one, changes):
+  phase = Trajectories(np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6)),
+                       np.array([[6]]))
+  with pytest.raises(ValueError, match=r'observations \[1, rollouts, steps, 1\], actions'):
+    after_one.adapt_to(phase._replace(**changes))
+
+
+def test_what_a_policy_cannot_adapt_by_or_act_on_is_one_sentence(after_one):
+  with pytest.raises(ValueError, match='rollouts must be at least 1. Received: 0'):
+    after_one.adapt(1.5, rollouts=0)
+  policy = after_one.adapt(1.5, rollouts=0, num_updates=0)
+  with pytest.raises(ValueError, match='An observation has 1 numbers. Received: 3'):
+    policy.act(np.zeros(3))
 
 
 def test_inner_steps_on_a_known_advantage_do_what_they_should():

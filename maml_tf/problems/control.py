@@ -131,7 +131,7 @@ class Control(Problem):
     hessian_every: see `rl.training.Settings`.
     test_rollouts: of each test task, each of full length.
     test_seed: of the test tasks, as in the original's evaluations.
-    later_step: of alpha, in all updates of a test but the first.
+    later_step: of alpha, in all updates of a test beyond those of training.
     pretrained_step, random_step: alpha of these baselines.
     oracle_iterations: of its training.
     validation_interval: in iterations.
@@ -285,11 +285,15 @@ class PointNavigation(Control):
 
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
-    """Figure 4."""
+    """Figure 4; none of policies that diverge, of which the test says so."""
     from maml_tf.reports.paths import save_paths
+    from maml_tf.rl.errors import Diverged
     path = os.path.join(folder, 'paths.png')
-    with reported(path):
-      save_paths(path, model, generator, title)
+    try:
+      with reported(path):
+        save_paths(path, model, generator, title)
+    except Diverged:
+      return []
     return [path]
 
 

@@ -68,8 +68,8 @@ class PolicyLearner(tf.keras.Model):
     environment: to act in.
     policy: the net.
     settings: of the algorithm.
-    later_step: of alpha, in all updates of an adaptation but the first: the original halves
-      it in its evaluations.
+    later_step: of alpha, in all updates of an adaptation beyond those of training: the
+      original halves it in its evaluations.
     seed: of all that is random, the initial parameters included.
     parameters: the variables to train; None: new ones.
 
@@ -159,7 +159,8 @@ class PolicyLearner(tf.keras.Model):
     return self.outer_step(self, self.learning.sampled(self.theta(), int(iteration)))
 
   def task_results(self, held_out: HeldOut, num_updates: int) -> TaskResults:
-    """The return of each task before the first update and after each one."""
+    """The return of each task before the first update and after each one; see
+    `returns_on`."""
     returns = returns_on(self.learning, self.theta(), held_out.tasks,
                          self.protocol(held_out, num_updates), held_out.numbers)
     return TaskResults({}, {RETURN.name: tf.constant(returns)})
@@ -170,7 +171,9 @@ class PolicyLearner(tf.keras.Model):
 
   def step_sizes(self, num_updates: int) -> Tuple[float, ...]:
     """Of each update of an adaptation."""
-    return later_steps(self.learning.settings.step_size, num_updates, self._later_step)
+    settings = self.learning.settings
+    return later_steps(settings.step_size, num_updates, self._later_step,
+                       settings.num_updates)
 
   def adapt(self, task, rollouts: int, num_updates: int = 1, seed: int = 0
             ) -> 'AdaptedPolicy':
@@ -181,7 +184,12 @@ class PolicyLearner(tf.keras.Model):
       rollouts: K, before each update.
       num_updates: as many times it acts, and is changed by what came of it.
       seed: of the rollouts.
+
+    Raises:
+      ValueError: where there are no rollouts to adapt by.
     """
+    if rollouts < 1 and num_updates:
+      raise ValueError(f'rollouts must be at least 1. Received: {rollouts}.')
     learning, points = self.learning, self.theta()[np.newaxis]
     for update, step_size in enumerate(self.step_sizes(num_updates)):
       trajectories = learning.sampler.sample(
@@ -197,9 +205,32 @@ class PolicyLearner(tf.keras.Model):
       trajectories: of one task: `[1, rollouts, steps, ...]`. Actions are the policy's own,
         `AdaptedPolicy.chosen`; those of `adapt(task, rollouts, num_updates=0)` to begin with.
       step_size: alpha; None: that of training.
+
+    Raises:
+      ValueError: where their sizes do not fit the policy, or each other.
     """
-    points = self.learning.adapted_to(self.theta()[np.newaxis], trajectories, step_size)
+    points = self.learning.adapted_to(self.theta()[np.newaxis], self._given(trajectories),
+                                      step_size)
     return self._adapted(points[0])
+
+  def _given(self, trajectories: Trajectories) -> Trajectories:
+    """As arrays of the policy's own types, of sizes that were checked."""
+    policy, dtype = self.learner, self.learning.settings.dtype
+    actions = policy.action_spec(dtype)
+    dtypes = (dtype, actions.dtype.as_numpy_dtype, np.float64, np.int32)
+    given = Trajectories(*map(np.asarray, trajectories, dtypes))
+    sizes = given.rewards.shape
+    expected = ((*sizes, policy.observation_size), (*sizes, *actions.shape[2:]), sizes,
+                sizes[:2])
+    found = tuple(value.shape for value in given)
+    if len(sizes) != 3 or sizes[0] != 1 or found != expected:
+      of_an_action = ''.join(f', {size}' for size in actions.shape[2:])
+      raise ValueError(
+          'Trajectories of one task must be observations [1, rollouts, steps, '
+          f'{policy.observation_size}], actions [1, rollouts, steps{of_an_action}], rewards '
+          '[1, rollouts, steps] and lengths [1, rollouts]. Received the sizes '
+          f'{", ".join(map(str, found))}.')
+    return given
 
   def _adapted(self, vector: np.ndarray) -> 'AdaptedPolicy':
     return AdaptedPolicy(self.learner, vector, self.learning.settings.dtype,
@@ -237,6 +268,9 @@ class AdaptedPolicy:
     Args:
       observation: `[size]`, or of another shape with as many numbers.
       random: what the action is drawn by; None: the policy's most likely one.
+
+    Raises:
+      ValueError: for an observation of another size.
     """
     chosen = self.chosen(observation, random)
     return chosen if self._environment is None else self._environment.action(chosen)
@@ -250,6 +284,9 @@ class AdaptedPolicy:
       observation, random: see `act`.
     """
     observation = np.asarray(observation, self._dtype).reshape(1, 1, -1)
+    if observation.size != self.policy.observation_size:
+      raise ValueError(f'An observation has {self.policy.observation_size} numbers. Received: '
+                       f'{observation.size}.')
     if random is None:
       return self.policy.most_likely(self._parameters, observation)[0, 0]
     noise = self.policy.draw_noise(random, 1)[np.newaxis]
