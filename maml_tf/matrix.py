@@ -6,7 +6,8 @@
 FLAGS are those of `main.py`; without --legacy_checkpoint they name a run of this
 project. The tasks of a smaller number are the first ones of the larger. Prints a table
 of accuracies with 95% intervals, and writes it as CSV and JSON into the experiment's
-folder. Exits 2, with one sentence, where that is not possible.
+folder. The file says how often such a matrix was measured (`times_tested`). Exits 2, with one
+sentence, where that is not possible, and 1 where outputs are not finite.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
+import math
 import os
 import sys
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import flags
+from maml_tf import outputs
 from maml_tf.argument_types import counts
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.command_line import DONE, FAILED, OneSentenceParser, exit_code
 from maml_tf.config import Config
 from maml_tf.files import as_json, reported, whole_file, write_whole
+from maml_tf.prediction.expectation import counted
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -34,9 +38,10 @@ def main(argv: Optional[List[str]] = None) -> int:
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
        f'--num_test_tasks={max(options.tasks)}'], 'maml_tf.matrix')
   load_tensorflow()
-  def action() -> None:
-    run(config, *(sorted(set(values)) for values in (
+  def action() -> int:
+    result = run(config, *(sorted(set(values)) for values in (
         options.tasks, options.query_sizes, options.updates)))
+    return FAILED if _say_where_not_finite(result) else DONE
   return exit_code('maml_tf.matrix', action)
 
 
@@ -93,6 +98,16 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   return result
 
 
+def _say_where_not_finite(result: Dict[str, Any]) -> bool:
+  """Whether a net gave outputs that are not finite in at least one task."""
+  updates = [row['updates'] for row in result['rows'] if not math.isfinite(row['mean'])]
+  if updates:
+    outputs.say('Not all results are finite: after '
+                f'{counted(min(updates), "update")} the outputs are not, in at least one task: '
+                'lower --update_lr, or measure after fewer --updates.')
+  return bool(updates)
+
+
 def table(rows: Sequence[Dict[str, Any]], updates: Sequence[int]) -> str:
   """One line per number of tasks and condition, in %, one column per update."""
   cells: Dict[tuple, Dict[int, str]] = {}
@@ -109,16 +124,26 @@ def table(rows: Sequence[Dict[str, Any]], updates: Sequence[int]) -> str:
 
 
 def write(folder: str, config: Config, result: Dict[str, Any]) -> List[str]:
-  """Writes CSV and JSON; their paths."""
-  prefix = 'matrix' if config.evaluation.test_set else 'val_matrix'
-  stem = os.path.join(folder, f'{prefix}_ubs{config.task.update_batch_size}'
-                              f'_stepsize{config.inner_loop.update_lr}')
+  """Writes CSV and JSON, which counts how often it was written; their paths."""
+  from maml_tf.evaluation.results_files import read_times_tested
+  stem = os.path.join(folder, _stem(config))
+  result = {**result, 'times_tested': 1 + read_times_tested(stem + '.json')}
   with whole_file(stem + '.csv', newline='') as file:
     writer = csv.DictWriter(file, fieldnames=list(result['rows'][0]))
     writer.writeheader()
     writer.writerows(result['rows'])
   write_whole(stem + '.json', as_json(result, indent=2))
   return [stem + '.csv', stem + '.json']
+
+
+def _stem(config: Config) -> str:
+  """As a test's results are called, with 'matrix' in it; of an iteration that was asked for,
+  with that."""
+  from maml_tf.evaluation.results_files import file_stem
+  prefix = 'matrix' if config.evaluation.test_set else 'val_matrix'
+  iteration = config.evaluation.test_iter
+  return (prefix + file_stem(config)[len(config.split):]
+          + ('' if iteration == -1 else f'_iteration{iteration}'))
 
 
 def _parser() -> argparse.ArgumentParser:

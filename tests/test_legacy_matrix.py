@@ -17,6 +17,7 @@ from maml_tf.evaluation import conditions, matrix
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.legacy import checkpoint
+from maml_tf.matrix import write as write_matrix
 from maml_tf.sources.images import ImageSource
 
 SUPPORT, QUERIES = 5, 7
@@ -206,6 +207,31 @@ def test_one_command(arguments, tmp_path, capsys):
   assert json.loads(path.read_text())['rows'] == result['rows'][:8]
 
 
+def test_each_checkpoint_has_a_matrix_of_its_own_and_looks_are_counted(small_config, tmp_path):
+  def written(**given):
+    config = small_config('omniglot', train=False, **given)
+    _, path = write_matrix(str(tmp_path), config, {'rows': [{'mean': 0.5}]})
+    with open(path, encoding='utf-8') as file:
+      return pathlib.Path(path).stem, json.load(file)['times_tested']
+  assert written() == ('val_matrix_ubs1_stepsize0.4', 1)
+  assert written(test_set=True) == ('matrix_ubs1_stepsize0.4', 1)
+  assert written(pretrained='a_row:1') == ('val_matrix_ubs1_stepsize0.4_of_a_row-1', 1)
+  assert written(test_iter=7) == ('val_matrix_ubs1_stepsize0.4_iteration7', 1)
+  assert written() == ('val_matrix_ubs1_stepsize0.4', 2)
+  named = {written(legacy_checkpoint=f'{folder}/model1000')[0] for folder in 'ab'}
+  assert len(named) == 2 and all('_of_model1000' in name for name in named)
+
+
+def test_outputs_that_are_not_finite_are_said(arguments, tmp_path, capsys):
+  code = matrix.main([*arguments, '--tasks=2', '--query_sizes=1', '--update_lr=1e38'])
+  captured = capsys.readouterr()
+  assert code == command_line.FAILED
+  assert 'after 3 updates the outputs are not' in captured.err
+  [path] = tmp_path.glob('logs/*/val_matrix_*.json')
+  means = {row['updates']: row['mean'] for row in json.loads(path.read_text())['rows']}
+  assert means[3] is None
+
+
 @pytest.mark.slow
 def test_a_run_of_this_project(arguments, small_config, capsys):
   config = small_config('omniglot', metatrain_iterations=0)
@@ -234,7 +260,8 @@ def test_refusals(arguments, changes, shown, capsys):
 
 @pytest.mark.parametrize('changes, shown', [
     (['--model=resnet12'], '--model=resnet12 takes the batch statistics of one set alone'),
-    (['--method=matching'], '--method=matching has no inner steps')])
+    (['--method=matching'], '--method=matching has no inner steps'),
+    (['--tune_update_lr'], '--tune_update_lr=True does not fit the matrix')])
 def test_nets_without_such_conditions_are_refused(changes, shown, arguments, capsys):
   flags = [argument for argument in arguments
            if 'legacy' not in argument and 'num_filters' not in argument]

@@ -66,7 +66,8 @@ def task_accuracies(model: MetaLearner, episodes: Episodes, num_classes: int,
     updates: after which inner steps to measure, ascending.
 
   Returns:
-    `[tasks, conditions, updates]`, the conditions in the order of `conditions`.
+    `[tasks, conditions, updates]`, the conditions in the order of `conditions`; NaN where
+    the loss is not finite, since the largest of outputs that are no numbers says nothing.
   """
   parameters = model.meta_parameters.tensors()
   steps = model.adaptation(parameters, episodes, max(updates), first_order=True)
@@ -131,6 +132,8 @@ def _accuracies(model, adapted, episodes, num_classes, query_sizes) -> tf.Tensor
       outputs = model.learner(adapted, episodes.query.inputs[:, :count])
     else:
       outputs = alone[:, :count]
-    values.append(model.objective.measured(
-        outputs, episodes.query.labels[:, :count])[model.measure.name])
+    measured = model.objective.measured(outputs, episodes.query.labels[:, :count])
+    accuracy = measured[model.measure.name]
+    values.append(tf.where(tf.math.is_finite(measured['loss']), accuracy,
+                           tf.constant(math.nan, accuracy.dtype)))
   return tf.stack(values, axis=1)

@@ -108,6 +108,9 @@ class Images(Problem):
     if config.learner.model != 'paper':
       raise ConfigError(f'--model={config.learner.model} takes the batch statistics of one '
                         'set alone: the matrix is of the paper\'s nets, so leave it out.')
+    if config.evaluation.tune_update_lr:
+      raise ConfigError('--tune_update_lr=True does not fit the matrix, which tests with the '
+                        'trained step size: leave it out.')
     if not config.has_inner_loop:
       raise ConfigError(f'--method={config.training.method} has no inner steps after which '
                         'the matrix could measure: take a method that adapts.')
