@@ -342,9 +342,15 @@ def _control(values: Mapping[str, Any]) -> Control:
   return registry.named(values['datasource'])
 
 
-# Settings of the original's evaluated runs, but for the point's inner step size: .1 as in the
-# text, with which the paper's returns are reached here, where the runs had .5; and for the
-# first step of a fresh policy of cheetah-direction, which is that of the original's script.
+# MAML has the settings of the original's evaluated runs, but for the point's inner step size:
+# .1 as in the text, with which the paper's returns are reached here, where the runs had .5.
+# The first steps of baselines are those of its evaluations, of a fresh policy of
+# cheetah-direction that which the script ends with. How they are trained is not all the same:
+# - a pre-trained policy has as many iterations as MAML; cheetah-direction's and
+#   ant-direction's had 1,000 and 2,000 by the scripts, of ant-velocity's 575 were evaluated;
+# - of cheetah-velocity's oracle 975 were, and of ant-velocity's 550;
+# - cheetah-direction's have MAML's trust region of .02; they had .01;
+# - the point's pre-trained policy had steps of Adam, and its oracle 1,000 steps an iteration.
 PROBLEMS: Tuple[Control, ...] = (
     PointNavigation('point_navigation', tasks=20, hessian_every=1, test_rollouts=40,
                     pretrained_step=0.5, random_step=0.5, oracle_iterations=100),
