@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import csv
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from PIL import Image
 from maml_tf import application, experiment, export, predict
 from maml_tf.config import ConfigError, resolve
 from maml_tf.episodes import Episodes
-from maml_tf.errors import DataError
+from maml_tf.errors import CheckpointError, DataError
 from maml_tf.prediction import expectation, photos, task_net, trained
 from maml_tf.prediction.expectation import Measured
 from maml_tf.training.checkpoints import experiment_folder
@@ -243,6 +246,51 @@ def test_photos_that_cannot_be_read_are_all_named(tmp_path):
   (folder / 'c').mkdir()
   with pytest.raises(DataError, match='no image in c'):
     photos.read_support(str(folder), config)
+
+
+def refused(monkeypatch, call, path):
+  """Makes `os.call` of a path fail, as it would for another user; root may read everything."""
+  original = getattr(os, call)
+  def as_another(place):
+    if str(place) == str(path):
+      raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+    return original(place)
+  monkeypatch.setattr(os, call, as_another)
+
+
+@pytest.mark.parametrize('unreadable', ['.', 'a'])
+def test_photos_in_a_folder_that_cannot_be_read_are_not_passed_over(tmp_path, monkeypatch,
+                                                                    unreadable):
+  config = resolve({'datasource': 'omniglot'})
+  folder = draw(tmp_path / 'support', ['a', 'b', 'c'])
+  refused(monkeypatch, 'scandir', folder / unreadable)
+  for read in (lambda: photos.read_support(str(folder), config),
+               lambda: photos.read_query([str(folder)], config)):
+    with pytest.raises(DataError, match=r'cannot be read \(Permission denied\): make it'):
+      read()
+
+
+def test_a_run_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+  with pytest.raises(ConfigError, match='has no run'):
+    trained.config_of_run(str(tmp_path))
+  path = tmp_path / 'config.json'
+  for text in ('[' * 100_000, '{}', ' ' * (2 << 20)):
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match='is not the configuration of a run'):
+      trained.config_of_run(str(tmp_path))
+  path.unlink()
+  refused(monkeypatch, 'listdir', tmp_path)
+  with pytest.raises(ConfigError, match=r'cannot be read \(Permission denied\): make it'):
+    trained.config_of_run(str(tmp_path))
+
+
+def test_a_configuration_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+  (tmp_path / 'config.json').write_text('{}')
+  def refuse(*_, **__):
+    raise PermissionError(errno.EACCES, 'Permission denied')
+  monkeypatch.setattr(builtins, 'open', refuse)
+  with pytest.raises(CheckpointError, match=r'cannot be read \(Permission denied\): make it'):
+    trained.config_of_run(str(tmp_path))
 
 
 def test_what_is_passed_over_is_said(tmp_path):

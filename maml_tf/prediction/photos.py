@@ -54,15 +54,16 @@ def read_support(folder: str, config: 'Config') -> Support:
   """The photos in the class folders of `folder`, however many each has.
 
   Raises:
-    DataError: where there are no two class folders with images, or files that cannot be
-      read: all of them are named.
+    DataError: where there are no two class folders with images, or a folder or files that
+      cannot be read: all of these files are named.
   """
   if not os.path.isdir(folder):
     raise DataError(f'--support={folder} is not a folder: give one with a folder of photos '
                     'for each class.')
   from data_scripts.archives import is_junk
-  files = {name: image_files(os.path.join(folder, name)) for name in sorted(os.listdir(folder))
-           if os.path.isdir(os.path.join(folder, name)) and not is_junk(name)}
+  _, names, _ = next(os.walk(folder, onerror=_refuse))
+  files = {name: image_files(os.path.join(folder, name)) for name in sorted(names)
+           if not is_junk(name)}
   empty = [name for name, paths in files.items() if not paths]
   if empty or len(files) < LEAST_CLASSES:
     there = f'no image in {", ".join(empty[:_SHOWN])}' if empty else (
@@ -81,7 +82,8 @@ def read_query(places: Sequence[str], config: 'Config') -> Photos:
   """The photos to be classified: files, and all in folders, with the folders in them.
 
   Raises:
-    DataError: where there is none, or some cannot be read: all of these are named.
+    DataError: where there is none, a folder that cannot be read, or files: all of these
+      are named.
   """
   paths: List[str] = []
   for place in places:
@@ -105,13 +107,18 @@ def _files(folder: str, suffixes: Tuple[str, ...], deep: bool) -> List[str]:
   `deep`: and of those in the folders in it, links to folders among them, each once."""
   from data_scripts.archives import is_junk
   found, seen = [], set()
-  for place, folders, names in os.walk(folder, followlinks=True):
+  for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
     seen.add(os.path.realpath(place))
     folders[:] = sorted(name for name in folders if deep and not is_junk(name)
                         and os.path.realpath(os.path.join(place, name)) not in seen)
     found += [os.path.join(place, name) for name in sorted(names)
               if name.lower().endswith(suffixes) and not is_junk(name)]
   return found
+
+
+def _refuse(error: OSError) -> None:
+  raise DataError(f'{error.filename} cannot be read ({error.strerror}): make it readable, or '
+                  'take it away.') from error
 
 
 def _not_read(places: Sequence[str]) -> List[str]:

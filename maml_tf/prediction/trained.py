@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
+from maml_tf.bounded import read_json
 from maml_tf.config import LARGEST_JSON, Config, from_values
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.meta_learner import MetaLearner
@@ -40,17 +40,21 @@ def config_of_run(run: str) -> Config:
 
   Raises:
     ConfigError: where there is no run, or more than one.
+    CheckpointError: where its configuration cannot be read, or is none.
   """
   folder = folder_of_run(run)
-  with open(os.path.join(folder, CONFIG_FILE), encoding='utf-8') as file:
-    try:
-      sections = json.loads(file.read(LARGEST_JSON))
-      sections['run'].update(train=False)
-      if os.path.isfile(os.path.join(folder, MANIFEST)):
-        sections['task'].update(data_dir=folder)   # which has the size of the images
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-      raise CheckpointError(f'{folder}/{CONFIG_FILE} is not the configuration of a run: give '
-                            'the folder of a trained run.') from error
+  path = os.path.join(folder, CONFIG_FILE)
+  try:
+    sections = read_json(path, most=LARGEST_JSON)
+    sections['run'].update(train=False)
+    if os.path.isfile(os.path.join(folder, MANIFEST)):
+      sections['task'].update(data_dir=folder)   # which has the size of the images
+  except OSError as error:
+    raise CheckpointError(f'{path} cannot be read ({error.strerror}): make it readable, or '
+                          'give the folder of another run.') from error
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise CheckpointError(f'{path} is not the configuration of a run: give the folder of a '
+                          'trained run.') from error
   return Config.from_dict(sections)
 
 
@@ -73,14 +77,24 @@ def folder_of_run(run: str) -> str:
   """`run`, or the only folder in it that has a run's configuration."""
   if os.path.isfile(os.path.join(run, CONFIG_FILE)):
     return run
-  inner = [os.path.join(run, name) for name in sorted(os.listdir(run))] if (
-      os.path.isdir(run)) else []
-  runs = [folder for folder in inner if os.path.isfile(os.path.join(folder, CONFIG_FILE))]
+  runs = [folder for folder in _within(run)
+          if os.path.isfile(os.path.join(folder, CONFIG_FILE))]
   if len(runs) != 1:
     found = f'{len(runs)} runs ({", ".join(runs[:5])})' if runs else 'no run'
     raise ConfigError(f'--run={run} has {found}: give the folder of one, which training '
                       "prints as 'Experiment folder'.")
   return runs[0]
+
+
+def _within(folder: str) -> List[str]:
+  """The paths of what is in a folder; none where it is none."""
+  try:
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    raise ConfigError(f'--run={folder} cannot be read ({error.strerror}): make it readable, '
+                      'or give the folder of another run.') from error
 
 
 def of_run(run: str, config: Config, ways: Optional[int] = None,
