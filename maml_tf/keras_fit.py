@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from typing import Any, Callable, Dict, Iterator, Mapping
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -29,12 +29,23 @@ def user_errors() -> Iterator[None]:
         f'A label is of no output of the model: {reason}. Tasks must have no more classes '
         'than the model has outputs, and labels from 0 on.') from None
   except Exception as error:   # whatever Keras and autograph make of one
-    cause = error
-    while cause is not None and not isinstance(cause, UserError):
-      cause = cause.__cause__ or cause.__context__
-    if cause is None or cause is error:
+    if isinstance(error, UserError):
       raise
-    raise cause from None
+    for cause in _causes(error):
+      if isinstance(cause, UserError):
+        raise cause from None
+      if isinstance(cause, tf.errors.OperatorNotAllowedInGraphError):
+        raise ConfigError(
+            'The model, the loss or a metric decides in Python by a tensor, by if, for or '
+            'while: write tf.cond, tf.where or tf.while_loop.') from None
+    raise
+
+
+def _causes(error: Optional[BaseException]) -> Iterator[BaseException]:
+  """It, and what it was raised from."""
+  while error is not None:
+    yield error
+    error = error.__cause__ or error.__context__
 
 
 class EndWhenNotFinite(tf.keras.callbacks.Callback):

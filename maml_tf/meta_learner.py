@@ -296,7 +296,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     Memory grows with the tasks that are computed at once, not with the meta-batch.
 
     Args:
-      episodes: the meta-batch, `Episodes`; or its (support inputs, support labels).
+      episodes: the meta-batch, `Episodes` or what `as_episodes` makes them of; or its
+        (support inputs, support labels).
       query: its (query inputs, query labels), then.
       parameters: theta; None: the values of the variables.
     """
@@ -304,10 +305,13 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       means, gradients = self.meta_gradient(self._cast((episodes, query)),
                                             parameters=parameters)
       return means['loss'], [gradients[name] for name in self.meta_parameters.tensors()]
+    if not isinstance(episodes, Episodes):
+      episodes = self._cast(episodes)
     if parameters is None:
       parameters = self.meta_parameters.tensors()
-    measured, gradients = self._gradients_in_groups(parameters, episodes,
-                                                    self.groups(episodes))
+    with user_errors():
+      measured, gradients = self._gradients_in_groups(parameters, episodes,
+                                                      self.groups(episodes))
     tasks = _number_of(measured['loss'])
     return ({name: tf.reduce_mean(measured[name]) for name in self._in_order(measured)},
             {name: tf.reduce_sum(value, axis=0) / tasks for name, value in gradients.items()})
@@ -334,10 +338,13 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """The mean over tasks of everything in `TaskResults`, named as in the TF1 code."""
     results = self.task_results(episodes, self._num_updates)
     keras = isinstance(self.objective, KerasObjective)
+    # The last meta-batch may have fewer tasks than the others.
+    tasks = tf.shape(next(iter(results.query.values())))[0]
     for name, value in (plainly_named_means if keras else named_means)(results).items():
       if name not in self._means:
-        self._means[name] = tf.keras.metrics.Mean(name=name)
-      self._means[name].update_state(value)
+        self._means[name] = tf.keras.metrics.Mean(name=name,
+                                                  dtype=self.meta_parameters.dtype)
+      self._means[name].update_state(value, sample_weight=tasks)
     return {name: mean.result() for name, mean in self._means.items()}
 
   @property
@@ -491,11 +498,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return cast
 
 
-def require_updates(number: Any) -> int:
-  """Raises: ConfigError: for what is no number of updates."""
-  if not isinstance(number, (int, np.integer)) or number < 0:
-    raise ConfigError(f'num_updates must be an integer, 0 or more. Received: {number!r}.',
-                      'num_updates')
+def require_updates(number: Any, least: int = 0) -> int:
+  """Raises: ConfigError: for what is no number of updates, or fewer than `least`."""
+  if not isinstance(number, (int, np.integer)) or number < least:
+    raise ConfigError(f'num_updates must be an integer, {least} or more. Received: '
+                      f'{number!r}.', 'num_updates')
   return int(number)
 
 

@@ -243,6 +243,18 @@ def test_what_adapts(adapt):
 def test_an_adapt_that_fits_nothing_is_refused():
   with pytest.raises(ConfigError, match='fits none'):
     KerasLearner(dense(), adapt='no_such_layer*')
+  model = sequential((4,), layer('Dense', 5, name='body'), layer('Dense', CLASSES))
+  with pytest.raises(ConfigError, match=r"adapt='tail\*' fits none"):
+    KerasLearner(model, adapt=['body', 'tail*'])
+
+
+def test_a_pattern_is_not_of_the_model_s_own_name():
+  model = tf.keras.Sequential([Input((4,)), layer('Dense', 5), layer('Dense', 1, name='head')],
+                              name='head_net')
+  learner = KerasLearner(model, adapt='head*')
+  assert len(learner.adapted_names) == 2
+  for path in ('head/*', learner.adapted_names[0], learner.adapted_names[0][:-1] + '?'):
+    assert set(KerasLearner(model, adapt=path).adapted_names) <= set(learner.adapted_names)
 
 
 # fit, evaluate, adapt
@@ -323,6 +335,46 @@ def test_an_adapted_model_normalises_by_the_support_set():
   # So one input gets the same outputs alone as among others.
   np.testing.assert_allclose(adapted.predict(inputs[:1], verbose=0),
                              adapted.predict(inputs, verbose=0)[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(5, 5, 2), (3, 3, 3, 1)], ids=['images', 'volumes'])
+def test_an_adapted_model_computes_what_the_inner_loop_did(shape):
+  """Convolutional batch normalisation of Keras 2 averages n / (n - 1) times the variance."""
+  size = len(shape) - 1
+  model = sequential(shape, layer(f'Conv{size}D', 3, 2), layer('BatchNormalization'),
+                     layer('Flatten'), layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=2)
+  part = batch_for(model)
+  expected = maml.adapted_outputs((part, part), 2)[0, -1]
+  adapted = maml.adapt(part[0][0], part[1][0])
+  np.testing.assert_allclose(adapted(part[0][0]), expected, rtol=1e-4, atol=1e-5)
+
+
+@tf.keras.utils.register_keras_serializable('tests')
+class OfTwo(tf.keras.layers.Layer):
+  """Layers of one shape in a layer."""
+
+  def build(self, shape):
+    self.first, self.last = tf.keras.layers.Dense(4), tf.keras.layers.Dense(4)
+    self.first.build(shape)
+    self.last.build(shape)
+    self.built = True
+
+  def call(self, inputs):
+    return self.last(tf.nn.tanh(self.first(inputs)))
+
+
+@pytest.mark.parametrize('is_given', [False, True], ids=['a new one', 'into'])
+def test_layers_that_are_frozen_within_a_layer_are_where_they_were(is_given):
+  def make():
+    return sequential((4,), OfTwo(), layer('Dense', CLASSES))
+  model = make()
+  model.layers[0].first.trainable = False
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  inputs, labels = (part[0] for part in batch_for(model))
+  same = maml.adapt(inputs, labels, num_updates=0, into=make() if is_given else None)
+  np.testing.assert_allclose(same(inputs), model(inputs), rtol=1e-5)
+  assert not same.layers[0].first.trainable and same.layers[0].last.trainable
 
 
 class OwnNormalisation(tf.keras.layers.Layer):
@@ -718,6 +770,45 @@ def test_a_second_softmax_is_refused(loss, last):
     maml.meta_gradient(*[batch_for(model)] * 2)
 
 
+class Deciding(tf.keras.Model):
+  """By Python, which Keras's own fit would rewrite."""
+
+  def __init__(self):
+    super().__init__()
+    self.dense = tf.keras.layers.Dense(CLASSES)
+    self.dense.build((None, 4))
+    self.built = True
+
+  def call(self, inputs):
+    outputs = self.dense(inputs)
+    if tf.reduce_sum(outputs) > 0:
+      return outputs
+    return 2 * outputs
+
+
+@pytest.mark.parametrize('use', ['meta_gradient', 'fit', 'evaluate', 'adapt'])
+def test_a_model_that_decides_in_python_is_refused(use):
+  maml = MAML(Deciding(), cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.1))
+  part = tuple(value.astype(dtype) for value, dtype in zip(batch_for(dense()), 'fi'))
+  tasks = tf.data.Dataset.from_tensors((part, part))
+  with pytest.raises(ConfigError, match=r'decides in Python .* tf\.cond'):
+    {'meta_gradient': lambda: maml.meta_gradient(part, part),
+     'fit': lambda: maml.fit(tasks, verbose=0),
+     'evaluate': lambda: maml.evaluate(tasks, verbose=0),
+     'adapt': lambda: maml.adapt(part[0][0], part[1][0])}[use]()
+
+
+def test_each_loss_of_a_learner_is_looked_at():
+  learner = KerasLearner(dense())
+  MAML(learner, cross_entropy(), step_size=0.1, num_updates=1).meta_gradient(
+      *[batch_for(learner.model)] * 2)
+  cut = MAML(learner, lambda labels, outputs: tf.stop_gradient(outputs), step_size=0.1,
+             num_updates=1)
+  with pytest.raises(ConfigError, match='depends on none'):
+    cut.meta_gradient(*[batch_for(learner.model)] * 2)
+
+
 def test_texts_are_no_labels():
   inputs, labels = (part[0] for part in batch_for(dense()))
   maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
@@ -783,6 +874,23 @@ def test_a_loss_of_probabilities_takes_them():
   np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+@pytest.mark.parametrize('last, loss, label', [
+    (lambda: layer('Dense', 2, use_bias=False, activation='softmax'),
+     tf.keras.losses.SparseCategoricalCrossentropy(), 0),
+    (lambda: layer('Dense', 2, use_bias=False, activation='softmax'),
+     'sparse_categorical_crossentropy', 0),
+    (lambda: layer('Dense', 1, use_bias=False, activation='sigmoid'),
+     tf.keras.losses.BinaryCrossentropy(), 0.0)], ids=['softmax', 'by name', 'sigmoid'])
+def test_a_loss_of_probabilities_is_not_cut_off(last, loss, label):
+  """As in Keras, which takes it of the logits: -log(p) is 30, and no bound of p."""
+  model = sequential((1,), last())
+  model.set_weights([np.array([[0.0, 30.0][-model.output_shape[-1]:]], 'float32')])
+  part = np.ones([1, 1, 1], 'float32'), np.full([1, 1], label)
+  value, gradients = MAML(model, loss, step_size=0.1, num_updates=0).meta_gradient(part, part)
+  np.testing.assert_allclose(value, 30.0, rtol=1e-5)
+  np.testing.assert_allclose(gradients[0][0, -1], 1.0, rtol=1e-5)
+
+
 def test_recomputing_with_dropout_is_refused():
   with pytest.raises(ConfigError, match='recompute_inner_steps'):
     MAML(with_dropout(), 'mse', step_size=0.1, num_updates=1, recompute_inner_steps=True)
@@ -822,6 +930,23 @@ def test_masked_outputs_do_not_count(float64):
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize('metric', [
+    'accuracy', 'sparse_categorical_accuracy',
+    tf.keras.metrics.SparseCategoricalAccuracy(name='own')],
+    ids=['accuracy', 'name', 'object'])
+def test_nor_do_they_in_metrics_of_keras(metric):
+  model = sequential((4,), layer('Embedding', 5, 3, mask_zero=True), layer('Dense', 2),
+                     dtype='int32')
+  inputs = np.array([[[1, 2, 0, 0], [3, 0, 0, 0]]], 'int32')
+  chosen = np.argmax(model(inputs[0]), -1)
+  labels = 1 - chosen[np.newaxis]   # right in one of three places
+  labels[0, 0, 1] = chosen[0, 1]
+  objective = KerasObjective(cross_entropy(), [metric])
+  maml = MAML(model, objective, step_size=0.1, num_updates=0)
+  results = maml.task_results(((inputs, labels), (inputs, labels)), 0)
+  np.testing.assert_allclose(results.query[objective.measure.name], [[1 / 3]], rtol=1e-6)
+
+
 # Shapes
 
 
@@ -854,8 +979,8 @@ def test_numbers_of_tasks_and_examples_may_be_open():
   maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
   maml.compile(tf.keras.optimizers.SGD(0.0), metrics=['accuracy'])
   received = maml.evaluate(dataset, verbose=0, return_dict=True)['loss']
-  expected = [np.mean(maml.task_results(batch, 1).query['loss'][:, -1]) for batch in batches]
-  np.testing.assert_allclose(received, np.mean(expected), rtol=1e-5)
+  expected = [maml.task_results(batch, 1).query['loss'][:, -1] for batch in batches]
+  np.testing.assert_allclose(received, np.mean(np.concatenate(expected)), rtol=1e-5)
 
 
 def test_variables_that_are_frozen_or_not_behind_it_are_refused():

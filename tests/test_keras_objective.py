@@ -41,8 +41,6 @@ def test_labels_and_outputs_are_not_broadcast_against_each_other(loss, of_keras,
   labels, outputs = with_axis
   if without_axis == 'labels':
     labels = labels[..., 0]
-  elif isinstance(loss, MeanSquaredError):
-    pytest.skip('its outputs have two axes')
   else:
     outputs = outputs[..., 0]
   found = KerasObjective(loss, metrics=['mae', own]).measured(outputs, labels)
@@ -135,6 +133,27 @@ def test_one_metric_alone_may_be_given():
 def test_metrics_that_are_none_are_refused(metrics, message):
   with pytest.raises(ConfigError, match=message):
     KerasObjective('mse', metrics=metrics)
+
+
+@pytest.mark.parametrize('metrics, name', [
+    ([tf.keras.metrics.MeanSquaredError(name='loss')], 'loss'), (['mae', 'mae'], 'mae'),
+    ([lambda labels, outputs: outputs, lambda labels, outputs: labels], '<lambda>')])
+def test_metrics_have_names_of_their_own(metrics, name):
+  with pytest.raises(ConfigError, match=f'names of their own.* Received: {name!r}'):
+    KerasObjective('mse', metrics=metrics)
+
+
+def test_labels_of_two_classes_may_be_integers():
+  objective = KerasObjective('binary_crossentropy', metrics=['accuracy'])
+  outputs = tf.constant([[[0.9], [0.2], [0.4], [0.6]]])
+  found = objective.measured(outputs, tf.constant([[1, 0, 1, 1]], tf.int32))
+  np.testing.assert_allclose(found['accuracy'], [0.75])
+
+
+@pytest.mark.parametrize('metric, larger', [
+    ('AUC', True), (tf.keras.metrics.MeanIoU(2), True), ('mae', False)], ids=str)
+def test_which_metrics_are_the_better_the_larger_they_are(metric, larger):
+  assert KerasObjective('mse', metrics=[metric]).measure.larger_is_better == larger
 
 
 def test_a_class_is_no_loss():

@@ -60,8 +60,11 @@ _FLOATS = (tf.float32, tf.float64, 'float32', 'float64')
 
 
 def without_memory(layers: List) -> Iterator[Tuple[Any, str, Any]]:
-  """The moving averages become those of the last batch."""
-  return ((layer, 'momentum', 0.0) for layer in normalisations(layers))
+  """The moving averages become the statistics of the last batch, by which it is normalised."""
+  for layer in normalisations(layers):
+    yield layer, 'momentum', 0.0
+    if getattr(layer, 'fused', False):   # which averages n / (n - 1) times that variance
+      yield layer, 'fused', False
 
 
 def moving_averages(layers: List) -> Dict[int, Any]:

@@ -35,6 +35,14 @@ def copy_of(model: tf.keras.Model, inputs: Any) -> tf.keras.Model:
       'into=make_model().')
 
 
+def freeze_as(copied: tf.keras.Model, model: tf.keras.Model) -> None:
+  """Makes the same layers trainable: those within a layer of somebody's own are all so in a
+  copy of Keras 2, where the order of a layer's weights depends on it."""
+  for layer, original in zip(layers_of(copied), layers_of(model)):
+    if layer.trainable != original.trainable:   # setting it sets those of all layers within
+      layer.trainable = original.trainable
+
+
 def require_same(model: tf.keras.Model, other: tf.keras.Model) -> None:
   """Raises: ConfigError: where the weights of `other` have other shapes."""
   shapes, others = ([tuple(weight.shape) for weight in one.weights if is_variable(weight)]

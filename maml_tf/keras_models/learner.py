@@ -9,6 +9,7 @@ from typing import (
   Any,
   Callable,
   Dict,
+  Iterable,
   List,
   Mapping,
   NamedTuple,
@@ -112,6 +113,7 @@ class KerasLearner(Learner):
     self._in_graph = tf.function(self._of_task, autograph=False)
     self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)
     self._checked: set = set()
+    self._checked_losses: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
     self._passes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
   @property
@@ -174,13 +176,16 @@ class KerasLearner(Learner):
     specs = tf.nest.map_structure(
         lambda value: tf.TensorSpec([1, *value.shape[1:]], value.dtype), batch)
     key = (first_order, *tf.nest.flatten(specs))
-    if key not in self._checked:
+    # Not the method itself, which would keep its meta-learner.
+    owner = getattr(task_loss, '__self__', task_loss)
+    checked = self._checked_losses.setdefault(owner, set())
+    if key not in checked:
       graph = tf.function(self._inner_gradient(task_loss), autograph=False)
       with refusals.missing_derivatives():
         traced = graph.get_concrete_function(self._value_specs(), specs)
       if not first_order:
         refusals.refuse_inexact(traced.graph)
-      self._checked.add(key)
+      checked.add(key)
 
   def as_model(self, values: Parameters, inputs: Any, into: Optional[tf.keras.Model]
                ) -> tf.keras.Model:
@@ -193,6 +198,7 @@ class KerasLearner(Learner):
       into: a model of the same layers, to be filled; None: a new one.
     """
     copy = copies.copy_of(self.model, inputs) if into is None else into
+    copies.freeze_as(copy, self.model)
     copies.require_same(self.model, copy)
     statistics = {}
     if self._has_statistics(inputs):
@@ -327,7 +333,8 @@ class KerasLearner(Learner):
   def _as_outputs(self, outputs: Any, read) -> ModelOutputs:
     dtype = self._specs_dtype()
     masks = [getattr(value, '_keras_mask', None) for value in tf.nest.flatten(outputs)]
-    logits = [_logits_of(value) for value in tf.nest.flatten(outputs)]
+    logits = [None if one is None else tf.cast(one, dtype)
+              for one in map(_logits_of, tf.nest.flatten(outputs))]
     added = [tf.cast(tf.reduce_sum(loss), dtype) for loss in self.model.losses]
     outputs = tf.nest.map_structure(
         lambda value: tf.cast(value, dtype) if value.dtype.is_floating else value, outputs)
@@ -397,21 +404,40 @@ def _adapted(variables: Mapping[str, Any], layers: List, adapt: Adapted) -> set:
     chosen = {name for name, variable in variables.items() if adapt(variable)}
   else:
     choices = adapt if isinstance(adapt, (list, tuple)) else [adapt]
-    chosen = {name for choice in choices for name in _chosen(variables, layers, choice)}
-  if not chosen:
-    raise ConfigError(f'adapt={adapt!r} fits none of the trainable variables: choose from '
-                      f'{", ".join(variables)}.')
+    by_choice = [_chosen(variables, layers, choice) for choice in choices]
+    for choice, names in zip(choices, by_choice):
+      if isinstance(choice, str):   # layers may have no variables, as those of a slice
+        _require_some(names, choice, variables)
+    chosen = set().union(*by_choice)
+  _require_some(chosen, adapt, variables)
   return chosen
+
+
+def _require_some(chosen: set, choice: Any, variables: Mapping[str, Any]) -> None:
+  if not chosen:
+    raise ConfigError(f'adapt={choice!r} fits none of the trainable variables: choose from '
+                      f'{", ".join(variables)}.')
 
 
 def _chosen(variables: Mapping[str, Any], layers: List, choice) -> set:
   if isinstance(choice, str):
-    owners = [layer for layer in layers if fnmatch.fnmatch(layer.name, choice)]
-    by_name = {name for name in variables if fnmatch.fnmatch(name, choice)}
+    # Without the model itself, whose name may fit as that of a layer in it does.
+    model, *inner = layers
+    owners = [layer for layer in inner if fnmatch.fnmatch(layer.name, choice)]
+    by_name = _fitting(variables, choice, f'{model.name}/')
   else:
     owners, by_name = [choice], set()
   owned = {id(variable) for owner in owners for variable in owner.trainable_variables}
   return by_name | {name for name, variable in variables.items() if id(variable) in owned}
+
+
+def _fitting(names: Iterable[str], pattern: str, start: str) -> set:
+  """Those that fit without the `start` that Keras 3 gives them all, or else with it, where a
+  path is asked for."""
+  found = {name for name in names
+           if fnmatch.fnmatch(name.removeprefix(start), pattern)}
+  return found or {name for name in names
+                   if '/' in pattern and fnmatch.fnmatch(name, pattern)}
 
 
 def _no_initializer(_: int):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+import inspect
+from typing import (
+  Any,
+  Callable,
+  Container,
+  Dict,
+  List,
+  Mapping,
+  Optional,
+  Sequence,
+  Tuple,
+)
 
 import tensorflow as tf
 
@@ -14,8 +25,8 @@ from maml_tf.measures import ACCURACY, LOSS, Measure
 from maml_tf.objectives import Objective, with_axes_of
 
 # Parts of names of metrics that are the better the larger they are.
-_LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'f1', 'fbeta', 'similarity', 'r2',
-           'sensitivity', 'specificity')
+_LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'io_u', 'f1', 'fbeta',
+           'similarity', 'r2', 'sensitivity', 'specificity')
 
 
 class KerasObjective(Objective):
@@ -32,16 +43,25 @@ class KerasObjective(Objective):
   have it of outputs without it lose it.
 
   Raises:
-    ConfigError: for what is none of these; and for a loss that takes the softmax or sigmoid
-      itself, of a model that ends with one.
+    ConfigError: for what is none of these, and for metrics of one name, or called 'loss'; and
+      for a loss that takes the softmax or sigmoid itself, of a model that ends with one.
   """
 
   def __init__(self, loss: Any, metrics: Any = ()):
     self._objective = loss if isinstance(loss, Objective) else None
     self._losses = None if self._objective else tf.nest.map_structure(_loss, loss)
     own = self._objective.measures if self._objective else (LOSS,)
-    self._metrics = {_name(metric): _metric(metric) for metric in _flat(metrics)}
+    self._metrics: Dict[str, Callable] = {}
+    for metric in _flat(metrics):
+      _require_free(_name(metric), self._metrics)
+      self._metrics[_name(metric)] = _metric(metric)
     self.measures = (*own, *map(_measure, self._metrics))
+
+  @property
+  def of_probabilities(self) -> bool:
+    """Whether a loss says that it takes no logits."""
+    return self._losses is not None and any(
+        map(_takes_probabilities, tf.nest.flatten(self._losses)))
 
   def with_metrics(self, metrics: Sequence[Any]) -> 'KerasObjective':
     """The same loss, and these metrics."""
@@ -59,14 +79,14 @@ class KerasObjective(Objective):
       values = dict(self._objective.measured(outputs.outputs, labels))
     else:
       self._require_logits(outputs)
-      values['loss'] = _of_each_task(self._loss_of_task, labels, outputs.outputs,
-                                     outputs.masks)
+      values['loss'] = _of_each_task(self._loss_of_task, labels, outputs)
     values['loss'] += tf.cast(outputs.added, values['loss'].dtype)
     for name in self._metrics if metrics is None else metrics:
       metric = self._metrics[name]
       values[name] = tf.cast(_of_each_task(
-          lambda labels, outputs, _, metric=metric: metric(labels, outputs),
-          labels, outputs.outputs, []), values['loss'].dtype)
+          lambda labels, outputs, masks, metric=metric: metric(
+              labels, outputs, masks[0] if len(masks) == 1 else None),
+          labels, outputs), values['loss'].dtype)
     return values
 
   def _require_logits(self, outputs: ModelOutputs) -> None:
@@ -113,13 +133,21 @@ def _as_model_outputs(outputs: Any, labels: Any) -> ModelOutputs:
   return ModelOutputs(outputs, tf.zeros([1], first.dtype), [], [])
 
 
-def _of_each_task(function: Callable, labels: Any, outputs: Any, masks: List) -> tf.Tensor:
+def _of_each_task(function: Callable, labels: Any, outputs: ModelOutputs) -> tf.Tensor:
   """`function(labels, outputs, masks)` of each task: `[tasks]`."""
   def at(task, nest):
     return tf.nest.map_structure(
         lambda value: None if value is None else value[task], nest)
-  return tf.stack([function(at(task, labels), at(task, outputs), at(task, masks))
-                   for task in range(num_tasks(outputs))])
+
+  def value(task):
+    given = at(task, outputs.outputs)
+    # Where Keras's losses look for them: of probabilities near 0 the loss would be cut off,
+    # and its gradient 0.
+    for output, logits in zip(tf.nest.flatten(given), at(task, outputs.logits)):
+      if logits is not None:
+        output._keras_logits = logits
+    return function(at(task, labels), given, at(task, outputs.masks))
+  return tf.stack([value(task) for task in range(num_tasks(outputs.outputs))])
 
 
 def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) -> tf.Tensor:
@@ -133,14 +161,18 @@ def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) ->
   if type(loss).__call__ is not tf.keras.losses.Loss.__call__:
     return tf.reduce_mean(loss(labels, outputs))   # one's own
   values = loss.call(labels, outputs)
-  weights = tf.ones_like(values)
   # That of the values says which labels count (ignore_class).
-  for one in (mask, getattr(values, '_keras_mask', None)):
-    weights *= 1 if one is None else _weights(one, values)
-  total = tf.reduce_sum(values * weights)
+  total, weights = _sums(values, mask, getattr(values, '_keras_mask', None))
   reduction = str(getattr(loss, 'reduction', None))
-  return total if reduction == 'sum' else tf.math.divide_no_nan(total,
-                                                                tf.reduce_sum(weights))
+  return total if reduction == 'sum' else tf.math.divide_no_nan(total, weights)
+
+
+def _sums(values: tf.Tensor, *masks: Optional[tf.Tensor]) -> Tuple[tf.Tensor, tf.Tensor]:
+  """Of the values that count, and of how much they do."""
+  weights = tf.ones_like(values)
+  for one in masks:
+    weights *= 1 if one is None else _weights(one, values)
+  return tf.reduce_sum(values * weights), tf.reduce_sum(weights)
 
 
 def _require_no_second_softmax(loss: Any, logits: List) -> None:
@@ -153,6 +185,15 @@ def _require_no_second_softmax(loss: Any, logits: List) -> None:
         'of the outputs itself, and the model ends with one: of probabilities it would be '
         'trained badly, without an error. Leave the activation out at the end of the model, '
         'or give a loss with from_logits=False.')
+
+
+def _takes_probabilities(loss: Any) -> bool:
+  """Whether a loss of Keras, an object or a function, has `from_logits=False`."""
+  configuration = getattr(loss, 'get_config', dict)()
+  if 'from_logits' in configuration:
+    return not configuration['from_logits']
+  parameters = inspect.signature(getattr(loss, '_function', loss)).parameters
+  return 'from_logits' in parameters and parameters['from_logits'].default is False
 
 
 def _require_numbers(labels: Any) -> None:
@@ -239,22 +280,39 @@ def _name(metric: Any) -> str:
   return name
 
 
+def _require_free(name: str, taken: Container[str]) -> None:
+  if name == LOSS.name or name in taken:
+    raise ConfigError(
+        f'Metrics need names of their own, and not that of the loss. Received: {name!r} '
+        f'{"for the loss and a metric" if name == LOSS.name else "for several"}: give name=, '
+        'or the function another name.', 'metrics')
+
+
 def _measure(name: str) -> Measure:
   if name == ACCURACY.name:
     return ACCURACY
   return Measure(name, name.replace('_', ' '),
-                 larger_is_better=any(part in name for part in _LARGER))
+                 larger_is_better=any(part in name.lower() for part in _LARGER))
 
 
-def _metric(metric: Any) -> Callable[[Any, Any], tf.Tensor]:
+def _metric(metric: Any) -> Callable[[Any, Any, Any], tf.Tensor]:
+  """A function of (labels, outputs, mask or None) of one task; one of somebody's own does
+  not get the mask."""
   if _name(metric) == 'accuracy' and isinstance(metric, str):
     return _accuracy
-  if isinstance(metric, str):
-    metric = _metric_named(metric)
-  if isinstance(metric, tf.keras.metrics.Metric):
-    return _stateless(metric)
-  return lambda labels, outputs: tf.reduce_mean(
-      metric(with_axes_of(labels, outputs), outputs))
+  named = _metric_named(metric) if isinstance(metric, str) else metric
+  if isinstance(named, tf.keras.metrics.Metric):
+    return _stateless(named)
+
+  def mean(labels, outputs, mask):
+    values = named(with_axes_of(labels, outputs), outputs)
+    return _mean(values, mask if named is not metric else None)
+  return mean
+
+
+def _mean(values: tf.Tensor, mask: Optional[tf.Tensor]) -> tf.Tensor:
+  return tf.reduce_mean(values) if mask is None else tf.math.divide_no_nan(
+      *_sums(tf.convert_to_tensor(values), mask))
 
 
 def _metric_named(name: str) -> Any:
@@ -267,12 +325,12 @@ def _metric_named(name: str) -> Any:
   return metric
 
 
-def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any], tf.Tensor]:
+def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any, Any], tf.Tensor]:
   """What the metric gives for these labels and outputs alone."""
   metric.reset_state()
   start = [variable.numpy() for variable in metric.variables]
 
-  def value(labels, outputs):
+  def value(labels, outputs, mask):
     variables = metric.variables
     if len(variables) != len(start):
       raise ConfigError(f'The metric {metric.name!r} makes its variables when it is called: '
@@ -280,23 +338,25 @@ def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any], tf.Tenso
     with replaced([(variable, tf.constant(before, variable.dtype))
                    for variable, before in zip(variables, start)]):
       # Some metrics of Keras 3 fail for float64, which none of them keeps.
-      metric.update_state(labels, tf.nest.map_structure(
-          lambda value: tf.cast(value, metric.dtype), outputs))
+      outputs = tf.nest.map_structure(lambda value: tf.cast(value, metric.dtype), outputs)
+      weights = {} if mask is None else dict(sample_weight=tf.cast(mask, metric.dtype))
+      metric.update_state(labels, outputs, **weights)
       return tf.identity(metric.result())
   in_graph = tf.function(value, autograph=False)
   return lambda *given: (in_graph if tf.executing_eagerly() else value)(*given)
 
 
-def _accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def _accuracy(labels: tf.Tensor, outputs: tf.Tensor, mask: Optional[tf.Tensor]) -> tf.Tensor:
   """As Keras chooses it by the shapes."""
   metrics = tf.keras.metrics
   if tf.nest.is_nested(outputs):
     raise ConfigError('The metric accuracy is of one output. Received: '
                       f'{_structure(outputs)}: give a function of (labels, outputs).')
   if outputs.shape[-1] == 1:
+    labels = tf.cast(labels, outputs.dtype)   # Keras 2 compares them as they are
     values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs)
   elif labels.shape.rank < outputs.shape.rank or labels.shape[-1] == 1:
     values = metrics.sparse_categorical_accuracy(labels, outputs)
   else:
     values = metrics.categorical_accuracy(labels, outputs)
-  return tf.reduce_mean(tf.cast(values, outputs.dtype))
+  return _mean(tf.cast(values, outputs.dtype), mask)
