@@ -74,7 +74,7 @@ import tensorflow as tf  # noqa: E402
 
 from maml_tf import devices, experiment  # noqa: E402
 from maml_tf.data_generator import DataGenerator  # noqa: E402
-from maml_tf.errors import DataError  # noqa: E402
+from maml_tf.errors import ConfigError, DataError  # noqa: E402
 from maml_tf.flops import flop_per_example  # noqa: E402
 from maml_tf.keras_models import paper_net  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
@@ -106,6 +106,9 @@ def _run(config: Config, options: argparse.Namespace) -> None:
   with joined(config, 'maml_tf.benchmark') as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}')
+    if config.problem.acts and options.profile is not None:
+      raise ConfigError(f'--profile={options.profile} does not fit --datasource='
+                        f'{config.problem.name}, whose steps are not one graph: leave it out.')
     figures = (measure_control(config, options.steps, replicas) if config.problem.acts
                else measure(config, options.steps, options.profile, replicas))
   if options.keras:

@@ -59,8 +59,8 @@ class Lifeline:
 
   def fail(self, error: BaseException) -> None:
     """Tells the others, which end, too. This process has some time to do so by itself."""
-    text = str(error) if isinstance(error, (UserError, Stopped)) else type(error).__name__
-    if isinstance(error, Stopped):
+    text = _text_of(error)
+    if isinstance(error, KeyboardInterrupt):
       self._own_end = exit_code_of(error)
       self._tell(dict(end=text, code=LOST))   # for the others
     else:
@@ -101,6 +101,12 @@ class Lifeline:
       text, code = f'{name} was lost: {_AGAIN}', LOST
     self._tell(dict(end=text, code=code))
     _end(self._program, text, code)
+
+
+def _text_of(error: BaseException) -> str:
+  if isinstance(error, (UserError, Stopped)):
+    return str(error)
+  return 'Ctrl-C' if isinstance(error, KeyboardInterrupt) else type(error).__name__
 
 
 _AGAIN = 'start all workers again, and they go on from the last checkpoint.'

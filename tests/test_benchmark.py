@@ -137,10 +137,17 @@ def test_what_is_not_counted_is_null(small_config, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('arguments, named', [
-    (['--steps=1'], '--steps=1'), (['--steps=many'], '--steps'),
+    (['--steps=1'], "argument --steps: '1' is"), (['--steps=many'], '--steps'),
     (['--datasource=imagenet'], 'imagenet'), (['--no_such_flag=1'], 'no_such_flag')])
 def test_a_wrong_flag_is_a_sentence(arguments, named, capsys):
   with pytest.raises(SystemExit) as caught:
     benchmark.main(['maml_tf.benchmark', *arguments])
   assert caught.value.code == 2
   assert named in capsys.readouterr().err
+
+
+def test_a_profile_of_policies_is_refused(monkeypatch, capsys):
+  monkeypatch.setattr(benchmark.devices, 'set_up', lambda side_by_side: 'CPU')
+  assert benchmark.main(['maml_tf.benchmark', '--datasource=point_navigation',
+                         '--profile=x']) == 2
+  assert '--profile=x does not fit --datasource=point_navigation' in capsys.readouterr().err

@@ -121,6 +121,32 @@ def a_run_is_there(config, seconds, given):
   return folder
 
 
+def test_tracing_does_not_count_in_a_run_that_was_stopped(tmp_path):
+  """It does not in one that was not, which has its seconds behind the first execution."""
+  [(_, config), *_] = small_study(tmp_path, FEW)
+  folder = a_run_is_there(config, 40.0, 36.0)
+  method_study._note(folder, 36.0, {'iteration': 100, 'seconds': 25.0})
+  assert method_study._spent(folder) == 25.0
+  # Of another checkpoint, or a file that somebody edited: the history counts.
+  method_study._note(folder, 36.0, {'iteration': 90, 'seconds': 25.0})
+  assert method_study._spent(folder) == 40.0
+  with open(f'{folder}/{method_study.NOTE}', 'w', encoding='utf-8') as file:
+    file.write('{"seconds": 36.0, "spent": [1]}')
+  assert method_study._spent(folder) == 40.0
+
+
+def test_what_a_time_limit_has_counted(monkeypatch):
+  moments = iter([100.0, 101.5, 107.0, 113.0])
+  monkeypatch.setattr(method_study.time, 'monotonic', lambda: next(moments))
+  ends = []
+  monkeypatch.setattr(method_study.signal, 'raise_signal', ends.append)
+  limit, spent = method_study.TimeLimit(10.0), []
+  for _ in range(3):
+    limit(0, 1)
+    spent.append((limit.spent, limit.reached))
+  assert spent == [(1.5, False), (7.0, False), (13.0, True)] and len(ends) == 1
+
+
 @pytest.mark.parametrize('given, message', [
     (None, 'as earlier versions left it'), (36.0, 'give --hours=0.02 or more')])
 def test_runs_of_other_seconds_are_refused_before_any_is_trained(given, message, tmp_path):
@@ -206,7 +232,8 @@ def test_a_method_that_diverges_is_recorded_and_the_others_go_on(tmp_path):
 
 def test_where_all_methods_diverge_there_is_no_result(tmp_path, monkeypatch):
   def diverges(label, config, seconds):
-    raise NotFiniteError('The parameters w after iteration 7 are not finite (loss nan): lower')
+    raise NotFiniteError('The parameters w after iteration 7 are not finite (loss nan): lower',
+                         iteration=7)
   monkeypatch.setattr(method_study, '_run', diverges)
   with pytest.raises(NotFiniteError, match='maml: The parameters .* anil: The parameters'):
     method_study.run(small_study(tmp_path, FEW), 1.0, 'a command', str(tmp_path / 'results'))
@@ -220,7 +247,7 @@ def test_a_test_that_is_not_finite_has_diverged(tmp_path, monkeypatch):
       iteration=9, results=SimpleNamespace(query={'loss': np.array([[1.0, np.nan, 1.0]])})))
   with pytest.raises(NotFiniteError) as error:
     method_study._run('maml', config, 0.0)
-  assert method_study._iteration_in(error.value) == 9
+  assert error.value.iteration == 9
 
 
 def test_the_length_is_given_in_hours_alone(capsys):

@@ -19,7 +19,8 @@ from maml_tf import application, verify
 from maml_tf.config import ConfigError
 from maml_tf.errors import WriteError
 from maml_tf.paper import records
-from maml_tf.paper.rows import Row
+from maml_tf.paper.flagfiles import row_config
+from maml_tf.paper.rows import ROWS, Row
 from maml_tf.training import callbacks
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
@@ -619,6 +620,32 @@ def test_the_commit_and_whether_it_was_changed(tmp_path):
   assert provenance.commit(str(tmp_path)) == clean
   (tmp_path / 'a').write_text('2')
   assert provenance.commit(str(tmp_path)) == f'{clean}+changes'
+
+
+  # A package that is installed within the repository of something else is not of its commit.
+  (tmp_path / 'installed').mkdir()
+  assert provenance.commit(str(tmp_path / 'installed')) == 'unknown'
+
+
+def test_a_result_names_the_gpu_and_the_commit_that_the_work_began_with(monkeypatch):
+  monkeypatch.setattr('maml_tf.devices.name', lambda: 'GPU (A card)')
+  stamp = provenance.stamp('the commit')
+  assert stamp['machine']['gpu'] == 'GPU (A card)' and stamp['commit'] == 'the commit'
+  assert 'platform' not in stamp['versions'] and stamp['date'] == provenance.today()
+  monkeypatch.setattr('maml_tf.devices.name', lambda: 'CPU')
+  assert provenance.stamp('the commit')['machine']['gpu'] is None
+
+
+def test_a_complete_result_is_not_replaced_by_one_of_less_iterations(make_record):
+  row = ROWS[0]
+  results = make_record(row, trained=300, planned=300)
+  config = row_config(row)
+  for trained, again in ((200, True), (200, False)):
+    with pytest.raises(ConfigError, match='has a result of 300 iterations .* one of 200, in'):
+      runs._require_news(row, config, trained, results, again)
+  runs._require_news(row, config, 300, results, again=True)
+  results = make_record(row, trained=200, planned=300)   # a partial one may be repeated
+  runs._require_news(row, config, 100, results, again=True)
 
 
 def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def test_without_a_repository_the_files_are_used_as_they_are(tmp_path, repositor
   for folder in (tmp_path / 'installed', repository / 'inside'):
     with clone.fixed_commit(str(tmp_path / 'clones'), str(folder)) as source:
       assert source == (str(folder), None)
-      assert 'no git repository: leave them alone' in source.describe()
+      assert 'git has no commit of them: leave them alone' in source.describe()
   assert not (tmp_path / 'clones').exists()
 
 

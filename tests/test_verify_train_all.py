@@ -137,7 +137,7 @@ def test_the_turns_are_those_of_the_plan(train, capsys):
                        'c': ['train', 'finish']})
   assert code == 0 and order == ['a', 'a', 'b', 'c', 'b', 'c', 'b']
   out = capsys.readouterr().out
-  assert 'no git repository' in out and 'b: turn 3, 0.005 min at most' in out
+  assert 'git has no commit of them' in out and 'b: turn 3, 0.005 min at most' in out
   assert out.endswith('All runs of the plan are finished.\n')
 
 
@@ -255,7 +255,10 @@ def test_a_run_that_fails_is_left_out_and_the_others_go_on(train, capsys):
   code, order = train([job(A), job(B, 2), job(C, 3)],
                       {'a': ['2'], 'b': ['1'], 'c': ['finish']})
   assert code == 1 and order == ['a', 'b', 'c']
-  assert 'b: left out from here on' in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'b: left out from here on' in out
+  names = f'{job(A).name}, {job(B).name}'
+  assert f'Not finished: 2 of 3 runs of the plan (failed: {names}). The same' in out
 
 
 def test_a_process_that_was_killed_gets_one_more_turn(train, capsys):
@@ -508,7 +511,7 @@ def test_the_validations_of_another_row_in_the_folder_do_not_end_a_run(tmp_path)
   """Rows that differ in the ways of a test alone share a folder."""
   from maml_tf.paper.flagfiles import row_config
   from maml_tf.verification import runs, turn
-  row = tiny(tmp_path, '--metatrain_iterations=400')
+  row = tiny(tmp_path, '--metatrain_iterations=800')
   config = turn.validated_on_enough(row_config(row, logdir=str(tmp_path)))
   (tmp_path / 'history.csv').write_text(
       'iteration,iterations,seconds,executions,loss,val_loss_0\n'
@@ -518,14 +521,14 @@ def test_the_validations_of_another_row_in_the_folder_do_not_end_a_run(tmp_path)
     (tmp_path / 'trained_by.json').write_text(json.dumps([
         {'commit': 'a', 'first': 0, 'last': 400, 'validation_tasks': 600,
          'tensorflow': '2.15.1', 'validated_on': validated_on}]))
-    due.append(turn.Watch('tiny', config, str(tmp_path), 400, lambda: False).ends_early(400))
+    due.append(turn.Watch('tiny', config, str(tmp_path), 800, lambda: False).ends_early(400))
   assert due == [False, True, True]
 
 
 def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):
   from maml_tf.paper.flagfiles import row_config
   from maml_tf.verification import turn
-  row = tiny(tmp_path, '--metatrain_iterations=400', '--meta_lr=1e-30')
+  row = tiny(tmp_path, '--metatrain_iterations=800', '--meta_lr=1e-30')
   config = row_config(row, logdir=str(tmp_path))
   due = {}
   for schedule in ('constant', 'halving', 'linear'):
@@ -540,6 +543,35 @@ def test_a_run_whose_step_size_falls_to_zero_does_not_end_early(tmp_path):
          'tensorflow': '2.15.1'}]))
     scheduled = dataclasses.replace(config, training=dataclasses.replace(
         config.training, meta_lr_schedule=schedule))
-    watch = turn.Watch('tiny', scheduled, str(folder), 400, lambda: False)
+    watch = turn.Watch('tiny', scheduled, str(folder), 800, lambda: False)
     due[schedule] = watch.ends_early(400)
   assert due == {'constant': True, 'halving': True, 'linear': False}
+
+
+def test_with_its_last_iteration_a_run_is_complete_and_not_ended_early(tmp_path):
+  from maml_tf.paper.flagfiles import row_config
+  from maml_tf.verification import turn
+  lines = ''.join(f'{number}00,100,1,1,1,0.5\n' for number in range(1, 5))
+  (tmp_path / 'history.csv').write_text(
+      'iteration,iterations,seconds,executions,loss,val_loss_0\n' + lines)
+  (tmp_path / 'trained_by.json').write_text(json.dumps([
+      {'commit': 'a', 'first': 0, 'last': 400, 'validation_tasks': 600,
+       'tensorflow': '2.15.1'}]))
+  for planned, due in ((401, True), (400, False)):
+    config = row_config(tiny(tmp_path, f'--metatrain_iterations={planned}'))
+    watch = turn.Watch('tiny', config, str(tmp_path), planned, lambda: False)
+    assert watch.ends_early(400) == due
+
+
+def test_what_was_tested_as_a_part_ends_early_at_the_next_validation(tmp_path):
+  """It was due already: to test it again at the same iteration is refused, for ever."""
+  from maml_tf.paper.flagfiles import row_config
+  from maml_tf.verification import runs, turn
+  row = tiny(tmp_path, '--metatrain_iterations=2000', '--meta_lr=1e-30')
+  config = row_config(row, logdir=str(tmp_path / 'logs'))
+  results = str(tmp_path / 'results')
+  runs.train_row(row, turn.validated_on_enough(config), until=600, results=results)
+  assert records.read(row, 0, results).trained == 600
+  turn.take(Job(row, 0, 2000, 1), config, results, lambda: False)
+  record = records.read(row, 0, results)
+  assert record.trained == 700 and record.ended_early

@@ -98,6 +98,8 @@ def duration(state: Standing) -> str:
 def duration_of(record: Record) -> str:
   """Of the training, as far as it is known."""
   training = record.fields['training']
+  if record.trained == 0:
+    return '-'
   if training['iterations'] == 0:
     return 'unknown'
   text = duration_text(training['seconds'])

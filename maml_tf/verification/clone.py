@@ -10,7 +10,7 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from maml_tf.config import ConfigError
 from maml_tf.paper.rows import REPOSITORY
-from maml_tf.verification.provenance import git
+from maml_tf.verification.provenance import git, is_top
 
 
 class Source(NamedTuple):
@@ -25,8 +25,8 @@ class Source(NamedTuple):
 
   def describe(self) -> str:
     if self.commit is None:
-      return (f'Training from the files in {self.folder} as they are, which is no git '
-              'repository: leave them alone meanwhile.')
+      return (f'Training from the files in {self.folder} as they are, since git has no '
+              'commit of them: leave them alone meanwhile.')
     return (f'Training from commit {self.commit[:10]} in {self.folder} (a git worktree): '
             'neither edits beside it nor changes that are not committed reach the runs.')
 
@@ -42,7 +42,7 @@ def fixed_commit(folder: str, repository: str = REPOSITORY) -> Iterator[Source]:
   Raises:
     ConfigError: where git cannot make the worktree.
   """
-  commit = git(repository, 'rev-parse', 'HEAD') if _is_top(repository) else None
+  commit = git(repository, 'rev-parse', 'HEAD') if is_top(repository) else None
   if not commit:
     yield Source(repository, None)
     return
@@ -57,13 +57,8 @@ def fixed_commit(folder: str, repository: str = REPOSITORY) -> Iterator[Source]:
       _remove(repository, left)
 
 
-def _is_top(repository: str) -> bool:
-  top = git(repository, 'rev-parse', '--show-toplevel')
-  return bool(top) and os.path.realpath(top) == os.path.realpath(repository)
-
-
 def _is_whole(path: str, commit: str) -> bool:
-  return (os.path.isdir(path) and _is_top(path) and git(path, 'rev-parse', 'HEAD') == commit
+  return (os.path.isdir(path) and is_top(path) and git(path, 'rev-parse', 'HEAD') == commit
           and git(path, 'status', '--porcelain', '--untracked-files=no') == '')
 
 

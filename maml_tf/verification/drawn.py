@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import glob
-import json
 import math
 import os
 from typing import Any, Dict, List, Optional, Sequence
 
-from maml_tf.config import ConfigError
 from maml_tf.paper import records
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history
-from maml_tf.verification import plots, studies
+from maml_tf.verification import plots, studies, study_files
 from maml_tf.verification.verdicts import standing
 
 # {K: {method: row}} of figures 2 and 3.
@@ -81,20 +78,8 @@ def figure_3_panels(rows: Sequence[Row], results: str
 
 
 def read_studies(results: str) -> List[Dict[str, Any]]:
-  """The results of all studies, by data source and name.
-
-  Raises:
-    ConfigError: for a file that cannot be read.
-  """
-  found = []
-  for path in sorted(glob.glob(os.path.join(glob.escape(results), 'studies', '*.json'))):
-    try:
-      with open(path, encoding='utf-8') as file:
-        found.append(_as_shown(json.load(file)))
-    except (OSError, ValueError) as error:
-      raise ConfigError(f'{path} cannot be read as JSON ({error}): take it back from the '
-                        'version control, or move it away.') from error
-  return found
+  """The results of all studies, see `study_files.read_all`, with settings in words."""
+  return [_as_shown(result) for result in study_files.read_all(results)]
 
 
 def _as_shown(result: Dict[str, Any]) -> Dict[str, Any]:

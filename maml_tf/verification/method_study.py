@@ -26,7 +26,7 @@ from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
 from maml_tf.paper import records
 from maml_tf.problems.own_images import OwnImages
 from maml_tf.training import history
-from maml_tf.verification import cells, drawn, provenance, studies
+from maml_tf.verification import cells, provenance, studies, study_files
 
 NAME = 'methods'
 DEFAULT_HOURS = 1.0
@@ -116,7 +116,8 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
   config = settings[0][1]
   _require_same_seconds(settings, seconds)
   _require_result_of_same_data(config, results)
-  runs, of_tasks, diverged = [], [], []
+  study_files.require_not_less(NAME, name_of_data(config), seconds, config.task.seed, results)
+  commit, runs, of_tasks, diverged = provenance.commit(), [], [], []
   for number, (label, of_method) in enumerate(settings, start=1):
     print(f'Methods, run {number} of {len(settings)}: {label}, {seconds:,.0f} s', flush=True)
     try:
@@ -140,8 +141,8 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
       'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs, 'diverged': diverged,
       'data': dict(config.problem.data_hashes(config)),
-      **provenance.stamp()}
-  studies.write(result, results)
+      **provenance.stamp(commit)}
+  study_files.write(result, results)
   return result
 
 
@@ -163,17 +164,23 @@ class TimeLimit:
 
   Args:
     seconds: from the end of the first execution on, so that tracing does not count.
+
+  Attributes:
+    reached: whether they are over.
+    spent: how many of them were.
   """
 
   def __init__(self, seconds: float):
     self._seconds = seconds
     self._start: Optional[float] = None
     self.reached = False
+    self.spent = 0.0
 
   def __call__(self, before: int, now: int) -> None:
     if self._start is None:
       self._start = time.monotonic()
-    if not self.reached and time.monotonic() - self._start >= self._seconds:
+    self.spent = time.monotonic() - self._start
+    if not self.reached and self.spent >= self._seconds:
       self.reached = True
       signal.raise_signal(signal.SIGTERM)
 
@@ -187,11 +194,13 @@ def _run(label: str, config: Config, seconds: float
   model = experiment.build_model(config)
   with training_folder(config) as folder:
     config.problem.keep_beside(folder, config)
-    left = seconds - _spent(folder)
-    if left > 0:
-      write_whole(os.path.join(folder, NOTE), as_json({'seconds': seconds}, indent=1))
-      limit = TimeLimit(left)
-      if train(config, model, folder, None, limit).interrupted_by and not limit.reached:
+    spent = _spent(folder)
+    if spent < seconds:
+      _note(folder, seconds, _noted(folder).get('spent'))
+      limit = TimeLimit(seconds - spent)
+      ended = train(config, model, folder, None, limit)
+      _note(folder, seconds, {'iteration': ended.iteration, 'seconds': spent + limit.spent})
+      if ended.interrupted_by and not limit.reached:
         return None
     test = application.test(config, model, folder)
   updates = config.validation_num_updates
@@ -204,12 +213,22 @@ def _run(label: str, config: Config, seconds: float
   return {**kept, 'updates': updates, 'fingerprint': test.fingerprint}, values
 
 
+def _note(folder: str, seconds: float, spent: Optional[Mapping[str, float]] = None) -> None:
+  """Beside the run: the seconds that it was given, and how many of them it had after which
+  iteration."""
+  fields = {'seconds': seconds, **({} if spent is None else {'spent': spent})}
+  write_whole(os.path.join(folder, NOTE), as_json(fields, indent=1))
+
+
 def _spent(folder: str) -> float:
   """Seconds of training up to the newest checkpoint, from which a run goes on: what a killed
-  one did after it is done again."""
+  one did after it is done again. Of one that was killed, tracing counts, too."""
   from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
   from maml_tf.training.checkpoints import KEPT
   newest = max(map(iteration_of, CheckpointFiles(folder, KEPT).paths), default=0)
+  noted = _noted(folder).get('spent')
+  if noted is not None and noted['iteration'] == newest:
+    return noted['seconds']
   return sum(line['seconds'] or 0
              for line in history.read(os.path.join(folder, history.HISTORY_FILE))
              if line['iteration'] <= newest)
@@ -239,21 +258,30 @@ def _require_same_seconds(settings: Sequence[Tuple[str, Config]], seconds: float
 
 def _given_before(folder: str) -> Optional[float]:
   """The seconds that the run in it was given; None where it is not known."""
+  return _noted(folder).get('seconds')
+
+
+def _noted(folder: str) -> Dict[str, Any]:
+  """What `_note` wrote; nothing where it did not, or where that cannot be read."""
   try:
-    return float(read_json(os.path.join(folder, NOTE))['seconds'])
-  except (OSError, ValueError, TypeError, KeyError):
-    return None
+    noted = read_json(os.path.join(folder, NOTE))
+    spent = noted.get('spent')
+    return {'seconds': float(noted['seconds']), 'spent': spent and {
+        'iteration': int(spent['iteration']), 'seconds': float(spent['seconds'])}}
+  except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    return {}
 
 
 def _require_result_of_same_data(config: Config, results: str) -> None:
   """Raises `ConfigError` where the result would replace that of another set whose folder has
   the same name."""
   now = dict(config.problem.data_hashes(config))
-  for result in drawn.read_studies(results):
+  for result in study_files.read_all(results):
     if (result['name'], result['datasource']) != (NAME, name_of_data(config)):
       continue
     if result.get('data', now) != now:
-      raise ConfigError(f'{studies.path_of(result, results)} is of other data than those in '
-                        f'{config.data_dir}: choose another --results, or move it away.')
+      path = study_files.path_of(result, results)
+      raise ConfigError(f'{path} is of other data than those in {config.data_dir}: choose '
+                        'another --results, or move it away.')
 
 

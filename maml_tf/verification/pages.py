@@ -11,7 +11,14 @@ from maml_tf.measures import Measure
 from maml_tf.paper import records
 from maml_tf.paper.records import Measured, Record
 from maml_tf.paper.rows import Row, data_title
-from maml_tf.verification import cells, drawn, method_study, plots, returns_plot, studies
+from maml_tf.verification import (
+  cells,
+  drawn,
+  method_study,
+  plots,
+  returns_plot,
+  study_files,
+)
 from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.verdicts import (
   MEANINGS,
@@ -215,9 +222,9 @@ def _figure(title: str, caption: str, file: str) -> List[str]:
 def runs_page(states: Sequence[RowState], results: str = records.RESULTS) -> str:
   """Of each run its checkpoint, duration, machine, commit and files."""
   lines = ['The test tasks are for one look, at the checkpoint that the validation tasks '
-           'chose; "tested" counts the looks of `maml_tf.verify` and `main.py` (those of '
-           '`maml_tf.retest` are counted in its own files). `--row=NAME --train` goes on from '
-           'a kept run on any machine.', '']
+           'chose; "tested" counts the looks of `maml_tf.verify`, and of `main.py` in the '
+           "run's folder before it (others are counted in the files that they write). "
+           '`--row=NAME --train` goes on from a kept run on any machine.', '']
   for title, of_group in _groups(states).items():
     runs = [_run(row, record, results) for row, found, _ in of_group for record in found]
     if runs:
@@ -280,7 +287,7 @@ def studies_page(results: str = records.RESULTS) -> str:
     lines += [f'## {title}', '',
               f'`{result["command"]}`: {result["length"]}, tested on '
               f'{result["num_tasks"]} {_tasks(result)}.', '', *table(result), '',
-              f'![{title}](studies/{studies.stem_of(result)}.png)', '']
+              f'![{title}](studies/{study_files.stem_of(result)}.png)', '']
   return _text('Studies', [
       _WRITTEN, '',
       "Short runs, far from the paper's length: they compare settings with one another, and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import subprocess
 from typing import Any, Dict, Optional
@@ -22,16 +23,20 @@ def machine(gpu: Optional[str] = None) -> Dict[str, Any]:
   return {'cpu': _cpu_model(), 'cores': available_cores(), 'gpu': gpu}
 
 
-def stamp() -> Dict[str, Any]:
+def stamp(of_commit: str) -> Dict[str, Any]:
   """The fields of a result that say where it comes from: the machine with the GPU in use,
-  versions, commit, day."""
+  versions, commit, day.
+
+  Args:
+    of_commit: `commit` when the work began: in the hours since then there may be another.
+  """
   from maml_tf import devices
   from maml_tf.evaluation import results_files
   device = devices.name()
   versions = results_files.versions()
   del versions['platform']   # `machine` says what of it matters
   return {'machine': machine(None if device == 'CPU' else device), 'versions': versions,
-          'commit': commit(), 'date': today()}
+          'commit': of_commit, 'date': today()}
 
 
 def machine_text(fields: Dict[str, Any]) -> str:
@@ -42,12 +47,19 @@ def machine_text(fields: Dict[str, Any]) -> str:
 
 def commit(folder: str = REPOSITORY) -> str:
   """The commit that is checked out, with '+changes' where files other than results
-  differ from it; 'unknown' without git or outside of a repository."""
-  head = git(folder, 'rev-parse', 'HEAD')
+  differ from it; 'unknown' without git, and where `folder` is not the top of a repository: an
+  installed package may stand within one of something else."""
+  head = git(folder, 'rev-parse', 'HEAD') if is_top(folder) else None
   if not head:
     return UNKNOWN
   changes = git(folder, 'status', '--porcelain', '--', '.', ':(exclude)results')
   return head if changes == '' else f'{head}+changes'
+
+
+def is_top(folder: str) -> bool:
+  """Whether a folder is the top of a git repository, or of a worktree."""
+  top = git(folder, 'rev-parse', '--show-toplevel')
+  return bool(top) and os.path.realpath(top) == os.path.realpath(folder)
 
 
 def today() -> str:

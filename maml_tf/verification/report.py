@@ -16,7 +16,7 @@ from maml_tf.verification import (
   pages,
   plots,
   returns_plot,
-  studies,
+  study_files,
 )
 from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.verdicts import NOT_RUN, PARTIAL
@@ -80,7 +80,7 @@ def _plots(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2], results: s
     found[pages.FIGURE_2] = draw_figure_2(with_weights)
   for result in drawn.read_studies(results):
     draw = plots.methods if result['name'] == method_study.NAME else plots.study
-    found[os.path.join('studies', f'{studies.stem_of(result)}.png')] = draw(result)
+    found[os.path.join('studies', f'{study_files.stem_of(result)}.png')] = draw(result)
   return found
 
 

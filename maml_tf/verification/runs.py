@@ -70,13 +70,14 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
   planned = config.total_iterations
   goal = planned if until is None else min(until, planned)
   _require_news(row, config, goal, results, again)
+  commit = provenance.commit()   # it is this one's code that trains and tests
   if anew:
     _move_aside(config)
   else:
     go_on_with_what_was_kept(row, config, results)
   if train(config, goal).interrupted_by is not None:
     return None
-  return test_row(row, config, results, again)
+  return test_row(row, config, results, again, commit=commit)
 
 
 def train(config: Config, until: int, watch: Optional[Watch] = None) -> TrainingResult:
@@ -110,6 +111,12 @@ def done(folder: str) -> int:
   """The iteration that training in a folder goes on from."""
   path = kept_runs.last_whole(folder)
   return 0 if path is None else iteration_of(path)
+
+
+def tested(row: Row, seed: int, results: str) -> int:
+  """After how many iterations the run was tested; 0 where it was not."""
+  record = records.read(row, seed, results)
+  return 0 if record is None else record.trained
 
 
 def _move_aside(config: Config) -> None:
@@ -180,17 +187,20 @@ def _keep_run(folder: str, kept: str) -> bool:
 
 
 def test_row(row: Row, config: Config, results: str = records.RESULTS,
-             again: bool = False, ended_early: bool = False) -> Record:
+             again: bool = False, ended_early: bool = False, commit: Optional[str] = None
+             ) -> Record:
   """Tests what has been trained of a row so far, and writes its record.
 
   Args:
     ended_early: the training was ended by the rule of `early_end`; the record says so.
+    commit: whose code tests; None: that of now.
     row, config, results, again: see `train_row`.
 
   Raises: see `train_row`; also
     CheckpointError: where nothing has been trained.
     NotFiniteError: where a result is not finite; there is no record then.
   """
+  commit = commit or provenance.commit()
   folder = experiment_folder(config)
   config = _for_test(config, folder)
   latest = tf.train.latest_checkpoint(folder)
@@ -205,12 +215,19 @@ def test_row(row: Row, config: Config, results: str = records.RESULTS,
   not_finite = where_not_finite(test.results)
   if not_finite is not None:
     raise NotFiniteError(f'{row.name} has no result: {not_finite} is not finite.')
-  return _keep(row, config, test, model, trained, folder, results, ended_early)
+  return _keep(row, config, test, model, trained, folder, results, ended_early,
+               commit)
 
 
 def _require_news(row: Row, config: Config, trained: int, results: str, again: bool) -> None:
-  """Refuses a test that would look at the test split without need."""
+  """Refuses a test that would look at the test split without need, or whose result would
+  replace one of more iterations that is final."""
   record = records.read(row, config.task.seed, results)
+  if record is not None and record.is_finished and trained < record.trained:
+    raise ConfigError(
+        f'{row.name} with seed {record.seed} has a result of {record.trained} iterations '
+        f'({record.path}), and this would be one of {trained}, in its place: train it as far, '
+        'or choose another --results.')
   if record is None or again:
     return
   if record.is_complete:
@@ -269,13 +286,13 @@ def _require_readable(folder: str) -> None:
 
 
 def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, trained: int,
-          folder: str, results: str, ended_early: bool) -> Record:
+          folder: str, results: str, ended_early: bool, commit: str) -> Record:
   """Writes weights, history and record."""
   seed = config.task.seed
   previous = records.read(row, seed, results)
   content = weights.to_bytes(model.state())
   lines = history.read(os.path.join(folder, history.HISTORY_FILE))
-  fields = as_record(row, test, model, trained, lines)
+  fields = as_record(row, test, model, trained, lines, commit)
   trained_by = spans.read(folder)
   fields['training'].update(
       by_commit=spans.by('commit', trained_by, trained),
@@ -307,7 +324,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
 
 
 def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
-              lines: List[history.Line]) -> Dict[str, Any]:
+              lines: List[history.Line], commit: str) -> Dict[str, Any]:
   """The fields of a record, but for what is known of its files and of earlier tests."""
   config = test.config
   stored = results_files.as_dict(test)
@@ -329,7 +346,7 @@ def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
       'weights': {},
       'training': {'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
                    'iterations': int(sum(line['iterations'] or 0 for line in lines))},
-      **provenance.stamp(), 'config': settings,
+      **provenance.stamp(commit), 'config': settings,
   }
 
 

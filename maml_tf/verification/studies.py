@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf.config import Config, ConfigError, resolve
-from maml_tf.files import as_json
 from maml_tf.paper import records
 from maml_tf.paper.rows import named
 from maml_tf.training import history
-from maml_tf.verification import provenance
+from maml_tf.verification import provenance, study_files
 
 if TYPE_CHECKING:
   from maml_tf.evaluation.results_files import ProtocolRun
@@ -182,14 +181,17 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
   Returns:
     What the file holds; None where a signal ended the training.
   """
-  runs = []
+  config = settings[0][1]
+  study_files.require_not_less(study.name, config.task.datasource,
+                               config.training.metatrain_iterations, config.task.seed,
+                               results)
+  commit, runs = provenance.commit(), []
   for number, (label, config) in enumerate(settings, start=1):
     print(f'{study.title}, run {number} of {len(settings)}: {label}', flush=True)
     run = _run(label, config)
     if run is None:
       return None
     runs.append(run)
-  config = settings[0][1]
   result = {
       'name': study.name, 'title': study.title, 'command': command,
       'datasource': config.task.datasource,
@@ -197,28 +199,11 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
       'seed': config.task.seed, 'measure': runs[0].pop('measure'),
       'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
-      **provenance.stamp()}
+      **provenance.stamp(commit)}
   for run in runs:
     run.pop('measure', None)
-  write(result, results)
+  study_files.write(result, results)
   return result
-
-
-def write(result: Mapping[str, Any], results: str) -> None:
-  """The study's file in that folder, and says where it is."""
-  path = path_of(result, results)
-  records.write_text(path, as_json(result, indent=1))
-  print(f'Written: {path}')
-
-
-def path_of(result: Mapping[str, Any], results: str) -> str:
-  """Of a study's result: each data source has its own."""
-  return os.path.join(results, 'studies', f'{stem_of(result)}.json')
-
-
-def stem_of(result: Mapping[str, Any]) -> str:
-  """Of the files of a study's result."""
-  return f'{result["datasource"]}_{result["name"]}'
 
 
 def _run(label: str, config: Config) -> Optional[Dict[str, Any]]:

@@ -219,12 +219,14 @@ class _Turns:
           'if it was moved or removed; the same command goes on from there.') from error
 
   def _say_what_is_left(self) -> None:
-    left = self._unfinished()
-    if not left and not self._failed:
+    left = len(self._unfinished()) + len(self._failed)
+    if not left:
       print('All runs of the plan are finished.', flush=True)
-    elif left:
-      print(f'Not finished: {len(left)} of {len(self._jobs)} runs of the plan. The same '
-            'command goes on from there.', flush=True)
+      return
+    failed = ', '.join(job.name for job in self._failed)
+    print(f'Not finished: {left} of {len(self._jobs)} runs of the plan'
+          f'{f" (failed: {failed})" if failed else ""}. The same command goes on from there.',
+          flush=True)
 
 
 def next_job(jobs: Sequence[Job], turns: Mapping[str, int], share: Callable[[Job], float]

@@ -43,10 +43,11 @@ def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
   folder = experiment_folder(watched)
   goal = min(job.iterations, config.total_iterations)
   watch = Watch(job.name, watched, folder, goal, is_stopped, seconds_between_lines)
-  reached = runs.done(folder)
-  if not watch.ends_early(reached) and not is_stopped():
+  reached, tested = runs.done(folder), runs.tested(job.row, job.seed, results)
+  # What was tested as a part is not tested again at the same iteration.
+  if not (reached > tested and watch.ends_early(reached)) and not is_stopped():
     reached = runs.train(watched, goal, watch).iteration
-  if watch.ends_early(reached):
+  if reached > tested and watch.ends_early(reached):
     print(f'{job.name}: ended early, '
           f'{early_end.rule(config.problem.early_end_tasks)}', flush=True)
     runs.test_row(job.row, config, results, ended_early=True)
@@ -103,8 +104,9 @@ class Watch:
       signal.raise_signal(signal.SIGTERM)   # the training saves, and ends
 
   def ends_early(self, iteration: int) -> bool:
-    """Whether the rule says so of the run up to that iteration."""
-    if self._config.training.meta_lr_schedule in TO_ZERO:
+    """Whether the rule says so of the run up to that iteration, which is not its last."""
+    if (self._config.training.meta_lr_schedule in TO_ZERO
+        or iteration >= self._config.total_iterations):
       return False
     known = spans.read(self._folder)
     tasks = self._config.problem.early_end_tasks
