@@ -195,6 +195,49 @@ def test_a_keras_model_gives_the_features(name, make_classification):
     model.adapt(tasks.support.inputs[0], tasks.support.labels[0])
 
 
+@pytest.fixture
+def few_tasks(make_classification):
+  return make_classification(TASKS, WAYS, SHOTS, (5,), dtype='float32')
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_what_a_keras_model_adds_to_the_loss_counts(name, few_tasks):
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  net = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(SIZE)])
+  regularised = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(
+      SIZE, kernel_regularizer=tf.keras.regularizers.L2(10.0))])
+  regularised.set_weights(net.get_weights())
+  (one, gradients), (other, steeper) = (
+      meta_learner_class(name)(each, loss, shots=SHOTS, seed=0).meta_gradient(*few_tasks)
+      for each in (net, regularised))
+  kernel = net.get_weights()[0]
+  np.testing.assert_allclose(other - one, 10 * np.sum(kernel ** 2), rtol=1e-4)
+  np.testing.assert_allclose(steeper[0] - gradients[0], 20 * kernel, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('loss', ['sparse_categorical_crossentropy',
+                                  tf.keras.losses.SparseCategoricalCrossentropy(),
+                                  tf.keras.losses.sparse_categorical_crossentropy],
+                         ids=['name', 'object', 'function'])
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_a_loss_of_probabilities_is_refused(name, loss):
+  net = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(SIZE)])
+  with pytest.raises(ConfigError, match='gives logits.*from_logits=True'):
+    meta_learner_class(name)(net, loss, shots=SHOTS)
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_labels_may_be_floating_numbers(name, few_tasks):
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  net = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(SIZE)])
+  model = meta_learner_class(name)(net, loss, shots=SHOTS)
+  floats = few_tasks.replaced(
+      support_labels=tf.cast(few_tasks.support.labels, tf.float32),
+      query_labels=tf.cast(few_tasks.query.labels, tf.float32))
+  np.testing.assert_array_equal(*(model.task_results(tasks).query['loss']
+                                  for tasks in (few_tasks, floats)))
+
+
 def model_of_loss(model, tasks, net, loss, name):
   fresh = meta_learner_class(name)(tf.keras.models.clone_model(net), loss, shots=SHOTS)
   return float(np.mean(fresh.task_results(tasks).query['loss']))

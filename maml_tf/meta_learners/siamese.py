@@ -13,6 +13,7 @@ from maml_tf.meta_learners.without_inner_loop import (
   Embedded,
   WithoutInnerLoop,
   num_features,
+  one_hot,
 )
 
 _KERNEL, _BIAS = 'similarity/kernel', 'similarity/bias'
@@ -66,7 +67,7 @@ class Siamese(WithoutInnerLoop):
   def measured(self, parameters: Parameters, tasks: Embedded, labels: tf.Tensor
                ) -> Dict[str, tf.Tensor]:
     pairs = self.of_pairs(parameters, tasks)
-    same = tf.matmul(tf.one_hot(labels, tasks.is_of_class.shape[-1], dtype=pairs.dtype),
+    same = tf.matmul(one_hot(labels, tasks.is_of_class.shape[-1], pairs.dtype),
                      tasks.is_of_class, transpose_b=True)
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=same, logits=pairs)
     loss = (_mean_where(same, losses) + _mean_where(1 - same, losses)) / 2

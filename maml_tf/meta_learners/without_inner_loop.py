@@ -12,10 +12,13 @@ import tensorflow as tf
 from maml_tf.episodes import Episodes, num_examples
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.keras_models.learner import ModelOutputs
+from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.learners.embedding import Embedding
 from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.objectives import Objective
 
 
 class Embedded(NamedTuple):
@@ -26,10 +29,12 @@ class Embedded(NamedTuple):
     is_of_class: `[tasks, N * K, N]`: how much a support example counts in a class; 0 in all
       but its own.
     query: `[tasks, query examples, features]`.
+    added: `[tasks]`: what a Keras model adds to the loss; None: it is none.
   """
   support: tf.Tensor
   is_of_class: tf.Tensor
   query: tf.Tensor
+  added: Optional[tf.Tensor] = None
 
 
 class WithoutInnerLoop(MetaLearner):
@@ -51,7 +56,8 @@ class WithoutInnerLoop(MetaLearner):
     **kwargs: see `MetaLearner`, without what is about an inner loop.
 
   Raises:
-    ConfigError: for `step_size`, `num_updates` or `recompute_inner_steps`.
+    ConfigError: for `step_size`, `num_updates` or `recompute_inner_steps`, and for a Keras
+      loss of probabilities.
   """
 
   own_arguments = ('shots',)
@@ -63,6 +69,7 @@ class WithoutInnerLoop(MetaLearner):
         raise ConfigError(f'{type(self).__name__} has no inner loop, so no {name}. Received: '
                           f'{kwargs[name]!r}; leave it out.', name)
     learner, objective = learner_and_objective(learner, objective)
+    _refuse_probabilities(type(self).__name__, objective)
     if isinstance(learner, WithHead):
       learner = Embedding(learner)
     super().__init__(learner, objective, step_size=0.0, num_updates=0, **kwargs)
@@ -110,18 +117,23 @@ class WithoutInnerLoop(MetaLearner):
                         'shots')
     both = tf.nest.map_structure(lambda *sets: tf.concat(sets, axis=1),
                                  episodes.support.inputs, episodes.query.inputs)
-    features = flat(self.learner.outputs(parameters, both))
-    classes = tf.one_hot(episodes.support.labels, examples // self._shots,
-                         dtype=features.dtype)
-    return Embedded(features[:, :examples], classes, features[:, examples:])
+    outputs, added = self.learner(parameters, both), None
+    if isinstance(outputs, ModelOutputs):
+      outputs, added = outputs.outputs, outputs.added
+    features = flat(outputs)
+    classes = one_hot(episodes.support.labels, examples // self._shots, features.dtype)
+    return Embedded(features[:, :examples], classes, features[:, examples:], added)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     return 3 * (support_examples + query_examples)
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:
-    return self.measured(parameters, self.embedded(parameters, episodes),
-                         episodes.query.labels)
+    tasks = self.embedded(parameters, episodes)
+    measured = self.measured(parameters, tasks, episodes.query.labels)
+    if tasks.added is None:
+      return measured
+    return {**measured, 'loss': measured['loss'] + tasks.added}
 
   def task_results(self, episodes: Any, num_updates: int = 0) -> TaskResults:
     """Of the query set, `[tasks, 1]`; nothing of the support set."""
@@ -152,6 +164,19 @@ class WithoutInnerLoop(MetaLearner):
     if num_updates:
       raise ConfigError(f'{type(self).__name__} has no inner loop: num_updates must be 0. '
                         f'Received: {num_updates}.', 'num_updates')
+
+
+def _refuse_probabilities(method: str, objective: Objective) -> None:
+  """Raises: ConfigError: for a loss that would take logits for probabilities."""
+  if isinstance(objective, KerasObjective) and objective.of_probabilities:
+    raise ConfigError(f'{method} gives logits. Received: a loss of probabilities '
+                      '(from_logits=False), which would learn nothing: take '
+                      'SparseCategoricalCrossentropy(from_logits=True).', 'objective')
+
+
+def one_hot(labels: tf.Tensor, classes: int, dtype: tf.DType) -> tf.Tensor:
+  """Labels may be of floating numbers, as of `tf.data` of arrays they often are."""
+  return tf.one_hot(tf.cast(labels, tf.int32), classes, dtype=dtype)
 
 
 def flat(features: tf.Tensor) -> tf.Tensor:
