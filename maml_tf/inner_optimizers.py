@@ -118,6 +118,7 @@ class StepSizes:
 
   @value.setter
   def value(self, value: StepSize) -> None:
+    _require_numbers(value)
     try:
       tf.nest.map_structure(lambda variable, one: variable.assign(one), self._variables,
                             _arrays(value))
@@ -146,7 +147,8 @@ class StepSizes:
 
 def _require_numbers(value: StepSize) -> None:
   for one in tf.nest.flatten(_arrays(value)):
-    if one.dtype.kind not in 'iuf' or not np.isfinite(one.astype(np.float64)).all():
+    if (one.dtype.kind not in 'iuf' or one.ndim > 1 or not one.size
+        or not np.isfinite(one.astype(np.float64)).all()):
       raise ConfigError('step_size must be a finite number, one for each update, or these '
                         f'by the name of a parameter. Received: {value!r}.', 'step_size')
 

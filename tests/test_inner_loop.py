@@ -262,6 +262,10 @@ def test_step_sizes_can_be_set_to_what_has_their_form():
   for wrong in (0.3, {'w': 0.3}, {'w': 0.3, 'v': 0.4}):
     with pytest.raises(ValueError, match='has the form that it was made with'):
       sizes.value = wrong
+  for wrong in ({'w': np.nan, 'v': [0.1, 0.2]}, {'w': 0.3, 'v': [0.1, np.inf]}):
+    with pytest.raises(ValueError, match='must be a finite number'):
+      sizes.value = wrong
+  assert sizes.value == {'w': 0.3, 'v': [0.4, 0.5]}
 
 
 # In a loop

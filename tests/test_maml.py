@@ -95,6 +95,13 @@ def test_the_loss_is_that_of_the_query_set_after_the_last_update(images):
     np.testing.assert_allclose(value, np.mean(results.query[name][:, 2]), rtol=1e-12)
 
 
+def test_a_meta_batch_may_be_of_plain_tuples(images):
+  model = image_model()
+  for one, other in zip(*map(model.meta_gradient, (images, tuple(map(tuple, images))))):
+    for name, value in one.items():
+      np.testing.assert_array_equal(value, other[name])
+
+
 @pytest.mark.parametrize('norm, names', [
     ('batch_norm', ['beta']), ('layer_norm', ['beta', 'gamma'])])
 def test_offsets_and_scales_have_a_meta_gradient(images, norm, names):
@@ -468,6 +475,7 @@ def test_what_could_not_be_loaded_is_not_saved(regressions, tmp_path):
 @pytest.mark.parametrize('given', [
     dict(num_updates=-1), dict(num_updates=1.5), dict(num_updates='1'), dict(step_size=None),
     dict(step_size='0.1'), dict(step_size=np.nan), dict(step_size=[0.1, np.inf]),
+    dict(step_size=[]), dict(step_size=[[0.1]]),
     dict(step_size={'output/kernel': 0.1}), dict(step_size={'kernel': 0.1})], ids=str)
 def test_what_is_no_inner_loop_is_refused(given):
   with pytest.raises(ConfigError, match=f'{next(iter(given))} must be'):
@@ -602,6 +610,18 @@ def test_evaluate_averages_over_meta_batches(regressions):
     assert set(received) == set(expected)
     for name, value in expected.items():
       np.testing.assert_allclose(received[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_evaluate_counts_every_task_the_same(make_regression):
+  """Also where the last meta-batch has fewer of them; in the type of the parameters."""
+  model = regression_model(num_updates=1)
+  model.compile(sgd())
+  parts = make_regression(5, 3)
+  expected = named_means(model.task_results(parts, 1))
+  tasks = tf.data.Dataset.from_tensor_slices(parts).batch(4)
+  received = model.evaluate(tasks, verbose=0, return_dict=True)
+  for name, value in expected.items():
+    np.testing.assert_allclose(received[name], value, rtol=1e-12, err_msg=name)
 
 
 def test_evaluate_of_classifications_names_accuracies_too(images):

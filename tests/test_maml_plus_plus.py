@@ -8,6 +8,7 @@ import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
 from maml_tf import experiment
+from maml_tf.errors import ConfigError
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.meta_learners.maml_plus_plus import MAMLPlusPlus, loss_weights
@@ -224,6 +225,11 @@ def test_norms_start_from_what_was_pretrained(small_config):
   state = trained()   # goes on
   assert any(np.any(value[0] != value[1]) for name, value in state.items()
              if name.startswith('after_update/'))
+
+
+def test_no_update_is_refused():
+  with pytest.raises(ConfigError, match='num_updates must be an integer, 1 or more'):
+    model_of(num_updates=0)
 
 
 def test_the_step_size_falls_as_a_cosine():

@@ -12,6 +12,7 @@ from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learned_step_sizes import LAYER_AND_STEP
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, zeros
+from maml_tf.meta_learner import require_updates
 from maml_tf.meta_learners.maml import MAML, passes_per_update
 from maml_tf.meta_parameters import MetaParameters
 
@@ -44,6 +45,9 @@ class MAMLPlusPlus(MAML):
       when this is made, or behind a pre-training; of a net without norms there is none.
     **kwargs: see `MetaLearner`. Iterations are those of the optimizer; before `compile`
       there are none, and the weights are those of the end.
+
+  Raises:
+    ConfigError: for `num_updates=0`.
   """
 
   own_arguments = (*MAML.own_arguments, 'multi_step_iterations', 'first_order_iterations',
@@ -54,6 +58,7 @@ class MAMLPlusPlus(MAML):
                first_order_iterations: int = 0, per_step_norm: bool = False,
                parameters: Optional[MetaParameters] = None, **kwargs):
     learner, objective = learner_and_objective(learner, objective)
+    require_updates(num_updates, least=1)
     of_norms = norms(learner) if per_step_norm else []
     specs = [spec._replace(name=_PREFIX + spec.name, shape=(num_updates, *spec.shape),
                            adapted=False, initializer=zeros) for spec in of_norms]

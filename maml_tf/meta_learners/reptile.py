@@ -13,7 +13,7 @@ from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.learners.base import Learner, Parameters
-from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learner import MetaLearner, require_updates
 from maml_tf.meta_parameters import attribute_names
 from maml_tf.objectives import Objective
 from maml_tf.outer_step import assign, raw
@@ -76,7 +76,7 @@ class Reptile(MetaLearner):
     **kwargs: see `MetaLearner`. `gradient_clip` must be 0.
 
   Raises:
-    ValueError: for an unknown optimizer, a negative size, or a `gradient_clip`.
+    ValueError: for an unknown optimizer, a negative size, no update, or a `gradient_clip`.
   """
 
   own_arguments = ('inner_optimizer', 'inner_batch_size', 'test_inner_batch_size')
@@ -86,6 +86,7 @@ class Reptile(MetaLearner):
                inner_optimizer: str = 'adam', inner_batch_size: int = 0,
                test_inner_batch_size: int = 0, gradient_clip: float = 0.0, **kwargs):
     super().__init__(learner, objective, **kwargs)
+    require_updates(self._num_updates, least=1)
     if not self.learner.adapts_all:
       raise ValueError('Reptile moves all parameters, and only to where they adapt: leave '
                        'adapt out, and freeze layers by layer.trainable = False.')
