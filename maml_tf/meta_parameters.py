@@ -57,11 +57,8 @@ class MetaParameters(tf.keras.layers.Layer):
     Raises:
       ValueError: when names or shapes differ from the learner's.
     """
-    shapes = {name: tuple(variable.shape) for name, variable in self._by_name.items()}
-    received = {name: tuple(np.shape(value)) for name, value in values.items()}
-    if received != shapes:
-      raise ValueError(f'Parameters do not fit the net. Received: {received}; '
-                       f'expected: {shapes}.')
+    _require_shapes(values, {name: tuple(variable.shape)
+                             for name, variable in self._by_name.items()})
     for name, variable in self._by_name.items():
       variable.assign(values[name])
 
@@ -94,8 +91,9 @@ class Extended(tf.keras.layers.Layer):
 
   def assign(self, values: Mapping[str, np.ndarray]) -> None:
     """Raises: ValueError: when names or shapes differ from the model's and the method's."""
-    own = self.own.arrays()
-    self.own.assign({name: values[name] for name in own if name in values})
+    _require_shapes(values, {name: value.shape for name, value in self.arrays().items()})
+    own = self.own.tensors()
+    self.own.assign({name: values[name] for name in own})
     self.of_model.assign({name: value for name, value in values.items() if name not in own})
 
 
@@ -105,6 +103,13 @@ class NoNet(Learner):
 
   def __call__(self, parameters: Mapping[str, tf.Tensor], inputs: Any) -> Any:
     return inputs
+
+
+def _require_shapes(values: Mapping[str, np.ndarray], expected: Mapping[str, Any]) -> None:
+  received = {name: tuple(np.shape(value)) for name, value in values.items()}
+  if received != expected:
+    raise ValueError(f'Parameters do not fit the net. Received: {received}; '
+                     f'expected: {expected}.')
 
 
 def attribute_names(names: Iterable[str], layer: tf.keras.layers.Layer) -> Dict[str, str]:

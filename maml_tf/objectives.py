@@ -39,13 +39,13 @@ class Objective(abc.ABC):
 
 
 class MeanSquaredError(Objective):
-  """The mean over a task's examples and outputs (equation 2; a true mean)."""
+  """The mean over a task's examples and outputs, of any axes (equation 2; a true mean)."""
 
   measures = (MEAN_SQUARED_ERROR,)
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     errors = outputs - tf.cast(with_axes_of(labels, outputs), outputs.dtype)
-    return tf.reduce_mean(tf.square(errors), axis=[1, 2])
+    return tf.reduce_mean(tf.square(errors), axis=list(range(1, errors.shape.rank)))
 
 
 class MeanCrossEntropy(Objective):

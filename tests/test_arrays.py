@@ -280,6 +280,14 @@ def test_tasks_of_another_structure_than_the_first_are_refused(other):
     next(iter(tasks_from_function(lambda random: other if is_task_1(random) else first, 2)))
 
 
+def test_texts_of_tasks_may_be_of_other_lengths():
+  def draw(random):
+    texts = np.array(['ant', 'bumblebee'] if is_task_1(random) else ['ox', 'a'])
+    return task_of(texts, np.arange(2), texts, np.arange(2))
+  (texts, _), _ = next(iter(tasks_from_function(draw, 2)))
+  assert texts.numpy().tolist() == [[b'ox', b'a'], [b'ant', b'bumblebee']]
+
+
 def is_task_1(random):
   return random.integers(2**31) == np.random.default_rng([0, 1]).integers(2**31)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_tf.learners import Convolutional, FullyConnected, Learner, ParameterSpec
 from maml_tf.learners.base import standard_normal
-from maml_tf.meta_parameters import MetaParameters, attribute_names
+from maml_tf.meta_parameters import Extended, MetaParameters, attribute_names
 
 
 class Named(Learner):
@@ -54,6 +54,21 @@ def test_they_are_all_in_a_checkpoint(tmp_path):
   status.assert_existing_objects_matched().expect_partial()
   for name, value in saved.arrays().items():
     np.testing.assert_array_equal(read.arrays()[name], value)
+
+
+@pytest.mark.parametrize('wrong', [
+    {'own': (2,)}, {'own': (2,), 'w': (3,)}, {'own': (2,), 'w': (2,), 'other': (2,)},
+    {'w': (2,)}], ids=str)
+def test_nothing_is_assigned_where_something_does_not_fit(wrong):
+  own = [ParameterSpec('own', (2,), standard_normal)]
+  both = Extended(MetaParameters(Named(['w'])), own, seed=0)
+  before = both.arrays()
+  with pytest.raises(ValueError, match='do not fit'):
+    both.assign({name: np.full(shape, 7, 'float32') for name, shape in wrong.items()})
+  for name, value in both.arrays().items():
+    np.testing.assert_array_equal(value, before[name])
+  both.assign({name: np.full(2, 7, 'float32') for name in before})
+  assert all((value == 7).all() for value in both.arrays().values())
 
 
 def test_no_two_parameters_of_a_large_net_start_alike():

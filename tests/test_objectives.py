@@ -71,6 +71,14 @@ def test_squared_error_is_a_true_mean():
   np.testing.assert_array_equal(measured['loss'], loss)
 
 
+@pytest.mark.parametrize('shape', [(3, 7), (3, 7, 2), (3, 7, 4, 4, 2)])
+def test_squared_error_is_of_outputs_of_any_axes(shape):
+  outputs, labels = np.random.RandomState(0).normal(size=(2, *shape))
+  loss = MeanSquaredError().loss(tf.constant(outputs), tf.constant(labels))
+  expected = ((outputs - labels) ** 2).reshape(3, -1).mean(1)
+  np.testing.assert_allclose(loss, expected, rtol=1e-14)
+
+
 def test_losses_keep_float64():
   for objective, labels in ((MeanSquaredError(), tf.zeros([1, 2, 3])),
                             (ScaledCrossEntropy(1), tf.zeros([1, 2], tf.int32))):

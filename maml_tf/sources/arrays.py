@@ -242,12 +242,17 @@ def _arrays(task: Optional[Any]) -> Task:
 
 def _require_alike(task: Task, first: Task, index: int) -> None:
   received, expected = (tf.nest.map_structure(
-      lambda array: f'{array.dtype}{list(array.shape)}', one) for one in (task, first))
+      lambda array: f'{_type(array)}{list(array.shape)}', one) for one in (task, first))
   if received != expected:
     raise ConfigError(
         'All tasks must be of the same structure, shapes and types. Received: task '
         f'{index} with {received}, task 0 with {expected}: pad what differs in size, and '
         'make the arrays of one type.')
+
+
+def _type(array: np.ndarray) -> str:
+  """In a graph; that of texts says in NumPy how long the longest is, too."""
+  return 'string' if array.dtype.kind in 'OSU' else str(array.dtype)
 
 
 def _with_tuples(nest: Any) -> Any:
