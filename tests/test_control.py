@@ -224,6 +224,17 @@ def test_a_run_that_diverges_ends_in_a_sentence_and_keeps_its_last_checkpoint(tm
   assert 'model-2.index' in names and 'model-3.index' not in names
 
 
+def test_a_validation_that_diverges_lets_the_training_go_on(tmp_path, capsys, monkeypatch):
+  def diverged(*_):
+    raise Diverged('nothing of use')
+  config = small(tmp_path)
+  model = experiment.build_model(config)
+  monkeypatch.setattr(model.learning, 'adapted_to', diverged)   # of validations alone
+  application.train_or_resume(config, model)
+  assert 'Validation after iteration 2: the return' in capsys.readouterr().err
+  assert 'model-3.index' in os.listdir(experiment_folder(config))
+
+
 def test_a_test_that_diverges_is_told_with_what_came_before(tmp_path, capsys):
   assert application.run(small(tmp_path, baseline='random', update_lr=1e20,
                                metatrain_iterations=0)) == 1
