@@ -102,9 +102,9 @@ def _say_where_not_finite(result: Dict[str, Any]) -> bool:
   """Whether a net gave outputs that are not finite in at least one task."""
   updates = [row['updates'] for row in result['rows'] if not math.isfinite(row['mean'])]
   if updates:
-    outputs.say('Not all results are finite: after '
-                f'{counted(min(updates), "update")} the outputs are not, in at least one task: '
-                'lower --update_lr, or measure after fewer --updates.')
+    outputs.say(f'Not all results are finite: after {counted(min(updates), "update")} the '
+                'outputs are not, in at least one task: lower --update_lr, or measure after '
+                'fewer --updates.')
   return bool(updates)
 
 

@@ -15,29 +15,31 @@ own tests alone.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from typing import Optional, Sequence
 
-from maml_tf import paths
+from maml_tf import outputs, paths
 from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
-from maml_tf.command_line import OneSentenceParser, exit_code
+from maml_tf.command_line import DONE, FAILED, OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
-from maml_tf.files import reported, whole_file
+from maml_tf.files import as_json, reported, write_whole
 from maml_tf.predict import add_trained_run, updates_of
+
+_DIGITS_OF_DATA = 8
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-  """The exit code: 0 done, 1 the file cannot be written, 2 refused."""
+  """The exit code: 0 done, 1 the file cannot be written or results are not finite, 2
+  refused."""
   options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
   load_tensorflow()
   return exit_code('maml_tf.retest', lambda: _run(options))
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
   from maml_tf.evaluation.results_files import read_times_tested, table
   from maml_tf.prediction import trained
   from maml_tf.prediction.expectation import counted
@@ -53,12 +55,46 @@ def _run(options: argparse.Namespace) -> None:
         f'{counted(task.update_batch_size, "shot")}, {run.checkpoint}')
   print(table(run, {}))
   folder = trained.folder_of_run(options.run)
+  other_data = trained.other_data(folder, config)
+  differing = _differing(options, found.config, config, other_data)
   with reported(folder):
-    path = write(folder, run, trained.other_data(folder, config))
+    path = write(folder, run, other_data, differing)
   print(f'Written: {path}')
   times = read_times_tested(path)
   if config.split == 'test' and times > 1:
     print(f'The test classes were looked at {times} times by such tasks.')
+  return FAILED if _say_where_not_finite(run) else DONE
+
+
+def _differing(options: argparse.Namespace, trained, config, other_data: Optional[str]) -> str:
+  """What the file's name says of how the test differs from the run's own, beside its tasks.
+
+  Args:
+    trained, config: the configurations of the run and of the test.
+    other_data: see `write`.
+  """
+  parts = []
+  if config.task.test_query_size != trained.task.test_query_size:
+    parts.append(f'queries{config.task.test_query_size}')
+  if updates_of(options, config) != trained.evaluation.test_num_updates:
+    parts.append(f'updates{options.updates}')
+  if options.iteration is not None:
+    parts.append(f'iteration{options.iteration}')
+  if other_data:
+    name = os.path.basename(os.path.abspath(other_data))
+    digest = config.problem.data_hashes(config)[config.split]
+    parts.append(f'of_{name}-{digest[:_DIGITS_OF_DATA]}')   # many are called the same
+  return ''.join(f'_{part}' for part in parts)
+
+
+def _say_where_not_finite(run) -> bool:
+  """Whether there are results that are not finite."""
+  from maml_tf.evaluation.protocol import where_not_finite
+  not_finite = where_not_finite(run.results)
+  if not_finite is not None:
+    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task: take '
+                'another checkpoint (--iteration), or fewer --updates.')
+  return not_finite is not None
 
 
 def tested_config(config, options: argparse.Namespace):
@@ -69,11 +105,13 @@ def tested_config(config, options: argparse.Namespace):
 
   Raises:
     ConfigError: for a set whose images do not fit the net.
+    DataError: where it is not prepared.
   """
   from maml_tf import problems
   from maml_tf.config import from_values
   from maml_tf.config.schema import default_data_dir
   from maml_tf.prediction import trained
+  from maml_tf.sources.image_set import read_manifest
   shots = options.shots or config.task.update_batch_size
   given = dict(
       update_batch_size=shots, train_update_batch_size=-1, train=False, test_iter=-1,
@@ -83,8 +121,10 @@ def tested_config(config, options: argparse.Namespace):
   folder = options.data_dir or (
       default_data_dir(name) if options.datasource else trained.data_dir_of_run(options.run))
   # Before the net's values are checked, which are of its own images.
-  problem = problems.named(name).with_data(folder)
+  problem = problems.named(name)
   problem.require_images()
+  read_manifest(folder, name)   # or `with_data` would take another shape for a missing one
+  problem = problem.with_data(folder)
   if problem.shape != config.problem.shape:
     raise ConfigError(
         f'The images of {folder} have the shape {list(problem.shape)}, and the net was '
@@ -109,21 +149,20 @@ def measured(found, config, updates: int):
       fingerprint=generator.fingerprint(tasks), seconds=time.monotonic() - started)
 
 
-def write(folder: str, run, other_data: Optional[str] = None) -> str:
+def write(folder: str, run, other_data: Optional[str] = None, differing: str = '') -> str:
   """Writes the JSON file, which counts how often it was written; its path.
 
   Args:
     other_data: their folder, where they are not those that the run was trained on.
+    differing: the end of the file's name.
   """
   from maml_tf.evaluation.results_files import as_dict, read_times_tested
   task = run.config.task
   path = os.path.join(folder, f'{run.config.split}_on_{task.datasource}_{task.num_classes}ways'
-                              f'_ubs{task.update_batch_size}.json')
+                              f'_ubs{task.update_batch_size}{differing}.json')
   more = {'other_data': other_data} if other_data else {}
   times_tested = 1 + read_times_tested(path)
-  with whole_file(path) as file:
-    json.dump({**as_dict(run), 'times_tested': times_tested, **more}, file, indent=2)
-    file.write('\n')
+  write_whole(path, as_json({**as_dict(run), 'times_tested': times_tested, **more}, indent=2))
   return path
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
+import shutil
 
+import numpy as np
 import pytest
 
 from maml_tf import application, retest
@@ -91,7 +95,65 @@ def test_a_test_on_other_data_says_so(run_of, sample_data, tmp_path, capsys):
   run = run_of('maml')
   for data, others in ((sample_data('omniglot'), ''), (folder, f' on {folder}')):
     assert retest.main([f'--run={run}', '--shots=3', '--tasks=2', f'--data_dir={data}']) == 0
+    assert 'looked at' not in capsys.readouterr().out
     tests = [tested for tested in expectation.of_run(run) if tested.shots == 3]
-    assert {tested.others for tested in tests} == {others}
-    assert (expectation.expected(tests, [3] * 3, 2) is None) == bool(others)
+    assert {tested.others for tested in tests} == {'', others}
+  # The test on the run's own data is there as it was.
+  assert expectation.expected(tests, [3] * 3, 2).others == ''
+  assert len(glob.glob(f'{run}/test_on_omniglot_3ways_ubs3_of_others-????????.json')) == 1
+
+
+def test_what_differs_from_the_run_s_own_test_is_in_the_name(run_of, sample_data):
+  run = run_of('maml')
+  given = [f'--run={run}', '--shots=4', '--tasks=2', '--queries=1', '--updates=2',
+           f'--data_dir={sample_data("omniglot")}']
+  for more, name in (('--ways=3', ''), ('--updates=1', '_updates1'),
+                     ('--iteration=1', '_iteration1')):
+    assert retest.main([*given, more]) == 0
+    with open(f'{run}/test_on_omniglot_3ways_ubs4{name}.json', encoding='utf-8') as file:
+      assert json.load(file)['times_tested'] == 1
+  assert retest.main([f'--run={run}', '--tasks=2', '--queries=2',
+                      f'--data_dir={sample_data("omniglot")}']) == 0
+  assert os.path.exists(f'{run}/test_on_omniglot_3ways_ubs1_queries2.json')
+
+
+def test_results_that_are_not_finite_are_said(run_of, sample_data, monkeypatch, capsys):
+  from maml_tf.evaluation import protocol
+  evaluate = protocol.Evaluator.__call__
+  def diverged(*args, **kwargs):
+    results = evaluate(*args, **kwargs)
+    results.query['loss'][0, 1] = np.inf
+    return results
+  monkeypatch.setattr(protocol.Evaluator, '__call__', diverged)
+  run = run_of('maml')
+  assert retest.main([f'--run={run}', '--tasks=2', '--split=val',
+                      f'--data_dir={sample_data("omniglot")}']) == 1
+  assert 'the loss of the query set after 1 update is not' in capsys.readouterr().err
+  with open(f'{run}/val_on_omniglot_3ways_ubs1.json', encoding='utf-8') as file:
+    updates = json.load(file, parse_constant=pytest.fail)['updates']
+  assert updates['update1']['loss']['mean'] is None
+
+
+def test_a_missing_folder_of_own_images_is_said(tmp_path, capsys):
+  from PIL import Image
+
+  from data_scripts import prepare_images
+  for name in range(6):
+    (tmp_path / 'photos' / str(name)).mkdir(parents=True)
+    for index in range(4):
+      Image.new('RGB', (16, 16), (name, index, 0)).save(
+          tmp_path / 'photos' / str(name) / f'{index}.png')
+  assert prepare_images.main([f'--source={tmp_path / "photos"}', f'--out={tmp_path / "set"}',
+                              '--size=16', '--shares=2,2,2']) == 0
+  config = resolve(dict(
+      datasource='images', data_dir=str(tmp_path / 'set'), num_filters=4, meta_batch_size=2,
+      metatrain_iterations=1, num_validation_tasks=2, num_test_tasks=2, test_num_updates=1,
+      log=False, logdir=str(tmp_path / 'runs')))
+  assert application.run(config) == 0
+  run = f'--run={experiment_folder(config)}'
+  shutil.move(tmp_path / 'set', tmp_path / 'moved')
   capsys.readouterr()
+  for more, named in ([], 'set'), ([f'--data_dir={tmp_path / "typo"}'], 'typo'):
+    assert retest.main([run, '--tasks=2', *more]) == 2
+    assert f"There is no folder '{tmp_path / named}'" in capsys.readouterr().err
+  assert retest.main([run, '--tasks=2', f'--data_dir={tmp_path / "moved"}']) == 0
