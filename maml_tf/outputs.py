@@ -62,6 +62,8 @@ class _Lasting:
       self._stream.write(text.encode('ascii', 'backslashreplace').decode())
     except (OSError, ValueError):   # ValueError: it was closed
       self._let_go()
+    except RuntimeError:   # in a signal's handler, which came in the middle of a write
+      pass
     return len(text)
 
   def flush(self) -> None:
@@ -69,6 +71,8 @@ class _Lasting:
       self._stream.flush()
     except (OSError, ValueError):
       self._let_go()
+    except RuntimeError:
+      pass
 
   def _let_go(self) -> None:
     """What libraries write there without Python fails no more, either."""

@@ -22,7 +22,7 @@ NEEDED = {
     'maml_tf.legacy.moments_effect': ['x.npz']}
 # Without flags, with tests of their own, or for this project's own pages alone.
 OTHERS = {
-    'maml_tf.__main__', 'maml_tf.evaluation.matrix', 'maml_tf.from_file',
+    'maml_tf.__main__', 'maml_tf.from_file',
     'maml_tf.keras_models.layer_table', 'maml_tf.keras_models.paper_net',
     'maml_tf.prediction.check_exported', 'maml_tf.rl.gymnasium_processes',
     'maml_tf.run_exported', 'maml_tf.verification.turn_process'}

@@ -67,8 +67,6 @@ IMPORTS: Dict[str, Set[str]] = {name: imports_of(path) for name, path in MODULES
 
 def layer_of(module: str) -> int:
   """The layer that lists the module, or the nearest folder above it."""
-  if module == 'evaluation.matrix':
-    return len(LAYERS)   # an old name of an entry point
   while module:
     for number, names in enumerate(LAYERS):
       if module in names:

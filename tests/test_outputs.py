@@ -82,3 +82,20 @@ def test_a_message_does_not_stand_in_the_line_of_a_bar(capsys):
 def test_without_standard_error_nothing_is_said(monkeypatch):
   monkeypatch.setattr(sys, 'stderr', None)
   outputs.say('to nobody')
+
+
+def test_a_signal_in_the_middle_of_a_write_ends_nothing(capsys, monkeypatch):
+  """Python refuses a second call of a buffered stream's `write` within the first."""
+  class InAWrite:
+    def write(self, text):
+      raise RuntimeError('reentrant call')
+    def flush(self):
+      raise RuntimeError('reentrant call')
+  written = sys.stdout
+  with outputs.lasting():
+    stream = sys.stdout
+    monkeypatch.setattr(stream, '_stream', InAWrite())
+    print('lost', flush=True)
+    monkeypatch.setattr(stream, '_stream', written)
+    print('seen')
+  assert capsys.readouterr().out == 'seen\n'

@@ -313,20 +313,6 @@ def test_without_affinity_tensorflow_gets_so_many_threads(monkeypatch):
     monkeypatch.delenv(name)
 
 
-def test_a_terminal_that_is_closed_ends_no_turn(capfd):
-  reading, writing = os.pipe()
-  os.close(reading)
-  with open(writing, 'w', buffering=1, encoding='utf-8') as broken:
-    with pytest.raises(BrokenPipeError):
-      print('lost', file=broken)
-    stream = turn_process.Unfailing(broken)
-    print('lost', file=stream, flush=True)
-    assert stream.encoding == 'utf-8' and not stream.isatty()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), writing)   # so that it can be closed
-  print('seen', file=turn_process.Unfailing(sys.stdout), flush=True)
-  assert capfd.readouterr().out == 'seen\n'
-
-
 def test_a_turn_waits_for_one_that_was_left_behind(tmp_path, capsys):
   class Stopped:
     received = False

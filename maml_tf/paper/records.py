@@ -8,13 +8,13 @@ TensorFlow here.
 from __future__ import annotations
 
 import glob
-import json
 import math
 import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from maml_tf import measures
+from maml_tf.bounded import read_json
 from maml_tf.config import ConfigError
 from maml_tf.files import as_json, write_whole
 from maml_tf.measures import Measure
@@ -167,9 +167,8 @@ def read_file(path: str) -> Record:
     ConfigError: for a file that is not a result file.
   """
   try:
-    with open(path, encoding='utf-8') as file:
-      fields = json.load(file)
-  except (OSError, ValueError, RecursionError) as error:
+    fields = read_json(path)
+  except (OSError, ValueError) as error:
     raise ConfigError(f'{path} cannot be read as JSON ({error}): take it back from the '
                       'version control, or move it away.') from error
   return Record(fields, path)

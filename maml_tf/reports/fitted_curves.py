@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from typing import Mapping, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
-from maml_tf.files import whole_file
+from maml_tf.files import write_whole
 from maml_tf.meta_learner import MetaLearner
+from maml_tf.reports.png import png
 from maml_tf.sources.sinusoid import ABSCISSAE
 
 UPDATES = (0, 1, 10)
@@ -36,8 +35,7 @@ def save_fitted_curves(path: str, model: MetaLearner, generator: DataGenerator,
   figure.suptitle(title)
   draw_fits(figure.subplots(1, TASKS, sharey=True), model, generator)
   _legend(figure)
-  with whole_file(path, 'wb') as file:
-    FigureCanvasAgg(figure).print_png(file)
+  write_whole(path, png(figure))
 
 
 def figure_2_png(panels: Mapping[str, Tuple[MetaLearner, DataGenerator]], columns: int
@@ -59,9 +57,7 @@ def figure_2_png(panels: Mapping[str, Tuple[MetaLearner, DataGenerator]], column
     part.suptitle(title)
     draw_fits(part.subplots(1, 2, sharey=True), model, generator)
   _legend(figure)
-  buffer = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(buffer, metadata={'Software': None})
-  return buffer.getvalue()
+  return png(figure)
 
 
 def draw_fits(all_axes: Sequence[Axes], model: MetaLearner, generator: DataGenerator) -> None:

@@ -6,11 +6,11 @@ from typing import List, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from maml_tf.files import whole_file
+from maml_tf.files import write_whole
 from maml_tf.measures import phase_name
+from maml_tf.reports.png import png
 from maml_tf.rl.evaluation import adapted_rollouts
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.rollouts import Trajectories
@@ -34,8 +34,7 @@ def save_paths(path: str, model: PolicyLearner, generator: HeldOutTasks, title: 
     title: of the figure.
   """
   figure = paths_figure(model, generator, title)
-  with whole_file(path, 'wb') as file:
-    FigureCanvasAgg(figure).print_png(file, metadata={'Software': None})
+  write_whole(path, png(figure))
 
 
 def paths_figure(model: PolicyLearner, generator: HeldOutTasks, title: str) -> Figure:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maml_tf.episodes import Episodes
+from maml_tf.reports.png import png
 
 MOST_TASKS = 2
 MOST_CLASSES = 10
@@ -37,9 +35,7 @@ def sample_tasks_png(episodes: Episodes) -> bytes:
       axes.imshow(_grid(images[task, :MOST_CLASSES]), cmap='gray_r', vmin=0, vmax=1)
       axes.set_title(name, fontsize=9)
       axes.set_axis_off()
-  buffer = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(buffer)
-  return buffer.getvalue()
+  return png(figure)
 
 
 def _by_class(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

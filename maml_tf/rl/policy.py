@@ -76,12 +76,6 @@ class Policy(Learner):
     """P."""
     return sum(self._sizes())
 
-  @property
-  def flop_per_example(self) -> int:
-    """Of one forward pass: 2 for each multiply-add."""
-    return sum(2 * math.prod(spec.shape) for spec in self._specs
-               if spec.name.endswith('kernel'))
-
   def adapted_mask(self) -> np.ndarray:
     """`[P]`: 1 where the inner loop changes a parameter, else 0."""
     return np.concatenate([np.full(math.prod(spec.shape), float(spec.adapted))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -13,18 +11,12 @@ from maml_tf import measures
 from maml_tf.measures import LOSS, Measure, phase_name
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import data_title
+from maml_tf.reports.png import png
 from maml_tf.training.history import Line
 from maml_tf.verification.verdicts import combined
 
 _FILLED = {'-': 'right', '--': 'left', ':': 'none'}   # of the points of each kind
 COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0'}
-
-
-def png(figure: Figure) -> bytes:
-  """The figure as a file, without the name of the software that drew it."""
-  buffer = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(buffer, metadata={'Software': None})
-  return buffer.getvalue()
 
 
 def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: Measure,

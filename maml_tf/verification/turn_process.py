@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping
 
-from maml_tf import interruptions
+from maml_tf import interruptions, outputs
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import exit_code
 from maml_tf.config import ConfigError
@@ -32,11 +32,11 @@ _THREADS = ('OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS
 def main(argv: List[str]) -> int:
   """The exit code: 0 a turn was taken, 1 it failed, 2 it was refused."""
   task = json.loads(argv[1])
-  sys.stdout, sys.stderr = Unfailing(sys.stdout), Unfailing(sys.stderr)
-  stop = Stop()
-  pin(task['cores'])
-  load_tensorflow()
-  return exit_code('maml_tf.verify', lambda: _take(task, stop))
+  with outputs.lasting():   # a closed terminal is no reason to lose what was trained
+    stop = Stop()
+    pin(task['cores'])
+    load_tensorflow()
+    return exit_code('maml_tf.verify', lambda: _take(task, stop))
 
 
 def task_of(job: Job, logdir: str, data_dir: str, results: str, lock: str, cores: int,
@@ -65,25 +65,6 @@ def _job(task: Mapping[str, Any]) -> Job:
   fields = dict(task['row'])
   fields['paper'] = {int(updates): value for updates, value in fields['paper'].items()}
   return Job(Row(**fields), task['seed'], task['iterations'], task['priority'])
-
-
-class Unfailing:
-  """A stream that may break: a closed terminal is no reason to lose what was trained."""
-
-  def __init__(self, stream):
-    self._stream = stream
-
-  def write(self, text: str) -> int:
-    with contextlib.suppress(OSError, ValueError, RuntimeError):   # the last: in a signal
-      self._stream.write(text)
-    return len(text)
-
-  def flush(self) -> None:
-    with contextlib.suppress(OSError, ValueError, RuntimeError):
-      self._stream.flush()
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._stream, name)
 
 
 class Stop:
