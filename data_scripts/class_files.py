@@ -453,15 +453,16 @@ def check_disjoint(classes: Classes, problems: Problems) -> None:
                      'the three must differ')
 
 
-def check_spellings(names: Iterable[str], problems: Problems) -> None:
-  """Adds a problem for each class that is there under two names."""
+def note_spellings(names: Iterable[str], problems: Problems) -> None:
+  """Notes names that may be of one class, and may not, as of the letters a and A."""
   seen: dict[str, str] = {}
   for name in names:
     first = seen.setdefault(_spelled_alike(name), name)
     if first != name:
-      problems.add(f'class {name}', f'only case or Unicode form tells it from {first}',
-                   kind='two names', remedy='put the images of a class in one folder, or '
-                   'give different classes names that differ in more')
+      problems.notes.append(
+          f'{first} and {name} are taken as two classes, though only case or Unicode form '
+          'tells them apart: if they are one, put its images in one folder, or it can be '
+          'trained and tested on.')
 
 
 def _spelled_alike(name: str) -> str:

@@ -134,7 +134,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
           'each class, and put its images there.'
           + ''.join(f' {note}.' for note in problems.notes))
-    class_files.check_spellings(folders, problems)
+    class_files.note_spellings(folders, problems)
     classes = class_files.in_splits(folders, _divided(list(folders), shares, seed))
     return preparation.Plan(classes, sources, 'class folders, divided at random')
   class_files.check_disjoint(classes, problems)
