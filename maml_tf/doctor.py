@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import platform
 import sys
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import set_environment
@@ -45,17 +45,26 @@ def main(argv: Optional[List[str]] = None) -> int:
                       help='where the prepared sets are; default %(default)s')
   options = parser.parse_args(argv)
   set_environment()
+  sets, damaged = data(options.data_dir)
   for title, lines in (('Python', [_python()]), ('Packages', _packages()),
                        ('Machine', [provenance.machine_text(provenance.machine())]),
                        ('Commit', [provenance.commit()]), ('Environment', _environment()),
-                       ('Data', data(options.data_dir))):
+                       ('Data', sets)):
     _print(title, lines)
-  return _check_tensorflow()
+  code = _check_tensorflow()
+  if damaged:
+    print(f'maml_tf.doctor: {" and ".join(damaged)} cannot be used: its line above says what '
+          'to do.', file=sys.stderr)
+    return FAILED
+  if code == DONE:
+    print('All is well.')
+  return code
 
 
-def data(folder: str) -> List[str]:
-  """A line for each set of images: what is prepared in `folder`, or what is wrong."""
-  lines = []
+def data(folder: str) -> Tuple[List[str], List[str]]:
+  """A line for each set of images: what is prepared in `folder`, or what is wrong; and the
+  folders of those with which something is wrong."""
+  lines, damaged = [], []
   for name in sorted(IMAGE_SHAPES):
     path = os.path.join(folder, name)
     if not os.path.isdir(path):
@@ -67,7 +76,8 @@ def data(folder: str) -> List[str]:
           f'{split} {len(entry["classes"])}' for split, entry in splits.items()))
     except DataError as error:
       lines.append(f'{path}: {error}')
-  return lines
+      damaged.append(path)
+  return lines, damaged
 
 
 def meta_step() -> Dict[str, float]:
@@ -131,7 +141,6 @@ def _check_tensorflow() -> int:
   if not max(errors.values()) <= TOLERANCE:
     print('maml_tf.doctor: the meta-step is wrong here: send all of this.', file=sys.stderr)
     return FAILED
-  print('All is well.')
   return DONE
 
 

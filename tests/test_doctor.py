@@ -90,9 +90,20 @@ def test_prepared_and_damaged_sets(sample_data, tmp_path):
   folder = sample_data('omniglot')
   (tmp_path / 'omniglot').symlink_to(folder)
   (tmp_path / 'miniimagenet').mkdir()
-  damaged, prepared = doctor.data(str(tmp_path))
+  (damaged, prepared), folders = doctor.data(str(tmp_path))
   assert 'miniimagenet' in damaged and 'manifest.json' in damaged
+  assert folders == [str(tmp_path / 'miniimagenet')]
   assert prepared.endswith('omniglot: classes train 5, val 4, test 4')
+
+
+def test_a_damaged_set_is_not_well(capsys, tmp_path, monkeypatch):
+  monkeypatch.setattr(doctor, 'meta_step', lambda: doctor.STORED)
+  (tmp_path / 'omniglot').mkdir()
+  (tmp_path / 'omniglot' / 'manifest.json').write_text('{')
+  assert doctor.main([f'--data_dir={tmp_path}']) == doctor.FAILED
+  out, err = capsys.readouterr()
+  assert 'as stored' in out and 'All is well.' not in out
+  assert err.startswith(f'maml_tf.doctor: {tmp_path}/omniglot cannot be used')
 
 
 def test_a_mistake_is_one_sentence(capsys):
