@@ -5,17 +5,20 @@
 FOLDER is what `maml_tf.export_step` wrote. This file needs NumPy and JAX alone, and can
 be copied to the machine with the folder and the images. Prints the device, how long the
 compilation took, the loss as it goes, and one line of JSON with the median time of a
-step; writes the state after the last step into FOLDER/state.npz.
+step; writes the state after the last step into FOLDER/state.npz. Exits 2 where something is
+missing, and 1 where the state cannot be written.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import sys
 import time
+import zipfile
 
 import numpy as np
 
@@ -31,24 +34,42 @@ def main(argv) -> int:
   if options.steps < 1:
     parser.error(f'--steps={options.steps} is not allowed: it must be 1 or more')
   try:
-    with open(os.path.join(options.folder, 'step.json'), encoding='utf-8') as file:
-      description = json.load(file)
+    description, module, state, recipes = exported(options.folder)
     images = np.load(options.images, allow_pickle=False)
     problem = differing(options.images, images, description['images'])
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
     problem = f'{error}: FOLDER is what maml_tf.export_step wrote, and --images its train.npy.'
+  if not problem and importlib.util.find_spec('jax') is None:
+    problem = 'JAX is not installed here: install the one for this device (pip install jax).'
   if problem:
-    print(f'run_exported: {problem}', file=sys.stderr)
-    return 2
-  with np.load(os.path.join(options.folder, 'inputs.npz'), allow_pickle=False) as inputs:
-    arrays = dict(inputs)
-  state = [arrays[f'state/{i:03}'] for i in range(len(description['state']))]
-  recipes = [arrays[f'recipes/{item["name"]}'] for item in description['recipes']]
-  figures, state = run(options.folder, images, state, recipes, options.steps)
-  np.savez(os.path.join(options.folder, 'state.npz'),
-           **{item['name']: value for item, value in zip(description['state'], state)})
-  print(json.dumps(figures))
+    return said(problem, 2)
+  figures, state = run(module, images, state, recipes, options.steps)
+  print(json.dumps(figures), flush=True)   # before a full disk ends this
+  path = os.path.join(options.folder, 'state.npz')
+  try:
+    np.savez(path, **{item['name']: value for item, value in zip(description['state'], state)})
+  except OSError as error:
+    return said(f'{path} cannot be written ({error}); the figures are those above.', 1)
   return 0
+
+
+def said(problem, code):
+  """`code`, after the problem on standard error."""
+  print(f'run_exported: {problem}', file=sys.stderr)
+  return code
+
+
+def exported(folder):
+  """What is in the folder: (description, HLO module, state, recipes)."""
+  with open(os.path.join(folder, 'step.json'), encoding='utf-8') as file:
+    description = json.load(file)
+  with open(os.path.join(folder, 'step.hlo'), 'rb') as file:
+    module = file.read()
+  with open(os.path.join(folder, 'inputs.npz'), 'rb') as file, np.load(
+      file, allow_pickle=False) as arrays:
+    state = [arrays[f'state/{i:03}'] for i in range(len(description['state']))]
+    recipes = [arrays[f'recipes/{item["name"]}'] for item in description['recipes']]
+  return description, module, state, recipes
 
 
 def differing(path, images, expected):
@@ -68,12 +89,13 @@ def differing(path, images, expected):
   return None
 
 
-def run(folder, images, state, recipes, steps):
-  """`steps` steps, recipes repeated as needed: ({figure: value}, state as arrays)."""
+def run(module, images, state, recipes, steps):
+  """`steps` steps of an HLO module, recipes repeated as needed: ({figure: value}, state as
+  arrays)."""
   import jax
   device = jax.devices()[0]
   started = time.perf_counter()
-  step = load(os.path.join(folder, 'step.hlo'), device)
+  step = load(module, device)
   seconds_to_compile = time.perf_counter() - started
   def put(value):
     return jax.device_put(np.ascontiguousarray(value), device)
@@ -103,11 +125,10 @@ def run(folder, images, state, recipes, steps):
   return figures, [np.asarray(value) for value in state]
 
 
-def load(path, device):
+def load(module, device):
   """The HLO module compiled for `device`: a function of a flat list of device arrays."""
   from jaxlib import xla_client
-  with open(path, 'rb') as file:
-    computation = xla_client.XlaComputation(file.read())
+  computation = xla_client.XlaComputation(module)
   module = xla_client._xla.mlir.xla_computation_to_mlir_module(computation)
   devices = xla_client.DeviceList((device,))
   options = xla_client.CompileOptions()

@@ -155,6 +155,34 @@ def test_other_images_are_refused(change, message, exported, tmp_path, capsys):
   assert message in capsys.readouterr().err
 
 
+def test_a_copy_that_is_not_whole_is_refused_in_one_sentence(exported, capsys, monkeypatch):
+  config, folder = exported
+  def error():
+    assert run_exported.main(['x', str(folder), f'--images={config.data_dir}/train.npy']) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.count('\n') == 1
+    return sentence
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  assert 'JAX is not installed' in error()
+  (folder / 'inputs.npz').write_bytes((folder / 'inputs.npz').read_bytes()[:1000])
+  assert 'FOLDER is what' in error()
+  for name in ('inputs.npz', 'step.hlo', 'step.json'):
+    (folder / name).unlink()
+    assert name in error()
+
+
+def test_the_figures_outlive_a_state_that_cannot_be_written(exported, capsys, monkeypatch):
+  config, folder = exported
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+  monkeypatch.setattr(run_exported, 'run', lambda module, images, state, recipes, steps: (
+      {'steps': steps}, state))
+  (folder / 'state.npz').mkdir()
+  assert run_exported.main(['x', str(folder), f'--images={config.data_dir}/train.npy']) == 1
+  captured = capsys.readouterr()
+  assert json.loads(captured.out) == {'steps': 100}
+  assert 'state.npz cannot be written' in captured.err
+
+
 def test_the_command_refuses_in_one_sentence(capsys, tmp_path):
   code = export_step.main(['x', f'--out={tmp_path}', '--datasource=sinusoid'])
   output = capsys.readouterr()
