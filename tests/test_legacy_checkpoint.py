@@ -335,6 +335,40 @@ def test_conversions_that_are_refused(arguments, shown, capsys, monkeypatch, tmp
   assert not (tmp_path / 'x').exists()
 
 
+METHOD_WITH_MORE = '''
+from maml_tf.learners.base import ParameterSpec, zeros
+from maml_tf.meta_learners.maml import MAML
+
+
+class WithMore(MAML):
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, own_specs=[ParameterSpec('more', (2,), zeros)], **kwargs)
+'''
+
+
+@pytest.mark.parametrize('given, shown', [
+    (['--method=context_vector', '--norm=layer_norm'], '--method=context_vector'),
+    (['--method=meta_sgd'], '--method=meta_sgd'),
+    (['--method=maml_plus_plus'], '--method=maml_plus_plus'),
+    (['--learned_step_sizes=layer'], '--learned_step_sizes=layer'),
+    (['--method=prototypical'], '--method=prototypical'),
+    (['--model=resnet12'], '--model=resnet12'),
+    (['--baseline=nearest_neighbour'], '--baseline=nearest_neighbour'),
+    (['--datasource=point_navigation'], '--datasource=point_navigation'),
+    (['--method=own.py:WithMore'], ':WithMore, which has other parameters')])
+def test_what_the_tf1_code_does_not_have_is_not_written_for_it(given, shown, tmp_path, capsys,
+                                                                monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('own.py').write_text(METHOD_WITH_MORE)
+  assert convert.main(['--to_legacy', f'--out={tmp_path / "x"}', '--datasource=omniglot',
+                       f'--logdir={tmp_path}', *given]) == command_line.REFUSED
+  error = capsys.readouterr().err
+  assert error.startswith('maml_tf.legacy.convert: --to_legacy does not fit ')
+  assert shown in error and error.count('\n') == 1 and 'legacy_checkpoint' not in error
+  assert not (tmp_path / 'x').exists()
+
+
 def test_a_conversion_overwrites_nothing(legacy_sinusoid, tmp_path, capsys):
   arguments = [f'--legacy_checkpoint={legacy_sinusoid[0]}', f'--out={tmp_path / "runs"}']
   assert convert.main(arguments) == command_line.DONE

@@ -22,7 +22,7 @@ import flags
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
-from maml_tf.config import Config, ConfigError
+from maml_tf.config import Config, ConfigError, from_values
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -83,7 +83,8 @@ def to_legacy(config: Config, out: str) -> str:
     out: folder of the TF1 checkpoint.
 
   Raises:
-    ConfigError: for a TF1 checkpoint or --pretrained among the flags.
+    ConfigError: for a TF1 checkpoint or --pretrained among the flags, or a net or method
+      that the TF1 code does not have.
     CheckpointError: where there is no such checkpoint, it does not fit, or `out` has a
       checkpoint of that iteration or cannot be written.
   """
@@ -96,7 +97,12 @@ def to_legacy(config: Config, out: str) -> str:
   if config.run.pretrained is not None:
     raise ConfigError('--pretrained does not fit --to_legacy, which converts a run in '
                       '--logdir: leave one of them out.')
+  _require_in_legacy_code(config)
   model = experiment.build_model(config)
+  if set(model.meta_parameters.arrays()) != {
+      spec.name for spec in model.learner.parameter_specs}:   # a method of one's own
+    raise ConfigError(f'--to_legacy does not fit --method={config.training.method}, which has '
+                      'other parameters than any net of the TF1 code: leave one of them out.')
   source = checkpoints.restore_for_test(checkpoints.experiment_folder(config), config,
                                         parameters=model.meta_parameters)
   path = os.path.join(out, f'model{checkpoints.iteration_of(source)}')
@@ -104,6 +110,16 @@ def to_legacy(config: Config, out: str) -> str:
     raise checkpoints.CheckpointError(f'{path} is there already: choose another --out.')
   checkpoint.write(path, model.learner, model.meta_parameters.arrays())
   return path
+
+
+def _require_in_legacy_code(config: Config) -> None:
+  """Raises: ConfigError: for what could not read a checkpoint of the TF1 code, either."""
+  flag, stand_in = '--legacy_checkpoint', 'any'
+  try:
+    from_values({**config.to_values(), 'test_iter': -1, flag[2:]: stand_in})
+  except ConfigError as error:
+    text = str(error).replace(f'{flag}={stand_in}', flag).replace(flag, '--to_legacy')
+    raise ConfigError(text) from error
 
 
 def _parser() -> argparse.ArgumentParser:
