@@ -111,9 +111,9 @@ def test_the_body_is_computed_once_per_set(problem, num_updates, monkeypatch):
   sizes = []
   original = Convolutional.features
 
-  def features(self, parameters, inputs, statistics_size=None):
+  def features(self, parameters, inputs, *arguments, **kwargs):
     sizes.append(inputs.shape[1])
-    return original(self, parameters, inputs, statistics_size)
+    return original(self, parameters, inputs, *arguments, **kwargs)
   monkeypatch.setattr(Convolutional, 'features', features)
   model.meta_gradient(episodes)
   assert sizes == [WAYS * SHOTS, 2 * WAYS * SHOTS]

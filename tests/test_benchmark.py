@@ -16,6 +16,7 @@ from maml_tf.config import resolve
 from maml_tf.training import phases
 
 REPOSITORY = Path(__file__).parent.parent
+LONGEST = 600   # seconds of a process
 FIGURES = {'step_ms_median', 'step_ms_min', 'iterations_per_second', 'tasks_per_second',
            'input_wait_fraction', 'seconds_to_first_step', 'peak_rss_mb', 'gflop_per_step',
            'sgemm_gflops', 'efficiency'}
@@ -24,7 +25,8 @@ FIGURES = {'step_ms_median', 'step_ms_min', 'iterations_per_second', 'tasks_per_
 def run(*arguments):
   """(exit code, stdout, stderr); in a process of its own, whose age is measured."""
   done = subprocess.run([sys.executable, '-m', 'maml_tf.benchmark', *arguments],
-                        cwd=REPOSITORY, capture_output=True, text=True, check=False)
+                        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+                        timeout=LONGEST)
   return done.returncode, done.stdout, done.stderr
 
 
@@ -45,7 +47,8 @@ def test_images_that_nobody_prepared(tmp_path):
   assert figures['iterations_per_second'] == pytest.approx(1000 / figures['step_ms_median'])
   assert figures['tasks_per_second'] == pytest.approx(2 * figures['iterations_per_second'])
   assert 0 <= figures['input_wait_fraction'] < 1
-  assert 0.5 < figures['seconds_to_first_step'] < seconds
+  assert 0 < figures['seconds_to_first_step'] < seconds
+  # TensorFlow itself has more than the first, in MiB and not KiB or bytes.
   assert 100 < figures['peak_rss_mb'] < 20_000
   assert figures['efficiency'] == pytest.approx(
       figures['gflop_per_step'] * figures['iterations_per_second'] / figures['sgemm_gflops'])
@@ -75,11 +78,6 @@ def test_the_arithmetic_is_that_of_the_order_in_which_steps_are():
   assert second / first == pytest.approx((225 + 75) / (75 + 75))
 
 
-def test_a_matrix_product_is_timed(monkeypatch):
-  monkeypatch.setattr(benchmark, 'MATRIX_SIZE', 256)
-  assert 0.01 < benchmark.sgemm_gflops() < 100_000
-
-
 class Clock:
   """Every look at it takes a second, and nothing else does."""
 
@@ -89,6 +87,14 @@ class Clock:
   def perf_counter(self):
     self.now += 1.0
     return self.now
+
+
+def test_a_matrix_product_is_timed(monkeypatch):
+  monkeypatch.setattr(benchmark, 'MATRIX_SIZE', 256)
+  monkeypatch.setattr(benchmark, 'time', Clock())
+  # A multiplication and an addition for each of 256 terms of 256 x 256 sums, in a second.
+  products = benchmark.devices.cores_for_tasks() or 1
+  assert benchmark.sgemm_gflops() == pytest.approx(products * 2 * 256**3 / 1e9)
 
 
 class SlowGenerator:

@@ -54,8 +54,11 @@ def test_all_other_layers(name):
                                   if not name.startswith(SLOW_TO_COMPILE)])
 def test_all_layers_under_xla(name):
   value = layer_table.measure_layer(CASES[name], jit_compile=True)
-  # What XLA cannot compile is an error, not a wrong number.
-  assert isinstance(value, str) or layer_table.is_exact(value), value
+  if isinstance(value, str):   # of the layers that XLA cannot compile, as the page says
+    pages = layer_table.read(REPOSITORY / 'docs' / 'keras_layers.md').values()
+    assert any(isinstance(page.get(name, {}).get('xla'), str) for page in pages), value
+  else:
+    assert layer_table.is_exact(value), value
 
 
 @pytest.mark.parametrize('name', ['SparseCategoricalCrossentropy', *[

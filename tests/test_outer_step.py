@@ -18,7 +18,8 @@ TESTS = Path(__file__).parent
 def compared():
   path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get('PYTHONPATH', '')])
   found = subprocess.run([sys.executable, TESTS / 'two_replicas.py'], capture_output=True,
-                         text=True, check=False, env={**os.environ, 'PYTHONPATH': path})
+                         text=True, check=False, env={**os.environ, 'PYTHONPATH': path},
+                         timeout=600)
   assert found.returncode == 0, found.stderr[-3000:]
   return json.loads(found.stdout.splitlines()[-1])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +24,11 @@ def fields():
 
 
 def test_what_is_committed_can_be_read():
-  for row in ROWS:
-    records.read_all(row, records.IN_REPOSITORY)
+  read = [record.path for row in ROWS for record in
+          records.read_all(row, records.IN_REPOSITORY)]
+  there = [str(path) for path in Path(records.IN_REPOSITORY).glob('*/seed*.json')
+           if re.fullmatch(r'seed\d+[.]json', path.name)]
+  assert len(there) > 50 and sorted(read) == sorted(there)
 
 
 @pytest.mark.parametrize('wrong', WRONG, ids=lambda value: str(value)[:8])

@@ -13,6 +13,7 @@ from maml_tf import heartbeat, locks
 from maml_tf.config import ConfigError
 from maml_tf.training.run_lock import run_lock
 
+LONGEST = 300   # seconds until a process does something
 pytestmark = pytest.mark.skipif(locks.fcntl is None, reason='this system has no file locks')
 
 
@@ -53,8 +54,9 @@ def test_a_killed_process_holds_nothing(tmp_path, forks):
   """Its file stays, and the next one takes it over."""
   folder = str(tmp_path / 'run')
   process = forks.start('faults:hold_lock', tmp_path / 'output', folder)
+  deadline = time.monotonic() + LONGEST
   while 'held' not in process.output_text():
-    assert process.alive, process.output_text()
+    assert process.alive and time.monotonic() < deadline, process.output_text()
     time.sleep(0.01)
   with pytest.raises(ConfigError, match=f'process {process.pid} on'):
     with run_lock(folder):
