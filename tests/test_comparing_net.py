@@ -131,9 +131,7 @@ def test_a_keras_model_as_the_net(name):
   values = net.adapt_in_graph(images, labels)
   found = tf.nn.softmax(net.logits_in_graph(values, query))
   mean = np.mean(body.layers[0](images), axis=(0, 1, 2))
-  # The fused kernel of Keras 2 stores n / (n - 1) times the variance.
-  variance = np.var(body.layers[0](images), axis=(0, 1, 2),
-                    ddof=0 if hasattr(tf.keras, 'StatelessScope') else 1)
+  variance = np.var(body.layers[0](images), axis=(0, 1, 2))
   features = (body.layers[0](query) - mean) / np.sqrt(variance + 1e-3)
   np.testing.assert_allclose(net.as_model(values, images)(query), found, atol=1e-5)
   if name == 'prototypical':
