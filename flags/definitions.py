@@ -145,7 +145,7 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                           'each task has as many steps as --update_batch_size full ones.',
         'inner_loss': f'{", ".join(INNER_LOSSES)}. ratio: with the part of the second '
                       'derivative that the likelihood loses.',
-        'test_later_step': 'Of --update_lr, in all updates of a test but the first.',
+        'test_later_step': 'Of --update_lr, in updates of a test beyond --num_updates.',
         'simulation_threads': 'That simulate side by side, 1 or more; 0: one for each core.',
         'simulation_processes': 'With --datasource=gym: processes that step the environment, '
                                 '1 or more; 0: one for each core.',

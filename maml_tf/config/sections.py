@@ -88,7 +88,7 @@ class ControlConfig:
   hessian_every: int             # products see every so-manieth sample
   rollout_budget: Optional[str]  # rollouts, steps; of training
   inner_loss: Optional[str]      # log_likelihood, ratio
-  test_later_step: float         # of alpha, in all updates of a test but the first
+  test_later_step: float         # of alpha, in updates of a test beyond num_updates
   simulation_threads: int        # 0: one for each core
   simulation_processes: int      # of environments of one's own; 0: one for each core
 
