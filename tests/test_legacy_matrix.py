@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import application, command_line, experiment
+from maml_tf import application, command_line, experiment, matrix
 from maml_tf.config import resolve
 from maml_tf.data_generator import DataGenerator
-from maml_tf.evaluation import conditions, matrix
+from maml_tf.evaluation import conditions
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.legacy import checkpoint
-from maml_tf.matrix import write as write_matrix
 from maml_tf.sources.images import ImageSource
 
 SUPPORT, QUERIES = 5, 7
@@ -210,7 +209,7 @@ def test_one_command(arguments, tmp_path, capsys):
 def test_each_checkpoint_has_a_matrix_of_its_own_and_looks_are_counted(small_config, tmp_path):
   def written(**given):
     config = small_config('omniglot', train=False, **given)
-    _, path = write_matrix(str(tmp_path), config, {'rows': [{'mean': 0.5}]})
+    _, path = matrix.write(str(tmp_path), config, {'rows': [{'mean': 0.5}]})
     with open(path, encoding='utf-8') as file:
       return pathlib.Path(path).stem, json.load(file)['times_tested']
   assert written() == ('val_matrix_ubs1_stepsize0.4', 1)
