@@ -94,7 +94,7 @@ def test_the_usual_folder_has_its_own_preset(own_images, tmp_path, monkeypatch):
 def test_own_sets_are_told_apart_by_their_folders(folder, name, tmp_path):
   [(_, config)] = method_study.configs('images', data_dir=folder, logdir=str(tmp_path),
                                        entries={'maml': {}})
-  assert method_study.name_of_data(config) == name
+  assert config.problem.name_of_data(config) == name
   assert config.run.logdir == str(tmp_path / f'{name}_methods')
 
 

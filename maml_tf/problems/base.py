@@ -135,6 +135,14 @@ class Problem(abc.ABC):
     they are not there, which who reads them says."""
     return {}
 
+  def name_of_data(self, config: 'Config') -> str:
+    """What tells runs and files on these data from those on others."""
+    return self.name
+
+  def most_test_queries(self, config: 'Config') -> float:
+    """Query examples of a class that a test can ask for; infinity where they are drawn."""
+    return math.inf
+
   def require_query_conditions(self, config: 'Config') -> None:
     """Raises: ConfigError: where the evaluation matrix has no meaning."""
     raise ConfigError(f'--datasource={self.name} has no query images to classify: the '

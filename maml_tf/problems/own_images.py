@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 USUAL_WAYS = 5
 _QUERY = 15         # as mini-ImageNet's
 _LEAST_SIDE = 32    # of images that mini-ImageNet's net is taken for
+_LONGEST_NAME = 50   # of a folder, in the name of a file
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ class OwnImages(Images):
     values.update({name: min(values[name], limit) for name, limit in most.items()
                    if name in values})
     return values
+
+  def name_of_data(self, config: 'Config') -> str:
+    """With the folder's name: there are as many such sets as users."""
+    folder = os.path.basename(os.path.abspath(config.data_dir))
+    folder = re.sub(r'[^\w.-]+', '_', folder)[:_LONGEST_NAME]
+    return self.name if folder in ('', self.name) else f'{self.name}_{folder}'
+
+  def most_test_queries(self, config: 'Config') -> float:
+    return self.fewest.get(config.split, math.inf) - config.task.update_batch_size
 
   def keep_beside(self, folder: str, config: 'Config') -> None:
     """The manifest: predicting and exporting need the images' size, and no image.

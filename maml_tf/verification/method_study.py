@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import signal
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -24,7 +23,6 @@ from maml_tf.errors import NotFiniteError
 from maml_tf.files import as_json, write_whole
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
 from maml_tf.paper import records
-from maml_tf.problems.own_images import OwnImages
 from maml_tf.training import history
 from maml_tf.verification import cells, provenance, studies, study_files
 
@@ -38,7 +36,6 @@ _OF_THE_LENGTH = {'metatrain_iterations': 2_000_000_000, 'meta_lr_schedule': 'co
                   'multi_step_iterations': 0, 'first_order_iterations': 0}
 _SAME_EPISODES = ('meta_batch_size', 'train_query_size', 'test_query_size')
 _TEST_QUERIES = 5   # of a class, or as many as there are
-_LONGEST_NAME = 50   # of a folder, in the name of a file
 NOTE = 'method_study.json'   # in a run's folder: the seconds that it was given
 
 # {label: flags}: methods, and what is one by a flag. MAML is what the others are compared to.
@@ -67,7 +64,7 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
       datasource=datasource, seed=seed, test_set=False, num_validation_tasks=100,
       validation_interval=_INTERVALS.get(datasource, _OTHER_INTERVAL),
       logdir=os.path.join(logdir or os.path.join('logs', 'studies'),
-                          f'{name_of_data(usual)}_{NAME}'))
+                          f'{usual.problem.name_of_data(usual)}_{NAME}'))
   if has_classes:
     common['test_query_size'] = _test_queries(usual)
   found = []
@@ -80,23 +77,9 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
   return found
 
 
-def name_of_data(config: Config) -> str:
-  """What tells the study's runs and files from those on other data: the data source, and of
-  one's own images the folder with the set, too."""
-  datasource = config.task.datasource
-  if not isinstance(config.problem, OwnImages):
-    return datasource
-  folder = os.path.basename(os.path.abspath(config.data_dir))
-  folder = re.sub(r'[^\w.-]+', '_', folder)[:_LONGEST_NAME]
-  return datasource if folder in ('', datasource) else f'{datasource}_{folder}'
-
-
 def _test_queries(config: Config) -> int:
-  problem, queries = config.problem, _TEST_QUERIES
-  if isinstance(problem, OwnImages):
-    shots = config.task.update_batch_size
-    queries = min(queries, problem.fewest.get(config.split, math.inf) - shots)
-  return max(1, queries)   # of a class without any it is said how many images it needs
+  most = config.problem.most_test_queries(config)
+  return max(1, min(_TEST_QUERIES, most))   # too few images are refused by their number
 
 
 def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
@@ -114,9 +97,10 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
     NotFiniteError: where all methods diverge.
   """
   config = settings[0][1]
+  data = config.problem.name_of_data(config)
   _require_same_seconds(settings, seconds)
-  _require_result_of_same_data(config, results)
-  study_files.require_not_less(NAME, name_of_data(config), seconds, config.task.seed, results)
+  _require_result_of_same_data(data, config, results)
+  study_files.require_not_less(NAME, data, seconds, config.task.seed, results)
   commit, runs, of_tasks, diverged = provenance.commit(), [], [], []
   for number, (label, of_method) in enumerate(settings, start=1):
     print(f'Methods, run {number} of {len(settings)}: {label}, {seconds:,.0f} s', flush=True)
@@ -136,7 +120,7 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
                          + ' '.join(f'{one["label"]}: {one["why"]}' for one in diverged))
   result = {
       'name': NAME, 'title': 'Methods', 'command': command,
-      'datasource': name_of_data(config), 'length': f'{seconds:,.0f} s of training each',
+      'datasource': data, 'length': f'{seconds:,.0f} s of training each',
       'seed': config.task.seed, 'measure': config.problem.measure.name,
       'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs, 'diverged': diverged,
@@ -272,12 +256,12 @@ def _noted(folder: str) -> Dict[str, Any]:
     return {}
 
 
-def _require_result_of_same_data(config: Config, results: str) -> None:
+def _require_result_of_same_data(data: str, config: Config, results: str) -> None:
   """Raises `ConfigError` where the result would replace that of another set whose folder has
   the same name."""
   now = dict(config.problem.data_hashes(config))
   for result in study_files.read_all(results):
-    if (result['name'], result['datasource']) != (NAME, name_of_data(config)):
+    if (result['name'], result['datasource']) != (NAME, data):
       continue
     if result.get('data', now) != now:
       path = study_files.path_of(result, results)
