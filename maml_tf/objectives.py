@@ -48,22 +48,26 @@ class MeanSquaredError(Objective):
     return tf.reduce_mean(tf.square(errors), axis=list(range(1, errors.shape.rank)))
 
 
-class MeanCrossEntropy(Objective):
-  """Cross-entropy (equation 3), a true mean over the examples: of methods without an inner
-  loop, whose step sizes would belong to another scale."""
+class CrossEntropy(Objective):
+  """Cross-entropy (equation 3) of logits, and accuracy; a subclass says on which scale."""
 
   measures = (LOSS, ACCURACY)
   of_logits = True
-
-  def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs), axis=1)
 
   def measured(self, outputs: tf.Tensor, labels: tf.Tensor) -> Dict[str, tf.Tensor]:
     return {'loss': self.loss(outputs, labels), 'accuracy': accuracy(outputs, labels)}
 
 
-class ScaledCrossEntropy(Objective):
+class MeanCrossEntropy(CrossEntropy):
+  """A true mean over the examples: of methods without an inner loop, whose step sizes would
+  belong to another scale."""
+
+  def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs), axis=1)
+
+
+class ScaledCrossEntropy(CrossEntropy):
   """Cross-entropy (equation 3), summed over the examples and divided by K.
 
   This is the TF1 code's scale, and the paper's step sizes belong to it: with one
@@ -73,9 +77,6 @@ class ScaledCrossEntropy(Objective):
   Args:
     shots: K, the number of support examples per class.
   """
-
-  measures = (LOSS, ACCURACY)
-  of_logits = True
 
   def __init__(self, shots: int):
     self._shots = shots
@@ -91,9 +92,6 @@ class ScaledCrossEntropy(Objective):
       1.6
     """
     return loss * self._shots / examples
-
-  def measured(self, outputs: tf.Tensor, labels: tf.Tensor) -> Dict[str, tf.Tensor]:
-    return {'loss': self.loss(outputs, labels), 'accuracy': accuracy(outputs, labels)}
 
 
 def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

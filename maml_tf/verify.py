@@ -37,12 +37,12 @@ import glob
 import math
 import os
 import sys
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
-from maml_tf.config import ConfigError
+from maml_tf.config import Config, ConfigError
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
@@ -137,14 +137,10 @@ def _train_all(rows: Sequence[Row], options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> None:
-  datasource = options.datasource or studies.DEFAULT_DATASOURCE
-  data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
-  settings = method_study.configs(datasource, options.seed, options.logdir, **data_dir)
+  settings = method_study.configs(_datasource(options), options.seed, options.logdir,
+                                  **_data_dir(options))
   hours = method_study.DEFAULT_HOURS if options.hours is None else options.hours
-  load_tensorflow()
-  from maml_tf import devices, experiment
-  side_by_side = all(experiment.side_by_side(config) for _, config in settings)
-  print(f'Device: {devices.set_up(side_by_side)}')
+  _set_up_device(settings)
   result = method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
                             options.results)
   if result is not None:
@@ -156,15 +152,26 @@ def _study(options: argparse.Namespace) -> None:
     _methods(options)
     return
   study = studies.study_named(options.study)
-  data_dir = {} if options.data_dir is None else {'data_dir': options.data_dir}
-  datasource = options.datasource or studies.DEFAULT_DATASOURCE
-  settings = studies.configs(study, datasource, options.iterations, options.seed,
-                             options.logdir, **data_dir)
+  settings = studies.configs(study, _datasource(options), options.iterations, options.seed,
+                             options.logdir, **_data_dir(options))
+  _set_up_device(settings)
+  studies.run_study(study, settings, _study_command(options), options.results)
+
+
+def _datasource(options: argparse.Namespace) -> str:
+  return options.datasource or studies.DEFAULT_DATASOURCE
+
+
+def _data_dir(options: argparse.Namespace) -> Dict[str, str]:
+  return {} if options.data_dir is None else {'data_dir': options.data_dir}
+
+
+def _set_up_device(settings: Sequence[Tuple[str, Config]]) -> None:
+  """For all runs of a study."""
   load_tensorflow()
   from maml_tf import devices, experiment
   side_by_side = all(experiment.side_by_side(config) for _, config in settings)
   print(f'Device: {devices.set_up(side_by_side)}')
-  studies.run_study(study, settings, _study_command(options), options.results)
 
 
 def _study_command(options: argparse.Namespace) -> str:

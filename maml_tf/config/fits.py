@@ -15,7 +15,7 @@ from typing import (
 )
 
 from maml_tf import problems
-from maml_tf.config.choices import TO_ZERO
+from maml_tf.config.choices import LEARNED_STEP_SIZES, TO_ZERO
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.problems.refused import Refused
@@ -75,7 +75,7 @@ OWNED = (
           'which has no nets to regularise'),
 )
 
-_LEARNED = ('layer', 'layer_and_step', 'element')
+_LEARNED = LEARNED_STEP_SIZES[1:]
 _MORE_PARAMETERS = 'which has more parameters than any net of the TF1 code'
 # Of what is tested with step sizes that are meta-learned, like the parameters.
 _LEARNED_STEP_SIZES = (
