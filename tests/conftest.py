@@ -137,6 +137,19 @@ def written_outside():
 
 
 @pytest.fixture(autouse=True)
+def _as_in_a_terminal():
+  """Whoever runs the tests may ignore SIGHUP, as `nohup` does; a test that waits for what
+  comes of it would wait for ever."""
+  from maml_tf import interruptions
+  before = {number: signal.getsignal(number) for number in interruptions.REPEATED}
+  for number in before:
+    signal.signal(number, signal.SIG_DFL)
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
 def _writes_in_temporary_folders_only():
   """TensorFlow writes without Python's knowledge: the repository is looked at, too."""
   before = set(os.listdir(REPOSITORY))

@@ -60,18 +60,6 @@ def test_iterations_are_counted_over_executions_of_several_steps(
 
 # Signals.
 
-@pytest.fixture(autouse=True)
-def _as_in_a_terminal():
-  """Whoever runs the tests may ignore SIGHUP, as `nohup` does."""
-  before = {number: signal.getsignal(number) for number in interruptions.REPEATED}
-  for number in before:
-    signal.signal(number, signal.SIG_DFL)
-  yield
-  for number, handler in before.items():
-    signal.signal(number, handler)
-
-
-
 @pytest.mark.parametrize('number', [*interruptions.ENDING, *interruptions.REPEATED])
 def test_a_signal_is_noted_and_the_handlers_come_back(number, capsys):
   before = {each: signal.getsignal(each)

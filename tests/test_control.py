@@ -160,7 +160,7 @@ def test_settings_are_those_of_the_flags(tmp_path):
           settings.inner_loss, settings.dtype) == ('secant', 3, 'steps', True, 'ratio',
                                                    'float64')
   assert model.learning.environment.horizon == 8 and model.learning.seed == 4
-  assert model.step_sizes(3) == (0.3, 0.15, 0.15)
+  assert model.step_sizes(3) == (0.3, 0.3, 0.15)
 
 
 def test_runs_of_other_settings_have_other_folders(tmp_path):
