@@ -18,7 +18,7 @@ WRONG = (None, 'text', [], {}, True, float('inf'), float('nan'), 10**400)
 
 @pytest.fixture
 def fields():
-  [record] = records.read_all(
+  record, *_ = records.read_all(
       next(row for row in ROWS if row.name == 'sinusoid_5shot_oracle'), records.IN_REPOSITORY)
   return copy.deepcopy(record.fields)
 
