@@ -16,11 +16,10 @@ from typing import Dict, List, Optional, Tuple
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import set_environment
-from maml_tf.command_line import OneSentenceParser
+from maml_tf.command_line import DONE, FAILED, OneSentenceParser
 from maml_tf.sources.image_set import IMAGE_SHAPES, DataError, read_manifest
 from maml_tf.verification import provenance
 
-DONE, FAILED = 0, 1
 PACKAGES = ('tensorflow', 'keras', 'tensorflow-addons', 'numpy', 'absl-py', 'matplotlib',
             'pillow', 'tqdm')
 # What changes TensorFlow's behaviour, name by name: others that begin with TF_ are of other

@@ -32,7 +32,7 @@ from maml_tf.prediction.expectation import counted
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-  """The exit code: 0 done, 1 the results cannot be written, 2 refused."""
+  """The exit code: 0 done, 1 the results cannot be written or are not finite, 2 refused."""
   options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
   config = flags.main_config(
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',

@@ -57,8 +57,7 @@ class MetaParameters(tf.keras.layers.Layer):
     Raises:
       ValueError: when names or shapes differ from the learner's.
     """
-    _require_shapes(values, {name: tuple(variable.shape)
-                             for name, variable in self._by_name.items()})
+    require_shapes(values, self._by_name)
     for name, variable in self._by_name.items():
       variable.assign(values[name])
 
@@ -91,7 +90,7 @@ class Extended(tf.keras.layers.Layer):
 
   def assign(self, values: Mapping[str, np.ndarray]) -> None:
     """Raises: ValueError: when names or shapes differ from the model's and the method's."""
-    _require_shapes(values, {name: value.shape for name, value in self.arrays().items()})
+    require_shapes(values, self.tensors())
     own = self.own.tensors()
     self.own.assign({name: values[name] for name in own})
     self.of_model.assign({name: value for name, value in values.items() if name not in own})
@@ -105,11 +104,13 @@ class NoNet(Learner):
     return inputs
 
 
-def _require_shapes(values: Mapping[str, np.ndarray], expected: Mapping[str, Any]) -> None:
+def require_shapes(values: Mapping[str, np.ndarray], of: Mapping[str, Any],
+                   what: str = 'Parameters do not fit the net') -> None:
+  """Raises: ValueError: where names or shapes are not those `of` the variables."""
+  expected = {name: tuple(variable.shape) for name, variable in of.items()}
   received = {name: tuple(np.shape(value)) for name, value in values.items()}
   if received != expected:
-    raise ValueError(f'Parameters do not fit the net. Received: {received}; '
-                     f'expected: {expected}.')
+    raise ValueError(f'{what}. Received: {received}; expected: {expected}.')
 
 
 def attribute_names(names: Iterable[str], layer: tf.keras.layers.Layer) -> Dict[str, str]:

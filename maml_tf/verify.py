@@ -37,7 +37,7 @@ import glob
 import math
 import os
 import sys
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
@@ -115,10 +115,8 @@ def _pages(rows: Sequence[Row]) -> Dict[str, str]:
 def _train_or_test(row: Row, options: argparse.Namespace) -> None:
   config = row_config(row, seed=options.seed, logdir=options.logdir,
                       data_dir=options.data_dir)
-  load_tensorflow()
-  from maml_tf import devices, experiment
+  _set_up_device([config])
   from maml_tf.verification import runs
-  print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
   if options.train:
     runs.train_row(row, config, options.iterations, options.results, options.again,
                    options.anew)
@@ -140,7 +138,7 @@ def _methods(options: argparse.Namespace) -> None:
   settings = method_study.configs(_datasource(options), options.seed, options.logdir,
                                   **_data_dir(options))
   hours = method_study.DEFAULT_HOURS if options.hours is None else options.hours
-  _set_up_device(settings)
+  _set_up_device(config for _, config in settings)
   result = method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
                             options.results)
   if result is not None:
@@ -154,7 +152,7 @@ def _study(options: argparse.Namespace) -> None:
   study = studies.study_named(options.study)
   settings = studies.configs(study, _datasource(options), options.iterations, options.seed,
                              options.logdir, **_data_dir(options))
-  _set_up_device(settings)
+  _set_up_device(config for _, config in settings)
   studies.run_study(study, settings, _study_command(options), options.results)
 
 
@@ -166,12 +164,11 @@ def _data_dir(options: argparse.Namespace) -> Dict[str, str]:
   return {} if options.data_dir is None else {'data_dir': options.data_dir}
 
 
-def _set_up_device(settings: Sequence[Tuple[str, Config]]) -> None:
-  """For all runs of a study."""
+def _set_up_device(configs: Iterable[Config]) -> None:
+  """For runs of all of them."""
   load_tensorflow()
   from maml_tf import devices, experiment
-  side_by_side = all(experiment.side_by_side(config) for _, config in settings)
-  print(f'Device: {devices.set_up(side_by_side)}')
+  print(f'Device: {devices.set_up(all(map(experiment.side_by_side, configs)))}')
 
 
 def _study_command(options: argparse.Namespace) -> str:

@@ -132,7 +132,8 @@ _POINTLESS: Dict[str, Dict[Any, Tuple[Refused, ...]]] = {
 
 def check_given(given: Mapping[str, Any], config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given, and changes nothing."""
-  values, known = config.to_values(), _known(config)
+  values = config.to_values()
+  known = _known(values)
   for selector, by_value in _POINTLESS.items():
     _refuse(selector, (rule for rule in by_value.get(known[selector], ())
                        if rule.field in given), values)
@@ -140,7 +141,8 @@ def check_given(given: Mapping[str, Any], config: 'Config') -> None:
 
 def check_fits(config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given where it has no meaning."""
-  values, known = config.to_values(), _known(config)
+  values = config.to_values()
+  known = _known(values)
   for owned in OWNED:
     if values[owned.field] != owned.nothing and known[owned.selector] not in owned.owners:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
@@ -148,31 +150,30 @@ def check_fits(config: 'Config') -> None:
                         f'leave it out, or give {owners}.')
   if not config.problem.acts:
     _check_nothing_acts(values)
-  for selector, rules in _refused(config):
+  for selector, rules in _refused(config, known):
     _refuse(selector, rules, values)
 
 
 def without_meaning(config: 'Config') -> FrozenSet[str]:
   """The fields that are refused with what `config` has, whatever their value."""
-  known = _known(config)
+  known = _known(config.to_values())
   owned = {owned.field for owned in OWNED if known[owned.selector] not in owned.owners}
   of_control = () if config.problem.acts else NO_CONTROL
   return frozenset([*owned, *of_control,
-                    *(rule.field for _, rules in _refused(config) for rule in rules)])
+                    *(rule.field for _, rules in _refused(config, known) for rule in rules)])
 
 
-def _refused(config: 'Config') -> Iterator[Tuple[str, Tuple[Refused, ...]]]:
+def _refused(config: 'Config', known: Dict[str, Any]
+             ) -> Iterator[Tuple[str, Tuple[Refused, ...]]]:
   """(what decides, what it refuses)."""
-  known = _known(config)
   yield 'baseline', config.baseline.refused
   yield 'datasource', config.problem.refused
   for selector, by_value in _REFUSED.items():
     yield selector, by_value.get(known[selector], ())
 
 
-def _known(config: 'Config') -> Dict[str, Any]:
+def _known(values: Dict[str, Any]) -> Dict[str, Any]:
   """The values; a method of a file is the one that it is a subclass of."""
-  values = config.to_values()
   return {**values, 'method': known_method(values['method'])}
 
 

@@ -178,8 +178,7 @@ def _sums(values: tf.Tensor, *masks: Optional[tf.Tensor]) -> Tuple[tf.Tensor, tf
 def _require_no_second_softmax(loss: Any, logits: List) -> None:
   if all(one is None for one in logits):
     return
-  configuration = getattr(loss, 'get_config', dict)()
-  if getattr(loss, 'of_logits', False) or configuration.get('from_logits'):
+  if getattr(loss, 'of_logits', False) or _configuration(loss).get('from_logits'):
     raise ConfigError(
         f'The loss {getattr(loss, "name", type(loss).__name__)} takes the softmax or sigmoid '
         'of the outputs itself, and the model ends with one: of probabilities it would be '
@@ -189,11 +188,16 @@ def _require_no_second_softmax(loss: Any, logits: List) -> None:
 
 def _takes_probabilities(loss: Any) -> bool:
   """Whether a loss of Keras, an object or a function, has `from_logits=False`."""
-  configuration = getattr(loss, 'get_config', dict)()
+  configuration = _configuration(loss)
   if 'from_logits' in configuration:
     return not configuration['from_logits']
   parameters = inspect.signature(getattr(loss, '_function', loss)).parameters
   return 'from_logits' in parameters and parameters['from_logits'].default is False
+
+
+def _configuration(loss: Any) -> Mapping[str, Any]:
+  """Of a loss of Keras; empty for others."""
+  return getattr(loss, 'get_config', dict)()
 
 
 def _require_numbers(labels: Any) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Parameters
+from maml_tf.meta_parameters import require_shapes
 
 
 class ModelParameters(tf.keras.layers.Layer):
@@ -43,11 +44,7 @@ class ModelParameters(tf.keras.layers.Layer):
 
   def assign(self, values: Mapping[str, np.ndarray]) -> None:
     """Raises: ValueError: when names or shapes differ from the model's."""
-    shapes = {name: tuple(variable.shape) for name, variable in self._items()}
-    received = {name: tuple(np.shape(value)) for name, value in values.items()}
-    if received != shapes:
-      raise ValueError(f'Values do not fit the model. Received: {received}; '
-                       f'expected: {shapes}.')
+    require_shapes(values, dict(self._items()), 'Values do not fit the model')
     for name, variable in self._items():
       variable.assign(values[name])
 

@@ -10,7 +10,7 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from maml_tf.config import ConfigError
 from maml_tf.paper.rows import REPOSITORY
-from maml_tf.verification.provenance import git, is_top
+from maml_tf.verification.provenance import git, head
 
 
 class Source(NamedTuple):
@@ -42,8 +42,8 @@ def fixed_commit(folder: str, repository: str = REPOSITORY) -> Iterator[Source]:
   Raises:
     ConfigError: where git cannot make the worktree.
   """
-  commit = git(repository, 'rev-parse', 'HEAD') if is_top(repository) else None
-  if not commit:
+  commit = head(repository)
+  if commit is None:
     yield Source(repository, None)
     return
   path = os.path.join(folder, commit)
@@ -58,7 +58,7 @@ def fixed_commit(folder: str, repository: str = REPOSITORY) -> Iterator[Source]:
 
 
 def _is_whole(path: str, commit: str) -> bool:
-  return (os.path.isdir(path) and is_top(path) and git(path, 'rev-parse', 'HEAD') == commit
+  return (os.path.isdir(path) and head(path) == commit
           and git(path, 'status', '--porcelain', '--untracked-files=no') == '')
 
 

@@ -226,7 +226,7 @@ def _require_same_seconds(settings: Sequence[Tuple[str, Config]], seconds: float
     folder = experiment_folder(config)
     if not has_checkpoints(folder):
       continue
-    given = _given_before(folder)
+    given = _noted(folder).get('seconds')
     if given is None:
       raise ConfigError(
           f'{folder} holds a run without {NOTE}, as earlier versions left it, in which not '
@@ -238,11 +238,6 @@ def _require_same_seconds(settings: Sequence[Tuple[str, Config]], seconds: float
           f'{folder} was trained for {given:,.0f} s, and --hours gives each method '
           f'{seconds:,.0f} s: give --hours={hours:g} or more, so that all have the same, or '
           'choose another --logdir.')
-
-
-def _given_before(folder: str) -> Optional[float]:
-  """The seconds that the run in it was given; None where it is not known."""
-  return _noted(folder).get('seconds')
 
 
 def _noted(folder: str) -> Dict[str, Any]:

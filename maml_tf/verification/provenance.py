@@ -49,14 +49,20 @@ def commit(folder: str = REPOSITORY) -> str:
   """The commit that is checked out, with '+changes' where files other than results
   differ from it; 'unknown' without git, and where `folder` is not the top of a repository: an
   installed package may stand within one of something else."""
-  head = git(folder, 'rev-parse', 'HEAD') if is_top(folder) else None
-  if not head:
+  checked_out = head(folder)
+  if not checked_out:
     return UNKNOWN
   changes = git(folder, 'status', '--porcelain', '--', '.', ':(exclude)results')
-  return head if changes == '' else f'{head}+changes'
+  return checked_out if changes == '' else f'{checked_out}+changes'
 
 
-def is_top(folder: str) -> bool:
+def head(folder: str) -> Optional[str]:
+  """The commit that is checked out, whatever was changed since; None where `commit` is
+  unknown."""
+  return (git(folder, 'rev-parse', 'HEAD') or None) if _is_top(folder) else None
+
+
+def _is_top(folder: str) -> bool:
   """Whether a folder is the top of a git repository, or of a worktree."""
   top = git(folder, 'rev-parse', '--show-toplevel')
   return bool(top) and os.path.realpath(top) == os.path.realpath(folder)

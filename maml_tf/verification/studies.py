@@ -186,9 +186,9 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
                                config.training.metatrain_iterations, config.task.seed,
                                results)
   commit, runs = provenance.commit(), []
-  for number, (label, config) in enumerate(settings, start=1):
+  for number, (label, of_run) in enumerate(settings, start=1):
     print(f'{study.title}, run {number} of {len(settings)}: {label}', flush=True)
-    run = _run(label, config)
+    run = _run(label, of_run)
     if run is None:
       return None
     runs.append(run)

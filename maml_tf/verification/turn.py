@@ -42,12 +42,12 @@ def take(job: Job, config: Config, results: str, is_stopped: Callable[[], bool],
   runs.go_on_with_what_was_kept(job.row, watched, results, further=True)
   folder = experiment_folder(watched)
   goal = min(job.iterations, config.total_iterations)
-  watch = Watch(job.name, watched, folder, goal, is_stopped, seconds_between_lines)
-  reached, tested = runs.done(folder), runs.tested(job.row, job.seed, results)
-  # What was tested as a part is not tested again at the same iteration.
-  if not (reached > tested and watch.ends_early(reached)) and not is_stopped():
+  watch = Watch(job.name, watched, folder, goal, is_stopped, seconds_between_lines,
+                tested=runs.tested(job.row, job.seed, results))
+  reached = runs.done(folder)
+  if not watch.ends_early(reached) and not is_stopped():
     reached = runs.train(watched, goal, watch).iteration
-  if reached > tested and watch.ends_early(reached):
+  if watch.ends_early(reached):
     print(f'{job.name}: ended early, '
           f'{early_end.rule(config.problem.early_end_tasks)}', flush=True)
     runs.test_row(job.row, config, results, ended_early=True)
@@ -74,16 +74,20 @@ class Watch:
     folder: of the experiment.
     goal: the iteration up to which it is trained.
     is_stopped, seconds_between_lines: see `take`.
+    tested: after how many iterations the run was tested as a part: it is not tested again
+      there.
   """
 
   def __init__(self, name: str, config: Config, folder: str, goal: int,
-               is_stopped: Callable[[], bool], seconds_between_lines: float = 60.0):
+               is_stopped: Callable[[], bool], seconds_between_lines: float = 60.0,
+               tested: int = 0):
     self._name = name
     self._config = config
     self._folder = folder
     self._goal = goal
     self._is_stopped = is_stopped
     self._between = seconds_between_lines
+    self._tested = tested
     # Set at the first steps, which tracing makes slow.
     self._started: Optional[float] = None
     self._first = 0
@@ -104,9 +108,10 @@ class Watch:
       signal.raise_signal(signal.SIGTERM)   # the training saves, and ends
 
   def ends_early(self, iteration: int) -> bool:
-    """Whether the rule says so of the run up to that iteration, which is not its last."""
+    """Whether the rule says so of the run up to that iteration, which is neither its last nor
+    tested."""
     if (self._config.training.meta_lr_schedule in TO_ZERO
-        or iteration >= self._config.total_iterations):
+        or not self._tested < iteration < self._config.total_iterations):
       return False
     known = spans.read(self._folder)
     tasks = self._config.problem.early_end_tasks
