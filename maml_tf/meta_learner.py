@@ -99,6 +99,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       cannot be measured by themselves.
     in_graphs: whether its steps are parts of graphs.
     has_inner_loop: whether it adapts parameters to a task, by steps of some size.
+    takes_other_ways: whether what it trained adapts to tasks of other ways: a new last layer,
+      the same for all classes, does it no harm, or there is none.
     can_clip: whether its outer step follows a gradient, which `gradient_clip` can bound.
     outer_step: what a meta-batch changes, see `OuterStep`.
     steps_of_an_execution: `steps_per_execution`, once it is compiled.
@@ -108,6 +110,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   logs_are_summaries: bool = False
   in_graphs = True
   has_inner_loop = True
+  takes_other_ways = False
   can_clip = True
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,

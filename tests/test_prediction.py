@@ -41,8 +41,6 @@ def net_of(method='maml', updates=2, **given):
   return config, model, task_net.TaskNet(model, WAYS, updates)
 
 
-
-
 @pytest.mark.parametrize('method', ['maml', 'anil', 'reptile', 'context_vector', 'meta_sgd',
                                     'maml_plus_plus', 'boil', 'imaml'])
 def test_it_adapts_as_the_test_does_with_the_support_set_s_statistics(method):
@@ -117,6 +115,21 @@ def test_other_ways_are_refused_where_they_cannot_be():
     trained.require_adaptable(resolve({'datasource': 'sinusoid'}))
   with pytest.raises(ConfigError, match='what the paper compares with'):
     trained.require_adaptable(resolve({'datasource': 'omniglot', 'baseline': 'fine_tuning'}))
+
+
+@pytest.mark.parametrize('base, fits', [('ANIL', True), ('Reptile', True), ('Matching', True),
+                                        ('MAML', False), ('BOIL', False)])
+def test_a_method_in_a_file_takes_other_ways_where_what_it_is_derived_from_does(
+    base, fits, tmp_path):
+  path = tmp_path / 'own_methods.py'
+  path.write_text(f'from maml_tf import {base}\nclass Own({base}):\n  pass\n')
+  config = resolve({'datasource': 'omniglot', 'num_classes': WAYS, 'method': f'{path}:Own'})
+  if fits:
+    trained.require_adaptable(config, WAYS + 1)
+    return
+  with pytest.raises(ConfigError, match='or a run of --method=reptile or anil or prototypical '
+                                        'or matching or siamese.$'):
+    trained.require_adaptable(config, WAYS + 1)
 
 
 # --- how sure one may be

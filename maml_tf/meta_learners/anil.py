@@ -38,6 +38,8 @@ class ANIL(MAML):
     ValueError: for a learner without a head.
   """
 
+  takes_other_ways = True   # nothing but the last layer is adapted
+
   def __init__(self, learner: Any, objective: Any, **kwargs):
     if not (isinstance(learner, WithHead) or is_chosen(learner)):
       raise ValueError('ANIL adapts the head alone: its net must be of the class WithHead. '

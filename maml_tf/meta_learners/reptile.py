@@ -81,6 +81,7 @@ class Reptile(MetaLearner):
 
   own_arguments = ('inner_optimizer', 'inner_batch_size', 'test_inner_batch_size')
   can_clip = False
+  takes_other_ways = True   # many steps tell the classes apart after the first
 
   def __init__(self, learner: Learner, objective: Objective, *,
                inner_optimizer: str = 'adam', inner_batch_size: int = 0,

@@ -62,6 +62,7 @@ class WithoutInnerLoop(MetaLearner):
 
   own_arguments = ('shots',)
   has_inner_loop = False
+  takes_other_ways = True
 
   def __init__(self, learner: Any, objective: Any, *, shots: int, **kwargs):
     for name in ('step_size', 'num_updates', 'recompute_inner_steps'):

@@ -12,7 +12,7 @@ from maml_tf.bounded import read_json
 from maml_tf.config import LARGEST_JSON, Config, from_values
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.meta_learner import MetaLearner
-from maml_tf.meta_learners import WITHOUT_INNER_LOOP
+from maml_tf.meta_learners import METHODS, meta_learner_class
 from maml_tf.prediction import expectation
 from maml_tf.prediction.expectation import Measured
 
@@ -166,18 +166,16 @@ def require_adaptable(config: Config, ways: Optional[int] = None) -> None:
                       'and is not adapted: take a run of a meta-learner.')
   config.problem.require_images()
   trained, method = config.task.num_classes, config.training.method
-  if ways not in (None, trained) and config.has_inner_loop and method not in OTHER_WAYS:
+  if ways not in (None, trained) and not _takes_other_ways(method):
     raise ConfigError(
         f'The run was trained for {trained} classes, and {ways} are asked for: with '
         f'--method={method} the outputs are meta-learned together with the net below them, '
         'and new ones would pass it no gradient in the first update. Give as many classes, '
-        f'or a run of --method={" or ".join((*OTHER_WAYS, *WITHOUT_INNER_LOOP))}.')
+        f'or a run of --method={" or ".join(filter(_takes_other_ways, METHODS))}.')
 
 
-# Methods that a new last layer, the same for all classes, does no harm: ANIL adapts nothing
-# else, and Reptile's many steps tell the classes apart after the first. Those that compare
-# have no last layer.
-OTHER_WAYS = ('anil', 'reptile')
+def _takes_other_ways(method: str) -> bool:
+  return meta_learner_class(method).takes_other_ways
 
 
 def _for_ways(config: Config, model: MetaLearner, source: str, tests: List[Measured],
