@@ -34,6 +34,7 @@ from maml_tf.training.checkpoints import (
   restore_for_test,
   training_folder,
 )
+from maml_tf.training.divergence import advice_for_test
 from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import require_same_data
 from maml_tf.training.trainer import TrainingResult, Watch, train
@@ -267,6 +268,5 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
     print(f'Written: {path}')
   not_finite = where_not_finite(test_run.results)
   if not_finite is not None:
-    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task '
-                f'(--update_lr={config.inner_loop.update_lr}): lower --update_lr, or test '
-                'with fewer --test_num_updates.')
+    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task: '
+                f'{advice_for_test(config)}.')

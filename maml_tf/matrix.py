@@ -41,7 +41,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   def action() -> int:
     result = run(config, *(sorted(set(values)) for values in (
         options.tasks, options.query_sizes, options.updates)))
-    return FAILED if _say_where_not_finite(result) else DONE
+    return FAILED if _say_where_not_finite(result, config) else DONE
   return exit_code('maml_tf.matrix', action)
 
 
@@ -98,13 +98,14 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   return result
 
 
-def _say_where_not_finite(result: Dict[str, Any]) -> bool:
+def _say_where_not_finite(result: Dict[str, Any], config: Config) -> bool:
   """Whether a net gave outputs that are not finite in at least one task."""
   updates = [row['updates'] for row in result['rows'] if not math.isfinite(row['mean'])]
   if updates:
+    from maml_tf.training.divergence import advice_for_test
     outputs.say(f'Not all results are finite: after {counted(min(updates), "update")} the '
-                'outputs are not, in at least one task: lower --update_lr, or measure after '
-                'fewer --updates.')
+                'outputs are not, in at least one task: '
+                f'{advice_for_test(config, updates="updates")}.')
   return bool(updates)
 
 

@@ -9,8 +9,8 @@ import pytest
 from maml_tf import application, command_line
 from maml_tf.config import ConfigError, resolve
 from maml_tf.errors import NotFiniteError
-from maml_tf.meta_learners import METHODS
-from maml_tf.training.divergence import advice, with_advice
+from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
+from maml_tf.training.divergence import advice, advice_for_test, with_advice
 
 SINUSOID = dict(datasource='sinusoid')
 POINT = dict(datasource='point_navigation')
@@ -40,6 +40,24 @@ def test_each_flag_is_accepted_with_another_value(run, pretraining):
      'lower --meta_lr, or clip with --meta_gradient_clip')])
 def test_what_is_refused_or_changes_nothing_is_not_advised(run, pretraining, expected):
   assert advice(resolve(run), pretraining) == expected
+
+
+@pytest.mark.parametrize('run, fields', [
+    (SINUSOID, ['update_lr', 'test_num_updates', 'test_iter']),
+    (POINT, ['update_lr', 'test_num_updates', 'test_iter']),
+    (dict(datasource='omniglot', method='meta_sgd'), ['test_num_updates', 'test_iter']),
+    (dict(datasource='omniglot', learned_step_sizes='layer_and_step'),
+     ['test_num_updates', 'test_iter']),
+    (dict(datasource='omniglot', method='maml_plus_plus'), ['test_num_updates', 'test_iter']),
+    *((dict(datasource='omniglot', method=method), ['test_iter'])
+      for method in WITHOUT_INNER_LOOP)])
+def test_a_test_is_advised_by_flags_that_it_has(run, fields):
+  assert re.findall(r'--(\w+)', advice_for_test(resolve(run))) == fields
+  for field in fields:
+    value = {'update_lr': 1e-3}.get(field, 1)
+    given = {**run, field: value, 'train': False}
+    config = resolve(given)
+    assert config.to_values()[field] == value
 
 
 def test_what_is_not_advised_is_refused():

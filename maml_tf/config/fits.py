@@ -133,10 +133,8 @@ _POINTLESS: Dict[str, Dict[Any, Tuple[Refused, ...]]] = {
 def check_given(given: Mapping[str, Any], config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given, and changes nothing."""
   values = config.to_values()
-  known = _known(values)
-  for selector, by_value in _POINTLESS.items():
-    _refuse(selector, (rule for rule in by_value.get(known[selector], ())
-                       if rule.field in given), values)
+  for selector, rules in _pointless(_known(values)):
+    _refuse(selector, (rule for rule in rules if rule.field in given), values)
 
 
 def check_fits(config: 'Config') -> None:
@@ -161,6 +159,18 @@ def without_meaning(config: 'Config') -> FrozenSet[str]:
   of_control = () if config.problem.acts else NO_CONTROL
   return frozenset([*owned, *of_control,
                     *(rule.field for _, rules in _refused(config, known) for rule in rules)])
+
+
+def pointless(config: 'Config') -> FrozenSet[str]:
+  """The fields that change nothing beside what `config` has."""
+  return frozenset(rule.field for _, rules in _pointless(_known(config.to_values()))
+                   for rule in rules)
+
+
+def _pointless(known: Mapping[str, Any]) -> Iterator[Tuple[str, Tuple[Refused, ...]]]:
+  """(what decides, what changes nothing beside it)."""
+  for selector, by_value in _POINTLESS.items():
+    yield selector, by_value.get(known[selector], ())
 
 
 def _refused(config: 'Config', known: Dict[str, Any]

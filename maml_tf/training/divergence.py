@@ -1,4 +1,4 @@
-"""What to do where a run diverges."""
+"""What to do where a run, or the test of one, diverges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from typing import Iterator
 
 from maml_tf.config import Config
-from maml_tf.config.fits import without_meaning
+from maml_tf.config.fits import pointless, without_meaning
 from maml_tf.errors import NotFiniteError
 
 
@@ -33,3 +33,19 @@ def advice(config: Config, pretraining: bool) -> str:
   if pretraining or 'meta_gradient_clip' in refused:
     return lower
   return f'{lower}, or clip with --meta_gradient_clip'
+
+
+def advice_for_test(config: Config, updates: str = 'test_num_updates') -> str:
+  """What may give results that are finite, by flags that have a meaning for what is tested.
+
+  Args:
+    config: of the test.
+    updates: the flag of how many there are.
+  """
+  another = 'test another checkpoint with --test_iter'
+  if 'test_num_updates' in without_meaning(config):
+    return another
+  fewer = f'test with fewer --{updates}, or {another}'
+  is_learned = 'train_update_lr' in pointless(config)
+  return fewer if is_learned else (
+      f'lower --update_lr={config.inner_loop.update_lr}, {fewer}')
