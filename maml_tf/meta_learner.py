@@ -37,6 +37,7 @@ from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_fit import (
   EndWhenNotFinite,
+  refuse_weights,
   require_finite_parameters,
   require_finite_steps,
   user_errors,
@@ -252,6 +253,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     self.diverged.assign(False)
     fit = super().fit
+    refuse_weights(fit, arguments, kwargs)
     given = with_callback(fit, arguments, kwargs, EndWhenNotFinite())
     with user_errors():
       history = fit(*given.args, **given.kwargs)
@@ -260,8 +262,15 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   def evaluate(self, *arguments, **kwargs):
     """As in Keras, of meta-batches."""
-    with user_errors():
-      return super().evaluate(*arguments, **kwargs)
+    evaluate = super().evaluate
+    refuse_weights(evaluate, arguments, kwargs)
+    try:
+      with user_errors():
+        return evaluate(*arguments, **kwargs)
+    except BaseException:
+      # The means are made in the first call of its graph, which a second one may not do.
+      self.test_function = None
+      raise
 
   def predict(self, *_, **__) -> None:
     """Raises: ConfigError: there is a net for each task."""
