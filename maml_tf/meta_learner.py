@@ -130,6 +130,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.meta_parameters = (MetaParameters(learner, seed, dtype, own_specs)
                             if parameters is None else parameters)
     self.built = True
+    # What a step logs is the mean over all replicas, in each of them: Keras 2 adds that up.
+    self.distribute_reduction_method = 'first'
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
     _require_named(step_size, learner)

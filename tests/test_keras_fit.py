@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -87,3 +89,12 @@ def test_labels_may_hold_weights():
   each = [value(row) for row in np.eye(4)]
   assert value([1.0, 2.0, 0.0, 3.0]) == pytest.approx(
       each[0] + 2 * each[1] + 3 * each[3], rel=1e-5)
+
+
+def test_two_replicas_of_keras_s_own_loop_say_what_one_does(forks, tmp_path):
+  process = forks.start('logical_devices:fit', tmp_path / 'said.txt', str(tmp_path / 'both'))
+  assert process.wait() == 0, process.output_text()
+  one, two = json.loads((tmp_path / 'both').read_text(encoding='utf-8'))
+  assert one.keys() == two.keys() and 'accuracy' in one
+  for name, values in one.items():
+    assert two[name] == pytest.approx(values, rel=1e-5), name
