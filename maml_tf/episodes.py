@@ -62,8 +62,14 @@ def as_episodes(episodes: Any) -> Episodes:
     return Episodes.of(support_x, support_y, query_x, query_y)
   except (TypeError, ValueError) as error:
     raise ConfigError('A batch of tasks is ((support inputs, support labels), (query inputs, '
-                      'query labels)), each with a leading axis of tasks. Received: '
-                      f'{type(episodes).__name__}.') from error
+                      'query labels)), each with a leading axis of tasks, and nothing beside '
+                      f'them, as weights. Received: {_described(episodes)}.') from error
+
+
+def _described(value: Any) -> str:
+  """'tuple of 3': what it is, and of how many parts."""
+  size = f' of {len(value)}' if isinstance(value, (list, tuple, Mapping)) else ''
+  return type(value).__name__ + size
 
 
 def as_tensors(nest: Any, dtype: str) -> Any:

@@ -36,8 +36,7 @@ def whole_file(path: str, mode: str = 'w', **options) -> Iterator[IO]:
   try:
     with open(aside, mode, **options) as file:
       yield file
-      file.flush()
-      os.fsync(file.fileno())
+      make_written(file)
     os.replace(aside, path)
   except BaseException:
     with contextlib.suppress(OSError):
@@ -85,6 +84,12 @@ def write_whole(path: str, content) -> None:
   """Text or bytes, as a whole file."""
   with whole_file(path, 'wb' if isinstance(content, bytes) else 'w') as file:
     file.write(content)
+
+
+def make_written(file: IO) -> None:
+  """What was written to an open file is on the disk after this."""
+  file.flush()
+  os.fsync(file.fileno())
 
 
 def make_lasting(path: str) -> None:

@@ -80,6 +80,21 @@ def require_finite_parameters(adapted: Mapping[str, tf.Tensor]) -> None:
                            'not in the support set, or lower step_size or num_updates.')
 
 
+def refuse_weights(function: Callable, arguments: tuple, kwargs: Dict[str, Any]) -> None:
+  """
+  Raises:
+    ConfigError: for weights of classes or samples in the arguments of `fit` or `evaluate`:
+      their samples are tasks.
+  """
+  given = inspect.signature(function).bind(*arguments, **kwargs).arguments
+  for name in ('class_weight', 'sample_weight'):
+    if given.get(name) is not None:
+      raise ConfigError(
+          f'There is no {name} here, where a sample is a task: weigh the examples of a task '
+          'in a loss of your own, a function of (labels, outputs), whose labels may hold '
+          'weights, too.', name)
+
+
 def with_callback(fit: Callable, arguments: tuple, kwargs: Dict[str, Any],
                   callback: tf.keras.callbacks.Callback) -> inspect.BoundArguments:
   """The arguments of a call of `fit`, with that callback behind those given; a

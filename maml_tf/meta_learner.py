@@ -37,6 +37,7 @@ from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_fit import (
   EndWhenNotFinite,
+  refuse_weights,
   require_finite_parameters,
   require_finite_steps,
   user_errors,
@@ -132,6 +133,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self.meta_parameters = (MetaParameters(learner, seed, dtype, own_specs)
                             if parameters is None else parameters)
     self.built = True
+    # What a step logs is the mean over all replicas, in each of them: Keras 2 adds that up.
+    self.distribute_reduction_method = 'first'
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
     _require_named(step_size, learner)
@@ -255,6 +258,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     self.diverged.assign(False)
     fit = super().fit
+    refuse_weights(fit, arguments, kwargs)
     given = with_callback(fit, arguments, kwargs, EndWhenNotFinite())
     with user_errors():
       history = fit(*given.args, **given.kwargs)
@@ -263,8 +267,15 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   def evaluate(self, *arguments, **kwargs):
     """As in Keras, of meta-batches."""
-    with user_errors():
-      return super().evaluate(*arguments, **kwargs)
+    evaluate = super().evaluate
+    refuse_weights(evaluate, arguments, kwargs)
+    try:
+      with user_errors():
+        return evaluate(*arguments, **kwargs)
+    except BaseException:
+      # The means are made in the first call of its graph, which a second one may not do.
+      self.test_function = None
+      raise
 
   def predict(self, *_, **__) -> None:
     """Raises: ConfigError: there is a net for each task."""

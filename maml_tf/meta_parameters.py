@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Sequence
+import re
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,15 +21,16 @@ class MetaParameters(tf.keras.layers.Layer):
     seed: of the initial values.
     dtype: 'float32' or 'float64'.
     own_specs: what a method learns beside them.
+    are_counted: see `attribute_names`.
   """
 
   def __init__(self, learner: Learner, seed: int = 0, dtype: str = 'float32',
-               own_specs: Sequence[ParameterSpec] = ()):
+               own_specs: Sequence[ParameterSpec] = (), are_counted: bool = False):
     specs = learner.parameter_specs
     initial = {**learner.initial_values(seed, dtype),
                **drawn(own_specs, seed, dtype, first=len(specs))}
     super().__init__(name='parameters', dtype=dtype)
-    attributes = attribute_names(initial, self)
+    attributes = attribute_names(initial, self, are_counted)
     self._by_name = {
         spec.name: self.add_weight(
             name=attributes[spec.name], shape=spec.shape, dtype=dtype,
@@ -74,7 +76,7 @@ class Extended(tf.keras.layers.Layer):
   def __init__(self, of_model: Any, own_specs: Sequence[ParameterSpec], seed: int):
     super().__init__(name='parameters', dtype=of_model.dtype)
     self.of_model = of_model
-    self.own = MetaParameters(NoNet(), seed, of_model.dtype, own_specs)
+    self.own = MetaParameters(NoNet(), seed, of_model.dtype, own_specs, are_counted=True)
     self.built = True
 
   def tensors(self) -> Parameters:
@@ -113,21 +115,52 @@ def require_shapes(values: Mapping[str, np.ndarray], of: Mapping[str, Any],
     raise ValueError(f'{what}. Received: {received}; expected: {expected}.')
 
 
-def attribute_names(names: Iterable[str], layer: tf.keras.layers.Layer) -> Dict[str, str]:
+def attribute_names(names: Iterable[str], layer: tf.keras.layers.Layer,
+                    are_counted: bool = False) -> Dict[str, str]:
   """{name: attribute of `layer` for it}, by which checkpoints find a variable.
 
   'conv1/kernel' is `conv1_kernel`, as in all checkpoints. What would be that of two
   names, or is one that the layer has already, is spelt out.
 
+  Args:
+    are_counted: the names have numbers that Keras gave in this process, and another one, with
+      other nets before this one, would not find what is named by them: see `counted_from_0`.
+
   Example:
     >>> attribute_names(['a/b_c', 'a_b/c', 'name'], tf.keras.layers.Layer())
     {'a/b_c': 'parameter_a_sb_uc', 'a_b/c': 'parameter_a_ub_sc', 'name': 'parameter_name'}
   """
-  plain = {name: name.replace('/', '_') for name in names}
-  taken = list(plain.values())
-  return {name: _spelt_out(name) if taken.count(attribute) > 1 or hasattr(layer, attribute)
+  names = list(names)
+  own = counted_from_0(names) if are_counted else names
+  plain = [one.replace('/', '_') for one in own]
+  return {name: _spelt_out(one) if plain.count(attribute) > 1 or hasattr(layer, attribute)
           or attribute.startswith('parameter_') else attribute
-          for name, attribute in plain.items()}
+          for name, one, attribute in zip(names, own, plain)}
+
+
+def counted_from_0(names: Iterable[str]) -> List[str]:
+  """Names of Keras's, without the layers that it numbered before.
+
+  Example:
+    >>> counted_from_0(['a_7/w', 'b/w', 'a_9/w'])
+    ['a/w', 'b/w', 'a_2/w']
+  """
+  split = [name.split('/') for name in names]
+  first: Dict[str, int] = {}
+  for part in (part for parts in split for part in parts):
+    base, number = _numbered(part)
+    first[base] = min(first.get(base, number), number)
+
+  def counted(part: str) -> str:
+    base, number = _numbered(part)
+    return f'{base}_{number - first[base]}' if number > first[base] else base
+  return ['/'.join(map(counted, parts)) for parts in split]
+
+
+def _numbered(part: str) -> Tuple[str, int]:
+  """('dense', 3) of 'dense_3', ('dense', 0) of 'dense'."""
+  base, number = re.fullmatch(r'(.*?)(?:_([1-9]\d*))?', part).groups()
+  return base, int(number or 0)
 
 
 def _spelt_out(name: str) -> str:

@@ -63,8 +63,7 @@ class MeanCrossEntropy(CrossEntropy):
   belong to another scale."""
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs), axis=1)
+    return tf.reduce_mean(_of_examples(labels, outputs), axis=1)
 
 
 class ScaledCrossEntropy(CrossEntropy):
@@ -82,8 +81,7 @@ class ScaledCrossEntropy(CrossEntropy):
     self._shots = shots
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
-    return tf.reduce_sum(per_example, axis=1) / self._shots
+    return tf.reduce_sum(_of_examples(labels, outputs), axis=1) / self._shots
 
   def mean_over(self, examples: int, loss: float) -> float:
     """
@@ -96,8 +94,20 @@ class ScaledCrossEntropy(CrossEntropy):
 
 def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   """The share of examples whose class has the largest output, `[tasks]`."""
+  labels = _classes(labels)
   right = tf.equal(tf.argmax(outputs, axis=-1, output_type=labels.dtype), labels)
   return tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)
+
+
+def _of_examples(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+  """The cross-entropy of each."""
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(_classes(labels), outputs)
+
+
+def _classes(labels: tf.Tensor) -> tf.Tensor:
+  """Labels may be of bytes, or of floating numbers, as arrays of images' classes often are."""
+  labels = tf.convert_to_tensor(labels)
+  return labels if labels.dtype in (tf.int32, tf.int64) else tf.cast(labels, tf.int32)
 
 
 def with_axes_of(labels: Any, outputs: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from types import SimpleNamespace
 
 from faults import run
@@ -11,11 +13,41 @@ def train(devices, arguments, interval) -> int:
   """On so many CPUs, `mirrored`; 1: without a strategy."""
   if devices == 1:
     return run(arguments, interval)
+  divide(devices)
+  return run([*arguments, '--distribution_strategy=mirrored'], interval)
+
+
+def divide(devices) -> None:
   import tensorflow as tf
   [cpu] = tf.config.list_physical_devices('CPU')
   tf.config.set_logical_device_configuration(
       cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
-  return run([*arguments, '--distribution_strategy=mirrored'], interval)
+
+
+def fit(path) -> int:
+  """By Keras's own loop, on one device and on two: writes both histories and evaluations."""
+  import numpy as np
+  import tensorflow as tf
+
+  import maml_tf
+  divide(2)
+  random = np.random.RandomState(0)
+  tasks = maml_tf.tasks_from_arrays(random.normal(size=(30, 4)), np.repeat(range(5), 6), 3, 2,
+                                    3, meta_batch_size=4)
+
+  def fitted(strategy):
+    with strategy.scope() if strategy else contextlib.nullcontext():
+      tf.keras.utils.set_random_seed(0)
+      net = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(3)])
+      maml = maml_tf.MAML(net, tf.keras.losses.SparseCategoricalCrossentropy(
+          from_logits=True), step_size=0.1, num_updates=1)
+      maml.compile(tf.keras.optimizers.SGD(0.1), metrics=['accuracy'])
+    history = maml.fit(tasks, steps_per_epoch=2, validation_data=tasks.take(1), verbose=0)
+    return {**history.history, 'evaluated': maml.evaluate(tasks.take(1), verbose=0)}
+  both = [fitted(None), fitted(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))]
+  with open(path, 'w', encoding='utf-8') as file:
+    json.dump(both, file)
+  return 0
 
 
 def run_on(forks, folder, devices, arguments, iterations, interval):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import statistics as python_statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +84,18 @@ def test_writing_leaves_the_results_as_they_are(small_config, tmp_path):
   before = ACCURACY.query['accuracy'].copy()
   results_files.write_results(str(tmp_path), a_run(small_config('omniglot'), ACCURACY))
   np.testing.assert_array_equal(ACCURACY.query['accuracy'], before)
+
+
+def test_a_full_disk_leaves_both_files_of_an_earlier_test(small_config, tmp_path, disk_limit):
+  """The table is small enough, the other one is not: neither is of another test."""
+  run = a_run(small_config('omniglot'), ACCURACY)
+  paths = [Path(path) for path in results_files.write_results(str(tmp_path), run)]
+  before = [path.read_bytes() for path in paths]
+  with disk_limit(1000), pytest.raises(OSError):
+    results_files.write_results(str(tmp_path), a_run(small_config('omniglot'), TaskResults(
+        *({name: 1 - value for name, value in part.items()} for part in ACCURACY))))
+  assert [path.read_bytes() for path in paths] == before and len(before[0]) < 1000
+  assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 @pytest.mark.parametrize('datasource, given, stem', [

@@ -151,3 +151,23 @@ def test_attributes_come_back():
       assert (owner.kept, owner.own) == (5, 7)
       raise KeyError
   assert vars(owner) == {'own': 2} and owner.kept == 1
+
+
+def test_another_thread_s_attributes_wait():
+  """It would take those of this one for what was there, and leave them behind."""
+  class Owner:
+    value = 1
+  order, inside = [], threading.Event()
+
+  def other():
+    inside.wait()
+    with attributes([(Owner, 'value', 3)]):
+      order.append(Owner.value)
+  thread = threading.Thread(target=other)
+  thread.start()
+  with attributes([(Owner, 'value', 2)]):
+    inside.set()
+    thread.join(0.2)
+    order.append(Owner.value)
+  thread.join()
+  assert order == [2, 3] and Owner.value == 1

@@ -131,7 +131,8 @@ def test_a_run_that_was_stopped_before_its_first_validation(tmp_path):
   assert line['iterations'] == 10 and line['val_support_loss'] == 2.0
 
 
-@pytest.mark.parametrize('damage', ['20,10', '20,x,1,1,1,,1,1,1', '20,10,1,1,1,,1,1,1,5,6,7'])
+@pytest.mark.parametrize('damage', ['20,10', '20,x,1,1,1,,1,1,1', '20,10,1,1,1,,1,1,1,5,6,7',
+                                    '20,10,0.5,10,2.5,2.5,2.5,1.'])
 def test_a_line_that_was_not_finished_is_left_out(damage, tmp_path):
   record(str(tmp_path), 0, 10, 4.0)
   with open(tmp_path / HISTORY_FILE, 'a', encoding='utf-8') as file:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import MAML, KerasLearner, KerasObjective, Reptile, ScaledCrossEntropy
+from maml_tf import (
+  MAML,
+  KerasLearner,
+  KerasObjective,
+  MetaSGD,
+  Reptile,
+  ScaledCrossEntropy,
+)
 from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.keras_models.functional_call import KERAS3
 
@@ -509,6 +516,104 @@ def test_a_subclassed_model_is_copied_or_filled():
     maml.adapt(inputs, labels, into=dense())
   with pytest.raises(ConfigError, match='another model'):
     maml.adapt(inputs, labels, into=model)
+
+
+class Scaled(tf.keras.layers.Layer):
+  """Its factor is set later, and is in no configuration."""
+  factor = 1.0
+
+  def call(self, inputs):
+    return inputs * self.factor
+
+
+def scaled_later(factor=3.0):
+  model = sequential((4,), layer('Dense', 4), Scaled(), layer('Dropout', 0.5),
+                     layer('Dense', CLASSES))
+  model.layers[1].factor = factor
+  return model
+
+
+def test_a_copy_that_computes_something_else_is_refused():
+  model = scaled_later()
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  inputs, labels = (value[0] for value in batch_for(model))
+  with pytest.raises(ConfigError, match='computes something else .*get_config.*into='):
+    maml.adapt(inputs, labels)
+  adapted = maml.adapt(inputs, labels, into=scaled_later())
+  task = (inputs[np.newaxis], labels[np.newaxis])
+  np.testing.assert_allclose(adapted(inputs), maml.adapted_outputs((task, task), 1)[0, -1],
+                             rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_of_a_model_that_is_random_by_itself_is_given():
+  """Dropout in prediction, too, as for an ensemble of masks."""
+  symbol = Input((4,))
+  hidden = layer('Dropout', 0.5)(layer('Dense', 20)(symbol), training=True)
+  model = tf.keras.Model(symbol, layer('Dense', CLASSES)(hidden))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  maml.adapt(*(value[0] for value in batch_for(model)))
+
+
+@pytest.mark.parametrize('places', [1, 2])
+def test_a_normalisation_at_several_places_has_the_averages_of_one(places):
+  symbol = Input((4,))
+  shared = sequential((4,), layer('Dense', 4), layer('BatchNormalization', name='shared'))
+  hidden = symbol
+  for _ in range(places):
+    hidden = shared(hidden)
+  model = tf.keras.Model(symbol, layer('Dense', CLASSES)(hidden))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  task = [value[0] for value in batch_for(model)]
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    maml.adapt(*task)
+  said = [str(one.message) for one in caught if 'several places' in str(one.message)]
+  assert len(said) == places - 1 and all(text.startswith('shared ') for text in said)
+
+
+class Recomputed(tf.keras.layers.Layer):
+  """Keeps no activations for its derivative."""
+
+  def build(self, shape):
+    self.kernel = self.add_weight(name='kernel', shape=(shape[-1], 5))
+
+  def call(self, inputs):
+    return tf.recompute_grad(lambda values: tf.tanh(
+        tf.matmul(values, tf.convert_to_tensor(self.kernel))))(inputs)
+
+
+def test_a_layer_that_recomputes_is_adapted(float64):
+  model = sequential((4,), Recomputed(), layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+  adapted = maml.adapt(*(value[0] for value in batch_for(model)))
+  assert all(np.any(one != other) for one, other in
+             zip(adapted.get_weights(), model.get_weights()))
+
+
+@pytest.mark.skipif(not hasattr(tf.keras, 'RematScope'), reason='Keras 2 has none')
+def test_keras_s_scope_of_recomputation(float64):
+  with tf.keras.RematScope(mode='full'):
+    model = dense()
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+
+
+@pytest.mark.parametrize('method, given', [
+    (MetaSGD, {}), (Reptile, dict(inner_optimizer='adam'))], ids=['meta-sgd', 'reptile'])
+def test_a_checkpoint_does_not_depend_on_nets_that_were_made_before(method, given, tmp_path):
+  """Keras numbers layers over a process; what is kept beside the model has its own names."""
+  def made():
+    maml = method(dense(), cross_entropy(), step_size=0.1, num_updates=1, **given)
+    maml.compile(tf.keras.optimizers.Adam(0.1))
+    return maml
+  saved = made()
+  saved.fit(tasks_of(saved.learner.model), steps_per_epoch=1, verbose=0)
+  path = tf.train.Checkpoint(model=saved).write(str(tmp_path / 'model'))
+  read = made()
+  tf.train.Checkpoint(model=read).read(path).expect_partial()
+  for one, other in zip(read.state().values(), saved.state().values()):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_reptile_trains_a_model():

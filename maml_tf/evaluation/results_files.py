@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ import tensorflow as tf
 from maml_tf.config import Config
 from maml_tf.evaluation.protocol import Statistics, statistics
 from maml_tf.evaluation.tuning import Tuning
-from maml_tf.files import as_json, whole_file, write_whole
+from maml_tf.files import as_json, make_written, whole_file
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_learners import short_name
@@ -47,12 +47,14 @@ class ProtocolRun(NamedTuple):
 
 
 def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
-  """Writes both files; their paths, CSV first."""
+  """Writes both files, or on a full disk none; their paths, CSV first."""
   stem = os.path.join(folder, file_stem(run.config))
   times_tested = 1 + read_times_tested(stem + '.json')
-  _write_csv(stem + '.csv', legacy_columns(run.results, run.config.problem.measure))
-  write_whole(stem + '.json',
-              as_json({**as_dict(run), 'times_tested': times_tested}, indent=2))
+  with whole_file(stem + '.json') as report, whole_file(stem + '.csv', newline='') as columns:
+    report.write(as_json({**as_dict(run), 'times_tested': times_tested}, indent=2))
+    _write_csv(columns, legacy_columns(run.results, run.config.problem.measure))
+    for file in (report, columns):   # before one of them gets its name
+      make_written(file)
   return stem + '.csv', stem + '.json'
 
 
@@ -176,10 +178,9 @@ def _as_floats(values: Statistics) -> Dict[str, float]:
   return {'mean': float(values.means), 'std': float(values.stds), 'ci95': float(values.ci95)}
 
 
-def _write_csv(path: str, values: np.ndarray) -> None:
+def _write_csv(file: IO, values: np.ndarray) -> None:
   columns = statistics(values)
-  with whole_file(path, newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow([f'update{i}' for i in range(len(columns.means))])
-    for row in columns:
-      writer.writerow([repr(float(value)) for value in row])
+  writer = csv.writer(file)
+  writer.writerow([f'update{i}' for i in range(len(columns.means))])
+  for row in columns:
+    writer.writerow([repr(float(value)) for value in row])

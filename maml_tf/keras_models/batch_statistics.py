@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import functools
 import inspect
-from typing import Any, Dict, Iterator, List, Tuple
+import warnings
+from typing import Any, Counter, Dict, Iterator, List, Tuple
 
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
-from maml_tf.keras_models.inner_layers import is_of_keras
+from maml_tf.keras_models.inner_layers import attributes, is_of_keras
 
 # 'batch', the paper's: each pass by its own batch. 'moving': constants, for nets that were
 # trained before.
@@ -65,6 +69,32 @@ def without_memory(layers: List) -> Iterator[Tuple[Any, str, Any]]:
     yield layer, 'momentum', 0.0
     if getattr(layer, 'fused', False):   # which averages n / (n - 1) times that variance
       yield layer, 'fused', False
+
+
+@contextlib.contextmanager
+def warning_of_several_places(layers: List) -> Iterator[None]:
+  """Within is one pass of the model; warns of what normalises several times in it."""
+  calls: Counter[str] = collections.Counter()
+  with attributes((layer, 'call', _counting(layer, calls))
+                  for layer in normalisations(layers) if layer.trainable):
+    yield
+  several = [name for name, count in calls.items() if count > 1]
+  if several:
+    warnings.warn(
+        f'{", ".join(several)} normalises at several places of the model, and keeps the '
+        'averages of one: the copy for a task has those of the last place at all of them, so '
+        'it computes something else than the inner loop did. Give each place a layer of its '
+        "own, or take KerasLearner(model, statistics='moving').", UserWarning, stacklevel=2)
+
+
+def _counting(layer: Any, calls: Counter[str]):
+  call = layer.call
+
+  @functools.wraps(call)
+  def called(*arguments, **kwargs):
+    calls[layer.name] += 1
+    return call(*arguments, **kwargs)
+  return called
 
 
 def moving_averages(layers: List) -> Dict[int, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
@@ -72,6 +73,48 @@ def fill(copied: tf.keras.Model, model: tf.keras.Model, values: Sequence[tf.Tens
       weight.assign(statistics.get(str(index), original))
   for layer, original in zip(layers_of(copied), layers_of(model)):
     _prepare(layer, original)
+
+
+# Relative to the largest output: of one function, computed in two ways; in bfloat16 numbers
+# have three digits.
+_TOLERANCE, _TOLERANCE_OF_BFLOAT16 = 1e-3, 0.1
+
+
+def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: Any,
+                         expected: Any) -> None:
+  """Refuses a copy that computes something else than what it was copied from.
+
+  Args:
+    inputs: of the support set, nest of `[examples, ...]`.
+    expected: outputs of `model` with the weights that `copied` has.
+
+  Raises:
+    ConfigError: then; not where the copy itself gives others every time.
+  """
+  def outputs():
+    return [np.asarray(tf.cast(value, tf.float64))
+            for value in tf.nest.flatten(copied(inputs, training=False))]
+  expected = [np.asarray(tf.cast(value, tf.float64)) for value in tf.nest.flatten(expected)]
+  found = outputs()
+  different = _difference(found, expected)
+  is_coarse = any(getattr(layer, 'compute_dtype', None) == 'bfloat16'
+                  for layer in layers_of(model))
+  tolerance = _TOLERANCE_OF_BFLOAT16 if is_coarse else _TOLERANCE
+  if different > tolerance and _difference(outputs(), found) <= tolerance:
+    raise ConfigError(
+        f'A copy of the model {model.name!r} computes something else than the model, with '
+        f'outputs that differ by {different:.1%}: a layer computes with what is neither a '
+        'weight nor in its get_config, say an attribute that was set later. Put it there, or '
+        'give adapt() a second model that was made in the same way, into=make_model().')
+
+
+def _difference(values: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
+  """The largest, as a share of the largest of `others`."""
+  if [value.shape for value in values] != [other.shape for other in others]:
+    return np.inf
+  pairs = [map(np.nan_to_num, pair) for pair in zip(values, others) if pair[0].size]
+  return max((float(np.abs(value - other).max() / (np.abs(other).max() or 1))
+              for value, other in pairs), default=0.0)
 
 
 def is_variable(weight: Any) -> bool:

@@ -21,14 +21,21 @@ _NN = (tf.nn, tf.compat.v2.nn, tf.compat.v1.nn)
 _MATH = (tf.math, tf.compat.v2.math, tf.compat.v1.math)
 _IMAGE = (tf.image, tf.compat.v2.image)
 _RESIZE = tf.image.resize
+_TF = (tf, tf.compat.v2, tf.compat.v1)
 
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-  """Within, graphs are traced with the exact forms."""
+  """Within, graphs are traced with the exact forms.
+
+  `tf.recompute_grad`, which Keras 3's `RematScope` takes, becomes the function itself, with
+  more memory: it gives gradients to its arguments and to variables that it reads, and none to
+  the tensors that are read in their place here.
+  """
   changes = [(module, 'moments', moments) for module in _NN]
   changes += [(module, 'softsign', softsign) for module in (*_NN, *_MATH)]
   changes += [(module, 'resize', resize) for module in _IMAGE]
+  changes += [(module, 'recompute_grad', lambda function: function) for module in _TF]
   with attributes(changes):
     yield
 

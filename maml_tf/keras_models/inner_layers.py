@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Tuple
 
 import tensorflow as tf
+
+_LOCK = threading.RLock()   # what is changed is seen by all threads
 
 
 def layers_of(model: tf.keras.layers.Layer) -> List[tf.keras.layers.Layer]:
@@ -39,8 +42,9 @@ def is_of_keras(layer: tf.keras.layers.Layer) -> bool:
 
 @contextlib.contextmanager
 def attributes(changes: Iterable[Tuple[Any, str, Any]]) -> Iterator[None]:
-  """Within, objects have other values of attributes: (object, name, value)."""
-  with contextlib.ExitStack() as stack:
+  """Within, objects have other values of attributes: (object, name, value). Another thread
+  waits before its own: it would take these for what was there, and leave them behind."""
+  with _LOCK, contextlib.ExitStack() as stack:
     for owner, name, value in changes:
       stack.callback(_restore(owner, name))
       setattr(owner, name, value)

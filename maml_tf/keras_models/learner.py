@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import fnmatch
+import itertools
 import weakref
 from typing import (
   Any,
@@ -112,6 +113,7 @@ class KerasLearner(Learner):
     self._averaging: Optional[Tuple[List, List]] = None
     self._in_graph = tf.function(self._of_task, autograph=False)
     self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)
+    self._outputs_in_graph = tf.function(self._with_state, autograph=False)
     self._checked: set = set()
     self._checked_losses: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
     self._passes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -204,6 +206,9 @@ class KerasLearner(Learner):
     if self._has_statistics(inputs):
       statistics = self._statistics_in_graph(values, self._state(), inputs)
     copies.fill(copy, self.model, list(values.values()), statistics)
+    if into is None:
+      expected = self._outputs_in_graph(values, self._state(), statistics, inputs)
+      copies.require_same_outputs(copy, self.model, inputs, expected)
     return copy
 
   def support_statistics(self, values: Parameters, inputs: Any) -> Dict[str, tf.Tensor]:
@@ -216,9 +221,13 @@ class KerasLearner(Learner):
   def with_statistics(self, values: Parameters, statistics: Mapping[str, tf.Tensor],
                       inputs: Any) -> Any:
     """The outputs for `[examples, ...]` with such moving averages; in a graph."""
+    return self._with_state(values, self._state(), statistics, inputs)
+
+  def _with_state(self, values: Parameters, state: List[tf.Tensor],
+                  statistics: Mapping[str, tf.Tensor], inputs: Any) -> Any:
     places = {id(variable): str(index) for index, variable in enumerate(self.model.weights)}
     state = [statistics.get(places.get(id(variable)), value)
-             for variable, value in zip(self._others, self._state())]
+             for variable, value in zip(self._others, state)]
     return self._with_values(values, state, inputs, None, lambda outputs, _: outputs,
                              statistics='moving' if statistics else self.statistics)
 
@@ -235,7 +244,8 @@ class KerasLearner(Learner):
       changed = [tf.fill(variable.shape, tf.cast(start, value.dtype))
                  if id(variable) in own else value
                  for variable, value in zip(self._others, state)]
-      with attributes(batch_statistics.without_memory(self._layers)):
+      with attributes(batch_statistics.without_memory(self._layers)), (
+          batch_statistics.warning_of_several_places(self._layers)):
         return self._with_values(
             values, changed, inputs, None,
             lambda _, read: {index: read(variable) for index, variable in places.items()})
@@ -318,9 +328,10 @@ class KerasLearner(Learner):
     state = {id(variable): (variable, value)
              for variable, value in zip(self._others, state)}
     own, _ = self._that_average(inputs)
-    changes = list(batch_statistics.in_mode(self._layers, statistics or self.statistics, own))
+    # Not looked at before `attributes` does, since another thread may have changed them.
+    changes = batch_statistics.in_mode(self._layers, statistics or self.statistics, own)
     if seed is not None:
-      changes += randomness.generators(self._layers, seed)
+      changes = itertools.chain(changes, randomness.generators(self._layers, seed))
       state.update({id(variable): (variable, value) for variable, value
                     in randomness.seed_states(self._others, seed)})
     with exact(), attributes(changes), replaced([*pairs, *state.values()]) as read:

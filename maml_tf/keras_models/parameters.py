@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Parameters
-from maml_tf.meta_parameters import require_shapes
+from maml_tf.meta_parameters import counted_from_0, require_shapes
 
 
 class ModelParameters(tf.keras.layers.Layer):
@@ -71,25 +70,5 @@ def names_of(variables: Iterable[Any]) -> List[str]:
 
 def names_counted_from_0(variables: Iterable[Any]) -> List[str]:
   """`names_of`, without the layers that Keras numbered before: the same for a model that is
-  built a second time in a process.
-
-  Example:
-    >>> names_counted_from_0([tf.Variable(0.0, name=name) for name in ('a_7', 'b', 'a_9')])
-    ['a', 'b', 'a_2']
-  """
-  names = [name.split('/') for name in names_of(variables)]
-  first: Dict[str, int] = {}
-  for part in (part for parts in names for part in parts):
-    base, number = _numbered(part)
-    first[base] = min(first.get(base, number), number)
-
-  def counted(part: str) -> str:
-    base, number = _numbered(part)
-    return f'{base}_{number - first[base]}' if number > first[base] else base
-  return ['/'.join(map(counted, parts)) for parts in names]
-
-
-def _numbered(part: str) -> Tuple[str, int]:
-  """('dense', 3) of 'dense_3', ('dense', 0) of 'dense'."""
-  base, number = re.fullmatch(r'(.*?)(?:_([1-9]\d*))?', part).groups()
-  return base, int(number or 0)
+  built a second time in a process."""
+  return counted_from_0(names_of(variables))

@@ -106,7 +106,7 @@ class Reptile(MetaLearner):
     if inner_optimizer == 'adam':
       self._adam = SecondMoments(
           {spec.name: spec.shape for spec in self.learner.parameter_specs},
-          self.meta_parameters.dtype)
+          self.meta_parameters.dtype, self.learner.own_parameters() is not None)
       # Where checkpoints find it: a resumed run, and a test, go on with it.
       self.meta_parameters.inner_optimizer = self._adam
 
@@ -210,15 +210,17 @@ class SecondMoments(tf.keras.layers.Layer):
   Args:
     shapes: {parameter: shape}.
     dtype: of the parameters.
+    are_counted: see `attribute_names`.
   """
 
-  def __init__(self, shapes: Mapping[str, Tuple[int, ...]], dtype: str):
+  def __init__(self, shapes: Mapping[str, Tuple[int, ...]], dtype: str,
+               are_counted: bool = False):
     super().__init__(name='second_moments', dtype=dtype, trainable=False)
-    names = attribute_names(shapes, self)
+    names = attribute_names(shapes, self, are_counted)
     self._variables_by_name = {_MOMENT + name: self._new(names[name], shape, dtype)
                                for name, shape in shapes.items()}
     self._variables_by_name[_STEPS] = self._new('steps', (), dtype)
-    attributes = attribute_names(self._variables_by_name, self)
+    attributes = attribute_names(self._variables_by_name, self, are_counted)
     for name, variable in self._variables_by_name.items():
       # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
       setattr(self, attributes[name], variable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
 from typing import TYPE_CHECKING, Dict, List, Optional
@@ -104,7 +105,6 @@ class History:
     with reported(self._path), open(self._path, 'a', newline='', encoding='utf-8') as file:
       _write_lines(file, columns, [line], header=is_new)
 
-
   def _with_columns_of(self, line: Line) -> List[str]:
     """Of the file, with those that are new in this line, as of more updates."""
     columns = _columns(self._path)
@@ -125,11 +125,12 @@ def read(path: str) -> List[Line]:
     return []
   lines: List[Line] = []
   with open(path, newline='', encoding='utf-8', errors='replace') as file:
-    for cells in csv.DictReader(file):
-      line = _parsed(cells)
-      if line is None:
-        break
-      lines.append(line)
+    finished, end, _ = file.read().rpartition('\n')   # of a number, half is one, too
+  for cells in csv.DictReader(io.StringIO(finished + end)):
+    line = _parsed(cells)
+    if line is None:
+      break
+    lines.append(line)
   return lines
 
 
