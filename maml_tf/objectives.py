@@ -7,6 +7,7 @@ from typing import Any, Dict, Tuple
 
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.measures import ACCURACY, LOSS, MEAN_SQUARED_ERROR, Measure
 
 
@@ -44,7 +45,9 @@ class MeanSquaredError(Objective):
   measures = (MEAN_SQUARED_ERROR,)
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    errors = outputs - tf.cast(with_axes_of(labels, outputs), outputs.dtype)
+    labels = with_axes_of(labels, outputs)
+    require_same_axes('MeanSquaredError', labels, outputs)
+    errors = outputs - tf.cast(labels, outputs.dtype)
     return tf.reduce_mean(tf.square(errors), axis=list(range(1, errors.shape.rank)))
 
 
@@ -98,6 +101,17 @@ def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   """The share of examples whose class has the largest output, `[tasks]`."""
   right = tf.equal(tf.argmax(outputs, axis=-1, output_type=labels.dtype), labels)
   return tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)
+
+
+def require_same_axes(loss: str, labels: tf.Tensor, outputs: tf.Tensor) -> None:
+  """Raises: ConfigError: where numbers of classes, as labels, would be broadcast against the
+  outputs of all classes, in silence where the sizes allow it."""
+  ranks = labels.shape.rank, outputs.shape.rank
+  if None not in ranks and ranks[0] != ranks[1]:
+    raise ConfigError(
+        f'The loss {loss} takes a target for each output. Received: labels '
+        f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: for classes take a '
+        'cross-entropy, for targets give them the axes of the outputs.')
 
 
 def with_axes_of(labels: Any, outputs: Any) -> Any:

@@ -135,6 +135,16 @@ def test_setting_what_is_not_read_is_refused(kind):
   assert fixed.step_size == 0.5
 
 
+def test_layers_of_one_name_have_step_sizes_of_their_own():
+  """As those of two blocks, each a model, that a function made."""
+  def block(size):
+    inputs = tf.keras.Input((INPUTS,))
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(size, name='dense')(inputs))
+  net = tf.keras.Sequential([tf.keras.Input((INPUTS,)), block(INPUTS), block(1)])
+  model = MAML(net, 'mse', 0.1, 1, learned_step_sizes='layer')
+  assert len({name for name in model.state() if name.startswith('step_size/')}) == 2
+
+
 @pytest.mark.parametrize('method', ['anil', 'context_vector', 'reptile', 'meta_sgd'])
 def test_the_flag_is_refused_for_a_reason_that_holds_for_the_method(method):
   """ANIL was said to have step sizes of its own kind."""

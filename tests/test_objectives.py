@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.objective import as_objective
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 
@@ -77,6 +79,19 @@ def test_squared_error_is_of_outputs_of_any_axes(shape):
   loss = MeanSquaredError().loss(tf.constant(outputs), tf.constant(labels))
   expected = ((outputs - labels) ** 2).reshape(3, -1).mean(1)
   np.testing.assert_allclose(loss, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize('loss', [
+    MeanSquaredError(), 'mse', 'mae', 'huber', tf.keras.losses.MeanSquaredError(),
+    tf.keras.losses.Huber(), tf.keras.losses.LogCosh()],
+    ids=['its own', 'mse', 'mae', 'huber', 'MeanSquaredError', 'Huber', 'LogCosh'])
+def test_classes_are_not_taken_for_targets(loss):
+  """As many examples as classes: they were broadcast against each other."""
+  outputs, labels = tf.zeros([1, 5, 5]), tf.range(5)[tf.newaxis]
+  with pytest.raises(ConfigError, match='takes a target for each output.*a cross-entropy'):
+    as_objective(loss).loss(outputs, labels)
+  assert as_objective(loss).loss(outputs[..., :1], labels).shape == [1]
+  assert as_objective(loss).loss(outputs, tf.zeros([1, 5, 5])).shape == [1]
 
 
 def test_losses_keep_float64():
