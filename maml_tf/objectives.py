@@ -58,7 +58,13 @@ class CrossEntropy(Objective):
   of_logits = True
 
   def measured(self, outputs: tf.Tensor, labels: tf.Tensor) -> Dict[str, tf.Tensor]:
-    return {'loss': self.loss(outputs, labels), 'accuracy': accuracy(outputs, labels)}
+    return {'loss': self.loss(outputs, labels),
+            'accuracy': accuracy(outputs, class_numbers(labels, outputs))}
+
+  def of_examples(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """`[tasks, examples]`."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(class_numbers(labels, outputs),
+                                                          outputs)
 
 
 class MeanCrossEntropy(CrossEntropy):
@@ -66,8 +72,7 @@ class MeanCrossEntropy(CrossEntropy):
   belong to another scale."""
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs), axis=1)
+    return tf.reduce_mean(self.of_examples(outputs, labels), axis=1)
 
 
 class ScaledCrossEntropy(CrossEntropy):
@@ -79,14 +84,18 @@ class ScaledCrossEntropy(CrossEntropy):
 
   Args:
     shots: K, the number of support examples per class.
+
+  Raises:
+    ConfigError: for `shots` that are not above 0.
   """
 
   def __init__(self, shots: int):
+    if not shots > 0:
+      raise ConfigError(f'shots must be above 0. Received: {shots!r}.', 'shots')
     self._shots = shots
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
-    return tf.reduce_sum(per_example, axis=1) / self._shots
+    return tf.reduce_sum(self.of_examples(outputs, labels), axis=1) / self._shots
 
   def mean_over(self, examples: int, loss: float) -> float:
     """
@@ -95,6 +104,24 @@ class ScaledCrossEntropy(CrossEntropy):
       1.6
     """
     return loss * self._shots / examples
+
+
+def class_numbers(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+  """Numbers of classes as integers, `[tasks, examples]`; an axis of size 1 behind is left out.
+
+  Raises:
+    ConfigError: for what is no number for each example.
+  """
+  labels = tf.convert_to_tensor(labels)
+  if labels.shape.rank == outputs.shape.rank and labels.shape[-1] == 1:
+    labels = labels[..., 0]
+  if labels.dtype == tf.string or labels.shape.rank == outputs.shape.rank:
+    raise ConfigError(
+        'Labels of a cross-entropy are a number for each example, 0 to ways - 1. Received: '
+        f'{labels.dtype.name} {labels.shape.as_list()} for outputs '
+        f'{outputs.shape.as_list()}: of one-hot rows give y.argmax(-1), of texts '
+        'np.unique(y, return_inverse=True)[1].')
+  return labels if labels.dtype in (tf.int32, tf.int64) else tf.cast(labels, tf.int32)
 
 
 def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

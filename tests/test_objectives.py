@@ -9,7 +9,7 @@ import tensorflow as tf
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.objective import as_objective
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
-from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
+from maml_tf.objectives import MeanCrossEntropy, MeanSquaredError, ScaledCrossEntropy
 
 
 def cross_entropies(outputs, labels):
@@ -92,6 +92,24 @@ def test_classes_are_not_taken_for_targets(loss):
     as_objective(loss).loss(outputs, labels)
   assert as_objective(loss).loss(outputs[..., :1], labels).shape == [1]
   assert as_objective(loss).loss(outputs, tf.zeros([1, 5, 5])).shape == [1]
+
+
+@pytest.mark.parametrize('objective', [MeanCrossEntropy(), ScaledCrossEntropy(4)],
+                         ids=['mean', 'scaled'])
+def test_classes_are_numbers_of_any_type(answers, objective):
+  outputs, labels = answers
+  expected = objective.measured(tf.constant(outputs), tf.constant(labels))
+  for other in (*map(labels.astype, ('float32', 'uint8', 'int64')), labels[..., np.newaxis]):
+    found = objective.measured(tf.constant(outputs), tf.constant(other))
+    tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+  for wrong in (np.eye(5)[labels], labels.astype(str)):
+    with pytest.raises(ConfigError, match='a number for each example.*Received: .*3, 20'):
+      objective.measured(tf.constant(outputs), tf.constant(wrong))
+
+
+def test_shots_of_0_are_refused():
+  with pytest.raises(ConfigError, match='shots must be above 0. Received: 0'):
+    ScaledCrossEntropy(0)
 
 
 def test_losses_keep_float64():

@@ -332,6 +332,17 @@ def test_a_layer_of_the_model_is_not_taken_for_one_of_the_method(few_tasks):
   assert meta_learner_class('prototypical')(net, loss, shots=SHOTS).task_results(few_tasks)
 
 
+@pytest.mark.parametrize('name, message', [
+    ('prototypical', 'compares one output, the features. Received: a model of 2'),
+    ('matching', 'compares one output'), ('siamese', 'a Keras model with one output')])
+def test_a_model_of_several_outputs_is_refused(name, message, few_tasks):
+  inputs = tf.keras.Input((5,))
+  net = tf.keras.Model(inputs, [tf.keras.layers.Dense(size)(inputs) for size in (3, 4)])
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  with pytest.raises(ConfigError, match=message):
+    meta_learner_class(name)(net, loss, shots=SHOTS).meta_gradient(few_tasks)
+
+
 @pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
 def test_no_step_size_can_be_set(name, generic_values):
   with pytest.raises(ConfigError, match='step_size=0.1 would change nothing.*no inner loop'):

@@ -110,7 +110,7 @@ class WithoutInnerLoop(MetaLearner):
 
     Raises:
       ConfigError: where the support set is not one of N times K examples, with labels from 0
-      to N - 1, each of them there.
+      to N - 1, each of them there; for a net of several outputs.
     """
     examples = num_examples(episodes.support)
     if examples is None or examples % self._shots:
@@ -122,6 +122,10 @@ class WithoutInnerLoop(MetaLearner):
     outputs, added = self.learner(parameters, both), None
     if isinstance(outputs, ModelOutputs):
       outputs, added = outputs.outputs, outputs.added
+    if tf.nest.is_nested(outputs):
+      raise ConfigError(f'{type(self).__name__} compares one output, the features. Received: '
+                        f'a model of {len(tf.nest.flatten(outputs))}; make one of the output '
+                        'that is to be compared.')
     features = flat(outputs)
     classes = one_hot(episodes.support.labels, examples // self._shots, features.dtype)
     return Embedded(features[:, :examples], self._with_all_classes(classes),
