@@ -11,6 +11,7 @@ import tensorflow as tf
 from maml_tf import config, experiment
 from maml_tf.errors import ConfigError
 from maml_tf.evaluation.results_files import file_stem
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.objectives import MeanCrossEntropy
@@ -324,8 +325,10 @@ def test_without_reading_there_are_no_features():
 
 def test_a_layer_of_the_model_is_not_taken_for_one_of_the_method(few_tasks):
   """Of one name the two would be one, in silence."""
-  net = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(SIZE),
-                             tf.keras.layers.Dense(1, name='similarity')])
+  layers = [tf.keras.layers.Dense(SIZE), tf.keras.layers.Dense(1)]
+  net = KerasLearner(   # named as in Keras 2 a layer 'similarity' would be
+      tf.keras.Sequential([tf.keras.Input((5,)), *layers]),
+      names=lambda _: ['a/kernel', 'a/bias', 'similarity/kernel', 'similarity/bias'])
   loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
   with pytest.raises(ConfigError, match='similarity/bias, similarity/kernel.*other names'):
     meta_learner_class('siamese')(net, loss, shots=SHOTS)
