@@ -13,6 +13,25 @@ import tensorflow as tf
 from maml_tf.errors import ConfigError, NotFiniteError, UserError
 from maml_tf.numpy_calls import as_raised
 
+# What `require` says, in TensorFlow's error.
+_REQUIRED, _END = '[required: ', ' :required]'
+
+
+def require(fits: tf.Tensor, sentence: str, values: tf.Tensor) -> tf.Tensor:
+  """`values`, of which only the step itself can tell whether they are what they should be.
+
+  Under XLA nothing is checked.
+
+  Raises:
+    ConfigError: the `sentence`, where `fits` is false; of a graph by `user_errors`.
+  """
+  if tf.executing_eagerly():
+    if not fits:
+      raise ConfigError(sentence)
+    return values
+  with tf.control_dependencies([tf.debugging.Assert(fits, [_REQUIRED + sentence + _END])]):
+    return tf.identity(values)
+
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
@@ -22,6 +41,9 @@ def user_errors() -> Iterator[None]:
     with as_raised():
       yield
   except tf.errors.InvalidArgumentError as error:
+    _, is_ours, sentence = str(error).partition(_REQUIRED)
+    if is_ours:
+      raise ConfigError(sentence.partition(_END)[0]) from None
     if 'valid range' not in str(error):
       raise
     reason = str(error)[str(error).find('Received a label value'):].splitlines()[0]

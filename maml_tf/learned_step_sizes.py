@@ -80,5 +80,13 @@ def remembering(learned: Parameters, update_with: Callable) -> InnerOptimizer:
 
 
 def layer_of(name: str) -> str:
-  """'conv1' of 'conv1/kernel'."""
-  return name.rpartition('/')[0] or name
+  """The layer of a parameter.
+
+  Example:
+    >>> layer_of('conv1/kernel'), layer_of('scale')
+    ('conv1', 'scale')
+    >>> layer_of('conv1/kernel#1')   # of a second layer 'conv1' of a Keras model
+    'conv1#1'
+  """
+  path, numbered, number = name.partition('#')
+  return (path.rpartition('/')[0] or path) + numbered + number

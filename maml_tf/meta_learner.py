@@ -161,12 +161,26 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   @property
   def step_size(self) -> StepSize:
-    """Of the inner loop, alpha. What is set acts on all that has been traced, too."""
+    """Of the inner loop, alpha. What is set acts on all that has been traced, too.
+
+    Raises:
+      ConfigError: where it is set, and none is read.
+    """
     return self._step_sizes.value
 
   @step_size.setter
   def step_size(self, value: StepSize) -> None:
+    if not self.has_step_size:
+      reason = ('learns its step sizes, which are among its parameters (state, assign_state)'
+                if self.has_inner_loop else 'has no inner loop')
+      raise ConfigError(f'step_size={value!r} would change nothing: this '
+                        f'{type(self).__name__} {reason}. Leave it out.', 'step_size')
     self._step_sizes.value = value
+
+  @property
+  def has_step_size(self) -> bool:
+    """Whether the inner loop reads `step_size`."""
+    return self.has_inner_loop
 
   def with_constant_step_size(self) -> ContextManager[None]:
     """What is traced meanwhile reads no variable of the step sizes."""
@@ -204,7 +218,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                       ) -> Dict[str, tf.Tensor]:
     """{name of a measure: `[tasks]`}, as functions of theta.
 
-    The mean of 'loss' is what the outer step minimises.
+    The mean of 'loss' is what the outer step minimises. The means of all are logged, those
+    of other names than the objective's measures, too.
     """
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
@@ -233,7 +248,6 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     if isinstance(self.objective, KerasObjective) and metrics is not None:
       self.objective = self.objective.with_metrics(metrics)
-      self._forget_graphs()
       metrics = None
     _refuse(dict(metrics=metrics, **others))
     self.steps_of_an_execution = steps_per_execution
@@ -242,6 +256,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
           f'jit_compile={jit_compile} is not possible with a {type(self.learner).__name__} '
           'that does not say that it is exact under XLA (exact_under_xla): leave it out. A '
           'Convolutional with max-pooling is exact with compiled_by_xla=True.')
+    self._forget_graphs()   # a method may read how many steps the optimizer made
     super().compile(optimizer=optimizer, jit_compile=bool(jit_compile),
                     steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
     if hasattr(self.optimizer, 'build'):
@@ -327,7 +342,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       measured, gradients = self._gradients_in_groups(parameters, episodes,
                                                       self.groups(episodes))
     tasks = _number_of(measured['loss'])
-    return ({name: tf.reduce_mean(measured[name]) for name in self._in_order(measured)},
+    names = dict.fromkeys([*self._in_order(measured), *sorted(measured)])
+    return ({name: tf.reduce_mean(measured[name]) for name in names},
             {name: tf.reduce_sum(value, axis=0) / tasks for name, value in gradients.items()})
 
   # Autograph has nothing to convert here, and takes seconds to find that out.
@@ -369,8 +385,9 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """Adapts to every task by `num_updates` steps, and measures on the way."""
     require_updates(num_updates)
     episodes = self._cast(episodes)
-    results = self._results_in_groups(self.meta_parameters.tensors(), episodes,
-                                      self.groups(episodes), num_updates)
+    with user_errors():
+      results = self._results_in_groups(self.meta_parameters.tensors(), episodes,
+                                        self.groups(episodes), num_updates)
     return TaskResults(*({name: _merged(values[name]) for name in self._in_order(values)}
                          for values in results))
 
@@ -391,8 +408,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     support, query = as_episodes(episodes)
     # In the place of labels, inputs: as many, and there already.
     episodes = self._cast((support, Batch(query.inputs, query.inputs)))
-    return tf.nest.map_structure(_merged, self._outputs_in_groups(
-        self.meta_parameters.tensors(), episodes, self.groups(episodes), num_updates))
+    with user_errors():
+      outputs = self._outputs_in_groups(self.meta_parameters.tensors(), episodes,
+                                        self.groups(episodes), num_updates)
+    return tf.nest.map_structure(_merged, outputs)
 
   def adapt(self, support_inputs: Any, support_labels: Any,
             num_updates: Optional[int] = None, into: Optional[tf.keras.Model] = None
@@ -514,9 +533,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
 def require_updates(number: Any, least: int = 0) -> int:
   """Raises: ConfigError: for what is no number of updates, or fewer than `least`."""
+  return require_count('num_updates', number, least)
+
+
+def require_count(name: str, number: Any, least: int = 0) -> int:
+  """Raises: ConfigError: where an argument is no integer, or below `least`."""
   if not isinstance(number, (int, np.integer)) or number < least:
-    raise ConfigError(f'num_updates must be an integer, {least} or more. Received: '
-                      f'{number!r}.', 'num_updates')
+    raise ConfigError(f'{name} must be an integer, {least} or more. Received: {number!r}.',
+                      name)
   return int(number)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, drawn
 
 
@@ -71,12 +72,20 @@ class Extended(tf.keras.layers.Layer):
     of_model: `ModelParameters`, or what else is like `MetaParameters`.
     own_specs: of the others.
     seed: of their initial values.
+
+  Raises:
+    ConfigError: where one of the model has the name of one of the others.
   """
 
   def __init__(self, of_model: Any, own_specs: Sequence[ParameterSpec], seed: int):
     super().__init__(name='parameters', dtype=of_model.dtype)
     self.of_model = of_model
     self.own = MetaParameters(NoNet(), seed, of_model.dtype, own_specs, are_counted=True)
+    taken = sorted(set(of_model.tensors()) & set(self.own.tensors()))
+    if taken:
+      raise ConfigError(
+          f'The model has variables of the names {", ".join(taken)}, which the method has for '
+          'what it learns itself: give these layers of the model other names.')
     self.built = True
 
   def tensors(self) -> Parameters:

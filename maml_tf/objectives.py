@@ -7,6 +7,7 @@ from typing import Any, Dict, Tuple
 
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.measures import ACCURACY, LOSS, MEAN_SQUARED_ERROR, Measure
 
 
@@ -44,7 +45,9 @@ class MeanSquaredError(Objective):
   measures = (MEAN_SQUARED_ERROR,)
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    errors = outputs - tf.cast(with_axes_of(labels, outputs), outputs.dtype)
+    labels = with_axes_of(labels, outputs)
+    require_same_axes('MeanSquaredError', labels, outputs)
+    errors = outputs - tf.cast(labels, outputs.dtype)
     return tf.reduce_mean(tf.square(errors), axis=list(range(1, errors.shape.rank)))
 
 
@@ -55,7 +58,13 @@ class CrossEntropy(Objective):
   of_logits = True
 
   def measured(self, outputs: tf.Tensor, labels: tf.Tensor) -> Dict[str, tf.Tensor]:
-    return {'loss': self.loss(outputs, labels), 'accuracy': accuracy(outputs, labels)}
+    return {'loss': self.loss(outputs, labels),
+            'accuracy': accuracy(outputs, class_numbers(labels, outputs))}
+
+  def of_examples(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """`[tasks, examples]`."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(class_numbers(labels, outputs),
+                                                          outputs)
 
 
 class MeanCrossEntropy(CrossEntropy):
@@ -63,7 +72,7 @@ class MeanCrossEntropy(CrossEntropy):
   belong to another scale."""
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(_of_examples(labels, outputs), axis=1)
+    return tf.reduce_mean(self.of_examples(outputs, labels), axis=1)
 
 
 class ScaledCrossEntropy(CrossEntropy):
@@ -75,13 +84,18 @@ class ScaledCrossEntropy(CrossEntropy):
 
   Args:
     shots: K, the number of support examples per class.
+
+  Raises:
+    ConfigError: for `shots` that are not above 0.
   """
 
   def __init__(self, shots: int):
+    if not shots > 0:
+      raise ConfigError(f'shots must be above 0. Received: {shots!r}.', 'shots')
     self._shots = shots
 
   def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(_of_examples(labels, outputs), axis=1) / self._shots
+    return tf.reduce_sum(self.of_examples(outputs, labels), axis=1) / self._shots
 
   def mean_over(self, examples: int, loss: float) -> float:
     """
@@ -92,22 +106,39 @@ class ScaledCrossEntropy(CrossEntropy):
     return loss * self._shots / examples
 
 
+def class_numbers(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+  """Numbers of classes as integers, `[tasks, examples]`; an axis of size 1 behind is left out.
+
+  Raises:
+    ConfigError: for what is no number for each example.
+  """
+  labels = tf.convert_to_tensor(labels)
+  if labels.shape.rank == outputs.shape.rank and labels.shape[-1] == 1:
+    labels = labels[..., 0]
+  if labels.dtype == tf.string or labels.shape.rank == outputs.shape.rank:
+    raise ConfigError(
+        'Labels of a cross-entropy are a number for each example, 0 to ways - 1. Received: '
+        f'{labels.dtype.name} {labels.shape.as_list()} for outputs '
+        f'{outputs.shape.as_list()}: of one-hot rows give y.argmax(-1), of texts '
+        'np.unique(y, return_inverse=True)[1].')
+  return labels if labels.dtype in (tf.int32, tf.int64) else tf.cast(labels, tf.int32)
+
+
 def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   """The share of examples whose class has the largest output, `[tasks]`."""
-  labels = _classes(labels)
   right = tf.equal(tf.argmax(outputs, axis=-1, output_type=labels.dtype), labels)
   return tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)
 
 
-def _of_examples(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-  """The cross-entropy of each."""
-  return tf.nn.sparse_softmax_cross_entropy_with_logits(_classes(labels), outputs)
-
-
-def _classes(labels: tf.Tensor) -> tf.Tensor:
-  """Labels may be of bytes, or of floating numbers, as arrays of images' classes often are."""
-  labels = tf.convert_to_tensor(labels)
-  return labels if labels.dtype in (tf.int32, tf.int64) else tf.cast(labels, tf.int32)
+def require_same_axes(loss: str, labels: tf.Tensor, outputs: tf.Tensor) -> None:
+  """Raises: ConfigError: where numbers of classes, as labels, would be broadcast against the
+  outputs of all classes, in silence where the sizes allow it."""
+  ranks = labels.shape.rank, outputs.shape.rank
+  if None not in ranks and ranks[0] != ranks[1]:
+    raise ConfigError(
+        f'The loss {loss} takes a target for each output. Received: labels '
+        f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: for classes take a '
+        'cross-entropy, for targets give them the axes of the outputs.')
 
 
 def with_axes_of(labels: Any, outputs: Any) -> Any:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import Convolutional, FullyConnected
+from maml_tf.meta_learners.anil import ANIL
 from maml_tf.meta_learners.boil import BOIL
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
@@ -64,6 +65,34 @@ def test_the_head_stays_as_it_is_and_the_body_does_not(make_classification):
   assert adapted['output/kernel'] is theta['output/kernel']
   assert adapted['conv1/kernel'].shape == (TASKS, *theta['conv1/kernel'].shape)
   assert np.abs(adapted['conv1/kernel'] - theta['conv1/kernel']).max() > 1e-4
+
+
+def layered(nested):
+  """Whose last layer Keras knows; of the nested one its own last layer is not asked for."""
+  layers = [tf.keras.layers.Dense(4, 'relu', name='body'),
+            tf.keras.layers.Dense(1, name='head')]
+  net = tf.keras.Sequential([tf.keras.Input((2,)), *layers])
+  return tf.keras.Sequential([tf.keras.Input((2,)), net, tf.keras.layers.Flatten()]
+                             ) if nested else net
+
+
+@pytest.mark.parametrize('kind, adapt, message', [
+    (BOIL, 'head', "BOIL leaves the last layer alone, 'head'. Received: .*head/kernel"),
+    (BOIL, ['body', 'head/bias'], 'give all layers but that one'),
+    (ANIL, 'body', "ANIL adapts the last layer, 'head'. Received: .*body/kernel"),
+    (ANIL, 'head', None), (ANIL, '*head/kernel', None), (BOIL, 'body', None)])
+def test_a_chosen_part_is_that_of_the_method(kind, adapt, message, make_regression):
+  """Or one would be the other, under its name."""
+  def model_of(net):
+    return kind(KerasLearner(net, adapt=adapt), 'mse', step_size=0.1, num_updates=1)
+  if message is not None:
+    with pytest.raises(ValueError, match=message):
+      model_of(layered(nested=False))
+    return
+  episodes = make_regression(TASKS, 4, 2, dtype='float32')
+  for nested in (False, True):
+    means, _ = model_of(layered(nested)).meta_gradient(episodes)
+    assert np.isfinite(means['loss'])
 
 
 def test_what_has_no_head_is_refused_with_what_to_do_instead(make_regression):

@@ -114,7 +114,8 @@ def test_conjugate_gradients_of_several_tasks_at_once():
                                np.linalg.solve(matrices[task], target[task]), rtol=1e-9)
 
 
-@pytest.mark.parametrize('given', [dict(proximal_weight=0.0), dict(cg_iterations=0)])
+@pytest.mark.parametrize('given', [
+    dict(proximal_weight=0.0), dict(cg_iterations=0), dict(proximal_weight=float('inf'))])
 def test_what_is_no_problem_is_refused(given):
   with pytest.raises(ValueError, match='above 0'):
     model_of(FullyConnected(1, (2,), 1, 'None'), **given)

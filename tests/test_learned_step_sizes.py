@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
+from maml_tf import config
 from maml_tf.learned_step_sizes import KINDS
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.meta_learners.maml import MAML
@@ -123,6 +124,39 @@ def test_a_keras_model_trains_them_beside_its_variables(make_regression):
   with pytest.raises(ValueError):
     model.assign_state({name: value for name, value in before.items()
                         if not name.startswith('step_size')})
+
+
+@pytest.mark.parametrize('kind', KINDS[1:])
+def test_setting_what_is_not_read_is_refused(kind):
+  model, fixed = classification(kind), classification('None')
+  with pytest.raises(ValueError, match='step_size=0.5 would change nothing.*learns its step'):
+    model.step_size = 0.5
+  fixed.step_size = 0.5
+  assert fixed.step_size == 0.5
+
+
+def test_layers_of_one_name_have_step_sizes_of_their_own():
+  """As those of two blocks, each a model, that a function made."""
+  def block(size):
+    inputs = tf.keras.Input((INPUTS,))
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(size, name='dense')(inputs))
+  net = tf.keras.Sequential([tf.keras.Input((INPUTS,)), block(INPUTS), block(1)])
+  model = MAML(net, 'mse', 0.1, 1, learned_step_sizes='layer')
+  assert len({name for name in model.state() if name.startswith('step_size/')}) == 2
+
+
+@pytest.mark.parametrize('method', ['anil', 'context_vector', 'reptile', 'meta_sgd'])
+def test_the_flag_is_refused_for_a_reason_that_holds_for_the_method(method):
+  """ANIL was said to have step sizes of its own kind."""
+  with pytest.raises(ValueError, match='whose step sizes are not learned so: leave it out'):
+    config.resolve({'method': method, 'learned_step_sizes': 'layer'})
+
+
+@pytest.mark.parametrize('updates', [0, -1, 1.5])
+def test_step_sizes_of_no_update_are_refused(updates):
+  with pytest.raises(ValueError, match='num_updates must be an integer, 1 or more'):
+    MAML(FullyConnected(1, (2,), 1, 'None'), MeanSquaredError(), 0.1, updates,
+         learned_step_sizes='layer_and_step')
 
 
 @pytest.mark.parametrize('given, message', [

@@ -232,6 +232,37 @@ def test_no_update_is_refused():
     model_of(num_updates=0)
 
 
+@pytest.mark.parametrize('name', ['multi_step_iterations', 'first_order_iterations'])
+def test_numbers_of_iterations_below_0_are_refused(name):
+  """Of which the weights of the losses would be of any size."""
+  with pytest.raises(ConfigError, match=f'{name} must be an integer, 0 or more. Received: -5'):
+    model_of(**{name: -5})
+
+
+@pytest.mark.parametrize('of_keras_layers', [False, True])
+def test_the_annealing_goes_by_the_optimizer_that_is_there(of_keras_layers, episodes):
+  """Also where a graph was made before there was one, or with another one."""
+  weights = np.full(UPDATES, 1 / UPDATES)
+  if of_keras_layers:
+    episodes = tf.nest.map_structure(
+        lambda value: tf.cast(value, 'float32') if value.dtype.is_floating else value,
+        episodes)
+    loss_of_classes = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = MAMLPlusPlus(keras_model(), loss_of_classes, num_updates=UPDATES,
+                         multi_step_iterations=100, step_size=ALPHA)
+  else:
+    model = model_of(multi_step_iterations=100, tasks_at_once=1)
+  after = np.mean(model.task_results(episodes, UPDATES).query['loss'], axis=0)[1:]
+  def loss():
+    return model.meta_gradient(episodes)[0]['loss']
+  np.testing.assert_allclose(loss(), after[-1], rtol=1e-5)   # weights of the end
+  for _ in range(2):
+    model.compile(tf.keras.optimizers.SGD(0.1))
+    np.testing.assert_allclose(loss(), weights @ after, rtol=1e-5)
+    model.optimizer.iterations.assign(100)
+    np.testing.assert_allclose(loss(), after[-1], rtol=1e-5)
+
+
 def test_the_step_size_falls_as_a_cosine():
   rates = []
   for iteration in (0, 5, 10, 20):

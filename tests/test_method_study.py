@@ -263,6 +263,15 @@ def test_hours_are_for_this_study_and_the_plan_alone(capsys):
   assert '--hours=1.0 is for --train-all' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('datasource', ['point_navigation', 'cheetah_velocity', 'gym'])
+def test_a_data_source_of_few_methods_is_refused_by_its_name(datasource, capsys):
+  """And not by a --method or an --env that nobody gave."""
+  assert verify.main(['--study=methods', f'--datasource={datasource}']) == 2
+  error = capsys.readouterr().err
+  assert (f'--datasource={datasource}, which is learned by maml or context_vector: allowed '
+          'are sinusoid, omniglot, miniimagenet, images.') in error
+
+
 def test_an_unknown_data_source_is_refused():
   with pytest.raises(ConfigError, match='mnist'):
     method_study.configs('mnist')

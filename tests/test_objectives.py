@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
+from maml_tf.keras_models.objective import as_objective
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.objectives import MeanCrossEntropy, MeanSquaredError, ScaledCrossEntropy
 
@@ -87,6 +89,37 @@ def test_squared_error_is_of_outputs_of_any_axes(shape):
   loss = MeanSquaredError().loss(tf.constant(outputs), tf.constant(labels))
   expected = ((outputs - labels) ** 2).reshape(3, -1).mean(1)
   np.testing.assert_allclose(loss, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize('loss', [
+    MeanSquaredError(), 'mse', 'mae', 'huber', tf.keras.losses.MeanSquaredError(),
+    tf.keras.losses.Huber(), tf.keras.losses.LogCosh()],
+    ids=['its own', 'mse', 'mae', 'huber', 'MeanSquaredError', 'Huber', 'LogCosh'])
+def test_classes_are_not_taken_for_targets(loss):
+  """As many examples as classes: they were broadcast against each other."""
+  outputs, labels = tf.zeros([1, 5, 5]), tf.range(5)[tf.newaxis]
+  with pytest.raises(ConfigError, match='takes a target for each output.*a cross-entropy'):
+    as_objective(loss).loss(outputs, labels)
+  assert as_objective(loss).loss(outputs[..., :1], labels).shape == [1]
+  assert as_objective(loss).loss(outputs, tf.zeros([1, 5, 5])).shape == [1]
+
+
+@pytest.mark.parametrize('objective', [MeanCrossEntropy(), ScaledCrossEntropy(4)],
+                         ids=['mean', 'scaled'])
+def test_classes_are_numbers_of_any_type(answers, objective):
+  outputs, labels = answers
+  expected = objective.measured(tf.constant(outputs), tf.constant(labels))
+  for other in (*map(labels.astype, ('float32', 'uint8', 'int64')), labels[..., np.newaxis]):
+    found = objective.measured(tf.constant(outputs), tf.constant(other))
+    tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+  for wrong in (np.eye(5)[labels], labels.astype(str)):
+    with pytest.raises(ConfigError, match='a number for each example.*Received: .*3, 20'):
+      objective.measured(tf.constant(outputs), tf.constant(wrong))
+
+
+def test_shots_of_0_are_refused():
+  with pytest.raises(ConfigError, match='shots must be above 0. Received: 0'):
+    ScaledCrossEntropy(0)
 
 
 def test_losses_keep_float64():

@@ -12,7 +12,8 @@ import flags
 from maml_tf import application, config, experiment
 from maml_tf.config import ConfigError
 from maml_tf.meta_learners import known_method, short_name
-from maml_tf.training import callbacks
+from maml_tf.training import callbacks, history, trainer
+from maml_tf.training.checkpoints import prepare_folder
 
 METHODS = '''
 import tensorflow as tf
@@ -24,6 +25,12 @@ class MultiStepLoss(MAML):
     _, *steps = self.adaptation(parameters, episodes, self._num_updates, first_order=False)
     losses = [self.task_loss(adapted, episodes.query) for adapted in steps]
     return {'loss': tf.add_n(losses) / len(losses)}
+
+class Measuring(MAML):
+  """With something to be logged beside the objective's measures."""
+  def task_objectives(self, parameters, episodes):
+    measured = super().task_objectives(parameters, episodes)
+    return {'a_third': measured['loss'] / 3, **measured}
 
 class HalfDistances(Prototypical):
   def logits(self, parameters, tasks):
@@ -92,6 +99,20 @@ def parameters_of(result):
   reader = tf.train.load_checkpoint(result.checkpoint)
   return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
           if 'save_counter' not in name and 'OBJECT_GRAPH' not in name}
+
+
+def test_what_it_measures_of_its_own_is_logged(spec, small_config, make_regression):
+  configuration = small_config('sinusoid', method=spec('Measuring'), log=False,
+                               metatrain_iterations=4, validation_interval=2)
+  model = experiment.build_model(configuration)
+  means, _ = model.meta_gradient(make_regression(2, 5, dtype='float32'))
+  assert list(means) == ['loss', 'a_third']
+  folder = prepare_folder(configuration)
+  trainer.train(configuration, model, folder)
+  lines = history.read(f'{folder}/{history.HISTORY_FILE}')
+  assert len(lines) == 2
+  for line in lines:
+    assert line['a_third'] == pytest.approx(line['loss'] / 3, rel=1e-5)
 
 
 @pytest.mark.slow

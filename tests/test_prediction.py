@@ -261,6 +261,20 @@ def test_photos_that_cannot_be_read_are_all_named(tmp_path):
     photos.read_support(str(folder), config)
 
 
+def test_photos_of_a_task_come_in_the_order_of_an_episode(tmp_path):
+  """One of each class after the other, as `ImageSource` has them: matching nets with full
+  context go by the order, and were trained with this one."""
+  folder = tmp_path / 'support'
+  for name, greys in (('a', (10, 20, 30)), ('b', (40,)), ('c', (50, 60))):
+    (folder / name).mkdir(parents=True)
+    for place, grey in enumerate(greys):
+      Image.new('L', (28, 28), grey).save(folder / name / f'{place}.png')
+  read = photos.read_support(str(folder), resolve({'datasource': 'omniglot'}))
+  assert read.labels.tolist() == [0, 1, 2, 0, 2, 0] and read.labels.dtype == np.int32
+  assert (255 - read.pixels[:, 14, 14, 0]).tolist() == [10, 40, 50, 20, 60, 30]
+  assert read.counts == [3, 1, 2]
+
+
 def refused(monkeypatch, call, path):
   """Makes `os.call` of a path fail, as it would for another user; root may read everything."""
   original = getattr(os, call)

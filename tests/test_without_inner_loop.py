@@ -11,6 +11,7 @@ import tensorflow as tf
 from maml_tf import config, experiment
 from maml_tf.errors import ConfigError
 from maml_tf.evaluation.results_files import file_stem
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.objectives import MeanCrossEntropy
@@ -236,6 +237,119 @@ def test_labels_may_be_floating_numbers(name, few_tasks):
       query_labels=tf.cast(few_tasks.query.labels, tf.float32))
   np.testing.assert_array_equal(*(model.task_results(tasks).query['loss']
                                   for tasks in (few_tasks, floats)))
+
+
+def with_rows(tasks):
+  """Labels as one-hot rows."""
+  return tasks.replaced(support_labels=tf.one_hot(tasks.support.labels, WAYS),
+                        query_labels=tf.one_hot(tasks.query.labels, WAYS))
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_labels_may_be_rows_that_are_smoothed(name, few_tasks):
+  """As `CategoricalCrossentropy` takes them: by NumPy, of the logits."""
+  net = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(SIZE)])
+  loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3)
+  model = meta_learner_class(name)(net, loss, shots=SHOTS)
+  logits = model.adapted_outputs(few_tasks).numpy()[:, 0]
+  np.testing.assert_array_equal(model.adapted_outputs(with_rows(few_tasks))[:, 0], logits)
+  found = model.task_results(with_rows(few_tasks)).query['loss'][:, 0]
+  if name == 'siamese':   # whose loss is that of pairs, of classes by their numbers
+    values = model.meta_parameters.tensors()
+    p = sigmoid(model.of_pairs(values, model.embedded(values, few_tasks)).numpy())
+    same = (few_tasks.query.labels.numpy()[:, :, None]
+            == few_tasks.support.labels.numpy()[:, None])
+    expected = [-(np.log(one[pairs]).mean() + np.log(1 - one[~pairs]).mean()) / 2
+                for one, pairs in zip(p, same)]
+  else:
+    shares = 0.7 * np.eye(WAYS)[few_tasks.query.labels] + 0.3 / WAYS
+    logarithms = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -(shares * logarithms).sum(-1).mean(1)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_rows_of_another_number_of_classes_are_refused(episodes, generic_values):
+  rows = episodes.replaced(support_labels=tf.one_hot(episodes.support.labels, WAYS + 1))
+  with pytest.raises(ConfigError, match='as many as the support set has classes, 3. Received'):
+    model_of('prototypical', generic_values).task_results(rows)
+
+
+_NO_CLASSES = [[1, 2, 3] * SHOTS, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 7]]
+
+
+@pytest.mark.parametrize('labels', _NO_CLASSES, ids=str)
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_support_labels_that_are_not_those_of_the_classes_are_refused(
+    name, labels, episodes, generic_values):
+  """Of a class without an example the distances would be no numbers, and an accuracy of them
+  one that nobody can tell from another. In the second task, and in graphs as without one."""
+  given = episodes.replaced(support_labels=tf.constant([[0, 1, 2] * SHOTS, labels]))
+  model = model_of(name, generic_values)
+  model.compile(tf.keras.optimizers.SGD(0.1))
+  one_by_one = meta_learner_class(name)(model.learner._net, model.objective, shots=SHOTS,
+                                        tasks_at_once=1, dtype='float64')
+  message = r'takes 6 support examples for those of 3 classes, labelled 0 to 2'
+  for call in (lambda: model.task_results(given), lambda: model.meta_gradient(given),
+               lambda: one_by_one.task_results(given),
+               lambda: model.fit(tf.data.Dataset.from_tensors(given), verbose=0),
+               lambda: model.evaluate(tf.data.Dataset.from_tensors(given), verbose=0)):
+    with pytest.raises(ConfigError, match=message):
+      call()
+
+
+def test_other_numbers_of_examples_of_a_class_are_allowed(episodes, generic_values):
+  """The mean of a class, and the attention, are of as many as there are."""
+  labels = np.array([[0, 1, 0, 2, 0, 0]] * TASKS, np.int32)
+  given = episodes.replaced(support_labels=tf.constant(labels))
+  model = model_of('prototypical', generic_values)
+  found = tf.nn.softmax(model.adapted_outputs(given))[:, 0]
+  for task, (values, support, of_task, query, _) in enumerate(tasks_of(model, given)):
+    np.testing.assert_allclose(
+        found[task], [prototypical(x, support, of_task, values) for x in query], rtol=1e-10)
+
+
+@pytest.mark.parametrize('shots', [0, -2, 2.0, None])
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_shots_that_are_no_number_of_examples_are_refused(name, shots):
+  with pytest.raises(ConfigError, match='^shots must be an integer, 1 or more. Received'):
+    meta_learner_class(name)(FullyConnected(5, (4,), 3, 'None'), MeanCrossEntropy(),
+                             shots=shots)
+
+
+def test_without_reading_there_are_no_features():
+  """0 steps gave all classes the same probability."""
+  with pytest.raises(ConfigError, match='^read_steps must be an integer, 1 or more'):
+    meta_learner_class('matching')(FullyConnected(5, (4,), 3, 'None'), MeanCrossEntropy(),
+                                   shots=1, full_context=True, read_steps=0)
+
+
+def test_a_layer_of_the_model_is_not_taken_for_one_of_the_method(few_tasks):
+  """Of one name the two would be one, in silence."""
+  layers = [tf.keras.layers.Dense(SIZE), tf.keras.layers.Dense(1)]
+  net = KerasLearner(   # named as in Keras 2 a layer 'similarity' would be
+      tf.keras.Sequential([tf.keras.Input((5,)), *layers]),
+      names=lambda _: ['a/kernel', 'a/bias', 'similarity/kernel', 'similarity/bias'])
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  with pytest.raises(ConfigError, match='similarity/bias, similarity/kernel.*other names'):
+    meta_learner_class('siamese')(net, loss, shots=SHOTS)
+  assert meta_learner_class('prototypical')(net, loss, shots=SHOTS).task_results(few_tasks)
+
+
+@pytest.mark.parametrize('name, message', [
+    ('prototypical', 'compares one output, the features. Received: a model of 2'),
+    ('matching', 'compares one output'), ('siamese', 'a Keras model with one output')])
+def test_a_model_of_several_outputs_is_refused(name, message, few_tasks):
+  inputs = tf.keras.Input((5,))
+  net = tf.keras.Model(inputs, [tf.keras.layers.Dense(size)(inputs) for size in (3, 4)])
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  with pytest.raises(ConfigError, match=message):
+    meta_learner_class(name)(net, loss, shots=SHOTS).meta_gradient(few_tasks)
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_no_step_size_can_be_set(name, generic_values):
+  with pytest.raises(ConfigError, match='step_size=0.1 would change nothing.*no inner loop'):
+    model_of(name, generic_values).step_size = 0.1
 
 
 def model_of_loss(model, tasks, net, loss, name):

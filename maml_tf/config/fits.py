@@ -56,7 +56,7 @@ OWNED = (
     Owned('inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
     Owned('test_inner_batch_size', 0, 'method', ('reptile',), _ALL_EXAMPLES),
     Owned('learned_step_sizes', 'None', 'method', ('maml', 'boil', 'maml_plus_plus'),
-          'which has step sizes of its own kind'),
+          'whose step sizes are not learned so'),
     Owned('multi_step_iterations', 0, 'method', ('maml_plus_plus',), _LAST_LOSS),
     Owned('first_order_iterations', 0, 'method', ('maml_plus_plus',),
           'whose order does not change'),

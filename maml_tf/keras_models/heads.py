@@ -40,6 +40,32 @@ def learner_for(method: str, net: tf.keras.Model, model: str) -> KerasLearner:
   return KerasLearner(net, adapt, names=names_counted_from_0)
 
 
+def require_chosen(learner: KerasLearner, method: str, adapts_head: bool) -> None:
+  """
+  Args:
+    learner: of which somebody chose what adapts.
+    method: for a message.
+    adapts_head: whether that must have the last layer in it, or must not.
+
+  Raises:
+    ConfigError: where it is the other way round. Of a model whose last layer Keras does not
+      know nothing is said.
+  """
+  last = learner.model.layers[-1] if getattr(learner.model, 'layers', None) else None
+  if last is None or not _gives_the_outputs(last, learner.model):
+    return
+  of_last = {id(variable) for variable in last.trainable_variables}
+  names = [spec.name for spec, variable in zip(
+      learner.parameter_specs, learner.model.trainable_variables) if id(variable) in of_last]
+  adapted = set(names) & set(learner.adapted_names)
+  if names and bool(adapted) != adapts_head:
+    does, advice = (('adapts the last layer', 'that layer') if adapts_head else
+                    ('leaves the last layer alone', 'all layers but that one'))
+    raise ConfigError(
+        f'{method} {does}, {last.name!r}. Received: a KerasLearner whose adapt is '
+        f'{", ".join(learner.adapted_names)}; give {advice}, or take MAML.', 'learner')
+
+
 def _head(net: tf.keras.Model, model: str, method: str) -> tf.keras.layers.Layer:
   """The layer that gives the outputs, if it is one that a net may have as its head."""
   last = net.layers[-1]

@@ -22,8 +22,11 @@ from maml_tf.errors import ConfigError
 from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.learner import ModelOutputs
 from maml_tf.measures import ACCURACY, LOSS, Measure
-from maml_tf.objectives import Objective, with_axes_of
+from maml_tf.objectives import Objective, require_same_axes, with_axes_of
 
+# Keras's losses by the difference of a target and an output.
+_OF_TARGETS = ('mean_squared_error', 'mean_absolute_error', 'mean_absolute_percentage_error',
+               'mean_squared_logarithmic_error', 'huber', 'huber_loss', 'log_cosh')
 # Parts of names of metrics that are the better the larger they are.
 _LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'io_u', 'f1', 'fbeta',
            'similarity', 'r2', 'sensitivity', 'specificity')
@@ -215,6 +218,8 @@ def _require_classes(loss: Any, labels: Any, outputs: Any) -> None:
         f'The loss {loss.name} takes a number for each example, 0 to ways - 1. Received '
         f'labels {labels.shape.as_list()} for outputs {outputs.shape.as_list()}: of one-hot '
         'rows give y.argmax(-1), or take the loss CategoricalCrossentropy.')
+  if getattr(loss, 'name', None) in _OF_TARGETS:
+    require_same_axes(loss.name, tf.convert_to_tensor(labels), outputs)
 
 
 def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

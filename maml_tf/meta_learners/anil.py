@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
 from maml_tf.inner_loop import adaptation
+from maml_tf.keras_models.heads import require_chosen
 from maml_tf.keras_models.learner import is_chosen
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
@@ -35,7 +36,7 @@ class ANIL(MAML):
     objective, first_order, **kwargs: see `MAML`.
 
   Raises:
-    ValueError: for a learner without a head.
+    ValueError: for a learner without a head, or whose `adapt` is another part.
   """
 
   takes_other_ways = True   # nothing but the last layer is adapted
@@ -45,6 +46,8 @@ class ANIL(MAML):
       raise ValueError('ANIL adapts the head alone: its net must be of the class WithHead. '
                        f'Received: {type(learner).__name__}. Of a Keras model take '
                        'KerasLearner(model, adapt=the last layer).')
+    if is_chosen(learner):
+      require_chosen(learner, 'ANIL', adapts_head=True)
     super().__init__(learner, objective, **kwargs)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:

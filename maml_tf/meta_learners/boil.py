@@ -7,6 +7,7 @@ from typing import Any, Iterable
 from maml_tf.episodes import Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.keras_models.front import learner_and_objective
+from maml_tf.keras_models.heads import require_chosen
 from maml_tf.keras_models.learner import is_chosen
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
@@ -32,7 +33,7 @@ class BOIL(MAML):
     objective, first_order, learned_step_sizes, **kwargs: see `MAML`.
 
   Raises:
-    ValueError: for a learner without a head.
+    ValueError: for a learner without a head, or whose `adapt` has it.
   """
 
   def __init__(self, learner: Any, objective: Any, **kwargs):
@@ -41,6 +42,8 @@ class BOIL(MAML):
       raise ValueError('BOIL leaves the head alone: its net must be of the class WithHead. '
                        f'Received: {type(learner).__name__}. Of a Keras model take '
                        'KerasLearner(model, adapt=all layers but the last one).')
+    if is_chosen(learner):
+      require_chosen(learner, 'BOIL', adapts_head=False)
     super().__init__(learner, objective, **kwargs)
 
   def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Dict, Iterable, Optional
 
 import tensorflow as tf
@@ -35,7 +36,7 @@ class IMAML(MetaLearner):
 
   Args:
     learner, objective: see `MetaLearner`.
-    proximal_weight: lambda, above 0.
+    proximal_weight: lambda, above 0 and finite.
     cg_iterations: of conjugate gradients, 1 or more.
     **kwargs: see `MetaLearner`. There are no steps to recompute.
 
@@ -48,9 +49,9 @@ class IMAML(MetaLearner):
   def __init__(self, learner, objective, *, proximal_weight: float = 2.0,
                cg_iterations: int = 5, **kwargs):
     super().__init__(learner, objective, **kwargs)
-    if not proximal_weight > 0 or cg_iterations < 1:
-      raise ValueError('proximal_weight must be above 0, and cg_iterations 1 or more. '
-                       f'Received: {proximal_weight}, {cg_iterations}.')
+    if not 0 < proximal_weight < math.inf or cg_iterations < 1:
+      raise ValueError('proximal_weight must be a finite number above 0, and cg_iterations 1 '
+                       f'or more. Received: {proximal_weight}, {cg_iterations}.')
     self._proximal_weight = proximal_weight
     self._cg_iterations = cg_iterations
 

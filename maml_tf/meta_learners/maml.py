@@ -9,9 +9,9 @@ import tensorflow as tf
 from maml_tf.episodes import Episodes
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize
 from maml_tf.keras_models.front import learner_and_objective
-from maml_tf.learned_step_sizes import FIXED, LearnedStepSizes
+from maml_tf.learned_step_sizes import FIXED, LAYER_AND_STEP, LearnedStepSizes
 from maml_tf.learners.base import Parameters, ParameterSpec
-from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learner import MetaLearner, require_updates
 
 
 class MAML(MetaLearner):
@@ -25,7 +25,8 @@ class MAML(MetaLearner):
       `stop_grad`): the gradient is taken at the adapted parameters.
     learned_step_sizes: 'None', or what has a meta-learned step size of its own, which
       starts from `step_size`: 'layer', 'layer_and_step', 'element' (see
-      `LearnedStepSizes`; beyond the paper). `step_size` is not read then.
+      `LearnedStepSizes`; beyond the paper). `step_size` is not read then, and cannot be
+      set; those of each update need `num_updates` of 1 or more.
     learner, objective, **kwargs: see `MetaLearner`.
 
   Example:
@@ -46,6 +47,7 @@ class MAML(MetaLearner):
                learned_step_sizes: str = FIXED, own_specs: Sequence[ParameterSpec] = (),
                **kwargs):
     learner, objective = learner_and_objective(learner, objective)
+    require_updates(num_updates, least=1 if learned_step_sizes == LAYER_AND_STEP else 0)
     learned = LearnedStepSizes(learned_step_sizes, learner, step_size, num_updates)
     super().__init__(learner, objective, step_size=step_size, num_updates=num_updates,
                      own_specs=(*learned.specs, *own_specs), **kwargs)
@@ -55,6 +57,10 @@ class MAML(MetaLearner):
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     per_update = passes_per_update(self._first_order)
     return support_examples * self._num_updates * per_update + query_examples * 3
+
+  @property
+  def has_step_size(self) -> bool:
+    return not self._learned_step_sizes
 
   def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
     if self._learned_step_sizes:

@@ -12,7 +12,7 @@ from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learned_step_sizes import LAYER_AND_STEP
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, zeros
-from maml_tf.meta_learner import require_updates
+from maml_tf.meta_learner import require_count, require_updates
 from maml_tf.meta_learners.maml import MAML, passes_per_update
 from maml_tf.meta_parameters import MetaParameters
 
@@ -47,7 +47,7 @@ class MAMLPlusPlus(MAML):
       there are none, and the weights are those of the end.
 
   Raises:
-    ConfigError: for `num_updates=0`.
+    ConfigError: for `num_updates=0`, and for numbers of iterations below 0.
   """
 
   own_arguments = (*MAML.own_arguments, 'multi_step_iterations', 'first_order_iterations',
@@ -67,8 +67,10 @@ class MAMLPlusPlus(MAML):
     self._of_norms = [spec.name for spec in of_norms]
     if parameters is None:   # those that are given have what was learned
       self.start_from_parameters()
-    self._multi_step_iterations = multi_step_iterations
-    self._first_order_iterations = first_order_iterations
+    self._multi_step_iterations = require_count('multi_step_iterations',
+                                                multi_step_iterations)
+    self._first_order_iterations = require_count('first_order_iterations',
+                                                 first_order_iterations)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> int:
     """As in `MAML`, with the order that the iteration has."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters, ParameterSpec, glorot_uniform, zeros
+from maml_tf.meta_learner import require_count
 from maml_tf.meta_learners import LARGEST_COSINE_SCALE
 from maml_tf.meta_learners.without_inner_loop import (
   Embedded,
@@ -43,17 +44,18 @@ class Matching(WithoutInnerLoop):
     r_k = sum_i softmax_i(h_k . g(x_i)) g(x_i)
 
   Departures: batch norm's statistics, see `WithoutInnerLoop`. Their paper does not say how
-  many steps; the order of the support set is that of the episode; h_0, r_0 are 0.
+  many steps; the order of the support set is that of the episode, in this project's one
+  example of each class after the other; h_0, r_0 are 0.
 
   Args:
     learner, objective, shots, **kwargs: see `WithoutInnerLoop`.
     full_context: see above. The LSTMs are of the size of the features.
-    read_steps: K above.
+    read_steps: K above, 1 or more.
     cosine_scale: what the cosines are multiplied by, above 0, `LARGEST_COSINE_SCALE` at most,
       whose exponential float32 still holds. Their paper's is 1.
 
   Raises:
-    ValueError: for another `cosine_scale`.
+    ValueError: for another `cosine_scale`, or `read_steps` below 1.
   """
 
   own_arguments = ('shots', 'full_context', 'cosine_scale')
@@ -67,7 +69,7 @@ class Matching(WithoutInnerLoop):
     specs = _lstms(num_features(learner)) if full_context else ()
     super().__init__(learner, objective, own_specs=specs, **kwargs)
     self._full_context = full_context
-    self._read_steps = read_steps
+    self._read_steps = require_count('read_steps', read_steps, least=1)
     self._cosine_scale = cosine_scale
 
   def logits(self, parameters: Parameters, tasks: Embedded) -> tf.Tensor:

@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from maml_tf.episodes import Episodes, num_examples
 from maml_tf.errors import ConfigError
+from maml_tf.keras_fit import require
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.learner import ModelOutputs
 from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.learners.embedding import Embedding
 from maml_tf.learners.with_head import WithHead
-from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.meta_learner import MetaLearner, TaskResults, require_count
 from maml_tf.objectives import Objective
 
 
@@ -52,12 +53,12 @@ class WithoutInnerLoop(MetaLearner):
     learner: a net with a head, which is left out; any other learner or Keras model, whose
       outputs are the features.
     objective: of the outputs as logits.
-    shots: K, support examples of each class.
+    shots: K, support examples of each class, 1 or more.
     **kwargs: see `MetaLearner`, without what is about an inner loop.
 
   Raises:
-    ConfigError: for `step_size`, `num_updates` or `recompute_inner_steps`, and for a Keras
-      loss of probabilities.
+    ConfigError: for `step_size`, `num_updates` or `recompute_inner_steps`, for `shots` that
+      are no number of examples, and for a Keras loss of probabilities.
   """
 
   own_arguments = ('shots',)
@@ -74,7 +75,7 @@ class WithoutInnerLoop(MetaLearner):
     if isinstance(learner, WithHead):
       learner = Embedding(learner)
     super().__init__(learner, objective, step_size=0.0, num_updates=0, **kwargs)
-    self._shots = shots
+    self._shots = require_count('shots', shots, least=1)
 
   @abc.abstractmethod
   def logits(self, parameters: Parameters, tasks: Embedded) -> tf.Tensor:
@@ -109,7 +110,8 @@ class WithoutInnerLoop(MetaLearner):
     """The features of both sets.
 
     Raises:
-      ConfigError: where the support set is not one of N times K examples.
+      ConfigError: where the support set is not one of N times K examples, with labels from 0
+      to N - 1, each of them there; for a net of several outputs.
     """
     examples = num_examples(episodes.support)
     if examples is None or examples % self._shots:
@@ -121,9 +123,25 @@ class WithoutInnerLoop(MetaLearner):
     outputs, added = self.learner(parameters, both), None
     if isinstance(outputs, ModelOutputs):
       outputs, added = outputs.outputs, outputs.added
+    if tf.nest.is_nested(outputs):
+      raise ConfigError(f'{type(self).__name__} compares one output, the features. Received: '
+                        f'a model of {len(tf.nest.flatten(outputs))}; make one of the output '
+                        'that is to be compared.')
     features = flat(outputs)
     classes = one_hot(episodes.support.labels, examples // self._shots, features.dtype)
-    return Embedded(features[:, :examples], classes, features[:, examples:], added)
+    return Embedded(features[:, :examples], self._with_all_classes(classes),
+                    features[:, examples:], added)
+
+  def _with_all_classes(self, is_of_class: tf.Tensor) -> tf.Tensor:
+    """Where a class had no example, there would be nothing to compare with: no numbers."""
+    examples, classes = is_of_class.shape[1:]
+    fits = (tf.reduce_all(tf.reduce_any(is_of_class > 0, axis=1))
+            & tf.reduce_all(tf.reduce_any(is_of_class > 0, axis=2)))
+    return require(fits, (
+        f'{type(self).__name__}(shots={self._shots}) takes {examples} support examples for '
+        f'those of {classes} classes, labelled 0 to {classes - 1}, with an example or more of '
+        'each. Received a task with other labels: give the shots and labels that it has.'),
+        is_of_class)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     return 3 * (support_examples + query_examples)
@@ -176,8 +194,25 @@ def _refuse_probabilities(method: str, objective: Objective) -> None:
 
 
 def one_hot(labels: tf.Tensor, classes: int, dtype: tf.DType) -> tf.Tensor:
-  """Labels may be of floating numbers, as of `tf.data` of arrays they often are."""
-  return tf.one_hot(tf.cast(labels, tf.int32), classes, dtype=dtype)
+  """`[tasks, examples, classes]`.
+
+  Args:
+    labels: `[tasks, examples]` or `[tasks, examples, 1]`, which may be of floating numbers, as
+      of `tf.data` of arrays they often are; or one-hot rows already, as
+      `CategoricalCrossentropy` takes them.
+    classes: their number.
+
+  Raises:
+    ConfigError: for rows of another length.
+  """
+  if labels.shape.rank == 3 and labels.shape[-1] != 1:
+    if labels.shape[-1] not in (None, classes):
+      raise ConfigError('Labels of support and query examples must be numbers, or rows of as '
+                        f'many as the support set has classes, {classes}. Received: labels '
+                        f'{labels.shape.as_list()}.')
+    return tf.ensure_shape(tf.cast(labels, dtype), [None, None, classes])
+  numbers = labels[..., 0] if labels.shape.rank == 3 else labels
+  return tf.one_hot(tf.cast(numbers, tf.int32), classes, dtype=dtype)
 
 
 def flat(features: tf.Tensor) -> tf.Tensor:

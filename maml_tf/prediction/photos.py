@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Tuple
 
@@ -35,7 +36,7 @@ class Support(NamedTuple):
 
   Attributes:
     classes: sorted; the place of a class is its label.
-    labels: int32 `[images]`.
+    labels: int32 `[images]`, in the order of an episode.
     pixels: uint8 `[images, height, width, channels]`.
     left_out: sentences on files that were passed over.
   """
@@ -70,12 +71,25 @@ def read_support(folder: str, config: 'Config') -> Support:
         f'{len(files)} class folders')
     raise DataError(f'--support={folder} has {there}: it must have a folder for each of '
                     f'{LEAST_CLASSES} classes or more, each with an image or more.')
-  paths = [path for of_class in files.values() for path in of_class]
-  labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
-  return Support(list(files), labels.astype(np.int32), _pixels(paths, config), [
+  numbered = _as_episodes_have_them(list(files.values()))
+  paths, labels = [path for path, _ in numbered], [label for _, label in numbered]
+  return Support(list(files), np.array(labels, np.int32), _pixels(paths, config), [
       *_not_read([folder]), *class_folders.left_out(
           sorted(set(image_files(folder, deep=True)) - set(paths)),
           'they do not lie in a class folder itself: put them there')])
+
+
+def _as_episodes_have_them(classes: Sequence[Sequence[str]]) -> List[Tuple[str, int]]:
+  """(path, label): the first of each class, the second of each, and so on, as in training,
+  since a method may depend on the order (matching nets with full context).
+
+  Example:
+    >>> _as_episodes_have_them([['a', 'b', 'c'], ['d']])
+    [('a', 0), ('d', 1), ('b', 0), ('c', 0)]
+  """
+  by_place = itertools.zip_longest(*classes)
+  return [(path, label) for of_place in by_place for label, path in enumerate(of_place)
+          if path is not None]
 
 
 def read_query(places: Sequence[str], config: 'Config') -> Photos:

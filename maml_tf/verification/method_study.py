@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf import problems
 from maml_tf.bounded import read_json
 from maml_tf.config import Config, ConfigError, resolve
 from maml_tf.errors import NotFiniteError
@@ -56,7 +57,11 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
     logdir: folder for the runs; None: logs/studies.
     entries: {label: flags}, the one that others are compared to first.
     **given: further fields of all of them.
+
+  Raises:
+    ConfigError: for a data source that not all methods are for, or a wrong value.
   """
+  _require_all_methods(datasource)
   usual = resolve({'datasource': datasource, **given})
   has_classes = usual.problem.has_classes
   common = dict(
@@ -75,6 +80,14 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
       flags = {**flags, 'train_num_classes': -1}
     found.append((label, resolve({**common, **flags, **given})))
   return found
+
+
+def _require_all_methods(datasource: str) -> None:
+  methods = problems.named(datasource).methods
+  if methods is not None:
+    others = [name for name in problems.names() if problems.named(name).methods is None]
+    raise ConfigError(f'The study {NAME} is not made for --datasource={datasource}, which is '
+                      f'learned by {" or ".join(methods)}: allowed are {", ".join(others)}.')
 
 
 def _test_queries(config: Config) -> int:
