@@ -99,6 +99,7 @@ def test_an_unknown_row_is_refused():
     ('90.0 +- 1.0', 91.4, 0.5, 'accuracy', REPRODUCED),     # the intervals meet
     ('90.0 +- 1.0', 91.6, 0.5, 'accuracy', ABOVE),
     ('90.0 +- 1.0', 88.4, 0.5, 'accuracy', BELOW),
+    ('90.0 +- 1.0', 91.5, 0.5, 'accuracy', REPRODUCED),     # their ends are one number
     ('0.35', 0.38, 0.05, 'loss', REPRODUCED),               # no interval: within ours
     ('0.35', 0.38, 0.02, 'loss', BELOW),                    # a larger error is worse
     ('0.35', 0.30, 0.02, 'loss', ABOVE),
