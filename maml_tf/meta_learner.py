@@ -230,6 +230,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """
     return None
 
+  def examples_of_loss(self, support_examples: int, query_examples: int) -> int:
+    """Over how many of a task's examples the loss is that a step of training logs."""
+    return query_examples
+
   def compile(self, optimizer, *, metrics: Optional[Sequence] = None,
               jit_compile: bool = False, steps_per_execution: int = 1,
               run_eagerly: bool = False, **others) -> None:

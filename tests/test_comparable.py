@@ -17,6 +17,8 @@ def test_a_row_s_own_run_stands_beside_its_values(row):
   shorter = comparison(config, config.total_iterations - 1)
   assert shorter.values == {} and (f'{config.total_iterations:,} iterations' in
                                    (shorter.why_none or '')) == bool(row.paper)
+  # Nor is a run of more iterations one of the paper's.
+  assert comparison(config, config.total_iterations + 1).values == {}
 
 
 @pytest.mark.parametrize('given, named', [

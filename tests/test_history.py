@@ -159,3 +159,13 @@ def test_further_updates_get_columns_of_their_own(tmp_path):
 
 def test_without_a_file_there_are_no_lines(tmp_path):
   assert history.read(str(tmp_path / 'none.csv')) == []
+
+
+def test_a_mean_is_one_over_executions_whatever_steps_each_has(tmp_path):
+  """An execution of several steps logs its last one: a line has their mean, not a part."""
+  log = History(str(tmp_path), 0)
+  for loss in (2.0, 4.0):
+    log.add(10, {'loss': loss})
+  log.write(20, None)
+  [line] = history.read(str(tmp_path / HISTORY_FILE))
+  assert (line['iterations'], line['executions'], line['loss']) == (20, 2, 3.0)

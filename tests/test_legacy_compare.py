@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.legacy import compare, comparison, golden, moments_effect
+from maml_tf.config import resolve
+from maml_tf.legacy import compare, comparison, golden, moments_effect, policies
 
 GOLDEN = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy' / 'golden'
 NAMES = {   # {file of the TF1 code: whether it takes long}
@@ -401,3 +402,14 @@ def test_effect_of_tensorflows_moments(tmp_path, capsys):
   out = capsys.readouterr().out
   assert 'norm.npz' in out and 'no norm' in out
   assert moments_effect.main([str(tmp_path / 'missing.npz')]) == moments_effect.UNUSABLE
+
+
+@pytest.mark.parametrize('kind, more', [
+    (comparison.Comparison, dict(config=resolve({'dtype': 'float64'}), quantities=(),
+                                 others=())),
+    (policies.PolicyComparison, dict(title='', dtype='float64', quantities=(), tolerances=(),
+                                     others=()))])
+def test_the_tolerance_is_shown_as_it_was_given(kind, more):
+  """Not rounded to 2e-05, which an error of 1.8e-05 beside FAILED would be below."""
+  assert kind(path='x.npz', **more).limit(1.5e-5) == '1.5e-05'
+  assert kind(path='x.npz', **more).limit(None).startswith('1e-08')

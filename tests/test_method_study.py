@@ -230,6 +230,18 @@ def test_a_method_that_diverges_is_recorded_and_the_others_go_on(tmp_path):
   assert plots.methods(result).startswith(b'\x89PNG')
 
 
+@pytest.mark.parametrize('seconds', [3600 / 13, 1800 / 13, 400.0])
+def test_the_same_command_may_be_repeated(seconds, tmp_path, monkeypatch):
+  """The file has whole seconds, which may be more than there were: 277 of 276.9."""
+  monkeypatch.setattr(method_study, '_run', lambda label, config, seconds: (
+      {'label': label, 'query': []}, np.ones(3)))
+  settings, results = small_study(tmp_path, FEW), str(tmp_path / 'results')
+  for _ in range(2):
+    assert method_study.run(settings, seconds, 'a command', results)['runs']
+  with pytest.raises(ConfigError, match='make it at least as long'):
+    method_study.run(settings, seconds - 1, 'a command', results)
+
+
 def test_where_all_methods_diverge_there_is_no_result(tmp_path, monkeypatch):
   def diverges(label, config, seconds):
     raise NotFiniteError('The parameters w after iteration 7 are not finite (loss nan): lower',

@@ -37,6 +37,13 @@ def test_the_meta_batch_ends_strong_scaling(capsys):
   assert float(rows[-1].split(' | ')[-1].rstrip(' |')) == pytest.approx(4, abs=0.1)
 
 
+def test_efficiency_is_the_share_of_a_step_that_is_not_the_exchange():
+  """Half of it, where the exchange takes as long as the tasks."""
+  lines = scaling.weak_scaling(0.01, 5, 0.0, overhead=0.05)
+  *_, ethernet, infiniband = lines[2].strip('| ').split(' | ')
+  assert (ethernet, infiniband) == ('50%', '50%')
+
+
 @pytest.mark.parametrize('arguments', [
     ['--parameters=1'], ['--task_ms=0', '--parameters=1'],
     ['--task_ms=1', '--parameters=-1'],

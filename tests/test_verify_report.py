@@ -19,11 +19,20 @@ from maml_tf import verify
 from maml_tf.config import ConfigError
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR
 from maml_tf.paper import records
-from maml_tf.paper.rows import ROWS, Row
-from maml_tf.verification import cells, drawn, pages, plots, report, verdicts
+from maml_tf.paper.rows import ROWS, Row, row_named
+from maml_tf.verification import (
+  cells,
+  drawn,
+  pages,
+  plots,
+  report,
+  returns_plot,
+  verdicts,
+)
+from maml_tf.verification.studies import STUDIES
 
 IMAGES = Row('images', 'table 1', 'Images, MAML', {'datasource': 'omniglot'},
-             {1: '90.0 +- 1.0'}, 1)
+             {1: '90.0 +- 1.0'}, 1, flagfile=row_named('omniglot_5way_1shot').flagfile_path)
 # Of figure 3.
 SINUSOID = Row('sinusoid_5shot', 'table 2', 'Sinusoid, MAML', {'datasource': 'sinusoid'},
                {0: '0.50', 1: '0.35'}, 1)
@@ -58,6 +67,7 @@ def figures(monkeypatch):
       super().__init__(*arguments, **named)
       made.append(self)
   monkeypatch.setattr(plots, 'Figure', Recorded)
+  monkeypatch.setattr(returns_plot, 'Figure', Recorded)
   return made
 
 
@@ -368,11 +378,13 @@ def test_a_short_history_is_seen_to_be_short(results, figures):
 
 
 @pytest.mark.parametrize('measure, title', [
-    ('accuracy', 'Accuracy against meta-training iterations'),
-    ('loss', 'Mean squared error against meta-training iterations')])
+    ('accuracy', ('Accuracy against meta-training iterations',
+                  'Loss and accuracy before and after the updates')),
+    ('loss', ('Mean squared error against meta-training iterations',
+              'Mean squared error before and after the updates'))])
 def test_a_study_is_named_by_what_it_measures(measure, title):
-  assert plots.title_of({'title': 'Accuracy against meta-training iterations',
-                         'measure': measure}) == title
+  assert tuple(plots.title_of({'title': study.title, 'measure': measure})
+               for study in STUDIES if study.flag is None) == title
 
 
 def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
@@ -382,6 +394,60 @@ def test_the_curves_of_a_classifier_are_not_called_adapted(results, figures):
           if 'seed 0' in line.get_label()} == {
       'training (seed 0)', 'validation, before (seed 0)',
       'validation, nearest neighbour (seed 0)'}
+
+
+@pytest.mark.parametrize('name', ['omniglot_5way_1shot_siamese', 'ant_velocity_oracle',
+                                  'ant_velocity_pretrained', 'sinusoid_5shot_pretrained'])
+def test_nor_are_those_of_what_is_trained_without_updates(name, figures):
+  drawn.learning_curves(row_named(name), records.IN_REPOSITORY)
+  for axes in figures[0].axes:
+    assert axes.lines[0].get_label().startswith('training (seed')
+
+
+def test_losses_are_drawn_as_means_over_examples(figures):
+  """Or training, with 15 query images of a class, would look 15 times as bad as validation
+  with one."""
+  row = row_named('miniimagenet_5way_1shot')
+  [lines] = drawn.histories(row, records.IN_REPOSITORY).values()
+  drawn.learning_curves(row, records.IN_REPOSITORY)
+  axes = figures[0].axes[0]
+  training, before, after = (line.get_ydata() for line in axes.lines)
+  assert axes.get_ylabel() == 'loss, mean over examples'
+  np.testing.assert_allclose(training, [line['loss'] / 75 for line in lines])
+  np.testing.assert_allclose(before, [line['val_loss_0'] / 5 for line in lines
+                                      if line['val_loss_0']])
+  assert max(map(max, (training, before, after))) < 2 < min(line['loss'] for line in lines)
+
+
+def test_so_are_those_of_a_study(figures):
+  [result] = [result for result in drawn.read_studies(records.IN_REPOSITORY)
+              if (result['name'], result['datasource']) == ('before_and_after', 'omniglot')]
+  lines = result['runs'][0]['history']
+  drawn.study_plot(result)
+  left = figures[0].axes[0]
+  support, before, after = (line.get_ydata() for line in left.lines)
+  assert left.get_ylabel() == 'validation loss, mean over examples'
+  np.testing.assert_allclose(support, [line['val_support_loss'] / 5 for line in lines])
+  np.testing.assert_allclose(after, [line['val_loss_1'] / 25 for line in lines])
+  np.testing.assert_allclose(before, support, rtol=0.05)   # nothing has adapted
+
+
+def test_the_end_of_a_method_is_not_joined_to_its_validations(figures):
+  """It is on other tasks, and more of them."""
+  run = {**STUDY['runs'][1], 'updates': 1, 'history': [
+      {**line, 'seconds': 10.0} for line in STUDY['runs'][1]['history']]}
+  early = {**run, 'label': 'stopped before its first validation', 'history': []}
+  plots.methods({**STUDY, 'title': 'Methods', 'runs': [run, early]})
+  for axes, places, end in zip(figures[0].axes, ([10, 20], [100, 200]), (20, 200)):
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), np.transpose([places, [60, 70]]))
+    [container, of_early] = axes.containers
+    data, _, (bars,) = container
+    np.testing.assert_allclose(data.get_xydata(), [[end, 90]])
+    np.testing.assert_allclose(bars.get_segments(), [[[end, 89], [end, 91]]])
+    assert of_early[0].get_xydata()[0, 1] == 90
+  [legend] = figures[0].legends
+  assert [text.get_text() for text in legend.get_texts()] == [
+      run['label'], early['label'], 'at the end, on 600 tasks']
 
 
 @pytest.mark.parametrize('count, marker', [(1, 'o'), (2, 'None')])
@@ -413,6 +479,36 @@ def test_figure_3_has_the_errors_of_the_files(results, figures):
   np.testing.assert_allclose(lines['MAML (partial: 70 of 100 iterations)'],
                              [[0, 0.52], [1, 0.5]])
   assert axes.get_title() == '5-shot'
+
+
+def test_figure_5_has_the_returns_of_the_files_and_the_paper_s(figures):
+  panels = returns_plot.panels_of(ROWS, records.IN_REPOSITORY)
+  panel = {'cheetah_velocity': panels['cheetah_velocity']}
+  returns_plot.figure_5(panel, ROWS)
+  [axes] = figures[0].axes
+  assert axes.get_title() == 'Half-cheetah, velocity'
+  found = panel['cheetah_velocity']
+  for container, method in zip(axes.containers, ('MAML', 'pre-trained', 'random')):
+    data, _, (bars,) = container
+    for update, (place, segment) in enumerate(zip(data.get_xydata(), bars.get_segments())):
+      mean, ci95 = verdicts.combined(found[method], update)
+      np.testing.assert_allclose(place, [update, mean])
+      np.testing.assert_allclose(segment[:, 1], [mean - ci95, mean + ci95])
+  mean, ci95 = verdicts.combined(found['oracle'], 0)
+  corners = axes.patches[0].get_path().vertices
+  corners = axes.patches[0].get_patch_transform().transform(corners)
+  np.testing.assert_allclose([corners[:, 1].min(), corners[:, 1].max()],
+                             [mean - ci95, mean + ci95])
+  paper = [line.get_xydata() for line in axes.lines if line.get_markersize() == 8]
+  np.testing.assert_allclose(paper[0][:, 1], [-129.5, -78.6, -66.6, -60.8])
+  np.testing.assert_allclose(paper[-1], [[0, -54.5]])
+
+
+def test_methods_are_told_apart_without_colours(results, figures):
+  assert set(plots.MARKERS) == set(plots.COLOURS) == set(returns_plot.METHODS)
+  assert len(set(plots.MARKERS.values())) == len(plots.MARKERS)
+  plots.figure_3(drawn.figure_3_panels(TABLE, results))
+  assert [line.get_marker() for line in figures[0].axes[0].lines] == ['o', '']
 
 
 @pytest.mark.parametrize('runs, left_labels, right_points', [

@@ -99,9 +99,14 @@ def test_an_unknown_row_is_refused():
     ('90.0 +- 1.0', 91.4, 0.5, 'accuracy', REPRODUCED),     # the intervals meet
     ('90.0 +- 1.0', 91.6, 0.5, 'accuracy', ABOVE),
     ('90.0 +- 1.0', 88.4, 0.5, 'accuracy', BELOW),
+    ('90.0 +- 1.0', 91.5, 0.5, 'accuracy', REPRODUCED),     # their ends are one number
     ('0.35', 0.38, 0.05, 'loss', REPRODUCED),               # no interval: within ours
     ('0.35', 0.38, 0.02, 'loss', BELOW),                    # a larger error is worse
-    ('0.35', 0.30, 0.02, 'loss', ABOVE)])
+    ('0.35', 0.30, 0.02, 'loss', ABOVE),
+    ('-40.4 +- 4.1', -36.0, 0.2, 'return', ABOVE),          # of returns the larger is better
+    ('-40.4 +- 4.1', -44.8, 0.2, 'return', BELOW),
+    ('-40.4 +- 4.1', -44.8, 0.4, 'return', REPRODUCED),
+    ('-13.9', -12.5, 1.8, 'return', REPRODUCED)])
 def test_a_verdict(paper, mean, ci95, measure, expected):
   assert verdicts.verdict(paper, Measured(mean, ci95), measures.named(measure)) == expected
 
@@ -118,6 +123,9 @@ def test_each_verdict_is_explained():
   assert set(verdicts.MEANINGS) == {
       REPRODUCED, ABOVE, BELOW, NOT_RUN, PARTIAL, MEASURED, verdicts.REPRODUCED_EARLY,
       verdicts.ABOVE_EARLY, verdicts.BELOW_EARLY, verdicts.MEASURED_EARLY}
+  page = (Path(__file__).parent.parent / 'docs/verifying.md').read_text(encoding='utf-8')
+  for text in (verdicts.MEANINGS[ABOVE], verdicts.MEANINGS[BELOW], page):
+    assert all(kind in text for kind in ('accuracy', 'return', 'error'))
 
 
 def test_one_seed_has_its_own_interval(make_record):

@@ -70,6 +70,9 @@ class KerasObjective(Objective):
     """The same loss, and these metrics."""
     return KerasObjective(self._objective or self._losses, metrics)
 
+  def mean_over(self, examples: int, loss: float) -> float:
+    return loss if self._objective is None else self._objective.mean_over(examples, loss)
+
   def loss(self, outputs: Any, labels: Any) -> tf.Tensor:
     return self.measured(outputs, labels, ())['loss']
 

@@ -71,7 +71,7 @@ class Comparison(NamedTuple):
 
   def limit(self, tolerance: Optional[float]) -> str:
     """The tolerance, in words."""
-    return f'{self.largest_allowed(tolerance):.0e}'
+    return f'{self.largest_allowed(tolerance):.2g}'
 
   def largest_allowed(self, tolerance: Optional[float]) -> float:
     """The tolerance; of None the usual one."""

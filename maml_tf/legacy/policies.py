@@ -54,9 +54,9 @@ class PolicyComparison(NamedTuple):
 
   def limit(self, tolerance: Optional[float]) -> str:
     """The tolerance, in words."""
-    text = f'{self.largest_allowed(tolerance):.0e}'
+    text = f'{self.largest_allowed(tolerance):.2g}'
     if tolerance is None and self.dtype == 'float64':
-      text += f', and {golden.THROUGH_CG:.0e} behind conjugate gradients'
+      text += f', and {golden.THROUGH_CG:.2g} behind conjugate gradients'
     return text
 
 

@@ -127,6 +127,10 @@ class Reptile(MetaLearner):
                             self._num_updates)
     return 3 * batches.size
 
+  def examples_of_loss(self, support_examples: int, query_examples: int) -> int:
+    examples = support_examples + query_examples
+    return min(self._inner_batch_size, examples) or examples
+
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:
     """What is reported of a training step; the outer step does not minimise it."""

@@ -49,7 +49,7 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
                        for name, (there, here) in changed.items())
     return Comparison({}, f"The paper's values are of other settings ({listed}).")
   late_enough = planned.total_iterations - (_OFF_BY_TF1 if config.run.legacy_checkpoint else 0)
-  if trained is not None and trained < late_enough:
+  if trained is not None and not late_enough <= trained <= planned.total_iterations:
     return Comparison({}, "The paper's values are of "
                           f'{planned.total_iterations:,} iterations, and not of {trained:,}.')
   return Comparison(values)

@@ -29,6 +29,7 @@ from maml_tf.meta_learner import MetaLearner
 from maml_tf.outer_step import raw
 from maml_tf.replicas import Replicas, values_of
 from maml_tf.training import callbacks as run_callbacks
+from maml_tf.training import mean_losses
 from maml_tf.training.checkpoints import Checkpoints, NoCheckpoints
 from maml_tf.training.divergence import with_advice
 from maml_tf.training.event_files import discard_events_after
@@ -217,17 +218,10 @@ class _Run:
       yield []
       return
     progress = Progress(self._iteration, validation, self._validation_interval,
-                        self._config.problem.measure, self._loss_of_an_example(phase))
+                        self._config.problem.measure,
+                        mean_losses.of_training(self._config, phase))
     with contextlib.closing(progress):
       yield [progress]
-
-  def _loss_of_an_example(self, phase: MetaLearner) -> Optional[Callable[[float], float]]:
-    """See `Progress`."""
-    config = self._config
-    if not (config.baseline.trains_on_tasks and config.problem.measure.beside_loss):
-      return None
-    groups = config.problem.groups(config.with_trained_classes())
-    return functools.partial(phase.objective.mean_over, groups * config.task.train_query_size)
 
   # --- validation
 

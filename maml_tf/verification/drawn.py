@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from maml_tf.config import Config
+from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.paper import records
+from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history
-from maml_tf.verification import plots, studies, study_files
+from maml_tf.verification import method_study, plots, studies, study_files
 from maml_tf.verification.verdicts import standing
 
 # {K: {method: row}} of figures 2 and 3.
@@ -39,14 +42,32 @@ def _history_file(row: Row, seed: int, trained: int, results: str) -> str:
 
 
 def learning_curves(row: Row, results: str) -> Optional[bytes]:
-  """Of a row's runs, as a PNG file; None without any."""
+  """Of a row's runs, as a PNG file, losses as means over examples; None without any."""
   labels = {}
-  if not row.identity.get('meta_trained', True):
-    labels['training'] = 'training'   # without inner updates
+  if not _trains_adapted(row):
+    labels['training'] = 'training'
   if row.baseline.validation_label:
     labels['validation'] = row.baseline.validation_label
-  return plots.learning_curves(row.label, histories(row, results), row.problem.measure,
-                               **labels)
+  found = {seed: lines for seed, lines in histories(row, results).items() if lines}
+  if found:
+    found = _with_mean_losses(row_config(row), found)
+  return plots.learning_curves(row.label, found, row.problem.measure, **labels)
+
+
+def _trains_adapted(row: Row) -> bool:
+  """Whether what training measures is behind inner updates."""
+  return (row.identity.get('meta_trained', True) and row.baseline.name == 'None'
+          and row.method not in WITHOUT_INNER_LOOP)
+
+
+def _with_mean_losses(config: Config, found: Mapping[int, Sequence[history.Line]]
+                      ) -> Dict[int, Sequence[history.Line]]:
+  from maml_tf import experiment  # and TensorFlow, which only what is drawn needs
+  from maml_tf.training import mean_losses
+  if not mean_losses.are_of_tasks(config):
+    return dict(found)   # and no model, which of policies takes an environment
+  model = experiment.build_model(config)
+  return {seed: mean_losses.of_history(config, model, lines) for seed, lines in found.items()}
 
 
 def figure_2_weights(rows: Sequence[Row], results: str) -> Dict[int, Dict[str, str]]:
@@ -80,6 +101,18 @@ def figure_3_panels(rows: Sequence[Row], results: str
 def read_studies(results: str) -> List[Dict[str, Any]]:
   """The results of all studies, see `study_files.read_all`, with settings in words."""
   return [_as_shown(result) for result in study_files.read_all(results)]
+
+
+def study_plot(result: Dict[str, Any]) -> bytes:
+  """Of what `read_studies` gives, as a PNG file."""
+  if result['name'] == method_study.NAME:
+    return plots.methods(result)
+  if len(result['runs']) > 1:   # whose losses are not drawn
+    return plots.study(result)
+  study = studies.study_named(result['name'])
+  [run], [(_, config)] = result['runs'], studies.configs(study, result['datasource'])
+  lines = _with_mean_losses(config, {0: run['history']})[0]
+  return plots.study({**result, 'runs': [{**run, 'history': lines}]})
 
 
 def _as_shown(result: Dict[str, Any]) -> Dict[str, Any]:

@@ -113,7 +113,8 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
   data = config.problem.name_of_data(config)
   _require_same_seconds(settings, seconds)
   _require_result_of_same_data(data, config, results)
-  study_files.require_not_less(NAME, data, seconds, config.task.seed, results)
+  # The file has whole seconds.
+  study_files.require_not_less(NAME, data, round(seconds), config.task.seed, results)
   commit, runs, of_tasks, diverged = provenance.commit(), [], [], []
   for number, (label, of_method) in enumerate(settings, start=1):
     print(f'Methods, run {number} of {len(settings)}: {label}, {seconds:,.0f} s', flush=True)

@@ -207,9 +207,9 @@ def _figures(rows: Sequence[Row], results: str) -> List[str]:
     lines += _figure('Figure 3', 'Error against the number of gradient steps, 95% intervals. '
                      'The oracle is not adapted.', FIGURE_3)
   if returns_plot.panels_of(rows, results):
-    lines += _figure('Figures 4 and 5', 'Returns against the number of gradient steps, 95% '
-                     "intervals over tasks; circles are the paper's. The oracle is not "
-                     'adapted.', FIGURE_5)
+    lines += _figure('Figures 4 and 5', 'Returns against the number of gradient steps, with '
+                     "the tables' 95% intervals; open marks are the paper's. The oracle is "
+                     'not adapted.', FIGURE_5)
   return lines
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from maml_tf import measures
-from maml_tf.measures import LOSS, Measure, phase_name
+from maml_tf.measures import ACCURACY, LOSS, MEAN_SQUARED_ERROR, Measure, phase_name
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import data_title
 from maml_tf.reports.png import png
@@ -16,7 +16,10 @@ from maml_tf.training.history import Line
 from maml_tf.verification.verdicts import combined
 
 _FILLED = {'-': 'right', '--': 'left', ':': 'none'}   # of the points of each kind
-COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0'}
+_LOSS_TITLE = 'loss, mean over examples'   # see `training.mean_losses`
+COLOURS = {'MAML': 'C2', 'pre-trained': 'C1', 'oracle': 'C0', 'random': '0.5'}
+# Whoever does not tell the colours apart has these.
+MARKERS = {'MAML': 'o', 'pre-trained': 's', 'oracle': '', 'random': '^'}
 
 
 def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure: Measure,
@@ -27,7 +30,7 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
 
   Args:
     title: of the figure.
-    histories: {seed: lines of its history}.
+    histories: {seed: lines of its history}, losses as means over examples.
     measure: beside the losses, where these say something else.
     training: what the curve of training is.
     validation: what the last curve of validation is; None: after its number of updates.
@@ -50,7 +53,7 @@ def learning_curves(title: str, histories: Mapping[int, Sequence[Line]], measure
         labels[label] = style
     axes.set_xlabel('iterations')
     axes.set_xlim(left=0)   # a run that has just begun is seen to have
-    axes.set_ylabel(kind.title)
+    axes.set_ylabel(_LOSS_TITLE if kind is LOSS else kind.title)
     if kind is LOSS:
       axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
@@ -119,7 +122,7 @@ def figure_3(panels: Mapping[str, Mapping[str, Sequence[Record]]]) -> Optional[b
       _errors(axes, method, of_seeds)
     axes.set_title(title)
     axes.set_xlabel('gradient steps')
-    axes.set_ylabel('mean squared error')
+    axes.set_ylabel(MEAN_SQUARED_ERROR.title)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -132,7 +135,8 @@ def _errors(axes, method: str, of_seeds: Sequence[Record]) -> None:
   # The oracle is not adapted.
   points = [combined(of_seeds, 0 if method == 'oracle' else update) for update in updates]
   means = [point.mean for point in points]
-  axes.plot(updates, means, color=colour, marker='.', label=_labelled(method, of_seeds))
+  axes.plot(updates, means, color=colour, marker=MARKERS.get(method, '.'), markersize=4,
+            label=_labelled(method, of_seeds))
   axes.fill_between(updates, [point.mean - point.ci95 for point in points],
                     [point.mean + point.ci95 for point in points], color=colour, alpha=0.2,
                     linewidth=0)
@@ -148,8 +152,10 @@ def _labelled(method: str, of_seeds: Sequence[Record]) -> str:
 
 def title_of(result: Dict[str, Any]) -> str:
   """Of a study; by the name of what it measures, which is an accuracy for images alone."""
-  measured = measures.named(result['measure']).title.partition(',')[0]
-  return result['title'].replace('Accuracy', measured[:1].upper() + measured[1:])
+  caption, title = measures.named(result['measure']).caption, result['title']
+  if caption != ACCURACY.caption:   # then it is the loss, or in its place
+    title = title.replace('Loss and accuracy', 'Accuracy')
+  return title.replace('Accuracy', caption[:1].upper() + caption[1:])
 
 
 def _heading(result: Dict[str, Any]) -> str:
@@ -170,7 +176,7 @@ def study(result: Dict[str, Any]) -> bytes:
     left.set_ylabel(f'{what}, after training')
   else:
     _before_and_after(left, runs[0]['history'], 'loss', 1)
-    left.set_ylabel('validation loss')
+    left.set_ylabel(f'validation {_LOSS_TITLE}')
   for index, run in enumerate(runs):
     if len(runs) == 1:
       _before_and_after(right, run['history'], result['measure'], unit)
@@ -187,24 +193,30 @@ def study(result: Dict[str, Any]) -> bytes:
 
 
 def methods(result: Dict[str, Any]) -> bytes:
-  """The validation scores of methods against seconds of training, and iterations."""
+  """The validation scores of methods against seconds of training, and iterations; as a point
+  with its 95% interval the one at the end, which is on other tasks, and more of them."""
   measure = measures.named(result['measure'])
   figure = Figure(figsize=(12, 4.4), layout='constrained')
   figure.suptitle(_heading(result))
   of_seconds, of_iterations = figure.subplots(1, 2, sharey=True)
   for index, run in enumerate(result['runs']):
     style = dict(color=f'C{index % 10}', linestyle='-' if index < 10 else '--',
-                 marker='.', label=run['label'])
+                 label=run['label'])
     column, spent, points = f'val_{result["measure"]}_{run["updates"]}', 0.0, []
     for line in run['history']:
       spent += line['seconds'] or 0
       if line.get(column) is not None:
         points.append((spent, line['iteration'], measure.scale * line[column]))
-    points.append((spent, run['iterations'],
-                   measure.scale * run['query'][run['updates']]['mean']))
-    seconds, iterations, scores = zip(*points)
-    of_seconds.plot(seconds, scores, **style)
-    of_iterations.plot(iterations, scores, **style)
+    end = run['query'][run['updates']]
+    seconds, iterations, scores = zip(*points) if points else ((), (), ())
+    for axes, places, last in ((of_seconds, seconds, spent),
+                               (of_iterations, iterations, run['iterations'])):
+      axes.plot(places, scores, marker='.', **style)
+      axes.errorbar([last], [measure.scale * end['mean']], [measure.scale * end['ci95']],
+                    color=style['color'], marker='D', markersize=4, capsize=2,
+                    fillstyle='full' if index < 10 else 'none')
+  of_iterations.plot([], [], 'D', color='0.3', markersize=4,
+                     label=f'at the end, on {result["num_tasks"]} tasks')
   of_seconds.set_xlabel('seconds of training')
   of_iterations.set_xlabel('iterations')
   of_iterations.set_xscale('log')

@@ -12,7 +12,6 @@ from maml_tf.paper.rows import Row
 from maml_tf.verification import (
   cells,
   drawn,
-  method_study,
   pages,
   plots,
   returns_plot,
@@ -79,8 +78,8 @@ def _plots(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2], results: s
   if draw_figure_2 is not None and with_weights:
     found[pages.FIGURE_2] = draw_figure_2(with_weights)
   for result in drawn.read_studies(results):
-    draw = plots.methods if result['name'] == method_study.NAME else plots.study
-    found[os.path.join('studies', f'{study_files.stem_of(result)}.png')] = draw(result)
+    found[os.path.join('studies', f'{study_files.stem_of(result)}.png')] = (
+        drawn.study_plot(result))
   return found
 
 

@@ -10,12 +10,11 @@ from maml_tf.paper import records
 from maml_tf.paper.control_rows import RETURNS
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row, numbers
-from maml_tf.verification.plots import COLOURS, png
+from maml_tf.verification.plots import COLOURS, MARKERS, png
 from maml_tf.verification.verdicts import combined, standing
 
 # {what a legend says: the suffix of its row}.
 METHODS = {'MAML': '', 'pre-trained': '_pretrained', 'random': '_random', 'oracle': '_oracle'}
-_COLOURS = {**COLOURS, 'random': '0.5'}
 
 Panel = Dict[str, List[Record]]
 
@@ -37,7 +36,7 @@ def panels_of(rows: Sequence[Row], results: str = records.RESULTS) -> Dict[str, 
 
 
 def figure_5(panels: Mapping[str, Panel], rows: Sequence[Row]) -> Optional[bytes]:
-  """Returns after 0 to 3 updates with 95% intervals, and the paper's as open circles; the
+  """Returns after 0 to 3 updates with 95% intervals, and the paper's as open marks; the
   oracle's, which is not adapted, as a line. None without data."""
   if not panels:
     return None
@@ -64,14 +63,16 @@ def figure_5(panels: Mapping[str, Panel], rows: Sequence[Row]) -> Optional[bytes
 
 
 def _draw(axes, method: str, found: Sequence[Record]) -> None:
-  colour, label = _COLOURS[method], label_of(method, found[0])
+  colour, label = COLOURS[method], label_of(method, found[0])
   updates = [0] if method == 'oracle' else found[0].updates
   points = [combined(found, update) for update in updates]
   if method == 'oracle':
-    axes.axhline(points[0].mean, color=colour, linewidth=1, label=label)
+    [(mean, ci95)] = points
+    axes.axhline(mean, color=colour, linewidth=1, label=label)
+    axes.axhspan(mean - ci95, mean + ci95, color=colour, alpha=0.2, linewidth=0)
     return
   axes.errorbar(updates, [point.mean for point in points], [point.ci95 for point in points],
-                color=colour, marker='.', capsize=2, label=label)
+                color=colour, marker=MARKERS[method], markersize=4, capsize=2, label=label)
 
 
 def label_of(method: str, record: Record) -> str:
@@ -84,8 +85,8 @@ def label_of(method: str, record: Record) -> str:
 
 def _draw_paper(axes, method: str, row: Row) -> None:
   values = {updates: numbers(value)[0] for updates, value in row.paper.items()}
-  axes.plot(list(values), list(values.values()), 'o', color=_COLOURS[method],
-            markerfacecolor='none', markersize=8, linestyle='none')
+  axes.plot(list(values), list(values.values()), MARKERS[method] or 'o',
+            color=COLOURS[method], markerfacecolor='none', markersize=8, linestyle='none')
   if method == 'MAML':   # one entry in the legend for all of them
     axes.plot([], [], 'o', color='0.3', markerfacecolor='none', markersize=8,
               linestyle='none', label="the paper's")

@@ -34,9 +34,9 @@ MEANINGS = {
                 'here meet; where the paper gives no interval, its value lies within the one '
                 'measured here',
     ABOVE: 'the intervals do not meet, and the result is better than the paper\'s: a higher '
-           'accuracy, or a smaller error',
-    BELOW: 'the intervals do not meet, and the result is worse: a lower accuracy, or a '
-           'larger error',
+           'accuracy or return, or a smaller error',
+    BELOW: 'the intervals do not meet, and the result is worse: a lower accuracy or return, '
+           'or a larger error',
     MEASURED: 'all iterations were trained, and the paper gives no number to compare with (a '
               'curve of a figure, an empty cell, or no such row)',
     REPRODUCED_EARLY: f'the intervals meet as above, but the run was ended early, by a rule '
