@@ -56,8 +56,15 @@ def configs(datasource: str, seed: int = 0, logdir: Optional[str] = None,
     logdir: folder for the runs; None: logs/studies.
     entries: {label: flags}, the one that others are compared to first.
     **given: further fields of all of them.
+
+  Raises:
+    ConfigError: for a data source that few of the methods are for, or a wrong value.
   """
   usual = resolve({'datasource': datasource, **given})
+  if usual.problem.methods is not None:
+    raise ConfigError(f'The study {NAME} is not made for --datasource={datasource}, which is '
+                      f'learned by {" or ".join(usual.problem.methods)} alone: take one of '
+                      'images, or sinusoid.')
   has_classes = usual.problem.has_classes
   common = dict(
       {name: usual.to_values()[name] for name in _SAME_EPISODES}, **_OF_THE_LENGTH,
