@@ -256,8 +256,8 @@ def given_values(draw):
   if draw(st.booleans()):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
-    if method in WITHOUT_INNER_LOOP:
-      optional.pop('train_update_lr')
+    if method in (*WITHOUT_INNER_LOOP, 'meta_sgd', 'maml_plus_plus'):
+      optional.pop('train_update_lr')   # there is none, or it is in the checkpoint
   given = draw(st.fixed_dictionaries(required, optional=optional))
   if given.get('dtype') == 'float64':
     given.pop('mixed_precision', None)
