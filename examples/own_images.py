@@ -9,6 +9,7 @@ export. Every step is a command line, which is printed.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import shlex
@@ -116,4 +117,13 @@ def command(name: str, function, *arguments: str) -> None:
 
 
 if __name__ == '__main__':
-  main(sys.argv[1], *map(int, sys.argv[2:3]))
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('folder', metavar='FOLDER', help='a new one, or an empty one')
+  parser.add_argument('iterations', metavar='ITERATIONS', type=int, nargs='?', default=100,
+                      help='of meta-training; default 100')
+  options = parser.parse_args()
+  if os.path.exists(options.folder) and (not os.path.isdir(options.folder)
+                                         or os.listdir(options.folder)):
+    parser.error(f'{options.folder} is there already: name a new folder')
+  main(options.folder, options.iterations)

@@ -26,7 +26,10 @@ from maml_tf.config.fits import OWNED
 __all__ = ['flag_names', 'help_text', 'main_config', 'parse']
 
 _HELP_ARGUMENTS = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
+_ON_THE_COMMAND_LINE = ('help', 'version')   # alone, and in no flagfile
 _LARGEST_FLAGFILE = 2**16   # bytes; absl's time grows with the square of it
+# Of a value in a flagfile: quotes around it, a comment or a line's continuation behind it.
+_LEFT_TO_A_SHELL = r'^([\'"]).*\1$|\s(#|\\$)'
 _LONGEST_NAME = 100         # characters of a flag; absl compares it with all that exist
 _LONGEST_WORD = 200         # characters of what a message quotes
 _MOST_MEANT = 3             # flags that it asks for
@@ -139,13 +142,17 @@ def _flagfile_lines(path: str) -> list[str]:
     line = line.strip()
     if not line or line.startswith(('#', '//')):
       continue
-    name, has_value, _ = _split(line)
+    name, _, value = _split(line)
     if name is not None and name.split()[:1] == ['flagfile']:
       raise ConfigError(f'--flagfile={path} names another flagfile in line {number} '
                         f'({line}): give each of them on the command line.')
-    if name is None or (not has_value and re.search(r'\s', line)):
+    if name is None or re.search(r'\s', name):
       raise ConfigError(f'--flagfile={path} has {line!r} in line {number}: it must be '
                         '--FLAG=VALUE, or a comment that starts with #.')
+    if re.match(r'\s', value) or re.search(_LEFT_TO_A_SHELL, value):
+      raise ConfigError(f'--flagfile={path} has {line!r} in line {number}: no shell reads it, '
+                        'so leave quotes, blanks around the value and a backslash behind it '
+                        'out, and give a comment a line of its own.')
     lines.append(line)
   return lines
 
@@ -182,10 +189,11 @@ def _place_of(path: str) -> str:
 
 def _nearest_experiment(path: str) -> str:
   folder = Path(__file__).parent
-  experiments = [file.name for file in sorted(folder.glob('*.flags'))]
-  near = difflib.get_close_matches(os.path.basename(path), experiments, n=1)
+  experiments = [file.stem for file in sorted(folder.glob('*.flags'))]
+  # Without the extension, which would be a likeness of all.
+  near = difflib.get_close_matches(Path(path).stem, experiments, n=1)
   if near:
-    return f'did you mean {folder.name}/{near[0]}?'
+    return f'did you mean {folder.name}/{near[0]}.flags?'
   return f'{folder.name}/ has one for each experiment of the paper.'
 
 
@@ -203,7 +211,10 @@ def _without_meaning(values: absl_flags.FlagValues) -> set[str]:
 
 
 def _unknown_flag(name: str, argument: str, without_meaning: Collection[str] = ()) -> str:
-  near = [f'--{flag}' for flag in _near_flags(name, without_meaning)]
+  if name in _ON_THE_COMMAND_LINE:
+    return (f'The flag {argument} is not allowed there: give --{name} on the command line, '
+            'and without a value.')
+  near = [f'--{flag}' for flag in _near_flags(name.lower(), without_meaning)]
   advice = f'did you mean {" or ".join(near)}?' if near else '--help lists all flags.'
   return f'The flag {argument} is unknown: {advice}'
 

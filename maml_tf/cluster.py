@@ -88,6 +88,9 @@ _EXAMPLE = ('{"cluster": {"worker": ["a:2222", "b:2222"]}, '
 
 def _of_flags(worker_hosts: str, task_index: int, environment: Mapping[str, str]) -> Cluster:
   hosts = [host.strip() for host in worker_hosts.split(',') if host.strip()]
+  if not hosts:
+    raise ConfigError(f'--worker_hosts={worker_hosts} names no worker: it must be '
+                      'HOST:PORT of each, with commas between.')
   if task_index == -1 and environment.get('JOB_COMPLETION_INDEX', '').isdigit():
     task_index = int(environment['JOB_COMPLETION_INDEX'])   # Kubernetes
   if task_index == -1 and len(hosts) == 1:

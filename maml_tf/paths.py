@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from typing import Optional
 
 from maml_tf.errors import ConfigError
 
@@ -35,32 +36,51 @@ def argument(text: str) -> str:
     raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def require_place_of_file(path: Optional[str], flag: str = 'out') -> None:
+  """Raises: ConfigError: for what can be no new file; before anything is computed."""
+  if path is None:
+    return
+  if os.path.isdir(path):
+    raise ConfigError(f'--{flag}={path} is a folder: name a file in it.')
+  folder = os.path.dirname(path) or '.'
+  if not os.path.isdir(folder):
+    raise ConfigError(f'--{flag}={path} cannot be written, as there is no folder {folder}: '
+                      'make it, or choose another one.')
+
+
 def require_usable_for_checkpoints(path: str, flag: str) -> None:
-  """Raises: ConfigError: where TensorFlow cannot have checkpoints there."""
-  unusable = unusable_for_checkpoints(path)
-  if unusable:
-    raise ConfigError(f'--{flag}={path} is not allowed: it has {unusable}, {_NOT_TAKEN}.')
+  """Raises: ConfigError: where no checkpoints can be."""
+  reason = why_unusable_for_checkpoints(path)
+  if reason:
+    raise ConfigError(f'--{flag}={path} is not allowed: {reason}.')
 
 
 def of_checkpoints(text: str) -> str:
   """`argument`, of a folder with checkpoints."""
   path = argument(text)
-  unusable = unusable_for_checkpoints(path)
-  if unusable:
-    raise argparse.ArgumentTypeError(f'{text} is not allowed: it has {unusable}, {_NOT_TAKEN}')
+  reason = why_unusable_for_checkpoints(path)
+  if reason:
+    raise argparse.ArgumentTypeError(f'{text} is not allowed: {reason}')
   return path
 
 
-_NOT_TAKEN = ('which TensorFlow does not take in the path of a checkpoint; choose another '
-              'name, or a path from the current folder')
+def why_unusable_for_checkpoints(path: str) -> str:
+  """Why checkpoints cannot be there, and what to do; '' where they can.
 
-
-def unusable_for_checkpoints(path: str) -> str:
-  """What TensorFlow cannot have in the path of a checkpoint, as a phrase; '' for nothing.
-
-  It takes the path for a pattern, in which brackets and backslashes mean something else
-  (a backslash of Windows does not), and for UTF-8.
+  TensorFlow takes the path for a pattern, in which brackets and backslashes mean something
+  else (a backslash of Windows does not), for UTF-8, and what begins like a URL for another
+  file system than that of all other files of a run.
   """
+  if re.match(r'[A-Za-z][A-Za-z0-9+.-]+://', path):
+    return ('it is a URL, and runs are kept in folders of this machine; give the folder in '
+            'which that storage is mounted')
+  unusable = _unusable(path)
+  return unusable and (f'it has {unusable}, which TensorFlow does not take in the path of a '
+                       'checkpoint; choose another name, or a path from the current folder')
+
+
+def _unusable(path: str) -> str:
+  """What TensorFlow cannot have in the path of a checkpoint, as a phrase; '' for nothing."""
   try:
     path.encode('utf-8')
   except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """Adapts a trained run to the photos in class folders, and classifies others.
 
-  python -m maml_tf.predict --run=LOGDIR --support=FOLDER --query=FOLDER_OR_FILES
+  python -m maml_tf.predict --run=LOGDIR --support=FOLDER --query FOLDER_OR_FILES
       [--out=predictions.csv]
 
 --support has a folder of photos for each class, as many photos as there are, not of each
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import os
 import sys
 from typing import List, NamedTuple, Optional, Sequence
 
@@ -55,7 +54,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _run(options: argparse.Namespace) -> None:
   from maml_tf.prediction import expectation, photos, task_net
   config = config_of(options)
-  _require_writable(options.out)
+  paths.require_place_of_file(options.out)
   support = photos.read_support(options.support, config)
   query = photos.read_query(options.query, config)
   trained = trained_of(options, config, len(support.classes))
@@ -79,18 +78,6 @@ def _run(options: argparse.Namespace) -> None:
     with reported(options.out):
       write(options.out, predictions, support.classes)
     print(f'Written: {options.out}')
-
-
-def _require_writable(path: Optional[str]) -> None:
-  """Raises: ConfigError: for what can be no file, before anything is computed."""
-  if path is None:
-    return
-  if os.path.isdir(path):
-    raise ConfigError(f'--out={path} is a folder: name a file in it.')
-  folder = os.path.dirname(path) or '.'
-  if not os.path.isdir(folder):
-    raise ConfigError(f'--out={path} cannot be written, as there is no folder {folder}: make '
-                      'it, or choose another one.')
 
 
 def table(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
@@ -132,6 +119,9 @@ def config_of(options: argparse.Namespace):
   if (options.run is None) == (options.pretrained is None):
     raise ConfigError('Give one of --run=LOGDIR, a folder of a trained run, and '
                       '--pretrained=ROW, a row of the repository.')
+  if options.pretrained is not None and options.iteration is not None:
+    raise ConfigError(f'--iteration={options.iteration} does not fit --pretrained, which '
+                      'names weights of one iteration: leave it out.')
   config = (trained.config_of_run(options.run) if options.run else
             _config_of_row(options.pretrained))
   trained.require_adaptable(config)

@@ -106,6 +106,7 @@ def _adam(state: TrainingState, gradients: Parameters, config: Config) -> Traini
 def require_supported(config: Config) -> None:
   """Raises: ConfigError: for a run that is more than one pure function of new parameters."""
   training = config.training
+  config.problem.episodes_on_device(config)   # which refuses what has no images
   if not config.baseline.trains_on_tasks:
     raise ConfigError(f'--baseline={training.baseline} trains on no tasks, and has no '
                       'meta-step to export: leave it out.')

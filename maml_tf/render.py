@@ -43,6 +43,10 @@ def _render(config: Config, path: str, task: int, updates: Optional[int]) -> Non
   if not 0 <= task < config.evaluation.num_test_tasks:
     raise ConfigError(f'--task={task} is not allowed: it must be from 0 to '
                       f'{config.evaluation.num_test_tasks - 1}, the held-out tasks.')
+  if not path.lower().endswith('.gif'):
+    raise ConfigError(f'--out={path} is not allowed: it must be a FILE.gif, as an '
+                      'animated GIF is what is written.')
+  paths.require_place_of_file(path)
   model = experiment.build_model(config)
   checkpoint, _ = application.load_for_test(config, model, experiment_folder(config))
   generator = experiment.evaluation_generator(config, config.split,
@@ -59,9 +63,12 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog=f'python -m {PROGRAM}', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--out', type=paths.argument, required=True, metavar='FILE.gif')
-  parser.add_argument('--task', type=whole(0), default=0)
-  parser.add_argument('--updates', type=whole(0))
+  parser.add_argument('--out', type=paths.argument, required=True, metavar='FILE.gif',
+                      help='where to write')
+  parser.add_argument('--task', type=whole(0), default=0, metavar='N',
+                      help='the number of a held-out task; default 0')
+  parser.add_argument('--updates', type=whole(0), metavar='N',
+                      help='how many are shown; default --test_num_updates')
   return parser
 
 

@@ -200,9 +200,11 @@ def _check(options: argparse.Namespace) -> None:
   if options.anew and not (options.row and options.train):
     raise ConfigError('--anew is for --row=NAME --train: it starts at iteration 0 what would '
                       'be gone on with.')
-  writes = (options.train or options.test or options.train_all or options.report
-            or options.study is not None)
-  if writes and options.results == records.RESULTS != records.IN_REPOSITORY:
+  runs = (options.train or options.test or options.train_all
+          or options.study is not None)
+  if not runs:
+    _check_reading(options)
+  if (runs or options.report) and options.results == records.RESULTS != records.IN_REPOSITORY:
     raise ConfigError('--results=FOLDER is needed, outside of the repository: it says where '
                       'results go, and nothing is written into an installed package.')
   if options.iterations is not None and options.iterations < 1:
@@ -215,6 +217,16 @@ def _check(options: argparse.Namespace) -> None:
     raise ConfigError(f'--iterations={options.iterations} does not fit '
                       f'--study={method_study.NAME}, whose runs end by their seconds: give '
                       '--hours=H, the time of all of them together.')
+
+
+def _check_reading(options: argparse.Namespace) -> None:
+  """Of the list and the report, which read results and need no run."""
+  if options.seed:
+    raise ConfigError(f'--seed={options.seed} is for what trains or tests, and the list and '
+                      '--report are of all seeds: give --row or --study, or leave it out.')
+  if not os.path.isdir(options.results):
+    raise ConfigError(f'--results={options.results}: there is no such folder, so no results '
+                      'to list: check the path.')
 
 
 def _check_hours(hours: Optional[float]) -> None:
@@ -230,8 +242,9 @@ def _check_train_all(options: argparse.Namespace) -> None:
       _check_hours(own.pop('hours'))
     for name, value in own.items():
       if value is not None:
+        also = f', or for --study={method_study.NAME}' if name == 'hours' else ''
         raise ConfigError(f'--{name}={value} is for --train-all, which trains the rows of '
-                          'the plan: add it, or leave this out.')
+                          f'the plan{also}: give that, or leave this out.')
     return
   if options.train or options.test or options.iterations is not None or options.seed:
     raise ConfigError('--train-all takes rows, iterations and seeds from the plan: leave '

@@ -62,6 +62,7 @@ def test_slurms_lists_are_read_by_slurm(tmp_path, monkeypatch):
     ((), {}, 'give --worker_hosts and --task_index, or TF_CONFIG'),
     (('a:1,b:2',), {}, 'lacks --task_index'),
     (('a:1,b:2', 2), {}, 'from 0 to 1'),
+    ((' , ', 0), {}, 'names no worker: it must be HOST:PORT'),
     (('a:1,b',  0), {}, "HOST:PORT. Received: 'b'"),
     (('a:1,b:99999', 0), {}, "Received: 'b:99999'"),
     (('a:1,a:1', 0), {}, 'same address'),

@@ -146,7 +146,8 @@ def test_field_names_are_unique():
 _POSITIVE = st.floats(min_value=1e-9, max_value=1e3)
 _COUNTS = st.integers(1, 10**6)
 _FOLDERS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0[\\~'),
-                   min_size=1, max_size=10)
+                   min_size=1, max_size=10).filter(
+                       lambda name: name.strip() and '://' not in name)
 # Values that fit every data source and each other; 8 + 12 examples are all of Omniglot's.
 _ALWAYS_VALID = {
     'data_dir': _FOLDERS, 'num_classes': st.integers(2, 16),
@@ -155,7 +156,7 @@ _ALWAYS_VALID = {
     'norm': st.sampled_from(config.NORMS), 'num_filters': _COUNTS,
     'dtype': st.sampled_from(config.DTYPES), 'mixed_precision': st.booleans(),
     'update_lr': _POSITIVE,
-    'num_updates': _COUNTS, 'stop_grad': st.booleans(), 'num_averaged_nets': _COUNTS,
+    'num_updates': _COUNTS, 'stop_grad': st.booleans(),
     'tune_update_lr': st.booleans(),
     'pretrain_iterations': st.integers(0, 10**6),
     'metatrain_iterations': st.integers(0, 10**6), 'meta_batch_size': _COUNTS,
@@ -202,7 +203,7 @@ def control_values(datasource):
                             optional=optional),
       st.fixed_dictionaries(
           {**required, 'baseline': st.sampled_from(['pretrained', 'random', 'oracle'])},
-          optional=optional))
+          optional={name: values for name, values in optional.items() if name != 'stop_grad'}))
 
 
 @st.composite
@@ -255,11 +256,13 @@ def given_values(draw):
   if draw(st.booleans()):
     required.update(train=st.just(False))
     optional.update(_ONLY_TESTING)
-    if method in WITHOUT_INNER_LOOP:
-      optional.pop('train_update_lr')
+    if method in (*WITHOUT_INNER_LOOP, 'meta_sgd', 'maml_plus_plus'):
+      optional.pop('train_update_lr')   # there is none, or it is in the checkpoint
   given = draw(st.fixed_dictionaries(required, optional=optional))
   if given.get('dtype') == 'float64':
     given.pop('mixed_precision', None)
+  if datasource == 'sinusoid' or given.get('conv') is False:
+    given.pop('num_filters', None)
   if given.get('test_iter', -1) != -1:
     given.pop('legacy_checkpoint', None)   # both name the checkpoint to test
     given.pop('pretrained', None)
@@ -267,11 +270,13 @@ def given_values(draw):
     given.pop('pretrained', None)
   baseline = given.get('baseline', 'None')
   if baseline != 'None':
-    given.pop('metatrain_iterations', None)   # all of its training is pre-training
+    for name in ('metatrain_iterations', 'stop_grad', 'recompute_inner_steps'):
+      given.pop(name, None)   # all of its training is pre-training
   if baseline not in ('None', 'oracle'):
     given.pop('legacy_checkpoint', None)   # the TF1 code does not have them
   if baseline == 'averaged':
     given['averaged_regulariser'] = draw(st.sampled_from(config.REGULARISERS))
+    given['num_averaged_nets'] = draw(_COUNTS)
     if given['averaged_regulariser'] != 'None' and draw(st.booleans()):
       given['regulariser_weight'] = draw(_POSITIVE)
   if baseline == 'nearest_neighbour':   # nothing to tune, one "update"

@@ -312,7 +312,10 @@ def test_what_cannot_be_seen_is_one_sentence(tmp_path, capsys):
       (['--datasource=sinusoid'], 'has no policy to be seen acting'),
       (['--datasource=point_navigation', '--task=40'], '--task=40 is not allowed: it must be '
                                                        'from 0 to 39'),
-      (['--datasource=point_navigation'], 'There is no checkpoint to test')):
+      (['--datasource=point_navigation'], 'There is no checkpoint to test'),
+      (['--datasource=point_navigation', f'--out={tmp_path}/x.png'], 'must be a FILE.gif'),
+      (['--datasource=point_navigation', f'--out={tmp_path}/none/x.gif'],
+       'there is no folder')):
     code = render.main(['render', f'--out={tmp_path}/x.gif', f'--logdir={tmp_path}/none',
                         *arguments])
     error = capsys.readouterr().err

@@ -128,7 +128,7 @@ GIVEN = {
     '--meta_lr_half_life=2000': ('meta_lr_half_life', 2000),
     '--test_inner_batch_size=0': ('test_inner_batch_size', 0),
     '--baseline=': ('baseline', 'None'),
-    '--num_averaged_nets=20': ('num_averaged_nets', 20),
+    '--num_averaged_nets=500': ('num_averaged_nets', 500),
     '--averaged_regulariser=None': ('averaged_regulariser', 'None'),
     '--regulariser_weight=0': ('regulariser_weight', 0.0),
     '--tune_update_lr': ('tune_update_lr', True),
@@ -197,6 +197,8 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
     arguments -= {'--pretrained=sinusoid_5shot:1'}
   if '--dtype=float64' in arguments:
     arguments -= {'--mixed_precision'}
+  if '--noconv' in arguments:
+    arguments -= {'--num_filters=8'}
   if '--distribution_strategy=multi_worker_mirrored' not in arguments:
     arguments -= {'--worker_hosts=a:1,b:1', '--task_index=1'}
   resolved = parse('--datasource=omniglot', '--train=False', *arguments).to_values()
@@ -868,6 +870,15 @@ def test_flagfile_with_comments_blank_lines_and_windows_line_ends(tmp_path, form
     (b'--sed=1', '--sed=1'),
     (b'--seed=one', '--seed=one'),
     (b'--seed=1   # my seed', '--seed=1   # my seed'),
+    # A folder was made whose name had all of it.
+    (b'--logdir=runs  # mine', 'a comment a line of its own'),
+    (b'--logdir="my runs"', 'no shell reads it, so leave quotes'),
+    (b"--logdir='my runs'", 'no shell reads it, so leave quotes'),
+    (b'--logdir=runs \\', 'a backslash behind it'),
+    (b'--logdir= runs', 'blanks around the value'),
+    (b'--seed = 3', "'--seed = 3' in line 1"),
+    (b'--help', 'give --help on the command line'),
+    (b'--version', 'give --version on the command line'),
     (b'--', 'line 1'),
     (b'\xff\xfe\x00', 'not a text file'),
     (b'#' * (2**16 + 1), 'larger than 64 KiB'),
@@ -885,6 +896,8 @@ def test_damaged_flagfiles_are_refused(tmp_path, content, shown):
     (['--flagfile=nowhere.flags'], 'flags/ has one for each experiment'),
     (['--flagfile=omniglot_5way1shot.flags'], 'flags/omniglot_5way_1shot.flags?'),
     ([f'--flagfile={ROOT}'], 'cannot be read'),
+    # Not like any but for the extension.
+    (['--flagfile=mine.flags'], 'flags/ has one for each experiment'),
     (['--flagfile=a\0b'], 'cannot be read'),
     (['--flagfile='], 'lacks a value'),
     (['--flagfile'], 'lacks a value'),
@@ -909,6 +922,9 @@ MISTAKES = [
     (['--inner_batch=5', '--method=reptile'], '--inner_batch=5', '--inner_batch_size'),
     (['--cg_iteration=5'], '--cg_iteration=5', 'did you mean --cg_iterations?'),
     (['--noseed'], '--noseed', 'did you mean'),
+    (['--META_LR=1'], '--META_LR=1', 'did you mean --meta_lr?'),
+    (['--help=train'], '--help=train', 'without a value'),
+    (['--version=1'], '--version=1', 'without a value'),
     (['--qqqqqqqq'], '--qqqqqqqq', '--help'),
     (['---seed=1'], '---seed=1', '--seed'),
     (['--undefok=sed', '--sed=1'], '--undefok=sed', '--help'),
@@ -953,6 +969,19 @@ MISTAKES = [
     (['--datasource=miniimagenet', '--nomax_pool'], '--max_pool=False', 'leave'),
     (['--datasource=miniimagenet', '--num_classes=20'], '--num_classes=20', 'at most 16'),
     (['--test_iter=1000'], '--test_iter=1000', '--train=False'),
+    (['--method=mine.MyMethod'], '--method=mine.MyMethod', 'or FILE.py:CLASS'),
+    (['--method=imaml', '--imaml_cg_iterations=99999999999'],
+     '--imaml_cg_iterations=99999999999', '2147483647'),
+    (['--num_averaged_nets=7'], '--num_averaged_nets=7', '--baseline=averaged'),
+    # What changes nothing, and was taken without a word.
+    (['--num_filters=8'], '--num_filters=8', 'leave'),
+    (['--datasource=omniglot', '--noconv', '--num_filters=8'], '--num_filters=8', 'leave'),
+    (['--baseline=oracle', '--stop_grad'], '--stop_grad=True', 'leave it out'),
+    (['--baseline=fine_tuning', '--datasource=omniglot', '--learned_step_sizes=layer'],
+     '--learned_step_sizes=layer', 'leave it out'),
+    (['--baseline=averaged', '--recompute_inner_steps'], '--recompute_inner_steps=True',
+     'leave it out'),
+    (['--model=resnet12'], '--datasource=sinusoid', 'for images'),
 ]
 
 

@@ -194,6 +194,12 @@ def test_advice_does_not_repeat_the_mistake(prepared, tmp_path):
     image_set.read_manifest(tmp_path / 'raw', 'omniglot')
 
 
+def test_a_file_is_no_folder_to_prepare_into(tmp_path):
+  (tmp_path / 'omniglot.zip').write_bytes(b'')
+  with pytest.raises(DataError, match='is a file, and no folder with the prepared omniglot'):
+    image_set.read_manifest(tmp_path / 'omniglot.zip', 'omniglot')
+
+
 def test_what_file_managers_leave_in_a_folder_is_no_data(prepared):
   for name in ('.DS_Store', 'Thumbs.db', 'desktop.ini'):
     (prepared / name).write_bytes(b'junk')

@@ -106,6 +106,22 @@ def test_what_tensorflow_cannot_have_in_a_checkpoint_s_path_is_refused_at_the_st
     resolve({field: name})
 
 
+@pytest.mark.parametrize('field', ['logdir', 'legacy_checkpoint'])
+@pytest.mark.parametrize('url', ['gs://bucket/runs', 'file:///tmp/runs', 'hdfs://host/runs'])
+def test_a_url_is_no_folder(field, url):
+  """TensorFlow wrote its files there, all else into a folder 'gs:' of this machine, and the
+  first checkpoint failed for want of space."""
+  with pytest.raises(ConfigError, match=f'--{field}={url}.*folders of this machine'):
+    resolve({field: url})
+
+
+@pytest.mark.parametrize('field', ['logdir', 'data_dir'])
+@pytest.mark.parametrize('blank', ['', '  '])
+def test_a_blank_is_no_folder(field, blank):
+  with pytest.raises(ConfigError, match=f'--{field} is empty'):
+    resolve({field: blank})
+
+
 @pytest.mark.parametrize('command', ['predict --run', 'export --out'])
 def test_commands_that_read_or_write_checkpoints_refuse_it_likewise(command, capsys):
   with pytest.raises(argparse.ArgumentTypeError, match='UTF-8'):

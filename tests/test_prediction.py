@@ -249,6 +249,18 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys, change, message):
   assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize('given, message', [
+    (['--pretrained=omniglot_5way_1shot', '--iteration=7'],
+     '--iteration=7 does not fit --pretrained'),
+    (['--pretrained=point_navigation'], '--datasource=point_navigation has no images'),
+    (['--pretrained=miniimagenet_5way_1shot_nearest_neighbour'],
+     '--baseline=nearest_neighbour is what the paper compares with')])
+def test_rows_that_do_not_fit_are_one_sentence(tmp_path, capsys, given, message):
+  assert predict.main([f'--support={tmp_path}', f'--query={tmp_path}', *given]) == 2
+  error = capsys.readouterr().err
+  assert message in error and len(error.splitlines()) == 1
+
+
 def test_photos_that_cannot_be_read_are_all_named(tmp_path):
   config = resolve({'datasource': 'omniglot'})
   folder = draw(tmp_path / 'support', ['a', 'b'])

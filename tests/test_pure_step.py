@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import experiment, export_step, pure_step, run_exported
-from maml_tf.config import ConfigError
+from maml_tf.config import ConfigError, resolve
 from maml_tf.sources.image_set import load_split
 from maml_tf.training import phases
 
@@ -98,6 +98,12 @@ def test_a_run_that_begins_with_more_than_new_parameters_is_refused(
   with pytest.raises(ConfigError, match=shown):
     export_step.export(small_config('omniglot', **given), str(tmp_path / 'step'), STEPS)
   assert not (tmp_path / 'step').exists()
+
+
+def test_policies_are_refused_by_what_was_given(tmp_path):
+  """And not by a baseline that nobody named."""
+  with pytest.raises(ConfigError, match='--datasource=point_navigation has no images'):
+    export_step.export(resolve(dict(datasource='point_navigation')), str(tmp_path), STEPS)
 
 
 @pytest.fixture

@@ -237,6 +237,16 @@ def test_weights_of_other_shots_are_refused_unless_it_is_said(small_config, caps
   assert application.run(config) == command_line.DONE
 
 
+def test_weights_of_other_data_are_not_said_to_lack_shots_alone(small_config, capsys):
+  """`--update_batch_size`, which was the advice, would not have helped."""
+  config = small_config(train=False, pretrained='omniglot_5way_1shot')
+  assert application.run(config) == command_line.REFUSED
+  error = capsys.readouterr().err
+  assert 'are weights of omniglot, and the flags are of sinusoid' in error
+  assert '--flagfile=flags/omniglot_5way_1shot.flags' in error
+  assert '--update_batch_size' not in error
+
+
 # The committed weights.
 
 def test_each_committed_record_has_weights():

@@ -102,9 +102,9 @@ def _check_imaml(values: Dict[str, Any], known: str) -> None:
   if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
     raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
                       'be a finite number above 0.')
-  if values['imaml_cg_iterations'] < 1:
+  if not 1 <= values['imaml_cg_iterations'] <= _LARGEST:
     raise ConfigError(f'--imaml_cg_iterations={values["imaml_cg_iterations"]} is not allowed: '
-                      'it must be 1 or more.')
+                      f'it must be between 1 and {_LARGEST}.')
 
 
 def _check_matching(values: Dict[str, Any], known: str) -> None:
@@ -115,7 +115,7 @@ def _check_matching(values: Dict[str, Any], known: str) -> None:
 
 def _check_paths(values: Dict[str, Any]) -> None:
   for name in ('logdir', 'data_dir'):
-    if values[name] == '':
+    if values[name] is not None and not values[name].strip():
       raise ConfigError(f'--{name} is empty: it must name a folder.')
     if '\0' in (values[name] or ''):
       raise ConfigError(f'--{name}={values[name]!r} is not allowed: the name of a folder '

@@ -46,4 +46,5 @@ def require_choice(name: str, received) -> None:
     meta_learner_class(received)   # which says what is wrong with it
     return
   if received not in allowed:
-    raise ConfigError(f'--{name}={received} is not known; allowed: {", ".join(allowed)}.')
+    own = ', or FILE.py:CLASS' if name == 'method' else ''
+    raise ConfigError(f'--{name}={received} is not known; allowed: {", ".join(allowed)}{own}.')

@@ -73,6 +73,7 @@ OWNED = (
           'which halves nothing'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
+    Owned('num_averaged_nets', 500, 'baseline', ('averaged',), 'which averages no nets'),
 )
 
 _LEARNED = LEARNED_STEP_SIZES[1:]

@@ -19,6 +19,8 @@ MODELS = (PAPER, 'resnet12', 'resnet18')
 _NOT_OF_KERAS: Dict[str, Any] = {
     'baseline': 'None', 'mixed_precision': False, 'legacy_checkpoint': None}
 _OF_THE_PAPERS_NET = ('norm', 'num_filters', 'conv', 'max_pool')
+_OF_CONVOLUTIONS = ('num_filters',)
+_OF_AN_IMAGE = 3   # axes
 
 
 def name_of_model(model: str) -> str:
@@ -45,6 +47,10 @@ def check_model(config: 'Config') -> None:
     raise ConfigError(f'--method={config.training.method} {fits}: its context is a further '
                       'input of the paper\'s nets, which a Keras model does not have, so '
                       'leave one of them out.')
+  if model in MODELS and len(config.problem.input_shape(config)) != _OF_AN_IMAGE:
+    raise ConfigError(f'--datasource={config.task.datasource} {fits}, which is for images: '
+                      'give the --datasource of some, or a net of your own, '
+                      '--model=FILE.py:NAME.')
   for name, only in _NOT_OF_KERAS.items():
     if values[name] != only:
       raise ConfigError(f'--{name}={values[name]} {fits}, a Keras model, which has no '
@@ -53,16 +59,20 @@ def check_model(config: 'Config') -> None:
 
 
 def check_given_net(given: Mapping[str, Any], config: 'Config') -> None:
-  """Raises: ConfigError: for what is given of the paper's net where there is another one.
+  """Raises: ConfigError: for what is given of a net, and the one that is taken lacks.
 
   Of a run on disk nothing is given, and the presets of then are not known where its own
   images are gone.
   """
-  if config.learner.model == PAPER:
+  learner = config.learner
+  if learner.model != PAPER:
+    fields, why = _OF_THE_PAPERS_NET, f'--model={learner.model}, which has layers of its own'
+  elif not learner.conv:
+    fields, why = _OF_CONVOLUTIONS, 'a net without convolutions, which has no filters'
+  else:
     return
   usual = preset(config.task.datasource, config.task.num_classes,
                  config.task.update_batch_size, config.training.method, config.data_dir)
-  for name in _OF_THE_PAPERS_NET:
+  for name in fields:
     if name in given and given[name] != usual[name]:
-      raise ConfigError(f'--{name}={given[name]} does not fit --model={config.learner.model}, '
-                        'which has layers of its own: leave one of them out.')
+      raise ConfigError(f'--{name}={given[name]} does not fit {why}: leave one of them out.')

@@ -135,14 +135,19 @@ def require_same_shots(path: str, config: Config) -> None:
   record = origin(path)
   if record is None or config.baseline.any_shots:
     return
-  shots = record.fields['config']['task']['update_batch_size']
-  if config.trained_shots != shots:
-    name, asked = config.run.pretrained, config.task.update_batch_size
-    raise ConfigError(
-        f'--pretrained={name} are weights of {shots}-shot tasks, and the flags are of '
-        f'{config.trained_shots}-shot ones: give --update_batch_size={shots} (or '
-        f'--flagfile=flags/{record.fields["row"]}.flags), or '
-        f'--train_update_batch_size={shots} to test them on {asked}-shot tasks all the same.')
+  task, name = record.fields['config']['task'], config.run.pretrained
+  shots, asked = task['update_batch_size'], config.task.update_batch_size
+  if config.trained_shots == shots:
+    return
+  flagfile = f'--flagfile=flags/{record.fields["row"]}.flags'
+  if task['datasource'] != config.task.datasource:
+    raise ConfigError(f'--pretrained={name} are weights of {task["datasource"]}, and the '
+                      f'flags are of {config.task.datasource}: give {flagfile}.')
+  raise ConfigError(
+      f'--pretrained={name} are weights of {shots}-shot tasks, and the flags are of '
+      f'{config.trained_shots}-shot ones: give --update_batch_size={shots} (or {flagfile}), '
+      f'or --train_update_batch_size={shots} to test them on {asked}-shot tasks all the '
+      'same.')
 
 
 def _arrays(path: str) -> Dict[str, np.ndarray]:

@@ -161,10 +161,10 @@ def of_weights(pretrained: str, config: Config, ways: Optional[int] = None) -> T
 
 def require_adaptable(config: Config, ways: Optional[int] = None) -> None:
   """Raises: ConfigError: where nothing can be adapted to so many classes."""
+  config.problem.require_images()
   if not config.baseline.trains_on_tasks:
     raise ConfigError(f'--baseline={config.baseline.name} is what the paper compares with, '
                       'and is not adapted: take a run of a meta-learner.')
-  config.problem.require_images()
   trained, method = config.task.num_classes, config.training.method
   if ways not in (None, trained) and not _takes_other_ways(method):
     raise ConfigError(

@@ -112,7 +112,10 @@ NOT_META_TRAINED = (
     Refused('method', 'maml', 'which is trained without a meta-learner',
             'leave one of them out'),
     Refused('metatrain_iterations', 0, 'which is trained without adaptation',
-            'leave it out, and give --pretrain_iterations'))
+            'leave it out, and give --pretrain_iterations'),
+    *(Refused(field, nothing, 'which is trained without adaptation') for field, nothing in (
+        ('stop_grad', False), ('recompute_inner_steps', False),
+        ('learned_step_sizes', 'None'))))
 
 
 class MetaTraining(Baseline):

@@ -146,18 +146,21 @@ def read_manifest(data_dir: PathLike, name: str) -> dict[str, Any]:
 
 def _checked_manifest(folder: Path, name: str) -> dict[str, Any]:
   remedy = _preparation_command(name, folder)
+  if folder.exists() and not folder.is_dir():
+    raise DataError(f'{str(folder)!r} is a file, and no folder with {_prepared(name)}: give '
+                    'that folder as --data_dir.')
   if not folder.is_dir():
     where = '' if folder.is_absolute() else f' in {os.getcwd()}'
-    raise DataError(f'There is no folder {str(folder)!r}{where} with the prepared {name} '
-                    f'images: prepare them with {remedy}.')
+    raise DataError(f'There is no folder {str(folder)!r}{where} with '
+                    f'{_prepared(name)}: prepare them with {remedy}.')
   path = folder / MANIFEST
   if not path.is_file():
     found = {entry.name for entry in folder.iterdir()} - LEFT_BY_SYSTEMS
     if found and not found & PREPARED_FILES:   # the source itself, perhaps
       remedy = (f'`python {_script(name)} --source={shlex.quote(str(folder))} '
                 f'--out=data/{name}`')
-    raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it is not a prepared '
-                    f'{name} set: prepare it with {remedy}.')
+    raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it does not hold '
+                    f'{_prepared(name)}: prepare them with {remedy}.')
   try:
     manifest = read_json(path)
   except (OSError, ValueError) as error:
@@ -172,6 +175,11 @@ def _checked_manifest(folder: Path, name: str) -> dict[str, Any]:
     raise DataError(f'{str(path)!r} {problem}: prepare the set again with {remedy}, into '
                     'another folder or with --overwrite.')
   return manifest
+
+
+def _prepared(name: str) -> str:
+  """What a folder is to hold, for a message."""
+  return 'prepared images of your own' if name == OWN_IMAGES else f'the prepared {name} images'
 
 
 def _preparation_command(name: str, folder: Path) -> str:

@@ -82,8 +82,8 @@ def _lines(path: str) -> List[Dict]:
     with open(path, newline='', encoding='utf-8') as file:
       text = [line for line in file if line.strip() and not line.startswith('#')]
   except (OSError, UnicodeDecodeError) as error:
-    raise ConfigError(f'The plan {path} cannot be read ({error}): take it back from the '
-                      'version control.') from error
+    advice = 'take it back from the version control' if path == PLAN else 'check --plan'
+    raise ConfigError(f'The plan {path} cannot be read ({error}): {advice}.') from error
   table = csv.DictReader(text)
   if tuple(table.fieldnames or ()) != COLUMNS:
     raise ConfigError(f'The plan {path} has the columns {table.fieldnames}: they must be '
