@@ -209,12 +209,14 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
 
 @hypothesis.given(st.sets(st.sampled_from(sorted(GIVEN_IN_CONTROL))))
 def test_the_same_with_flags_of_reinforcement_learning(arguments):
+  given = ['--pretrain_iterations=1']   # with which all of them have a meaning
   if '--simulation_threads=2' in arguments:   # of environments that are not one's own
     arguments -= {'--env=my_file.py:Env', '--simulation_processes=2'}
-    resolved = parse('--datasource=point_navigation', *arguments).to_values()
+    given += ['--datasource=point_navigation']
   else:
     arguments |= {'--env=my_file.py:Env'}
-    resolved = parse('--datasource=gym', *arguments).to_values()
+    given += ['--datasource=gym']
+  resolved = parse(*given, *arguments).to_values()
   for argument in arguments:
     name, value = GIVEN_IN_CONTROL[argument]
     assert resolved[name] == value and type(resolved[name]) is type(value)
@@ -755,20 +757,21 @@ _CONTROL = {
     'ant_velocity': dict(iterations=375)}
 # Of the baselines pretrained and oracle: iterations and what else differs from MAML's; step
 # sizes of pretrained and random.
-_FULL = dict(rollout_budget='steps')
+_ALL = dict(every=1)
+_STEPS = dict(rollout_budget='steps')
 _CONTROL_BASELINES = {
     'point_navigation': (
         dict(alpha=0.5, pretrain_iterations=100, tasks=20, pretrain_rollouts=20,
              meta_optimizer='adam', meta_lr=0.001), 0.5,
-        dict(pretrain_iterations=100, tasks=10, **_FULL)),
-    'cheetah_direction': (dict(alpha=0.2, pretrain_iterations=1000, delta=0.01), 0.5,
-                          dict(pretrain_iterations=1000, delta=0.01)),
+        dict(pretrain_iterations=100, tasks=10, **_STEPS)),
+    'cheetah_direction': (dict(alpha=0.2, pretrain_iterations=1000, delta=0.01, **_ALL), 0.5,
+                          dict(pretrain_iterations=1000, delta=0.01, **_ALL)),
     'cheetah_velocity': (dict(alpha=0.02, pretrain_iterations=475), 0.1,
                          dict(pretrain_iterations=1000)),
-    'ant_direction': (dict(alpha=0.2, pretrain_iterations=2000, **_FULL), 1.0,
-                      dict(pretrain_iterations=1975, **_FULL)),
-    'ant_velocity': (dict(alpha=0.2, pretrain_iterations=575, **_FULL), 1.0,
-                     dict(pretrain_iterations=550, **_FULL))}
+    'ant_direction': (dict(alpha=0.2, pretrain_iterations=2000, **_STEPS, **_ALL), 1.0,
+                      dict(pretrain_iterations=1975, **_STEPS, **_ALL)),
+    'ant_velocity': (dict(alpha=0.2, pretrain_iterations=575, **_STEPS, **_ALL), 1.0,
+                     dict(pretrain_iterations=550, **_STEPS, **_ALL))}
 _RETURNS = {
     'point_navigation': ('-40.4 / -11.7 / -3.3 / -3.2', '-40.8 / -19.7 / -11.7 / -8.5',
                          '-82.7 / -58.0 / -53.8 / -46.8', '-2.3 without'),

@@ -365,7 +365,8 @@ def _control(values: Mapping[str, Any]) -> Control:
 # .1 as in the text, with which the paper's returns are reached here, where the runs had .5.
 # Baselines have those of its evaluations and scripts, of a fresh policy of cheetah-direction
 # the first step that the script ends with; docs/environments has what is not known of them.
-# An iteration of an ant's baseline has 20,000 steps, however early ants fall.
+_FULL = dict(hessian_every=1)   # of the fewer samples that an iteration of baselines has
+_FALLS = dict(rollout_budget='steps', **_FULL)   # as many steps, however early ants fall
 PROBLEMS: Tuple[Control, ...] = (
     PointNavigation('point_navigation', tasks=20, hessian_every=1, test_rollouts=40,
                     pretrained=dict(update_lr=0.5, meta_optimizer='adam', meta_batch_size=20,
@@ -374,16 +375,15 @@ PROBLEMS: Tuple[Control, ...] = (
                     oracle=dict(pretrain_iterations=100, meta_batch_size=10,
                                 rollout_budget='steps')),
     Control('cheetah_direction', max_kl=0.02,
-            pretrained=dict(pretrain_iterations=1000, max_kl=0.01),
-            random=dict(update_lr=0.5), oracle=dict(max_kl=0.01)),
+            pretrained=dict(pretrain_iterations=1000, max_kl=0.01, **_FULL),
+            random=dict(update_lr=0.5), oracle=dict(max_kl=0.01, **_FULL)),
     Control('cheetah_velocity', rollouts=10, iterations=475, pretrained=dict(update_lr=0.02),
             random=dict(update_lr=0.1)),
     Control('ant_direction', rollouts=40, iterations=575, test_rollouts=40, test_seed=2,
-            later_step=0.01,
-            pretrained=dict(pretrain_iterations=2000, rollout_budget='steps'),
-            oracle=dict(pretrain_iterations=1975, rollout_budget='steps')),
+            later_step=0.01, pretrained=dict(pretrain_iterations=2000, **_FALLS),
+            oracle=dict(pretrain_iterations=1975, **_FALLS)),
     Control('ant_velocity', iterations=375,
-            pretrained=dict(pretrain_iterations=575, rollout_budget='steps'),
-            oracle=dict(pretrain_iterations=550, rollout_budget='steps')),
+            pretrained=dict(pretrain_iterations=575, **_FALLS),
+            oracle=dict(pretrain_iterations=550, **_FALLS)),
     OwnEnvironment('gym', tasks=20, test_rollouts=20),
 )
