@@ -85,6 +85,19 @@ def test_a_test_gives_returns_a_table_and_the_picture_of_paths(tmp_path, capsys)
     assert file.read(4) == b'\x89PNG'
 
 
+def test_without_the_test_set_validation_tasks_are_tested(tmp_path, capsys):
+  """They were the test tasks all the same, and the paper's values stood beside them."""
+  config = small(tmp_path, test_set=False, metatrain_iterations=1)
+  assert application.run(config) == 0
+  with open(os.path.join(experiment_folder(config), 'val_ubs2_stepsize0.1.json'),
+            encoding='utf-8') as file:
+    tested = json.load(file)['episodes_fingerprint']
+  expected = experiment.evaluation_generator(config, 'val', 3)
+  assert tested == expected.fingerprint(3)
+  assert tested != experiment.evaluation_generator(config, 'test', 3).fingerprint(3)
+  assert 'paper' not in capsys.readouterr().out
+
+
 def test_figure_4_shows_the_paths_of_each_task(tmp_path):
   config = small(tmp_path)
   model = experiment.build_model(config)

@@ -236,6 +236,12 @@ class Control(Problem):
     return settings._replace(trust_region=region, hessian=control.hessian,
                              hessian_every=control.hessian_every)
 
+  def tested_split(self, config: 'Config') -> str:
+    return 'test' if config.evaluation.test_set else 'val'
+
+  def is_papers_test(self, config: 'Config') -> bool:
+    return config.evaluation.test_set
+
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return (self.learner(config).observation_size,)
 
