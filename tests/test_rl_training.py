@@ -122,6 +122,8 @@ def test_rollouts_of_all_tasks_can_be_judged_as_those_of_one():
 
 @pytest.mark.parametrize('options, sentence', [
     ({'hessian': 'half'}, "hessian must be one of exact, secant. Received: 'half'"),
+    ({'budget': 'step', 'num_updates': 0, 'one_task': True},
+     "budget must be one of rollouts, steps. Received: 'step'"),
     ({'tasks': 0}, 'tasks must be at least 1. Received: 0'),
     ({'num_updates': -1}, 'num_updates must be at least 0. Received: -1'),
     ({'hessian_every': 0}, 'hessian_every must be at least 1'),

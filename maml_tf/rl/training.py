@@ -18,6 +18,7 @@ from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.rollouts import (
+  BUDGETS,
   Batch,
   Sampler,
   Trajectories,
@@ -74,6 +75,9 @@ class Settings(NamedTuple):
     if self.hessian not in HESSIAN_PRODUCTS:
       raise ValueError(f'hessian must be one of {", ".join(HESSIAN_PRODUCTS)}. Received: '
                        f'{self.hessian!r}.')
+    if self.budget not in BUDGETS:
+      raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: '
+                       f'{self.budget!r}.')
     for name, least in (('tasks', 1), ('rollouts', 1), ('num_updates', 0),
                         ('hessian_every', 1), ('tasks_at_once', 1)):
       if getattr(self, name) < least:
