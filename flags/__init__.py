@@ -20,7 +20,7 @@ from absl import flags as absl_flags
 import maml_tf
 from flags import definitions
 from maml_tf import from_file, problems
-from maml_tf.config import Config, ConfigError, resolve, section_fields
+from maml_tf.config import TRUST_REGION, Config, ConfigError, resolve, section_fields
 from maml_tf.config.fits import OWNED
 
 __all__ = ['flag_names', 'help_text', 'main_config', 'parse']
@@ -199,12 +199,12 @@ def _nearest_experiment(path: str) -> str:
 
 def _without_meaning(values: absl_flags.FlagValues) -> set[str]:
   """The flags that mean nothing with the data source, method and so on that are given."""
-  found = set()
+  found, usual = set(), {'method': 'maml', 'meta_optimizer': TRUST_REGION}
   datasource = values['datasource'].value or 'sinusoid'
   if datasource in problems.names() and not problems.named(datasource).acts:
     found.update(section_fields('control'))
   for owned in OWNED:
-    given = values[owned.selector].value or {'method': 'maml'}.get(owned.selector, '')
+    given = values[owned.selector].value or usual.get(owned.selector, '')
     if given not in owned.owners and not from_file.is_spec(given):
       found.add(owned.field)
   return found

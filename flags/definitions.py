@@ -118,7 +118,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                              'step size is halved, 1 or more.',
         'meta_optimizer':
             f'Optimizer of the meta-update: {", ".join(config.KERAS_OPTIMIZERS)}; with '
-            f'TensorFlow Addons also {", ".join(config.ADDONS_OPTIMIZERS)}.',
+            f'TensorFlow Addons also {", ".join(config.ADDONS_OPTIMIZERS)}; where a policy '
+            f'acts {config.TRUST_REGION}, too.',
         'meta_gradient_clip': 'Each element of the meta-gradient is clipped to this '
                               'size, above 0; 0: no clipping.',
         'tasks_at_once': 'Tasks in memory together, 1 or more, divided among the cores of a '
@@ -135,6 +136,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'horizon': "Most steps of an episode, 1 or more; 0: the environment's own.",
         'discount': 'Of rewards (gamma), from 0 to 1.',
         'gae_lambda': 'Of generalised advantages, from 0 to 1; 1: plain returns.',
+        'pretrain_rollouts': 'In pre-training, of each task, which are judged among '
+                             'themselves then; 0: one of each, all judged together.',
         'max_kl': 'Bound of the KL divergence of an outer step (delta), above 0.',
         'cg_iterations': 'Of the conjugate gradients of an outer step, 1 or more.',
         'cg_damping': "Added to the Hessian's diagonal, 0 or more.",
@@ -142,7 +145,8 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
                    'the original code takes).',
         'hessian_every': 'These products see every so-manieth sample, 1 or more.',
         'rollout_budget': f'Of training: {", ".join(BUDGETS)}. steps: whole rollouts until '
-                          'each task has as many steps as --update_batch_size full ones.',
+                          'each task has as many steps as --update_batch_size full ones; '
+                          'in pre-training, of further tasks, until all have together.',
         'inner_loss': f'{", ".join(INNER_LOSSES)}. ratio: with the part of the second '
                       'derivative that the likelihood loses.',
         'test_later_step': 'Of --update_lr, in updates of a test beyond --num_updates.',

@@ -49,7 +49,13 @@ from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
 from maml_tf.meta_parameters import Extended, MetaParameters
-from maml_tf.outer_step import GradientStep, OuterStep, apply_reduced, variables_of
+from maml_tf.outer_step import (
+  GradientStep,
+  OuterStep,
+  apply_reduced,
+  make_state,
+  variables_of,
+)
 from maml_tf.task_groups import TaskGroups, available_cores, task_groups
 
 
@@ -263,10 +269,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._forget_graphs()   # a method may read how many steps the optimizer made
     super().compile(optimizer=optimizer, jit_compile=bool(jit_compile),
                     steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
-    if hasattr(self.optimizer, 'build'):
-      self.optimizer.build(self.trainable_variables)
-    else:   # those of TensorFlow Addons are of Keras's older kind
-      self.optimizer._create_all_weights(self.trainable_variables)
+    make_state(self.optimizer, self.trainable_variables)
 
   def fit(self, *arguments, **kwargs):
     """As in Keras, of meta-batches.

@@ -141,6 +141,14 @@ def apply_reduced(optimizer, gradients: Sequence[tf.Tensor], variables: Sequence
     optimizer.apply_gradients(zip(gradients, variables), **kwargs)
 
 
+def make_state(optimizer, variables: Sequence) -> None:
+  """Makes what a Keras optimizer of any kind keeps of variables: checkpoints find it then."""
+  if hasattr(optimizer, 'build'):
+    optimizer.build(variables)
+  else:   # those of TensorFlow Addons are of Keras's older kind
+    optimizer._create_all_weights(variables)
+
+
 def assign(changes: Iterable[Tuple[tf.Variable, tf.Tensor]]) -> None:
   """Assigns values that are the same in all replicas."""
   variables, values = zip(*changes)

@@ -183,11 +183,15 @@ _ALWAYS_VALID_IN_CONTROL = {
     'tasks_at_once': st.integers(0, 1000), 'validation_interval': _COUNTS,
     'num_test_tasks': st.integers(2, 10**6), 'logdir': _FOLDERS, 'pretrained': _FOLDERS,
     'horizon': st.integers(0, 1000), 'discount': st.floats(0, 1),
-    'gae_lambda': st.floats(0, 1), 'max_kl': _POSITIVE, 'cg_iterations': st.integers(1, 1000),
-    'cg_damping': st.floats(0, 1000), 'hessian': st.sampled_from(['exact', 'secant']),
-    'hessian_every': _COUNTS, 'rollout_budget': st.sampled_from(['rollouts', 'steps']),
+    'gae_lambda': st.floats(0, 1), 'rollout_budget': st.sampled_from(['rollouts', 'steps']),
     'inner_loss': st.sampled_from(['log_likelihood', 'ratio']),
     'test_later_step': st.floats(0, 1000)}
+_OF_A_TRUST_REGION = {
+    'max_kl': _POSITIVE, 'cg_iterations': st.integers(1, 1000),
+    'cg_damping': st.floats(0, 1000), 'hessian': st.sampled_from(['exact', 'secant']),
+    'hessian_every': _COUNTS}
+_OF_OPTIMIZERS = {
+    'meta_optimizer': st.sampled_from(config.KERAS_OPTIMIZERS), 'meta_lr': _POSITIVE}
 
 
 def control_values(datasource):
@@ -197,13 +201,23 @@ def control_values(datasource):
   if datasource == 'gym':
     required['env'], side_by_side = st.just('file.py:Env'), 'simulation_processes'
   optional = {**_ALWAYS_VALID_IN_CONTROL, side_by_side: st.integers(0, 1024)}
+  bounded = {**optional, **_OF_A_TRUST_REGION}
+  # What is not meta-trained has no order.
+  of_baselines = {name: values for name, values in optional.items() if name != 'stop_grad'}
+  baselines = ['random', 'oracle', 'pretrained']
+  if datasource == 'point_navigation':
+    baselines.remove('pretrained')   # whose steps an optimizer makes
   return st.one_of(
-      st.fixed_dictionaries(required, optional=optional),
+      st.fixed_dictionaries(required, optional=bounded),
+      st.fixed_dictionaries({**required, **_OF_OPTIMIZERS}, optional=optional),
       st.fixed_dictionaries({**required, 'method': st.just('context_vector')},
-                            optional=optional),
+                            optional=bounded),
+      st.fixed_dictionaries({**required, 'baseline': st.sampled_from(baselines)},
+                            optional={**of_baselines, **_OF_A_TRUST_REGION}),
       st.fixed_dictionaries(
-          {**required, 'baseline': st.sampled_from(['pretrained', 'random', 'oracle'])},
-          optional={name: values for name, values in optional.items() if name != 'stop_grad'}))
+          {**required, 'baseline': st.just('pretrained'),
+           'pretrain_rollouts': st.integers(0, 100), **_OF_OPTIMIZERS},
+          optional=of_baselines))
 
 
 @st.composite

@@ -27,10 +27,13 @@ SMALL = dict(
     datasource='point_navigation', meta_batch_size=2, update_batch_size=2, test_query_size=2,
     horizon=8, cg_iterations=2, num_test_tasks=3, num_validation_tasks=2,
     validation_interval=2, metatrain_iterations=3)
+SHORT = dict(metatrain_iterations=0, pretrain_iterations=2, meta_batch_size=4)
 BASELINES = {
-    'pretrained': dict(metatrain_iterations=0, pretrain_iterations=2, meta_batch_size=4),
-    'random': dict(metatrain_iterations=0),
-    'oracle': dict(metatrain_iterations=0, pretrain_iterations=2, meta_batch_size=4)}
+    'pretrained': dict(SHORT, baseline='pretrained', meta_optimizer='trpo',
+                       pretrain_rollouts=0),
+    'pretrained by Adam': dict(SHORT, baseline='pretrained', cg_iterations=0),
+    'random': dict(baseline='random', metatrain_iterations=0),
+    'oracle': dict(SHORT, baseline='oracle')}
 
 
 def small(tmp_path, **more):
@@ -82,6 +85,19 @@ def test_a_test_gives_returns_a_table_and_the_picture_of_paths(tmp_path, capsys)
     assert file.read(4) == b'\x89PNG'
 
 
+def test_without_the_test_set_validation_tasks_are_tested(tmp_path, capsys):
+  """They were the test tasks all the same, and the paper's values stood beside them."""
+  config = small(tmp_path, test_set=False, metatrain_iterations=1)
+  assert application.run(config) == 0
+  with open(os.path.join(experiment_folder(config), 'val_ubs2_stepsize0.1.json'),
+            encoding='utf-8') as file:
+    tested = json.load(file)['episodes_fingerprint']
+  expected = experiment.evaluation_generator(config, 'val', 3)
+  assert tested == expected.fingerprint(3)
+  assert tested != experiment.evaluation_generator(config, 'test', 3).fingerprint(3)
+  assert 'paper' not in capsys.readouterr().out
+
+
 def test_figure_4_shows_the_paths_of_each_task(tmp_path):
   config = small(tmp_path)
   model = experiment.build_model(config)
@@ -98,7 +114,7 @@ def test_figure_4_shows_the_paths_of_each_task(tmp_path):
 
 @pytest.mark.parametrize('baseline', BASELINES)
 def test_baselines_are_trained_and_tested(baseline, tmp_path, capsys):
-  config = small(tmp_path, baseline=baseline, **BASELINES[baseline])
+  config = small(tmp_path, **BASELINES[baseline])
   assert config.training.metatrain_iterations == 0
   model = trained(config)
   initial = experiment.build_model(config)
@@ -112,7 +128,7 @@ def test_baselines_are_trained_and_tested(baseline, tmp_path, capsys):
 
 def test_the_best_checkpoint_of_an_oracle_is_chosen_before_any_update(tmp_path):
   """Updates spoil what has the goal before its eyes, so that they would choose at random."""
-  config = small(tmp_path, baseline='oracle', validation_interval=1, **BASELINES['oracle'])
+  config = small(tmp_path, validation_interval=1, **BASELINES['oracle'])
   trained(config)
   scores = {row['iteration']: float(row['val_return_0']) for row in history(config)}
   assert len(scores) == 2 and not any('val_return_1' in row for row in history(config))
@@ -124,10 +140,39 @@ def test_presets_of_the_baselines():
   def of(baseline, name='point_navigation'):
     values = resolve({'datasource': name, 'baseline': baseline}).to_values()
     return tuple(values[field] for field in ('pretrain_iterations', 'meta_batch_size',
-                                             'update_lr'))
-  assert of('pretrained') == (100, 100, 0.5) and of('oracle') == (100, 100, 0.1)
-  assert of('pretrained', 'cheetah_velocity') == (475, 100, 0.02)
+                                             'update_lr', 'max_kl', 'hessian_every',
+                                             'rollout_budget'))
+  assert of('pretrained') == (100, 20, 0.5, 0.0, 0, 'rollouts')
+  assert of('oracle') == (100, 10, 0.1, 0.01, 1, 'steps')
+  for baseline, step_size in (('pretrained', 0.2), ('oracle', 0.1)):
+    assert of(baseline, 'cheetah_direction') == (1000, 100, step_size, 0.01, 1, 'rollouts')
+  assert of('pretrained', 'cheetah_velocity') == (475, 100, 0.02, 0.01, 5, 'rollouts')
+  assert of('pretrained', 'ant_direction') == (2000, 100, 0.2, 0.01, 1, 'steps')
+  assert of('oracle', 'ant_velocity') == (550, 100, 0.1, 0.01, 1, 'steps')
   assert of('random', 'ant_velocity')[2] == 1.0 and of('random', 'cheetah_direction')[2] == 0.5
+
+
+def test_the_points_policy_is_pre_trained_as_its_original_was():
+  """One step of Adam on 20 rollouts of each of 20 goals, judged goal by goal."""
+  config = resolve({'datasource': 'point_navigation', 'baseline': 'pretrained'})
+  values = config.to_values()
+  assert (values['meta_optimizer'], values['meta_lr']) == ('adam', 0.001)
+  model = experiment.build_model(config)
+  settings = experiment.build_pretraining(config, model).learning.settings
+  assert (settings.tasks, settings.rollouts, settings.num_updates, settings.one_task,
+          settings.trust_region) == (20, 20, 0, False, None)
+
+
+def test_a_run_of_adam_that_was_stopped_goes_on_to_the_last_bit(tmp_path):
+  """With its moments."""
+  def of(name):
+    return small(tmp_path / name, **dict(BASELINES['pretrained by Adam'],
+                                         pretrain_iterations=4))
+  expected = trained(of('whole')).state()
+  trained(of('parts'), until=2)
+  received = trained(of('parts')).state()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(value, received[name], err_msg=name)
 
 
 @pytest.mark.parametrize('baseline, interval', [
@@ -168,8 +213,11 @@ def test_runs_of_other_settings_have_other_folders(tmp_path):
       {}, dict(discount=0.9), dict(max_kl=0.1), dict(hessian='secant'), dict(horizon=9),
       dict(inner_loss='ratio'), dict(rollout_budget='steps'),
       dict(baseline='random', metatrain_iterations=0),
+      *BASELINES.values(),
+      dict(BASELINES['pretrained by Adam'], meta_lr=0.01),
       dict(method='context_vector'), dict(seed=1))}
-  assert len(names) == 10
+  assert len(names) == 14
+  assert not any('cg_iterations0' in name for name in names)
   assert (small(tmp_path, simulation_threads=2).experiment_name
           == small(tmp_path).experiment_name)
 
@@ -180,8 +228,15 @@ def test_runs_of_other_settings_have_other_folders(tmp_path):
     (dict(conv=True), '--conv=True does not fit'),
     (dict(method='reptile'), '--method=reptile does not fit --datasource=point_navigation, '
                              'which is learned by maml or context_vector'),
-    (dict(meta_optimizer='adam'), 'whose policies take trpo steps'),
-    (dict(meta_lr=0.1), 'whose outer step is that of TRPO: give --max_kl'),
+    (dict(meta_optimizer='adam', max_kl=0.1),
+     '--max_kl=0.1 does not fit --meta_optimizer=adam, which has no trust region: leave it '
+     'out, or give --meta_optimizer=trpo.'),
+    (dict(meta_lr=0.1), '--meta_lr=0.1 does not fit --meta_optimizer=trpo, whose steps a '
+                        'trust region bounds: give --max_kl'),
+    (dict(meta_gradient_clip=1.0), 'whose gradients are not clipped'),
+    (dict(pretrain_rollouts=3), '--pretrain_rollouts=3 does not fit --pretrain_iterations=0, '
+                                'in which nothing is pre-trained: leave it out.'),
+    (dict(pretrain_rollouts=-1, pretrain_iterations=1), '--pretrain_rollouts=-1 is not'),
     (dict(train_query_size=3), 'rollouts before each update and behind the last one'),
     (dict(baseline='averaged'), 'its nets each learn one sinusoid'),
     (dict(hessian='half'), '--hessian=half is not known; allowed: exact, secant'),
@@ -204,6 +259,7 @@ def test_what_has_no_meaning_is_one_sentence(given, sentence):
     (dict(discount=0.9), '--discount=0.9 does not fit --datasource=omniglot, in which no '
                          'policy acts: leave it out, or give one of point_navigation'),
     (dict(meta_optimizer='trpo'), 'which has no policies'),
+    (dict(max_kl=0.1), 'in which no policy acts'),
     (dict(env='x.py:Y'), 'in which no policy acts'),
     (dict(baseline='random'), 'it is allowed with reinforcement learning alone')])
 def test_other_data_have_none_of_it(given, sentence):
@@ -272,7 +328,9 @@ def test_flagfiles_describe_their_rows(row):
   config = row_config(row)
   assert row.fits(config) and not [
       other.name for other in ROWS if other is not row and other.fits(config)]
-  assert config.training.meta_optimizer == 'trpo' and config.split == 'test'
+  by_adam = row.name == 'point_navigation_pretrained'
+  assert config.training.meta_optimizer == ('adam' if by_adam else 'trpo')
+  assert config.split == 'test'
 
 
 def test_flags_give_the_same(tmp_path):

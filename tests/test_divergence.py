@@ -14,10 +14,11 @@ from maml_tf.training.divergence import advice, advice_for_test, with_advice
 
 SINUSOID = dict(datasource='sinusoid')
 POINT = dict(datasource='point_navigation')
-POINT_PRETRAINED = dict(**POINT, baseline='pretrained')
+POINT_PRETRAINED = dict(**POINT, baseline='pretrained')   # by Adam
+POINT_ORACLE = dict(**POINT, baseline='oracle')
 META_TRAINED = [SINUSOID, POINT,
                 *(dict(datasource='omniglot', method=method) for method in METHODS)]
-PRETRAINED = [SINUSOID, dict(**SINUSOID, baseline='oracle'), POINT_PRETRAINED,
+PRETRAINED = [SINUSOID, dict(**SINUSOID, baseline='oracle'), POINT_PRETRAINED, POINT_ORACLE,
               dict(datasource='miniimagenet', baseline='fine_tuning')]
 
 
@@ -34,7 +35,8 @@ def test_each_flag_is_accepted_with_another_value(run, pretraining):
     (SINUSOID, False, 'lower --meta_lr or --update_lr, or clip with --meta_gradient_clip'),
     (SINUSOID, True, 'lower --meta_lr'),
     (POINT, False, 'lower --update_lr or --max_kl'),
-    (POINT_PRETRAINED, True, 'lower --max_kl'),
+    (POINT_PRETRAINED, True, 'lower --meta_lr'),
+    (POINT_ORACLE, True, 'lower --max_kl'),
     (dict(datasource='omniglot', method='reptile'), False, 'lower --meta_lr or --update_lr'),
     (dict(datasource='omniglot', method='siamese'), False,
      'lower --meta_lr, or clip with --meta_gradient_clip')])

@@ -170,6 +170,7 @@ GIVEN_IN_CONTROL = {
     '--horizon=50': ('horizon', 50),
     '--discount=0.9': ('discount', 0.9),
     '--gae_lambda=0.95': ('gae_lambda', 0.95),
+    '--pretrain_rollouts=3': ('pretrain_rollouts', 3),
     '--max_kl=0.02': ('max_kl', 0.02),
     '--cg_iterations=5': ('cg_iterations', 5),
     '--cg_damping=1e-3': ('cg_damping', 1e-3),
@@ -210,12 +211,14 @@ def test_given_flags_arrive_and_win_over_the_presets(arguments):
 
 @hypothesis.given(st.sets(st.sampled_from(sorted(GIVEN_IN_CONTROL))))
 def test_the_same_with_flags_of_reinforcement_learning(arguments):
+  given = ['--pretrain_iterations=1']   # with which all of them have a meaning
   if '--simulation_threads=2' in arguments:   # of environments that are not one's own
     arguments -= {'--env=my_file.py:Env', '--simulation_processes=2'}
-    resolved = parse('--datasource=point_navigation', *arguments).to_values()
+    given += ['--datasource=point_navigation']
   else:
     arguments |= {'--env=my_file.py:Env'}
-    resolved = parse('--datasource=gym', *arguments).to_values()
+    given += ['--datasource=gym']
+  resolved = parse(*given, *arguments).to_values()
   for argument in arguments:
     name, value = GIVEN_IN_CONTROL[argument]
     assert resolved[name] == value and type(resolved[name]) is type(value)
@@ -754,11 +757,23 @@ _CONTROL = {
     'cheetah_velocity': dict(rollouts=10, iterations=475),
     'ant_direction': dict(rollouts=40, iterations=575, test_rollouts=40, later_step=0.01),
     'ant_velocity': dict(iterations=375)}
-# Step sizes of the baselines pretrained and random, and iterations of the oracle.
+# Of the baselines pretrained and oracle: iterations and what else differs from MAML's; step
+# sizes of pretrained and random.
+_ALL = dict(every=1)
+_STEPS = dict(rollout_budget='steps')
 _CONTROL_BASELINES = {
-    'point_navigation': (0.5, 0.5, 100), 'cheetah_direction': (0.2, 0.5, 1000),
-    'cheetah_velocity': (0.02, 0.1, 1000), 'ant_direction': (0.2, 1.0, 1975),
-    'ant_velocity': (0.2, 1.0, 1975)}
+    'point_navigation': (
+        dict(alpha=0.5, pretrain_iterations=100, tasks=20, pretrain_rollouts=20,
+             meta_optimizer='adam', meta_lr=0.001), 0.5,
+        dict(pretrain_iterations=100, tasks=10, **_STEPS)),
+    'cheetah_direction': (dict(alpha=0.2, pretrain_iterations=1000, delta=0.01, **_ALL), 0.5,
+                          dict(pretrain_iterations=1000, delta=0.01, **_ALL)),
+    'cheetah_velocity': (dict(alpha=0.02, pretrain_iterations=475), 0.1,
+                         dict(pretrain_iterations=1000)),
+    'ant_direction': (dict(alpha=0.2, pretrain_iterations=2000, **_STEPS, **_ALL), 1.0,
+                      dict(pretrain_iterations=1975, **_STEPS, **_ALL)),
+    'ant_velocity': (dict(alpha=0.2, pretrain_iterations=575, **_STEPS, **_ALL), 1.0,
+                     dict(pretrain_iterations=550, **_STEPS, **_ALL))}
 _RETURNS = {
     'point_navigation': ('-40.4 / -11.7 / -3.3 / -3.2', '-40.8 / -19.7 / -11.7 / -8.5',
                          '-82.7 / -58.0 / -53.8 / -46.8', '-2.3 without'),
@@ -772,19 +787,19 @@ _RETURNS = {
     'ant_velocity': ('30.6 / 96.7 / 100.1 / 101.4', '-1.8 / 6.1 / 8.5 / 9.5',
                      '-78.6 / -62.8 / -48.5 / -35.6', '107.9 without')}
 for _name, _of in _CONTROL.items():
-  _pre, _fresh, _oracle_iterations = _CONTROL_BASELINES[_name]
+  _pre, _fresh, _sees = _CONTROL_BASELINES[_name]
   _maml, _trained_before, _random, _seen = _RETURNS[_name]
   _fixed = dict(_of, iterations=0)
   EXPERIMENTS.update({
       _name: (_maml, _control(_name, **_of)),
       f'{_name}_pretrained': (_trained_before, _control(
-          _name, alpha=_pre, baseline='pretrained', **{**_fixed, 'tasks': 100},
-          pretrain_iterations=_of.get('iterations', 100))),
+          _name, baseline='pretrained', **{**_fixed, 'tasks': 100, **_pre})),
       f'{_name}_random': (_random, _control(
           _name, alpha=_fresh, baseline='random', **_fixed)),
       f'{_name}_oracle': (_seen, _control(
-          _name, baseline='oracle', **{**_fixed, 'tasks': 100},
-          pretrain_iterations=_oracle_iterations))})
+          _name, baseline='oracle', **{**_fixed, 'tasks': 100, **_sees}))})
+for _field in ('max_kl', 'cg_iterations', 'cg_damping', 'hessian', 'hessian_every'):
+  del EXPERIMENTS['point_navigation_pretrained'][1][_field]   # Adam has no trust region
 EXPERIMENTS['point_navigation_context_vector'] = (
     '-42.4 / -13.9 / -5.2 / -3.2', _control('point_navigation', method='context_vector',
                                            context_size=5, **_CONTROL['point_navigation']))

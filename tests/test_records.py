@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from maml_tf.config import ConfigError
+from maml_tf.config import Config, ConfigError, differences
 from maml_tf.paper import records
+from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS
 
 WRONG = (None, 'text', [], {}, True, float('inf'), float('nan'), 10**400)
@@ -55,3 +56,22 @@ def test_more_than_was_planned_is_not_believed(fields, tmp_path):
   (tmp_path / 'seed0.json').write_text(json.dumps(fields))
   with pytest.raises(ConfigError, match='iterations.trained is above'):
     records.read_file(str(tmp_path / 'seed0.json'))
+
+
+@pytest.mark.parametrize('row', [
+    row for row in ROWS if records.seeds(row, '.json', records.IN_REPOSITORY)],
+    ids=lambda row: row.name)
+def test_what_is_committed_was_trained_by_its_flagfile(row):
+  """A flagfile that is changed takes its results with it."""
+  planned = row_config(row)
+  for record in records.read_all(row, records.IN_REPOSITORY):
+    stored = record.fields['config']
+    trained = Config.from_dict({
+        **stored, 'task': {**stored['task'], 'data_dir': planned.task.data_dir},
+        'run': planned.to_dict()['run']})
+    assert not differences(planned, trained, ignore=(
+        'seed', 'validation_interval', 'test_checkpoint'))
+    assert record.planned == planned.total_iterations
+    # Where that says so, the last one was tested, or one that validation found to be the last.
+    assert (planned.evaluation.test_checkpoint == 'best'
+            or record.fields['tested']['iteration'] == record.trained)

@@ -260,6 +260,27 @@ def test_padding_and_the_order_of_rollouts_change_nothing():
       assert_close(received, expected)
 
 
+def test_padding_of_which_a_policy_is_sure_spoils_nothing():
+  """The likelihood ratio of what is no sample overflows, and 0 times that is not a number."""
+  policy = GaussianPolicy(3, 2, (4,))
+  meta_policy = MetaPolicy(policy, step_size=0.1, dtype='float64')
+  theta = policy.split(generic_parameters(policy))
+  theta['log_std'][:] = -4
+  theta['output/bias'][:] = 10   # an action of 0 is far away where nothing is seen
+  before = policy.flat(theta)
+  theta['output/bias'][:] = 9.8
+  after = policy.flat(theta)
+  [batch], [trajectories] = random_batches(policy, phases=1)
+  acted = policy.act(policy.split(np.tile(before, (3, 1))), trajectories.observations.reshape(
+      3, -1, 3), np.zeros((3, 24, 2))).reshape(trajectories.actions.shape)
+  batch = packed(trajectories._replace(actions=acted * trajectories.valid[..., None]),
+                 trajectories.rewards, 'float64')
+  assert (batch.weights == 0).any()
+  objective = OuterObjective(meta_policy, before, [batch])
+  assert np.isfinite(objective.losses(after)).all()
+  assert np.isfinite(objective.kl_gradient(after)).all()
+
+
 def test_the_secant_is_a_difference_of_gradients_and_not_the_product():
   meta_policy, theta, batches = make()
   objective = OuterObjective(meta_policy, theta, batches)

@@ -33,6 +33,7 @@ CASES = {
     'secant': SETTINGS._replace(hessian='secant', inner_loss='ratio'),
     'secant, every second sample': SETTINGS._replace(hessian='secant', hessian_every=2),
     'as many steps': SETTINGS._replace(budget='steps'),
+    'by an optimizer': SETTINGS._replace(trust_region=None),
     'one task': SETTINGS._replace(num_updates=0, one_task=True),
     'one task, as many steps': SETTINGS._replace(num_updates=0, one_task=True,
                                                  budget='steps')}
@@ -217,6 +218,7 @@ ARGUMENTS = ['--datasource=point_navigation', '--update_batch_size=3', '--horizo
 @pytest.mark.slow
 @pytest.mark.parametrize('given', [
     ['--num_updates=2', '--hessian_every=2', '--tasks_at_once=1'],
+    ['--tasks_at_once=1', '--meta_optimizer=adam'],
     ['--tasks_at_once=2', '--method=context_vector', '--rollout_budget=steps']])
 def test_logical_devices_train_policies_as_one_does(forks, tmp_path, given):
   arguments = [*ARGUMENTS, *given]

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from rl_problems import Line
 
+from maml_tf.outer_step import variables_of
+from maml_tf.replicas import values_of
 from maml_tf.rl.environments import DiscreteActions
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
+from maml_tf.rl.goal_in_observation import GoalInObservation
 from maml_tf.rl.point_navigation import PointNavigation
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
 from maml_tf.rl.policy_learner import PolicyLearner
@@ -19,6 +22,7 @@ from maml_tf.rl.streams import EVALUATION
 from maml_tf.rl.task_streams import HeldOutTasks, Iterations
 from maml_tf.rl.training import Settings
 from maml_tf.rl.trpo import TrustRegion
+from maml_tf.training.optimizers import build_optimizer
 
 SMALL = Settings(tasks=3, rollouts=4, trust_region=TrustRegion(cg_iterations=3))
 
@@ -118,6 +122,8 @@ def test_rollouts_of_all_tasks_can_be_judged_as_those_of_one():
 
 @pytest.mark.parametrize('options, sentence', [
     ({'hessian': 'half'}, "hessian must be one of exact, secant. Received: 'half'"),
+    ({'budget': 'step', 'num_updates': 0, 'one_task': True},
+     "budget must be one of rollouts, steps. Received: 'step'"),
     ({'tasks': 0}, 'tasks must be at least 1. Received: 0'),
     ({'num_updates': -1}, 'num_updates must be at least 0. Received: -1'),
     ({'hessian_every': 0}, 'hessian_every must be at least 1'),
@@ -350,3 +356,56 @@ def test_a_point_learns_to_find_its_goal():
   tasks = HeldOutTasks(environment, drawn=40, num_tasks=40, seed=1, rollouts=20)
   returns = model.task_results(tasks.batch(0), 1).query['return'].numpy().mean(axis=0)
   assert returns[0] < -35 and returns[1] > -16
+
+
+WITHOUT_REGION = SMALL._replace(num_updates=0, trust_region=None, dtype='float64')
+
+
+def test_without_a_trust_region_the_optimizer_follows_the_gradient():
+  """The mean over tasks of the policy gradient, by Adam as TF1 had it."""
+  model, other = make(settings=WITHOUT_REGION), make(settings=WITHOUT_REGION)
+  model.compile(build_optimizer('adam', 0.01, 'float64'))
+  theta, mean, square = model.theta(), 0.0, 0.0
+  for number in range(1, 4):
+    done = step(model, number)
+    samples = other.learning.sampled(theta, number)
+    _, gradients = other.learning.meta_policy.inner_gradient(
+        samples.points[0], samples.batches[0])
+    gradient = gradients.mean(axis=0)
+    mean = 0.9 * mean + 0.1 * gradient
+    square = 0.999 * square + 0.001 * gradient ** 2
+    rate = 0.01 * np.sqrt(1 - 0.999 ** number) / (1 - 0.9 ** number)
+    theta = theta - rate * mean / (np.sqrt(square) + 1e-8)
+    np.testing.assert_allclose(model.theta(), theta, rtol=0, atol=1e-7)
+    assert done['loss'] < 0 < done['kl'] and 'accepted' not in done
+  assert int(model.optimizer.iterations) == 3
+
+
+def test_a_step_of_an_optimizer_that_leads_nowhere_changes_nothing(monkeypatch):
+  def of_no_use(*_):
+    raise Diverged('of no use')
+  model, before = make(settings=WITHOUT_REGION), make(settings=WITHOUT_REGION)
+  model.compile(build_optimizer('adam', 0.01, 'float64'))
+  kept = values_of(variables_of(model.optimizer))
+  monkeypatch.setattr(model.learner, 'check', of_no_use)
+  with pytest.raises(Diverged, match='of no use'):
+    step(model)
+  assert same_state(before, model)
+  for old, new in zip(kept, values_of(variables_of(model.optimizer))):
+    np.testing.assert_array_equal(old, new)
+
+
+def test_as_one_task_further_rollouts_are_of_further_tasks():
+  """Whole rollouts until all of them together have as many steps as full ones."""
+  settings = SMALL._replace(num_updates=0, one_task=True, rollouts=1)
+  def acted(budget):
+    model = make(GoalInObservation(Line()), settings._replace(budget=budget))
+    [found] = model.learning.sampled(model.theta(), 0).phases
+    return found
+  found, fixed = acted('steps'), acted('rollouts')
+  lengths, wanted = found.lengths[0], settings.tasks * Line().horizon
+  assert len(lengths) > settings.tasks and lengths.min() > 0
+  assert lengths[:-1].sum() < wanted <= lengths.sum()
+  assert len(set(found.observations[0, :, 0, 1])) == len(lengths)
+  assert fixed.lengths.shape == (1, settings.tasks)
+  np.testing.assert_array_equal(fixed.lengths[0], lengths[:settings.tasks])

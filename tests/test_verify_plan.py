@@ -48,8 +48,10 @@ def test_the_plan_has_every_row_at_the_length_of_its_flagfile():
   for job in jobs:
     seeds.setdefault(job.row.name, []).append(job.seed)
   for name, found in seeds.items():
-    several = (name in ('omniglot_5way_1shot', 'point_navigation', 'cheetah_direction',
-                        'cheetah_velocity') or name.startswith('sinusoid'))
+    several = (name in ('omniglot_5way_1shot', 'point_navigation',
+                        'point_navigation_pretrained', 'point_navigation_oracle',
+                        'cheetah_direction', 'cheetah_velocity')
+               or name.startswith('sinusoid'))
     assert found == ([0, 1, 2] if several else [0])
 
 

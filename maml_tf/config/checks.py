@@ -148,12 +148,10 @@ def _check_method(config: 'Config') -> None:
 
 def _check_outer_step(config: 'Config') -> None:
   optimizer, problem = config.training.meta_optimizer, config.problem
-  if (optimizer == TRUST_REGION) == problem.acts:
-    return
-  reason = (f'whose policies take {TRUST_REGION} steps' if problem.acts
-            else f'which has no policies, and {TRUST_REGION} is for these')
-  raise ConfigError(f'--meta_optimizer={optimizer} does not fit --datasource={problem.name}, '
-                    f'{reason}: leave it out, or choose another one.')
+  if optimizer == TRUST_REGION and not problem.acts:
+    raise ConfigError(
+        f'--meta_optimizer={optimizer} does not fit --datasource={problem.name}, which has no '
+        'policies, and it is for these: leave it out, or choose another one.')
 
 
 def _check_classes(config: 'Config') -> None:

@@ -7,6 +7,7 @@ from typing import Dict, Tuple
 from maml_tf import from_file, problems
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import METHODS, meta_learner_class
+from maml_tf.problems.control import TRUST_REGION
 
 NORMS = ('batch_norm', 'layer_norm', 'None')
 DTYPES = ('float32', 'float64')
@@ -22,7 +23,6 @@ STRATEGIES = ('off', 'mirrored', 'multi_worker_mirrored', 'auto')
 # Optimizers of Keras, and of TensorFlow Addons where it is installed.
 KERAS_OPTIMIZERS = ('adam', 'sgd', 'momentum', 'rmsprop', 'adamw')
 ADDONS_OPTIMIZERS = ('lamb', 'rectified_adam', 'yogi', 'novograd')
-TRUST_REGION = 'trpo'   # of reinforcement learning
 META_OPTIMIZERS = (*KERAS_OPTIMIZERS, *ADDONS_OPTIMIZERS, TRUST_REGION)
 
 

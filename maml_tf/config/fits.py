@@ -15,7 +15,7 @@ from typing import (
 )
 
 from maml_tf import problems
-from maml_tf.config.choices import LEARNED_STEP_SIZES, TO_ZERO
+from maml_tf.config.choices import LEARNED_STEP_SIZES, TO_ZERO, TRUST_REGION
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 from maml_tf.problems.refused import Refused
@@ -41,11 +41,14 @@ class Owned(NamedTuple):
   lacking: str
 
 
+# {field: its value where the outer step is that of an optimizer}.
+NO_TRUST_REGION: Dict[str, Any] = dict(
+    max_kl=0.0, cg_iterations=0, cg_damping=0.0, hessian=None, hessian_every=0)
 # {field: its value in problems that are not of control}.
 NO_CONTROL: Dict[str, Any] = dict(
-    env=None, horizon=0, discount=0.0, gae_lambda=0.0, max_kl=0.0, cg_iterations=0,
-    cg_damping=0.0, hessian=None, hessian_every=0, rollout_budget=None, inner_loss=None,
-    test_later_step=0.0, simulation_threads=0, simulation_processes=1)
+    env=None, horizon=0, discount=0.0, gae_lambda=0.0, pretrain_rollouts=0,
+    rollout_budget=None, inner_loss=None, test_later_step=0.0, simulation_threads=0,
+    simulation_processes=1, **NO_TRUST_REGION)
 HALF_LIFE = 2000   # of Snell et al. 2017
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
 _LAST_LOSS = 'which minimises the loss after the last update'
@@ -74,6 +77,8 @@ OWNED = (
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
     Owned('num_averaged_nets', 500, 'baseline', ('averaged',), 'which averages no nets'),
+    *(Owned(field, nothing, 'meta_optimizer', (TRUST_REGION,), 'which has no trust region')
+      for field, nothing in NO_TRUST_REGION.items()),
 )
 
 _LEARNED = LEARNED_STEP_SIZES[1:]
@@ -112,6 +117,8 @@ _REFUSED: Dict[str, Dict[str, Tuple[Refused, ...]]] = {
                 'leave one of them out'),)),
     'learned_step_sizes': {kind: _LEARNED_STEP_SIZES
                            for kind in _LEARNED},
+    'meta_optimizer': {TRUST_REGION: (
+        Refused('meta_lr', 0.001, 'whose steps a trust region bounds', 'give --max_kl'),)},
 }
 
 _OF_THE_CHECKPOINT = (
@@ -127,6 +134,8 @@ _POINTLESS: Dict[str, Dict[Any, Tuple[Refused, ...]]] = {
     'num_updates': {1: (
         Refused('multi_step_iterations', 0, 'after which there is no loss but the last'),)},
     'method': {'meta_sgd': _OF_THE_CHECKPOINT},
+    'pretrain_iterations': {0: (
+        Refused('pretrain_rollouts', 0, 'in which nothing is pre-trained'),)},
     'learned_step_sizes': dict.fromkeys(_LEARNED, _OF_THE_CHECKPOINT),
 }
 
@@ -142,13 +151,13 @@ def check_fits(config: 'Config') -> None:
   """Raises: ConfigError: for a field that is given where it has no meaning."""
   values = config.to_values()
   known = _known(values)
+  if not config.problem.acts:
+    _check_nothing_acts(values)
   for owned in OWNED:
     if values[owned.field] != owned.nothing and known[owned.selector] not in owned.owners:
       owners = ' or '.join(f'--{owned.selector}={owner}' for owner in owned.owners)
       raise ConfigError(f'{_pair(owned.field, owned.selector, values)}, {owned.lacking}: '
                         f'leave it out, or give {owners}.')
-  if not config.problem.acts:
-    _check_nothing_acts(values)
   for selector, rules in _refused(config, known):
     _refuse(selector, rules, values)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from maml_tf import problems
-from maml_tf.config.fits import check_given
+from maml_tf.config.choices import TRUST_REGION
+from maml_tf.config.fits import NO_TRUST_REGION, check_given
 from maml_tf.config.models import check_given_net
 from maml_tf.config.presets import preset
 from maml_tf.config.schema import (
@@ -55,6 +56,8 @@ def resolve(given: Mapping[str, Any]) -> Config:
   baseline = problems.named(datasource).baselines.get(given.get('baseline'))
   if baseline is not None:
     values.update(baseline.preset(values, given))
+  if given.get('meta_optimizer', values['meta_optimizer']) != TRUST_REGION:
+    values.update(NO_TRUST_REGION)
   values.update(given)
   config = from_values(values)
   check_given(given, config)

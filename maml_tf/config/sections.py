@@ -81,6 +81,7 @@ class ControlConfig:
   horizon: int                   # most steps of an episode; 0: the environment's
   discount: float                # gamma
   gae_lambda: float              # of the advantages
+  pretrain_rollouts: int         # of each task in pre-training; 0: one, judged all together
   max_kl: float                  # delta, the trust region of the outer step
   cg_iterations: int             # of conjugate gradients
   cg_damping: float              # added to the Hessian's diagonal

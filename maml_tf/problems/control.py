@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported
@@ -16,9 +16,11 @@ from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
   from maml_tf.config import Config
+  from maml_tf.config.sections import ControlConfig
   from maml_tf.rl.environments import Environment
   from maml_tf.rl.training import Settings
 
+TRUST_REGION = 'trpo'   # the outer step that is no optimizer of Keras
 HESSIANS = ('exact', 'secant')
 BUDGETS = ('rollouts', 'steps')
 INNER_LOSSES = ('log_likelihood', 'ratio')
@@ -27,15 +29,15 @@ ROLLOUTS_OF_ONE_TASK = 100   # an iteration of the baselines that adapt to none
 # what MAML's do, and a validation as much as ever.
 _VALIDATED_LESS_OFTEN = 5
 
+_TRUST_REGION = ('max_kl', 'cg_iterations', 'cg_damping', 'hessian', 'hessian_every')
+_LARGEST = 2**31 - 1
 _NET = 'whose policy has two hidden layers of 100'
-_TRPO = 'whose outer step is that of TRPO'
 _REFUSED = (
     Refused('norm', 'None', _NET), Refused('conv', False, _NET),
     Refused('max_pool', False, _NET), Refused('num_filters', 64, _NET),
     Refused('mixed_precision', False, _NET),
-    Refused('meta_lr', 0.001, _TRPO, 'give --max_kl'),
-    Refused('meta_lr_schedule', 'constant', _TRPO, 'give --max_kl'),
-    Refused('meta_gradient_clip', 0.0, _TRPO, 'give --max_kl'),
+    Refused('meta_lr_schedule', 'constant', 'whose step size is the same in all iterations'),
+    Refused('meta_gradient_clip', 0.0, 'whose gradients are not clipped'),
     Refused('recompute_inner_steps', False, 'which keeps no inner steps in memory'),
     Refused('xla', 'auto', 'whose steps are not one graph'),
     Refused('tune_update_lr', False, 'which has no validation classes to tune it on'),
@@ -56,10 +58,11 @@ class ControlTraining(MetaTraining):
     return self._learner(config, config.problem.settings(config), None)
 
   def pretraining(self, config: 'Config', model):
-    """TRPO on tasks that are new in every rollout, without adaptation."""
-    settings = config.problem.settings(config)
-    settings = settings._replace(tasks=config.training.meta_batch_size, rollouts=1,
-                                 num_updates=0, one_task=True)
+    """On tasks that are new in every rollout, or on several rollouts of each, without
+    adaptation."""
+    rollouts = config.control.pretrain_rollouts
+    settings = config.problem.settings(config)._replace(
+        rollouts=rollouts or 1, num_updates=0, one_task=not rollouts)
     return self._learner(config, settings, model.meta_parameters)
 
   def training_generator(self, config: 'Config'):
@@ -85,8 +88,8 @@ class Pretrained(ControlTraining):
   refused = NOT_META_TRAINED
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    return dict(_without_adaptation(values, values['metatrain_iterations']),
-                update_lr=_control(values).pretrained_step)
+    return {**_without_adaptation(values, values['metatrain_iterations']),
+            'update_lr': 0.2, **_control(values).pretrained}
 
 
 class Random(ControlTraining):
@@ -98,7 +101,7 @@ class Random(ControlTraining):
              Refused('pretrain_iterations', 0, 'which is not trained'))
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    return dict(metatrain_iterations=0, update_lr=_control(values).random_step)
+    return {'metatrain_iterations': 0, 'update_lr': 1.0, **_control(values).random}
 
 
 class Oracle(ControlTraining):
@@ -111,7 +114,7 @@ class Oracle(ControlTraining):
   validated_before_updates = True
 
   def preset(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    return _without_adaptation(values, _control(values).oracle_iterations)
+    return {**_without_adaptation(values, 1000), **_control(values).oracle}
 
   def environment(self, config: 'Config') -> 'Environment':
     from maml_tf.rl.goal_in_observation import GoalInObservation
@@ -132,8 +135,7 @@ class Control(Problem):
     test_rollouts: of each test task, each of full length.
     test_seed: of the test tasks, as in the original's evaluations.
     later_step: of alpha, in all updates of a test beyond those of training.
-    pretrained_step, random_step: alpha of these baselines.
-    oracle_iterations: of its training.
+    pretrained, random, oracle: {field: value} that this baseline has of its own.
     validation_interval: in iterations.
   """
   name: str
@@ -145,9 +147,9 @@ class Control(Problem):
   test_rollouts: int = 20
   test_seed: int = 1
   later_step: float = 0.5
-  pretrained_step: float = 0.2
-  random_step: float = 1.0
-  oracle_iterations: int = 1000
+  pretrained: Mapping[str, Any] = field(default_factory=dict)
+  random: Mapping[str, Any] = field(default_factory=dict)
+  oracle: Mapping[str, Any] = field(default_factory=dict)
   validation_interval: int = 10
 
   measure = RETURN
@@ -168,7 +170,7 @@ class Control(Problem):
         update_batch_size=shots or self.rollouts, test_query_size=self.test_rollouts,
         norm='None', conv=False, update_lr=0.1, num_updates=1,
         metatrain_iterations=self.iterations, meta_batch_size=self.tasks,
-        meta_optimizer='trpo', validation_interval=self.validation_interval,
+        meta_optimizer=TRUST_REGION, validation_interval=self.validation_interval,
         num_validation_tasks=20, num_test_tasks=40, test_num_updates=3, test_set=True,
         discount=0.99, gae_lambda=1.0, max_kl=self.max_kl, cg_iterations=10,
         cg_damping=1e-5, hessian='exact', hessian_every=self.hessian_every,
@@ -188,30 +190,21 @@ class Control(Problem):
           f'--train_query_size={task.train_query_size} does not fit --datasource={self.name}, '
           f'whose tasks have --update_batch_size={config.trained_shots} rollouts before '
           'each update and behind the last one: leave it out.')
-    for name, allowed in (('hessian', HESSIANS), ('rollout_budget', BUDGETS),
-                          ('inner_loss', INNER_LOSSES)):
-      if getattr(control, name) not in allowed:
-        raise ConfigError(f'--{name}={getattr(control, name)} is not known; allowed: '
-                          f'{", ".join(allowed)}.')
-    for name, least, most in (
-        ('horizon', 0, 2**31 - 1), ('discount', 0, 1), ('gae_lambda', 0, 1),
-        ('cg_iterations', 1, 1000), ('cg_damping', 0, 1e6), ('hessian_every', 1, 2**31 - 1),
-        ('test_later_step', 0, 1e6), ('simulation_threads', 0, 1024),
-        ('simulation_processes', 0, 1024)):
-      if not least <= getattr(control, name) <= most:
-        raise ConfigError(f'--{name}={getattr(control, name)} is not allowed: it must be '
-                          f'between {least} and {most}.')
-    if not 0 < control.max_kl < float('inf'):
-      raise ConfigError(f'--max_kl={control.max_kl} is not allowed: it must be a finite '
-                        'number above 0.')
+    _check_words(control, rollout_budget=BUDGETS, inner_loss=INNER_LOSSES)
+    _check_numbers(
+        control, horizon=(0, _LARGEST), discount=(0, 1), gae_lambda=(0, 1),
+        pretrain_rollouts=(0, _LARGEST), test_later_step=(0, 1e6),
+        simulation_threads=(0, 1024), simulation_processes=(0, 1024))
+    if config.training.meta_optimizer == TRUST_REGION:
+      _check_trust_region(control)
 
   def additions_to_the_name(self, config: 'Config', usual: Mapping[str, Any]
                             ) -> List[Tuple[str, bool]]:
     values = config.to_values()
+    bounded = config.training.meta_optimizer == TRUST_REGION
     return [(f'{name}{values[name]}', values[name] != usual[name])
-            for name in ('horizon', 'discount', 'gae_lambda', 'max_kl', 'cg_iterations',
-                         'cg_damping', 'hessian', 'hessian_every', 'rollout_budget',
-                         'inner_loss')]
+            for name in ('horizon', 'discount', 'gae_lambda', 'pretrain_rollouts',
+                         *(_TRUST_REGION if bounded else ()), 'rollout_budget', 'inner_loss')]
 
   # --- objects
 
@@ -228,17 +221,26 @@ class Control(Problem):
     from maml_tf.rl.training import Settings
     from maml_tf.rl.trpo import TrustRegion
     control, inner_loop = config.control, config.inner_loop
-    return Settings(
+    settings = Settings(
         tasks=config.training.meta_batch_size, rollouts=config.task.update_batch_size,
         num_updates=inner_loop.num_updates, step_size=inner_loop.update_lr,
-        discount=control.discount, gae_lambda=control.gae_lambda,
-        trust_region=TrustRegion(max_kl=control.max_kl, cg_iterations=control.cg_iterations,
-                                 cg_damping=control.cg_damping),
-        hessian=control.hessian, hessian_every=control.hessian_every,
+        discount=control.discount, gae_lambda=control.gae_lambda, trust_region=None,
         budget=control.rollout_budget, first_order=inner_loop.stop_grad,
         inner_loss=control.inner_loss,
         tasks_at_once=config.training.tasks_at_once or Settings().tasks_at_once,
         dtype=config.learner.dtype)
+    if config.training.meta_optimizer != TRUST_REGION:
+      return settings
+    region = TrustRegion(max_kl=control.max_kl, cg_iterations=control.cg_iterations,
+                         cg_damping=control.cg_damping)
+    return settings._replace(trust_region=region, hessian=control.hessian,
+                             hessian_every=control.hessian_every)
+
+  def tested_split(self, config: 'Config') -> str:
+    return 'test' if config.evaluation.test_set else 'val'
+
+  def is_papers_test(self, config: 'Config') -> bool:
+    return config.evaluation.test_set
 
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return (self.learner(config).observation_size,)
@@ -324,8 +326,31 @@ class OwnEnvironment(Control):
     return [(name, True), *super().additions_to_the_name(config, usual)]
 
 
+def _check_trust_region(control: 'ControlConfig') -> None:
+  _check_words(control, hessian=HESSIANS)
+  _check_numbers(control, cg_iterations=(1, 1000), cg_damping=(0, 1e6),
+                 hessian_every=(1, _LARGEST))
+  if not 0 < control.max_kl < float('inf'):
+    raise ConfigError(f'--max_kl={control.max_kl} is not allowed: it must be a finite '
+                      'number above 0.')
+
+
+def _check_words(control: 'ControlConfig', **allowed: Sequence[str]) -> None:
+  for name, words in allowed.items():
+    if getattr(control, name) not in words:
+      raise ConfigError(f'--{name}={getattr(control, name)} is not known; allowed: '
+                        f'{", ".join(words)}.')
+
+
+def _check_numbers(control: 'ControlConfig', **bounds: Tuple[float, float]) -> None:
+  for name, (least, most) in bounds.items():
+    if not least <= getattr(control, name) <= most:
+      raise ConfigError(f'--{name}={getattr(control, name)} is not allowed: it must be '
+                        f'between {least} and {most}.')
+
+
 def _without_adaptation(values: Mapping[str, Any], iterations: int) -> Dict[str, Any]:
-  """Of a policy that is trained by TRPO over tasks, and adapted to none of them."""
+  """Of a policy that is trained over tasks, and adapted to none of them."""
   return dict(pretrain_iterations=iterations, metatrain_iterations=0,
               meta_batch_size=ROLLOUTS_OF_ONE_TASK,
               validation_interval=_VALIDATED_LESS_OFTEN * values['validation_interval'])
@@ -344,21 +369,27 @@ def _control(values: Mapping[str, Any]) -> Control:
 
 # MAML has the settings of the original's evaluated runs, but for the point's inner step size:
 # .1 as in the text, with which the paper's returns are reached here, where the runs had .5.
-# The first steps of baselines are those of its evaluations, of a fresh policy of
-# cheetah-direction that which the script ends with. How they are trained is not all the same:
-# - a pre-trained policy has as many iterations as MAML; cheetah-direction's and
-#   ant-direction's had 1,000 and 2,000 by the scripts, of ant-velocity's 575 were evaluated;
-# - of cheetah-velocity's oracle 975 were, and of ant-velocity's 550;
-# - cheetah-direction's have MAML's trust region of .02; they had .01;
-# - the point's pre-trained policy had steps of Adam, and its oracle 1,000 steps an iteration.
+# Baselines have those of its evaluations and scripts, of a fresh policy of cheetah-direction
+# the first step that the script ends with; docs/environments has what is not known of them.
+_FULL = dict(hessian_every=1)   # of the fewer samples that an iteration of baselines has
+_FALLS = dict(rollout_budget='steps', **_FULL)   # as many steps, however early ants fall
 PROBLEMS: Tuple[Control, ...] = (
     PointNavigation('point_navigation', tasks=20, hessian_every=1, test_rollouts=40,
-                    pretrained_step=0.5, random_step=0.5, oracle_iterations=100),
-    Control('cheetah_direction', max_kl=0.02, random_step=0.5),
-    Control('cheetah_velocity', rollouts=10, iterations=475, pretrained_step=0.02,
-            random_step=0.1),
+                    pretrained=dict(update_lr=0.5, meta_optimizer='adam', meta_batch_size=20,
+                                    pretrain_rollouts=20),
+                    random=dict(update_lr=0.5),
+                    oracle=dict(pretrain_iterations=100, meta_batch_size=10,
+                                rollout_budget='steps')),
+    Control('cheetah_direction', max_kl=0.02,
+            pretrained=dict(pretrain_iterations=1000, max_kl=0.01, **_FULL),
+            random=dict(update_lr=0.5), oracle=dict(max_kl=0.01, **_FULL)),
+    Control('cheetah_velocity', rollouts=10, iterations=475, pretrained=dict(update_lr=0.02),
+            random=dict(update_lr=0.1)),
     Control('ant_direction', rollouts=40, iterations=575, test_rollouts=40, test_seed=2,
-            later_step=0.01, oracle_iterations=1975),
-    Control('ant_velocity', iterations=375, oracle_iterations=1975),
+            later_step=0.01, pretrained=dict(pretrain_iterations=2000, **_FALLS),
+            oracle=dict(pretrain_iterations=1975, **_FALLS)),
+    Control('ant_velocity', iterations=375,
+            pretrained=dict(pretrain_iterations=575, **_FALLS),
+            oracle=dict(pretrain_iterations=550, **_FALLS)),
     OwnEnvironment('gym', tasks=20, test_rollouts=20),
 )

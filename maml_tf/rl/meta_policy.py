@@ -280,8 +280,10 @@ class MetaPolicy:
 
   def _losses_of(self, points, batch: Batch, old: Outputs):
     new = self._outputs_of(points, batch)
-    ratios = tf.exp(self.policy.log_likelihood(new, batch.actions)
-                    - self.policy.log_likelihood(old, batch.actions))
+    logarithms = (self.policy.log_likelihood(new, batch.actions)
+                  - self.policy.log_likelihood(old, batch.actions))
+    # Of what is no sample the ratio may overflow, and 0 times that is not a number.
+    ratios = tf.exp(tf.where(batch.weights > 0, logarithms, 0))
     return (-tf.reduce_sum(ratios * batch.advantages, axis=1),
             tf.reduce_sum(self.policy.kl(old, new) * batch.weights, axis=1))
 

@@ -10,9 +10,10 @@ import tensorflow as tf
 from maml_tf.measures import RETURN, Measure
 from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_parameters import MetaParameters
-from maml_tf.outer_step import Means, OuterStep, variables_of
-from maml_tf.replicas import Replicas
+from maml_tf.outer_step import Means, OuterStep, apply_reduced, make_state, variables_of
+from maml_tf.replicas import Replicas, values_of
 from maml_tf.rl.environments import Environment
+from maml_tf.rl.errors import Diverged
 from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.rollouts import Trajectories
@@ -47,13 +48,43 @@ class TrustRegionStep(OuterStep):
     step = model.learning.trust_region_step(samples)
     model.assign_theta(step.parameters)
     model.optimizer.iterations.assign_add(1)
-    accepted, returns = step.accepted >= 0, samples.returns
-    means = {'loss': step.tried_losses[-1] if accepted else 0.0,
-             'kl': step.tried_kls[-1] if accepted else 0.0, 'return': returns[-1],
-             **{f'return_{phase}': value for phase, value in enumerate(returns)},
-             'accepted': step.accepted, 'step_size': step.step_size, 'steps': samples.steps,
-             **{f'seconds_{name}': value for name, value in samples.clock.seconds.items()}}
-    return {name: tf.constant(value, tf.float64) for name, value in means.items()}
+    accepted = step.accepted >= 0
+    return _logged(samples, loss=step.tried_losses[-1] if accepted else 0.0,
+                   kl=step.tried_kls[-1] if accepted else 0.0, accepted=step.accepted,
+                   step_size=step.step_size)
+
+
+class MetaGradientStep(OuterStep):
+  """theta <- theta - beta * meta-gradient, by the optimizer of the model: as the original
+  trains the point without meta-learning, by Adam.
+
+  What cannot be stepped on raises a `ReinforcementError`, and changes nothing.
+  """
+
+  def __call__(self, model: 'PolicyLearner', samples: Samples) -> Means:
+    """One step; see `TrustRegionStep`, whose candidates there are none of here."""
+    learning, before = model.learning, values_of(model.changed_variables())
+    objective = learning.objective(samples)
+    model.apply_gradient(learning.meta_gradient(samples, objective))
+    try:
+      learning.check(model.theta(), samples)
+    except Diverged:
+      for variable, value in zip(model.changed_variables(), before):
+        variable.assign(value)
+      raise
+    model.assign_theta(learning.shares.of_writer(model.theta()))
+    found = objective.losses(model.theta())
+    samples.clock.lap('outer')
+    return _logged(samples, loss=found.surrogate, kl=found.kl)
+
+
+def _logged(samples: Samples, **of_the_step: float) -> Means:
+  returns = samples.returns
+  means = {**of_the_step, 'return': returns[-1],
+           **{f'return_{phase}': value for phase, value in enumerate(returns)},
+           'steps': samples.steps,
+           **{f'seconds_{name}': value for name, value in samples.clock.seconds.items()}}
+  return {name: tf.constant(value, tf.float64) for name, value in means.items()}
 
 
 class PolicyLearner(tf.keras.Model):
@@ -99,7 +130,8 @@ class PolicyLearner(tf.keras.Model):
     self.built = True
     self.learning = Learning(environment, policy, settings, seed,
                              Shares(Replicas.of(self)))
-    self.outer_step: OuterStep = TrustRegionStep()
+    self.outer_step: OuterStep = (
+        TrustRegionStep() if settings.trust_region else MetaGradientStep())
     self._later_step = later_step
     # For what looks after `fit`: a step that went wrong raises, so that it stays False.
     self.diverged = tf.Variable(False, trainable=False)
@@ -117,6 +149,18 @@ class PolicyLearner(tf.keras.Model):
   def assign_theta(self, vector: np.ndarray) -> None:
     """Sets the parameters, `[P]`."""
     self.meta_parameters.assign(self.learner.split(vector))
+
+  def apply_gradient(self, vector: np.ndarray) -> None:
+    """Changes the parameters by the optimizer; of a gradient `[P]` that is the same in all
+    processes."""
+    gradients = self.learner.split(vector.astype(self.learning.settings.dtype))
+    variables = self.meta_parameters.variables_in_order(gradients)
+    def apply():
+      apply_reduced(self.optimizer, list(map(tf.constant, gradients.values())), variables)
+    if Replicas.of(self).are_several:   # whose steps begin outside of replicas
+      self.distribute_strategy.run(apply)
+    else:
+      apply()
 
   def state(self) -> Dict[str, np.ndarray]:
     """{name: array} of all that a test depends on."""
@@ -140,7 +184,8 @@ class PolicyLearner(tf.keras.Model):
   def compile(self, optimizer=None, *, jit_compile: bool = False,
               steps_per_execution: int = 1) -> None:
     """Args:
-      optimizer: counts the steps, and does nothing else; None: a new one.
+      optimizer: makes the steps; those within a trust region it counts, and does nothing
+        else. None: a new one.
       jit_compile, steps_per_execution: nothing but the defaults, see the class.
     """
     if jit_compile or steps_per_execution != 1:
@@ -149,6 +194,8 @@ class PolicyLearner(tf.keras.Model):
                        f'{steps_per_execution}.')
     super().compile(optimizer=tf.keras.optimizers.SGD() if optimizer is None else optimizer,
                     run_eagerly=True)
+    if isinstance(self.outer_step, MetaGradientStep):
+      make_state(self.optimizer, self.trainable_variables)
 
   def train_step(self, iteration: tf.Tensor) -> Means:
     """A meta-iteration; see `TrustRegionStep`.

@@ -170,7 +170,7 @@ class Sampler:
       more = np.minimum(np.ceil(np.maximum(missing, 0) / means).astype(int), most)
       width = largest(int(more.max()))
       if not width:
-        return _until(found, wanted)
+        return first_steps(found, wanted)
       indices = [range(first, first + count) for first, count in zip(done, more)]
       short = np.flatnonzero(more)
       if not len(short):
@@ -195,7 +195,7 @@ class Sampler:
                        tasks[rows], indices[rows], width, key, numbers[rows])
     parts = np.array_split(np.arange(len(tasks)), min(len(others), len(tasks)))
     with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
-      return _one_below_the_other(list(pool.map(act, others, parts)))
+      return one_below_the_other(list(pool.map(act, others, parts)))
 
   def _act(self, environment: Environment, parameters: Mapping[str, np.ndarray],
            tasks: Sequence, indices: Sequence[range], width: int, key: Sequence[int],
@@ -258,7 +258,7 @@ class Sampler:
           f'{len(lengths)} tasks. Look at where episodes start, and at what ends one.')
 
 
-def _one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
+def one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
   """Those of all tasks, of as many rollouts each."""
   first, starts = parts[0], np.cumsum([0, *(len(part.lengths) for part in parts)])
   steps = max(part.rewards.shape[2] for part in parts)
@@ -283,7 +283,7 @@ def _kept(values: np.ndarray, running: np.ndarray) -> np.ndarray:
   return np.where(mask, values, np.zeros((), values.dtype))
 
 
-def _until(found: Trajectories, wanted: int) -> Trajectories:
+def first_steps(found: Trajectories, wanted: int) -> Trajectories:
   """Each task's first rollouts, up to the one that completes `wanted` steps."""
   before = np.cumsum(found.lengths, axis=1) - found.lengths
   needed = (before < wanted) & (found.lengths > 0)

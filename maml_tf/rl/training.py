@@ -7,7 +7,7 @@ they did, and (k < K) adapts them; the last phase's samples are those of the out
 from __future__ import annotations
 
 import time
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,7 +17,15 @@ from maml_tf.rl.errors import Diverged
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import Policy
-from maml_tf.rl.rollouts import Batch, Sampler, Trajectories, packed
+from maml_tf.rl.rollouts import (
+  BUDGETS,
+  Batch,
+  Sampler,
+  Trajectories,
+  first_steps,
+  one_below_the_other,
+  packed,
+)
 from maml_tf.rl.shares import ALONE, Shares
 from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
 from maml_tf.rl.trpo import Step, TrustRegion
@@ -35,10 +43,11 @@ class Settings(NamedTuple):
     step_size: alpha.
     discount: gamma.
     gae_lambda: of the advantages.
-    trust_region: the outer step.
+    trust_region: the outer step; None: one along the meta-gradient, by an optimizer of Keras.
     hessian: 'exact', or 'secant' as the original code has it.
     hessian_every: products with the Hessian see each task's sample 0, this, 2 x this...
-    budget: see `Sampler.sample`.
+    budget: see `Sampler.sample`; with `one_task`, 'steps' are whole rollouts, of new tasks,
+      until all of them together have as many steps as tasks x rollouts of them can have.
     first_order: inner gradients count as constants.
     inner_loss: see `meta_policy.INNER_LOSSES`.
     one_task: judge all rollouts as those of one task, for policies that adapt to none.
@@ -51,7 +60,7 @@ class Settings(NamedTuple):
   step_size: float = 0.1
   discount: float = 0.99
   gae_lambda: float = 1.0
-  trust_region: TrustRegion = TrustRegion()
+  trust_region: Optional[TrustRegion] = TrustRegion()
   hessian: str = 'exact'
   hessian_every: int = 1
   budget: str = 'rollouts'
@@ -66,6 +75,9 @@ class Settings(NamedTuple):
     if self.hessian not in HESSIAN_PRODUCTS:
       raise ValueError(f'hessian must be one of {", ".join(HESSIAN_PRODUCTS)}. Received: '
                        f'{self.hessian!r}.')
+    if self.budget not in BUDGETS:
+      raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: '
+                       f'{self.budget!r}.')
     for name, least in (('tasks', 1), ('rollouts', 1), ('num_updates', 0),
                         ('hessian_every', 1), ('tasks_at_once', 1)):
       if getattr(self, name) < least:
@@ -100,6 +112,19 @@ class Samples(NamedTuple):
   hessian_batches: List[Batch]
   points: List[np.ndarray]
   clock: 'Clock'
+
+
+class _Acted(NamedTuple):
+  """What policies did in a phase.
+
+  Attributes:
+    trajectories: of the tasks of this process; as `one_task`, of all.
+    counts: steps of each task of all processes.
+    returns: the mean return of each.
+  """
+  trajectories: Trajectories
+  counts: np.ndarray
+  returns: np.ndarray
 
 
 class _Phase(NamedTuple):
@@ -182,24 +207,36 @@ class Learning:
     Raises:
       ReinforcementError: for what training cannot go on with.
     """
-    settings, clock, own = self.settings, Clock(), self.shares.own(self.settings.tasks)
-    tasks = self.environment.draw_tasks(
-        settings.tasks, stream(self.seed, TRAINING_TASKS, iteration))[own.start:own.stop]
-    points = [np.tile(parameters, (len(own), 1))]
-    phases: List[_Phase] = []
-    for number in range(settings.num_updates + 1):
-      phases.append(self._phase(points[-1], tasks, own, (TRAINING, iteration, number), clock))
-      if number < settings.num_updates:
-        points.append(self.adapted(points[-1], phases[-1].batch))
-        clock.lap('inner')
+    settings, clock = self.settings, Clock()
+    random = stream(self.seed, TRAINING_TASKS, iteration)
     if settings.one_task:
-      points = [points[0][:1]]
+      points = [parameters[np.newaxis]]
+      phases = [self._judged(self._acted_as_one_task(
+          parameters, random, (TRAINING, iteration, 0)), clock)]
+    else:
+      points, phases = self._adapted_phases(parameters, random, iteration, clock)
     trajectories, returns, steps, batches, hessian_batches = map(list, zip(*phases))
     return Samples(iteration, parameters, trajectories, np.array(returns), sum(steps),
                    batches, hessian_batches, points, clock)
 
-  def _phase(self, points: np.ndarray, tasks: Sequence, own: range, key: Sequence[int],
-             clock: 'Clock') -> '_Phase':
+  def _adapted_phases(self, parameters: np.ndarray, random: np.random.Generator,
+                      iteration: int, clock: 'Clock'
+                      ) -> Tuple[List[np.ndarray], List[_Phase]]:
+    """The points and what came of each, in tasks that the policies adapt to."""
+    settings, own = self.settings, self.shares.own(self.settings.tasks)
+    tasks = self.environment.draw_tasks(settings.tasks, random)[own.start:own.stop]
+    points = [np.tile(parameters, (len(own), 1))]
+    phases: List[_Phase] = []
+    for number in range(settings.num_updates + 1):
+      acted = self._acted(points[-1], tasks, own, (TRAINING, iteration, number))
+      phases.append(self._judged(acted, clock))
+      if number < settings.num_updates:
+        points.append(self.adapted(points[-1], phases[-1].batch))
+        clock.lap('inner')
+    return points, phases
+
+  def _acted(self, points: np.ndarray, tasks: Sequence, own: range, key: Sequence[int]
+             ) -> _Acted:
     """What the policies of `points` do in `tasks`, whose numbers are `own`."""
     settings, number = self.settings, self.settings.tasks
     trajectories = self.sampler.sample(points, tasks, settings.rollouts, key, settings.budget,
@@ -209,17 +246,55 @@ class Learning:
     counts, longest, returns = self.shares.whole(
         number, lengths.sum(axis=1), lengths.max(axis=1), trajectories.mean_returns())
     self.sampler.check_longest(longest)
-    steps, together = int(counts.sum()), trajectories
-    if settings.one_task:
-      # Of that task, all is here.
-      together, counts = self.shares.joined(number, trajectories).in_one_task(), None
+    return _Acted(trajectories, counts, returns)
+
+  def _acted_as_one_task(self, parameters: np.ndarray, random: np.random.Generator,
+                         key: Sequence[int]) -> _Acted:
+    """What one policy does in tasks that are new in each round of rollouts; by the budget
+    'steps', in as many rounds as it takes. All processes have all of it then."""
+    settings, own = self.settings, self.shares.own(self.settings.tasks)
+    wanted = settings.tasks * settings.rollouts * self.environment.horizon
+    points = np.tile(parameters, (len(own), 1))
+    rounds: List[Trajectories] = []
+    steps = 0
+    while steps < wanted and (settings.budget == 'steps' or not rounds):
+      tasks = self.environment.draw_tasks(settings.tasks, random)[own.start:own.stop]
+      first = len(rounds) * settings.tasks
+      found = self.sampler.sample(points, tasks, settings.rollouts, key,
+                                  numbers=[first + number for number in own])
+      rounds.append(self.shares.joined(settings.tasks, found))
+      steps += int(rounds[-1].lengths.sum())
+    found = one_below_the_other(rounds)
+    self.sampler.check_longest(found.lengths.max(axis=1))
+    together = first_steps(found.in_one_task(), wanted)
+    return _Acted(together, together.lengths.sum(axis=1), together.mean_returns())
+
+  def _judged(self, acted: _Acted, clock: 'Clock') -> _Phase:
+    """A phase, of what was done in it."""
+    settings, trajectories, counts = self.settings, acted.trajectories, acted.counts
     clock.lap('sampling')
-    judged = self.judged(together)
-    batch = packed(together, judged, settings.dtype, all_counts=counts)
+    judged = self.judged(trajectories)
+    batch = packed(trajectories, judged, settings.dtype, all_counts=counts)
     for_hessian = batch if settings.hessian_every == 1 else packed(
-        together, judged, settings.dtype, settings.hessian_every, counts)
+        trajectories, judged, settings.dtype, settings.hessian_every, counts)
     clock.lap('advantages')
-    return _Phase(trajectories, float(np.mean(returns)), steps, batch, for_hessian)
+    return _Phase(trajectories, float(np.mean(acted.returns)), int(counts.sum()), batch,
+                  for_hessian)
+
+  def objective(self, samples: Samples) -> OuterObjective:
+    """The outer objective on the samples of an iteration."""
+    part = None if self.settings.hessian_every == 1 else samples.hessian_batches
+    return OuterObjective(self.meta_policy, samples.parameters, samples.batches,
+                          part, samples.points,
+                          None if self.settings.one_task else self.settings.tasks)
+
+  def meta_gradient(self, samples: Samples, objective: OuterObjective) -> np.ndarray:
+    """Of the surrogate, `[P]`, checked."""
+    gradient = objective.gradient(samples.parameters)
+    if not np.isfinite(gradient).all():
+      raise Diverged(f'The meta-gradient of iteration {samples.iteration + 1} is not finite. '
+                     'Choose a smaller inner step size (update_lr), or fewer inner steps.')
+    return gradient
 
   def trust_region_step(self, samples: Samples) -> Step:
     """The outer step on the samples of an iteration.
@@ -227,22 +302,20 @@ class Learning:
     Raises:
       Diverged: where the meta-gradient, or theta after it, is of no use.
     """
-    part = None if self.settings.hessian_every == 1 else samples.hessian_batches
-    objective = OuterObjective(self.meta_policy, samples.parameters, samples.batches,
-                               part, samples.points,
-                               None if self.settings.one_task else self.settings.tasks)
+    objective = self.objective(samples)
     def losses(parameters):
       found = objective.losses(parameters)
       return found.surrogate, found.kl
-    gradient = objective.gradient(samples.parameters)
-    if not np.isfinite(gradient).all():
-      raise Diverged(f'The meta-gradient of iteration {samples.iteration + 1} is not finite. '
-                     'Choose a smaller inner step size (update_lr), or fewer inner steps.')
+    gradient = self.meta_gradient(samples, objective)
     product = (objective.hessian_product if self.settings.hessian == 'exact'
                else objective.secant_product)
     step = self.settings.trust_region.step(
         samples.parameters, losses(samples.parameters)[0], gradient, product, losses)
-    self.policy.check(step.parameters, f'after iteration {samples.iteration + 1}')
+    self.check(step.parameters, samples)
     step = step._replace(parameters=self.shares.of_writer(step.parameters))
     samples.clock.lap('outer')
     return step
+
+  def check(self, parameters: np.ndarray, samples: Samples) -> None:
+    """Raises `Diverged` where theta after an iteration is of no use."""
+    self.policy.check(parameters, f'after iteration {samples.iteration + 1}')
