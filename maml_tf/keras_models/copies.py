@@ -75,9 +75,9 @@ def fill(copied: tf.keras.Model, model: tf.keras.Model, values: Sequence[tf.Tens
     _prepare(layer, original)
 
 
-# Relative to the largest output: of one function, computed in two ways; in bfloat16 numbers
+# Relative to the largest output: of one function, computed in two ways. Numbers of 16 bits
 # have three digits.
-_TOLERANCE, _TOLERANCE_OF_BFLOAT16 = 1e-3, 0.1
+_TOLERANCE, _TOLERANCE_OF_16_BITS = 1e-3, 0.1
 
 
 def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: Any,
@@ -97,9 +97,9 @@ def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: 
   expected = [np.asarray(tf.cast(value, tf.float64)) for value in tf.nest.flatten(expected)]
   found = outputs()
   different = _difference(found, expected)
-  is_coarse = any(getattr(layer, 'compute_dtype', None) == 'bfloat16'
+  is_coarse = any(getattr(layer, 'compute_dtype', None) in ('bfloat16', 'float16')
                   for layer in layers_of(model))
-  tolerance = _TOLERANCE_OF_BFLOAT16 if is_coarse else _TOLERANCE
+  tolerance = _TOLERANCE_OF_16_BITS if is_coarse else _TOLERANCE
   if different > tolerance and _difference(outputs(), found) <= tolerance:
     raise ConfigError(
         f'A copy of the model {model.name!r} computes something else than the model, with '
