@@ -348,6 +348,8 @@ def small_config(sample_data, tmp_path):
     if given.get('method') in WITHOUT_INNER_LOOP:
       values = {name: value for name, value in values.items() if 'num_updates' not in name}
       values.update(train_num_classes=3)   # of the 5 that there are
+    if not given.get('conv', True):
+      values.pop('num_filters', None)   # there are none
     return resolve({**values, **given})
   return make
 

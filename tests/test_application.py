@@ -151,7 +151,7 @@ def test_another_process_in_the_folder_is_refused_and_a_test_is_not(small_config
 
 def test_a_start_that_was_refused_leaves_nothing_to_be_repeated(arguments, capsys, tmp_path):
   """The corrected command has another value, too."""
-  flags = [*arguments('omniglot'), '--conv=False']
+  flags = arguments('omniglot', net='--conv=False')
   code, _, sentence = call(capsys, *flags, f'--data_dir={tmp_path / "nowhere"}',
                            '--xla=off')
   assert code == 2 and 'nowhere' in sentence
@@ -228,13 +228,13 @@ def test_a_signal_outside_of_training_says_what_stands(number, small_config, cap
 @pytest.fixture
 def arguments(tmp_path, sample_data):
   """The flags of a small run, of a data source."""
-  def of(datasource='sinusoid', logdir='logs'):
+  def of(datasource='sinusoid', logdir='logs', net='--num_filters=2'):
     flags = [f'--datasource={datasource}', f'--logdir={tmp_path / logdir}',
              '--meta_batch_size=2', '--num_validation_tasks=2', '--num_test_tasks=2',
              '--metatrain_iterations=0', '--test_num_updates=1']
     if datasource != 'sinusoid':
       flags += [f'--data_dir={sample_data(datasource)}', '--num_classes=3',
-                '--train_query_size=1', '--num_filters=2']
+                '--train_query_size=1', net]
     return flags
   return of
 
@@ -290,7 +290,7 @@ def test_without_resume_the_earlier_run_is_kept_aside(arguments, capsys, tmp_pat
 @pytest.mark.parametrize('datasource, train', [('omniglot', 'True'), ('omniglot', 'False'),
                                                ('miniimagenet', 'True')])
 def test_missing_prepared_data_are_refused(datasource, train, arguments, tmp_path, capsys):
-  flags = [*arguments(datasource), '--conv=False']
+  flags = arguments(datasource, net='--conv=False')
   if train == 'False':   # there is a checkpoint to test
     assert main.main(['main.py', *flags]) == 0
     capsys.readouterr()

@@ -35,8 +35,9 @@ def task(counts=(2, 2, 2), side=12, dtype='float64'):
 
 
 def net_of(method='maml', updates=2, **given):
+  small = dict(num_filters=4) if given.get('conv', True) else {}
   config = resolve(dict(datasource='omniglot', num_classes=WAYS, update_batch_size=2,
-                        num_filters=4, dtype='float64', method=method, update_lr=0.1, **given))
+                        dtype='float64', method=method, update_lr=0.1, **small, **given))
   model = experiment.build_model(config)
   return config, model, task_net.TaskNet(model, WAYS, updates)
 

@@ -148,6 +148,7 @@ def config_of(golden: Golden, **overrides) -> Config:
     given['conv'] = False
   if given['conv'] is False:
     given['max_pool'] = False
+    del given['num_filters']   # which the TF1 code ignores there
   tasks, examples = golden.steps[0].query_labels.shape[:2]
   ways = golden.steps[0].query_labels.shape[2] if datasource != 'sinusoid' else 1
   queries = max(1, examples // max(1, ways))
