@@ -202,11 +202,11 @@ def _check(options: argparse.Namespace) -> None:
                       'be gone on with.')
   runs = (options.train or options.test or options.train_all
           or options.study is not None)
-  if not runs:
-    _check_reading(options)
   if (runs or options.report) and options.results == records.RESULTS != records.IN_REPOSITORY:
     raise ConfigError('--results=FOLDER is needed, outside of the repository: it says where '
                       'results go, and nothing is written into an installed package.')
+  if not runs:
+    _check_reading(options)
   if options.iterations is not None and options.iterations < 1:
     raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
                       'more.')
