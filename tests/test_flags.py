@@ -991,7 +991,7 @@ MISTAKES = [
     # What changes nothing, and was taken without a word.
     (['--num_filters=8'], '--num_filters=8', 'leave'),
     (['--datasource=omniglot', '--noconv', '--num_filters=8'], '--num_filters=8', 'leave'),
-    (['--baseline=oracle', '--stop_grad'], '--stop_grad=True', 'leave it out'),
+    (['--baseline=averaged', '--stop_grad'], '--stop_grad=True', 'leave it out'),
     (['--baseline=fine_tuning', '--datasource=omniglot', '--learned_step_sizes=layer'],
      '--learned_step_sizes=layer', 'leave it out'),
     (['--baseline=averaged', '--recompute_inner_steps'], '--recompute_inner_steps=True',

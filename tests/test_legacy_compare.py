@@ -89,6 +89,8 @@ OTHERS = {
         update_batch_size=2, update_lr=0.1, num_updates=2, max_pool=True),
     'TF1 defaults: sinusoid with batch norm': dict(datasource='sinusoid'),
     'oracle': dict(datasource='sinusoid', baseline='oracle', norm='None', update_lr=0.01),
+    'oracle, first order': dict(
+        datasource='sinusoid', baseline='oracle', norm='None', update_lr=0.01, stop_grad=True),
     'sinusoid, layer norm, first order': dict(
         norm='layer_norm', stop_grad=True, num_updates=2, update_lr=0.01, meta_lr=0.01),
     'one point, batch norm': dict(update_batch_size=1),
