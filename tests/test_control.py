@@ -145,7 +145,7 @@ def test_presets_of_the_baselines():
   assert of('pretrained') == (100, 20, 0.5, 0.0, 0, 'rollouts')
   assert of('oracle') == (100, 10, 0.1, 0.01, 1, 'steps')
   for baseline, step_size in (('pretrained', 0.2), ('oracle', 0.1)):
-    assert of(baseline, 'cheetah_direction') == (1000, 100, step_size, 0.01, 1, 'rollouts')
+    assert of(baseline, 'cheetah_direction') == (500, 100, step_size, 0.01, 1, 'rollouts')
   assert of('pretrained', 'cheetah_velocity') == (475, 100, 0.02, 0.01, 5, 'rollouts')
   assert of('pretrained', 'ant_direction') == (2000, 100, 0.2, 0.01, 1, 'steps')
   assert of('oracle', 'ant_velocity') == (550, 100, 0.1, 0.01, 1, 'steps')
