@@ -18,6 +18,7 @@ from maml_tf import problems
 from maml_tf.config.choices import LEARNED_STEP_SIZES, TO_ZERO, TRUST_REGION
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
+from maml_tf.problems.control import NO_TRUST_REGION
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ class Owned(NamedTuple):
   lacking: str
 
 
-# {field: its value where the outer step is that of an optimizer}.
-NO_TRUST_REGION: Dict[str, Any] = dict(
-    max_kl=0.0, cg_iterations=0, cg_damping=0.0, hessian=None, hessian_every=0)
 # {field: its value in problems that are not of control}.
 NO_CONTROL: Dict[str, Any] = dict(
     env=None, horizon=0, discount=0.0, gae_lambda=0.0, pretrain_rollouts=0,

@@ -6,7 +6,7 @@ from typing import Any, Mapping
 
 from maml_tf import problems
 from maml_tf.config.choices import TRUST_REGION
-from maml_tf.config.fits import NO_TRUST_REGION, check_given
+from maml_tf.config.fits import check_given
 from maml_tf.config.models import check_given_net
 from maml_tf.config.presets import preset
 from maml_tf.config.schema import (
@@ -18,6 +18,7 @@ from maml_tf.config.schema import (
 )
 from maml_tf.config.sections import field_types
 from maml_tf.errors import ConfigError
+from maml_tf.problems.control import NO_TRUST_REGION
 
 
 def resolve(given: Mapping[str, Any]) -> Config:

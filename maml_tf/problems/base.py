@@ -42,6 +42,7 @@ class Problem(abc.ABC):
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
     acts: whether a policy acts in environments: reinforcement learning.
+    may_test_validation: whether `test_set` chooses between test and validation tasks.
     methods: of `--method` that it can be learned by; None: all.
     save_interval: iterations between two checkpoints; None: the TF1 code's.
     early_end_tasks: validation tasks that it takes to end a run before its plan does
@@ -61,6 +62,7 @@ class Problem(abc.ABC):
   usual_ways: int = 5
   xla_pays: bool = False
   acts: bool = False
+  may_test_validation: bool = False
   methods: Optional[Tuple[str, ...]] = None
   save_interval: Optional[int] = None
   early_end_tasks: int = 600
@@ -115,9 +117,9 @@ class Problem(abc.ABC):
     return f'{config.task.update_batch_size}-shot'
 
   def tested_split(self, config: 'Config') -> str:
-    """'test' or 'val', of the test protocol: where tasks are drawn from one distribution
-    there is nothing but the stream of random numbers to hold back."""
-    return 'test'
+    """'test' or 'val', of the test protocol: of sinusoids, which are drawn from one
+    distribution, there is nothing but the stream of random numbers to hold back."""
+    return 'test' if config.evaluation.test_set or not self.may_test_validation else 'val'
 
   def recorded_split(self, config: 'Config') -> Optional[str]:
     """The same for records: None where there are no splits."""
@@ -125,7 +127,7 @@ class Problem(abc.ABC):
 
   def is_papers_test(self, config: 'Config') -> bool:
     """Whether the paper's values are of the tasks that are tested."""
-    return True
+    return self.tested_split(config) == 'test'
 
   def require_data(self, config: 'Config') -> None:   # noqa: B027  there need not be any
     """Raises: DataError: where the data are not prepared; they are not read."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
   from maml_tf.rl.training import Settings
 
 TRUST_REGION = 'trpo'   # the outer step that is no optimizer of Keras
+# {field: its value where the outer step is that of an optimizer}.
+NO_TRUST_REGION: Dict[str, Any] = dict(
+    max_kl=0.0, cg_iterations=0, cg_damping=0.0, hessian=None, hessian_every=0)
 HESSIANS = ('exact', 'secant')
 BUDGETS = ('rollouts', 'steps')
 INNER_LOSSES = ('log_likelihood', 'ratio')
@@ -29,7 +32,6 @@ ROLLOUTS_OF_ONE_TASK = 100   # an iteration of the baselines that adapt to none
 # what MAML's do, and a validation as much as ever.
 _VALIDATED_LESS_OFTEN = 5
 
-_TRUST_REGION = ('max_kl', 'cg_iterations', 'cg_damping', 'hessian', 'hessian_every')
 _LARGEST = 2**31 - 1
 _NET = 'whose policy has two hidden layers of 100'
 _REFUSED = (
@@ -153,6 +155,7 @@ class Control(Problem):
   validation_interval: int = 10
 
   measure = RETURN
+  may_test_validation = True
   plural = 'reinforcement learning'
   baselines = {baseline.name: baseline for baseline in (
       ControlTraining(), Pretrained(), Random(), Oracle())}
@@ -204,7 +207,8 @@ class Control(Problem):
     bounded = config.training.meta_optimizer == TRUST_REGION
     return [(f'{name}{values[name]}', values[name] != usual[name])
             for name in ('horizon', 'discount', 'gae_lambda', 'pretrain_rollouts',
-                         *(_TRUST_REGION if bounded else ()), 'rollout_budget', 'inner_loss')]
+                         *(NO_TRUST_REGION if bounded else ()),
+                         'rollout_budget', 'inner_loss')]
 
   # --- objects
 
@@ -235,12 +239,6 @@ class Control(Problem):
                          cg_damping=control.cg_damping)
     return settings._replace(trust_region=region, hessian=control.hessian,
                              hessian_every=control.hessian_every)
-
-  def tested_split(self, config: 'Config') -> str:
-    return 'test' if config.evaluation.test_set else 'val'
-
-  def is_papers_test(self, config: 'Config') -> bool:
-    return config.evaluation.test_set
 
   def input_shape(self, config: 'Config') -> Tuple[int, ...]:
     return (self.learner(config).observation_size,)

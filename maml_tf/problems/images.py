@@ -54,6 +54,7 @@ class Images(Problem):
   inverted: bool = False
   measure = ACCURACY
   has_classes = True
+  may_test_validation = True
   plural = 'images'
   baselines: Mapping[str, Baseline] = field(default_factory=lambda: {
       baseline.name: baseline for baseline in (MetaTraining(), FineTuned(), Nearest())})
@@ -80,14 +81,8 @@ class Images(Problem):
   def task_in_words(self, config: 'Config') -> str:
     return f'{config.task.num_classes}-way {super().task_in_words(config)}'
 
-  def tested_split(self, config: 'Config') -> str:
-    return 'test' if config.evaluation.test_set else 'val'
-
   def recorded_split(self, config: 'Config') -> str:
     return self.tested_split(config)
-
-  def is_papers_test(self, config: 'Config') -> bool:
-    return config.evaluation.test_set
 
   def require_data(self, config: 'Config') -> None:
     from maml_tf.sources.image_set import read_manifest
