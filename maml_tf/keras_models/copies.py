@@ -91,16 +91,13 @@ def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: 
   Raises:
     ConfigError: then; not where the copy itself gives others every time.
   """
-  def outputs():
-    return [np.asarray(tf.cast(value, tf.float64))
-            for value in tf.nest.flatten(copied(inputs, training=False))]
-  expected = [np.asarray(tf.cast(value, tf.float64)) for value in tf.nest.flatten(expected)]
-  found = outputs()
+  found = copied(inputs, training=False)
   different = _difference(found, expected)
   is_coarse = any(getattr(layer, 'compute_dtype', None) in ('bfloat16', 'float16')
                   for layer in layers_of(model))
   tolerance = _TOLERANCE_OF_16_BITS if is_coarse else _TOLERANCE
-  if different > tolerance and _difference(outputs(), found) <= tolerance:
+  if different > tolerance and (
+      _difference(copied(inputs, training=False), found) <= tolerance):
     raise ConfigError(
         f'A copy of the model {model.name!r} computes something else than the model, with '
         f'outputs that differ by {different:.1%}: a layer computes with what is neither a '
@@ -108,8 +105,10 @@ def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: 
         'give adapt() a second model that was made in the same way, into=make_model().')
 
 
-def _difference(values: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-  """The largest, as a share of the largest of `others`."""
+def _difference(values: Any, others: Any) -> float:
+  """The largest of two nests of tensors, as a share of the largest of `others`."""
+  values, others = ([np.asarray(tf.cast(value, tf.float64)) for value in tf.nest.flatten(nest)]
+                    for nest in (values, others))
   if [value.shape for value in values] != [other.shape for other in others]:
     return np.inf
   pairs = [map(np.nan_to_num, pair) for pair in zip(values, others) if pair[0].size]
