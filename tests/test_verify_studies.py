@@ -76,8 +76,10 @@ TINY = dict(meta_batch_size=2, num_validation_tasks=2, num_test_tasks=4, test_nu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, runs', [('query_images', 2), ('before_and_after', 1)])
-def test_a_study_is_run_reported_and_not_trained_again(name, runs, tmp_path, capsys):
+@pytest.mark.parametrize('name, runs, title', [
+    ('query_images', 2, 'Query examples per class in training'),
+    ('before_and_after', 1, 'Mean squared error before and after the updates')])
+def test_a_study_is_run_reported_and_not_trained_again(name, runs, title, tmp_path, capsys):
   study, results = study_named(name), str(tmp_path / 'results')
   settings = configs(study, 'sinusoid', 100, logdir=str(tmp_path / 'logs'), **TINY)
   assert len(settings) == runs
@@ -104,4 +106,4 @@ def test_a_study_is_run_reported_and_not_trained_again(name, runs, tmp_path, cap
   assert os.path.getsize(stem + '.png') > 5000
   with open(os.path.join(results, 'studies.md'), encoding='utf-8') as file:
     text = file.read()
-  assert study.title in text and '`python -m it`: 100 iterations per run' in text
+  assert f'## Sinusoid: {title}' in text and '`python -m it`: 100 iterations per run' in text
