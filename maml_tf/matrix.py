@@ -4,10 +4,12 @@
       [--tasks=600,6000] [--query_sizes=1,5,15] [--updates=1,5,10]
 
 FLAGS are those of `main.py`; without --legacy_checkpoint they name a run of this
-project. The tasks of a smaller number are the first ones of the larger. Prints a table
-of accuracies with 95% intervals, and writes it as CSV and JSON into the experiment's
-folder. The file says how often such a matrix was measured (`times_tested`). Exits 2, with one
-sentence, where that is not possible, and 1 where outputs are not finite.
+project. --tasks and --query_sizes stand in the place of its --num_test_tasks and
+--test_query_size, also of those in a flagfile. The tasks of a smaller number are the first
+ones of the larger. Prints a table of accuracies with 95% intervals, and writes it as CSV and
+JSON into the experiment's folder. The file says how often such a matrix was measured
+(`times_tested`). Exits 2, with one sentence, where that is not possible, and 1 where outputs
+are not finite.
 """
 
 from __future__ import annotations
@@ -30,10 +32,17 @@ from maml_tf.config import Config
 from maml_tf.files import as_json, reported, whole_file, write_whole
 from maml_tf.prediction.expectation import counted
 
+_IN_THE_PLACE_OF = {'num_test_tasks': 'tasks', 'test_query_size': 'query_sizes'}
+
 
 def main(argv: Optional[List[str]] = None) -> int:
   """The exit code: 0 done, 1 the results cannot be written or are not finite, 2 refused."""
-  options, rest = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
+  parser = _parser()
+  options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+  for argument in rest:
+    name = argument.lstrip('-').partition('=')[0]
+    if name in _IN_THE_PLACE_OF:
+      parser.error(f'{argument} is not possible here: give --{_IN_THE_PLACE_OF[name]}')
   config = flags.main_config(
       ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
        f'--num_test_tasks={max(options.tasks)}'], 'maml_tf.matrix')

@@ -247,7 +247,8 @@ def test_a_run_of_this_project(arguments, small_config, capsys):
     (['--updates='], "''"), (['--datasource=sinusoid', '--num_filters=64'], 'sinusoid'),
     (['--norm=layer_norm'], 'gamma'), (['--legacy_checkpoint=missing/m1'], 'missing/m1'),
     (['--data_dir=missing'], 'missing'), (['--bogus'], '--bogus'),
-    (['--query_sizes=1,50'], '50')])
+    (['--query_sizes=1,50'], '50'), (['--num_test_tasks=9'], 'give --tasks'),
+    (['--test_query_size=9'], 'give --query_sizes')])
 def test_refusals(arguments, changes, shown, capsys):
   try:
     code = matrix.main([*arguments, *changes])

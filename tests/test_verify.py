@@ -610,6 +610,12 @@ def test_mistakes_are_one_sentence(arguments, shown, call):
   assert err.startswith('maml_tf.verify: ') and err.count('\n') == 1 and shown in err
 
 
+def test_a_row_has_no_more_iterations_than_its_flagfile(call, row):
+  code, _, err = call(f'--row={row.name}', '--train', '--iterations=301')
+  assert code == 2 and err.count('\n') == 1
+  assert f'--iterations=301 is not allowed: {row.name} has 300 by its flagfile' in err
+
+
 # Where results come from.
 
 def test_the_commit_and_whether_it_was_changed(tmp_path):

@@ -65,10 +65,15 @@ def train_row(row: Row, config: Config, until: Optional[int] = None,
     The record; None where a signal ended the training, which is saved then.
 
   Raises:
-    ConfigError: where the record that is there is final, or has as many iterations.
+    ConfigError: where the record that is there is final, or has as many iterations;
+      for more iterations than are planned.
   """
   planned = config.total_iterations
-  goal = planned if until is None else min(until, planned)
+  if until is not None and until > planned:
+    raise ConfigError(f'--iterations={until} is not allowed: {row.name} has {planned} by its '
+                      'flagfile, and --iterations stops it before; leave it out to train the '
+                      'row whole.')
+  goal = planned if until is None else until
   _require_news(row, config, goal, results, again)
   commit = provenance.commit()   # it is this one's code that trains and tests
   if anew:
