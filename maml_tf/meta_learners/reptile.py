@@ -14,17 +14,14 @@ from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.meta_learner import MetaLearner, require_updates
-from maml_tf.meta_parameters import attribute_names
 from maml_tf.objectives import Objective
-from maml_tf.outer_step import assign, raw
+from maml_tf.second_moments import SecondMoments, named
 
 OPTIMIZERS = ('sgd', 'adam')
 
 # More inner steps than this are a loop in the graph: 50 of them, unrolled, take a minute to
 # build. Up to it they are unrolled, which costs a step less.
 _MOST_UNROLLED = 10
-_MOMENT = 'second_moment/'
-_STEPS = 'inner_steps'
 
 
 class _Step(NamedTuple):
@@ -168,9 +165,8 @@ class Reptile(MetaLearner):
     changes = _changes(parameters, trained.parameters)
     if self._adam is not None:
       before, after = self._adam.state(), trained.remembered
-      moments = _changes(before.moments, after.moments)
-      changes.update({_MOMENT + name: value for name, value in moments.items()})
-      changes[_STEPS] = num_tasks(episodes) * (before.steps - after.steps)
+      changes.update(named(AdamState(_changes(before.moments, after.moments),
+                                     num_tasks(episodes) * (before.steps - after.steps))))
     return trained.measured, changes
 
   def _trained(self, parameters: Parameters, episodes: Episodes) -> _Step:
@@ -206,60 +202,6 @@ class Reptile(MetaLearner):
       _, gradients = loss_and_gradients(loss, fast)
       return _Step(*rule.update(fast, gradients, remembered, updates), measured)
     return (fast, rule.init(fast)), step
-
-
-class SecondMoments(tf.keras.layers.Layer):
-  """What Adam with beta_1 = 0 remembers, as variables.
-
-  Args:
-    shapes: {parameter: shape}.
-    dtype: of the parameters.
-    are_counted: see `attribute_names`.
-  """
-
-  def __init__(self, shapes: Mapping[str, Tuple[int, ...]], dtype: str,
-               are_counted: bool = False):
-    super().__init__(name='second_moments', dtype=dtype, trainable=False)
-    names = attribute_names(shapes, self, are_counted)
-    self._variables_by_name = {_MOMENT + name: self._new(names[name], shape, dtype)
-                               for name, shape in shapes.items()}
-    self._variables_by_name[_STEPS] = self._new('steps', (), dtype)
-    attributes = attribute_names(self._variables_by_name, self, are_counted)
-    for name, variable in self._variables_by_name.items():
-      # In Keras 3 a checkpoint holds attributes only, and not what is in a dictionary.
-      setattr(self, attributes[name], variable)
-    self.built = True
-
-  def state(self) -> AdamState:
-    values = {name: tf.convert_to_tensor(value)
-              for name, value in self._variables_by_name.items()}
-    steps = values.pop(_STEPS)
-    return AdamState({name[len(_MOMENT):]: value for name, value in values.items()}, steps)
-
-  def arrays(self) -> Dict[str, np.ndarray]:
-    """{name: current value}, as arrays."""
-    return {name: variable.numpy() for name, variable in self._variables_by_name.items()}
-
-  def assign(self, values: Mapping[str, np.ndarray]) -> None:
-    """Sets every variable.
-
-    Raises:
-      ValueError: when a name is missing or left over, or a shape differs.
-    """
-    if values.keys() != self._variables_by_name.keys():
-      raise ValueError(f'Second moments do not fit the net. Received: {sorted(values)}; '
-                       f'expected: {sorted(self._variables_by_name)}.')
-    for name, variable in self._variables_by_name.items():
-      variable.assign(values[name])
-
-  def move(self, changes: Mapping[str, tf.Tensor]) -> None:
-    """Subtracts the mean over tasks of (before - after), which `changes` has among others."""
-    assign((raw(variable), variable - changes[name])
-           for name, variable in self._variables_by_name.items())
-
-  def _new(self, name: str, shape: Tuple[int, ...], dtype: str):
-    return self.add_weight(name=name, shape=shape, dtype=dtype, trainable=False,
-                           initializer=tf.keras.initializers.Zeros())
 
 
 def _looped(step: Callable, state, count: int) -> _Step:
