@@ -16,6 +16,7 @@ from typing import Callable, Mapping
 import tensorflow as tf
 
 from maml_tf.custom_gradients import custom_gradient
+from maml_tf.episodes import leading_sizes
 
 
 def over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
@@ -162,5 +163,4 @@ def _merge_tasks(inputs: tf.Tensor) -> tf.Tensor:
 
 def _split_tasks(outputs: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
   """`[tasks * examples, ...]` -> `[tasks, examples, ...]`, sizes as in `like`."""
-  sizes = [tf.shape(like)[i] if like.shape[i] is None else like.shape[i] for i in (0, 1)]
-  return tf.reshape(outputs, sizes + outputs.shape[1:].as_list())
+  return tf.reshape(outputs, leading_sizes(like) + outputs.shape[1:].as_list())
