@@ -12,7 +12,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.files import reported
 from maml_tf.measures import RETURN
 from maml_tf.problems.base import Problem
-from maml_tf.problems.baseline import NOT_META_TRAINED, MetaTraining
+from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _REFUSED = (
     Refused('legacy_checkpoint', None, 'of which the TF1 code has nothing'))
 
 
-class ControlTraining(MetaTraining):
+class ControlTraining(Baseline):
   """MAML-TRPO, and what the baselines share: a batch is the number of an iteration."""
 
   trains_on_tasks = False
