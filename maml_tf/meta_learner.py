@@ -545,10 +545,14 @@ def require_updates(number: Any, least: int = 0) -> int:
 
 def require_count(name: str, number: Any, least: int = 0) -> int:
   """Raises: ConfigError: where an argument is no integer, or below `least`."""
-  if not isinstance(number, (int, np.integer)) or number < least:
+  if not is_integer(number) or number < least:
     raise ConfigError(f'{name} must be an integer, {least} or more. Received: {number!r}.',
                       name)
   return int(number)
+
+
+def is_integer(value: Any) -> bool:
+  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _require_named(step_size: Any, learner: Learner) -> None:
