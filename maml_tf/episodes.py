@@ -164,3 +164,8 @@ def leading_sizes(batch: Any, axes: int = 2) -> List[Union[int, tf.Tensor]]:
   first = tf.nest.flatten(batch)[0]
   return [tf.shape(first)[axis] if first.shape[axis] is None else first.shape[axis]
           for axis in range(axes)]
+
+
+def merged(values: tf.Tensor) -> tf.Tensor:
+  """The first two axes as one: `[tasks, examples, ...]` -> `[tasks * examples, ...]`."""
+  return tf.reshape(values, [-1] + values.shape[2:].as_list())
