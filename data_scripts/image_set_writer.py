@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Optional
 import numpy as np
 
 from maml_tf.errors import DataError
-from maml_tf.files import as_json, sha256_of_file, write_whole
+from maml_tf.files import as_json, make_written, sha256_of_file, write_whole
 from maml_tf.locks import HeldError, locked
 from maml_tf.sources.image_set import (
   FORMAT,
@@ -206,7 +206,7 @@ class SplitWriter:
   def __exit__(self, error_type, *_) -> None:
     try:
       if error_type is None:
-        _flush_to_disk(self._file)
+        make_written(self._file)
     finally:
       self._file.close()
       del self._to_come[self._split]
@@ -230,7 +230,7 @@ class SplitWriter:
     with open(dense, 'wb') as file:
       _write_header(file, (int(self._written.sum()), *self._image_shape))
       file.writelines(images[index].tobytes() for index in np.flatnonzero(self._written))
-      _flush_to_disk(file)
+      make_written(file)
     del images
     os.replace(dense, self._path)
 
@@ -240,8 +240,3 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
   np.lib.format.write_array_header_1_0(
       file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
   return file.tell()
-
-
-def _flush_to_disk(file) -> None:
-  file.flush()
-  os.fsync(file.fileno())

@@ -29,7 +29,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 
 from data_scripts import archives, class_files, images, preparation, tables  # noqa: E402
 from maml_tf import paths  # noqa: E402
-from maml_tf.argument_types import whole  # noqa: E402
+from maml_tf.argument_types import counts, whole  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -60,7 +60,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                       help='height and width in pixels (default: %(default)s)')
   parser.add_argument('--channels', type=int, choices=(1, 3), default=3,
                       help='3: colour (default); 1: grey')
-  parser.add_argument('--shares', type=_shares, default=DEFAULT_SHARES,
+  parser.add_argument('--shares', type=counts(1, how_many=3), default=DEFAULT_SHARES,
                       metavar='TRAIN,VAL,TEST', help='of the classes, where the source does '
                       'not divide them (default: 64,16,20)')
   parser.add_argument('--seed', type=whole(0), default=DEFAULT_SEED,
@@ -71,15 +71,6 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                       help='leave damaged images out instead of stopping; a class must keep '
                       f'{LEAST_PER_CLASS}')
   return parser.parse_args(argv)
-
-
-def _shares(text: str) -> tuple[int, ...]:
-  parts = [part.strip() for part in text.split(',')]
-  shares = tuple(int(part) for part in parts if part.isascii() and part.isdigit())
-  if len(parts) != 3 or len(shares) != 3 or min(shares) < 1:
-    raise argparse.ArgumentTypeError(f'{text!r} is not allowed: give three numbers as in '
-                                     '64,16,20')
-  return shares
 
 
 def _prepare(arguments: argparse.Namespace) -> None:

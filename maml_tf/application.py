@@ -37,7 +37,7 @@ from maml_tf.training.checkpoints import (
 from maml_tf.training.divergence import advice_for_test
 from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import require_same_data
-from maml_tf.training.trainer import TrainingResult, Watch, train
+from maml_tf.training.trainer import TrainingResult, train
 
 
 def run(config: Config, program: str = 'main.py') -> int:
@@ -97,8 +97,8 @@ def _what_was_trained(config: Config) -> str:
   return f'{command} goes on from iteration {max(iterations)}'
 
 
-def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None,
-                    watch: Optional[Watch] = None) -> TrainingResult:
+def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None
+                    ) -> TrainingResult:
   """Training in the experiment's folder; says what happens. See `trainer.train`."""
   is_writer = Replicas.of(model).is_writer
   with (training_folder(config) if is_writer else
@@ -106,7 +106,7 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
     print(f'Experiment folder: {folder}', flush=True)
     if is_writer:
       config.problem.keep_beside(folder, config)
-    result = train(config, model, folder, until, watch)
+    result = train(config, model, folder, until)
   say_where_it_stopped(config, result, is_writer)
   return result
 

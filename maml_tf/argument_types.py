@@ -7,7 +7,7 @@ import math
 import re
 from typing import Callable, List, Optional
 
-MOST = 2**31 - 1   # what an int32 has
+MOST = 2**31 - 1   # what an int32 has: counts and seeds go into these
 
 
 def whole(least: int, most: int = MOST) -> Callable[[str], int]:

@@ -118,17 +118,16 @@ def _run(config: Config, options: argparse.Namespace) -> None:
   print(json.dumps({'config': config.to_dict(), **figures}))
 
 
-def measure(config: Config, steps: int, profile: Optional[str] = None,
-            replicas: Optional[Replicas] = None) -> Dict[str, Optional[float]]:
+def measure(config: Config, steps: int, profile: Optional[str], replicas: Replicas
+            ) -> Dict[str, Optional[float]]:
   """The figures of one configuration, by name; see the module's text.
 
   Args:
     config: what to train.
     steps: executions to time.
     profile: folder for a TensorBoard trace of these executions, or None.
-    replicas: that compute together; None: one device.
+    replicas: that compute together.
   """
-  replicas = replicas or Replicas(tf.distribute.get_strategy())
   with replicas.scope():
     model = experiment.build_model(config)
   phases.compile_model(config, model)
@@ -211,11 +210,10 @@ def _all_reduce_seconds(model: MetaLearner, replicas: Replicas) -> Sequence[floa
   return seconds[WARM_UP:]
 
 
-def measure_control(config: Config, iterations: int, replicas: Optional[Replicas] = None
+def measure_control(config: Config, iterations: int, replicas: Replicas
                     ) -> Dict[str, Optional[float]]:
   """The same of policies: see `rl.speed.measure`."""
   from maml_tf.rl import speed
-  replicas = replicas or Replicas(tf.distribute.get_strategy())
   with replicas.scope():
     model = experiment.build_model(config)
   phases.compile_model(config, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+from typing import Any, List, Mapping, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -157,3 +157,15 @@ def num_tasks(batch: Any) -> int:
 def num_examples(batch: Any) -> int:
   """The size of the axis behind it."""
   return tf.nest.flatten(batch)[0].shape[1]
+
+
+def leading_sizes(batch: Any, axes: int = 2) -> List[Union[int, tf.Tensor]]:
+  """Of the first axes; a scalar tensor for what is not known."""
+  first = tf.nest.flatten(batch)[0]
+  return [tf.shape(first)[axis] if first.shape[axis] is None else first.shape[axis]
+          for axis in range(axes)]
+
+
+def merged(values: tf.Tensor) -> tf.Tensor:
+  """The first two axes as one: `[tasks, examples, ...]` -> `[tasks * examples, ...]`."""
+  return tf.reshape(values, [-1] + values.shape[2:].as_list())

@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, T
 import tensorflow as tf
 
 from maml_tf.custom_gradients import custom_gradient
-from maml_tf.episodes import num_tasks
+from maml_tf.episodes import leading_sizes
 from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.learners.base import Parameters
 
@@ -173,9 +173,7 @@ def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: 
 
 def copies_per_task(parameters: Mapping[str, tf.Tensor], batch: Any) -> Parameters:
   """One copy of each parameter for each task of `batch`: `[tasks, *shape]`."""
-  tasks = num_tasks(batch)
-  if tasks is None:
-    tasks = tf.shape(tf.nest.flatten(batch)[0])[0]
+  [tasks] = leading_sizes(batch, axes=1)
   return {name: tf.tile(value[tf.newaxis], [tasks] + [1] * value.shape.rank)
           for name, value in parameters.items()}
 

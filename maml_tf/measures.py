@@ -43,6 +43,9 @@ class Measure:
     """A value as it is computed, as it is shown."""
     return f'{self.scale * value:.{self.digits}f}'
 
+  def with_unit(self, value: float) -> str:
+    return f'{self.text(value)} {self.unit}'.rstrip()
+
   def score(self, value: float) -> float:
     """What model selection maximises."""
     return value if self.larger_is_better else -value
@@ -53,7 +56,12 @@ class Measure:
 
 def phase_name(updates: int) -> str:
   """'before', '1 update', '2 updates': of pictures."""
-  return f'{updates} update{"" if updates == 1 else "s"}' if updates else 'before'
+  return counted(updates, 'update') if updates else 'before'
+
+
+def counted(count: int, thing: str) -> str:
+  """'1 shot', '2 shots'."""
+  return f'{count} {thing}' + ('' if count == 1 else 's')
 
 
 # Every task has a loss. That of a classification is judged by its accuracy instead.

@@ -27,6 +27,7 @@ from maml_tf.episodes import (
   Episodes,
   as_episodes,
   as_tensors,
+  merged,
   num_examples,
   num_tasks,
   require_consistent,
@@ -395,7 +396,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with user_errors():
       results = self._results_in_groups(self.meta_parameters.tensors(), episodes,
                                         self.groups(episodes), num_updates)
-    return TaskResults(*({name: _merged(values[name]) for name in self._in_order(values)}
+    return TaskResults(*({name: merged(values[name]) for name in self._in_order(values)}
                          for values in results))
 
   def results_function(self, num_updates: int) -> Callable[[Any], TaskResults]:
@@ -418,7 +419,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with user_errors():
       outputs = self._outputs_in_groups(self.meta_parameters.tensors(), episodes,
                                         self.groups(episodes), num_updates)
-    return tf.nest.map_structure(_merged, outputs)
+    return tf.nest.map_structure(merged, outputs)
 
   def adapt(self, support_inputs: Any, support_labels: Any,
             num_updates: Optional[int] = None, into: Optional[tf.keras.Model] = None
@@ -545,10 +546,14 @@ def require_updates(number: Any, least: int = 0) -> int:
 
 def require_count(name: str, number: Any, least: int = 0) -> int:
   """Raises: ConfigError: where an argument is no integer, or below `least`."""
-  if not isinstance(number, (int, np.integer)) or number < least:
+  if not is_integer(number) or number < least:
     raise ConfigError(f'{name} must be an integer, {least} or more. Received: {number!r}.',
                       name)
   return int(number)
+
+
+def is_integer(value: Any) -> bool:
+  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _require_named(step_size: Any, learner: Learner) -> None:
@@ -585,11 +590,6 @@ def plainly_named_means(results: TaskResults) -> Dict[str, tf.Tensor]:
   means.update({f'{name}_before_update': tf.reduce_mean(values[:, 0])
                 for name, values in results.query.items()})
   return means
-
-
-def _merged(value: tf.Tensor) -> tf.Tensor:
-  """`[groups, tasks, ...]` -> `[groups * tasks, ...]`."""
-  return tf.reshape(value, [-1] + value.shape[2:].as_list())
 
 
 def _number_of(values: tf.Tensor):

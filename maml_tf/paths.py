@@ -36,15 +36,15 @@ def argument(text: str) -> str:
     raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def require_place_of_file(path: Optional[str], flag: str = 'out') -> None:
-  """Raises: ConfigError: for what can be no new file; before anything is computed."""
+def require_place_of_file(path: Optional[str]) -> None:
+  """Raises: ConfigError: for an --out that can be no new file, before anything is computed."""
   if path is None:
     return
   if os.path.isdir(path):
-    raise ConfigError(f'--{flag}={path} is a folder: name a file in it.')
+    raise ConfigError(f'--out={path} is a folder: name a file in it.')
   folder = os.path.dirname(path) or '.'
   if not os.path.isdir(folder):
-    raise ConfigError(f'--{flag}={path} cannot be written, as there is no folder {folder}: '
+    raise ConfigError(f'--out={path} cannot be written, as there is no folder {folder}: '
                       'make it, or choose another one.')
 
 

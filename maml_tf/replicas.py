@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Episodes
+from maml_tf.measures import counted
 
 
 class Replicas:
@@ -150,7 +151,7 @@ class Replicas:
 
   def describe(self) -> str:
     """'2 replicas in 2 processes', for a line of the log."""
-    replicas = f'{self.number} replica' + ('s' if self.number > 1 else '')
+    replicas = counted(self.number, 'replica')
     if self.workers == 1:
       return replicas
     return f'{replicas} in {self.workers} processes, this is worker {self.worker}'

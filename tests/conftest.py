@@ -235,6 +235,34 @@ def _clear_keras():
 
 
 @pytest.fixture
+def shared_data():
+  """The folder with the real data sets."""
+  folder = REPOSITORY.parent / 'shared' / 'data'
+  if not folder.is_dir():
+    pytest.skip('the real data sets are not beside the repository')
+  return folder
+
+
+@pytest.fixture
+def figures_of(monkeypatch):
+  """A function that gives the list of the figures that modules make from then on, to look at
+  what was drawn."""
+  from matplotlib.figure import Figure
+
+  def recorded(*modules):
+    made = []
+
+    class Recorded(Figure):
+      def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        made.append(self)
+    for module in modules:
+      monkeypatch.setattr(module, 'Figure', Recorded)
+    return made
+  return recorded
+
+
+@pytest.fixture
 def make_split():
   """A function that makes an `ImageSplit` in memory, of random images.
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import interrupt_at
 
 import main
 from maml_tf import application, command_line
 from maml_tf.sources import image_set
-from maml_tf.training import callbacks, progress
+from maml_tf.training import progress
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.run_lock import run_lock
 
@@ -59,13 +60,7 @@ def test_it_trains_and_then_tests(small_config, capsys):
 
 
 def test_a_signal_saves_and_says_how_to_go_on(small_config, capsys, monkeypatch):
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == 200:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
-  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  interrupt_at(monkeypatch, 200)
   config = small_config(metatrain_iterations=400, log=False)
   assert application.run(config) == 0
   folder = experiment_folder(config)

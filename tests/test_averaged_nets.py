@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import stopped_after
 
 from maml_tf import experiment
 from maml_tf.baselines.averaged_nets import AveragedNets, mean_of_those_before
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import MeanSquaredError
-from maml_tf.training import callbacks, trainer
+from maml_tf.training import trainer
 from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.optimizers import build_optimizer
 
@@ -162,12 +162,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(small_config, tmp_path, mon
   for name, interrupted in (('whole', False), ('stopped', True)):
     config = small_config(logdir=str(tmp_path / name), log=interrupted, **given)
     if interrupted:
-      with monkeypatch.context() as patch:
-        original = callbacks.StopOnSignal.after_iterations
-        patch.setattr(callbacks.StopOnSignal, 'after_iterations',
-                      lambda self, before, now, logs, original=original: (
-                          signal.raise_signal(signal.SIGTERM) if now == 100 else None,
-                          original(self, before, now, logs)))
+      with stopped_after(100, monkeypatch):
         folder = prepare_folder(config)
         assert trainer.train(config, experiment.build_model(config), folder).iteration == 100
     model = experiment.build_model(config)

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import stopped_after
 
 from maml_tf import application, experiment
 from maml_tf.baselines.classifier import ClassifierTraining
@@ -298,20 +299,14 @@ def test_both_choose_the_checkpoint_by_the_nearest_neighbour(classifier_config):
 @pytest.mark.slow
 def test_a_resumed_classifier_ends_as_the_uninterrupted_one(classifier_config, tmp_path,
                                                             monkeypatch):
-  import signal
 
-  from maml_tf.training import callbacks, trainer
+  from maml_tf.training import trainer
   from maml_tf.training.checkpoints import prepare_folder
   paths = []
   for name in ('whole', 'stopped'):
     config = classifier_config(logdir=str(tmp_path / name))
     if name == 'stopped':
-      with monkeypatch.context() as patch:
-        original = callbacks.StopOnSignal.after_iterations
-        patch.setattr(callbacks.StopOnSignal, 'after_iterations',
-                      lambda self, before, now, logs, original=original: (
-                          signal.raise_signal(signal.SIGTERM) if now == 2 else None,
-                          original(self, before, now, logs)))
+      with stopped_after(2, monkeypatch):
         folder = prepare_folder(config)
         assert trainer.train(config, experiment.build_model(config), folder).iteration == 2
     paths.append(trainer.train(config, experiment.build_model(config),

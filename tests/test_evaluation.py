@@ -21,7 +21,7 @@ from maml_tf.evaluation import protocol, results_files
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.meta_learner import TaskResults
-from maml_tf.paper.rows import paper_values
+from maml_tf.paper.rows import row_tested
 from maml_tf.training.checkpoints import Checkpoints, prepare_folder
 
 # Statistics.
@@ -237,11 +237,12 @@ def test_the_table_has_no_column_for_values_that_are_not_there(small_config):
      {10: '63.15 +- 0.91'}),
 ])
 def test_the_paper_s_values_are_those_of_its_tables(given, expected):
-  assert paper_values(resolve(dict(given, test_set=True))) == expected
+  row = row_tested(resolve(dict(given, test_set=True)))
+  assert (row.paper if row else {}) == expected
 
 
 def test_a_test_on_validation_classes_has_no_value_in_the_paper():
-  assert paper_values(resolve(dict(datasource='omniglot', test_set=False))) == {}
+  assert row_tested(resolve(dict(datasource='omniglot', test_set=False))) is None
 
 
 # Adaptation, recomputed.

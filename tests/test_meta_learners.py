@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from stopping import interrupt_at
+from stopping import checkpoint_values, interrupt_at
 
 from maml_tf import config, experiment
 from maml_tf.meta_learner import MetaLearner
@@ -87,12 +87,6 @@ def test_the_graph_of_a_test_does_not_grow_with_its_updates(method, small_config
   generator = experiment.training_generator(configuration)
   assert (size_of_graph(model, generator, 3) == size_of_graph(model, generator, 100)
           < 20 * size_of_graph(model, generator, 0))
-
-
-def checkpoint_values(prefix):
-  reader = tf.train.load_checkpoint(prefix)
-  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-          if 'save_counter' not in name and 'OBJECT_GRAPH' not in name}
 
 
 def start(configuration):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import stopped_after
 
 import flags
 from maml_tf import application, config, experiment
 from maml_tf.config import ConfigError
 from maml_tf.meta_learners import known_method, short_name
-from maml_tf.training import callbacks, history, trainer
+from maml_tf.training import history, trainer
 from maml_tf.training.checkpoints import prepare_folder
 
 METHODS = '''
@@ -130,15 +129,8 @@ def test_it_trains_goes_on_and_is_tested(name, datasource, spec, small_config, t
   run = application.test(whole, model, str(tmp_path / 'whole' / whole.experiment_name))
   assert np.isfinite(run.results.query['loss']).all()
 
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == 5:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
   configuration = small_config(datasource, **given)
-  with monkeypatch.context() as patch:
-    patch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  with stopped_after(5, monkeypatch):
     stopped = application.train_or_resume(configuration,
                                           experiment.build_model(configuration))
   assert stopped.interrupted_by == 'SIGTERM' and stopped.iteration == 5

@@ -450,8 +450,8 @@ def test_images_that_are_there_twice_are_named(tmp_path, capsys):
   assert len(read_manifest(tmp_path / 'out', 'images')['preparation']['notes']) == 2
 
 
-@pytest.mark.parametrize('flag', ['--size=x', '--size=0', '--shares=a', '--shares=1,1',
-                                  '--shares=0,1,1', '--seed=x', '--seed=-1'])
+@pytest.mark.parametrize('flag', ['--size=x', '--size=0', '--size=5000', '--shares=a',
+                                  '--shares=1,1', '--shares=0,1,1', '--seed=x', '--seed=-1'])
 def test_a_wrong_flag_is_one_sentence(flag, capsys):
   with pytest.raises(SystemExit) as ended:
     prepare_images.main(['--source=nowhere', flag])
@@ -471,9 +471,7 @@ def test_a_manifest_with_another_shape_is_refused(tmp_path, shape):
 
 
 def test_wrong_flags_exit_with_2(capsys):
-  for flags in ([], ['--source=x', '--size=0'], ['--source=x', '--size=5000'],
-                ['--source=x', '--channels=2'], ['--source=x', '--shares=1,2'],
-                ['--source=x', '--shares=1,0,2']):
+  for flags in [], ['--source=x', '--channels=2']:
     with pytest.raises(SystemExit) as error:
       prepare_images.main(flags)
     assert error.value.code == 2

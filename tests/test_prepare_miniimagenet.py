@@ -708,15 +708,6 @@ def test_an_interrupted_replacement_keeps_the_old_set(zips, tmp_path):
   assert os.listdir(tmp_path) == ['out']
 
 
-@pytest.fixture
-def shared_data():
-  """The folder with the real data sets."""
-  folder = REPOSITORY.parent / 'shared' / 'data'
-  if not folder.is_dir():
-    pytest.skip('the real data sets are not beside the repository')
-  return folder
-
-
 @pytest.mark.slow
 def test_the_real_images_are_taken_as_they_are(shared_data, tmp_path):
   """Of the real set, two classes of each split: all of it takes 20 s and 1.3 GB."""

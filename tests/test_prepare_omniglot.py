@@ -485,15 +485,6 @@ def test_the_script_runs_both_ways(tmp_path, command):
   assert 'no file or folder' in done.stderr and 'Traceback' not in done.stderr
 
 
-@pytest.fixture
-def shared_data():
-  """The folder with the real data sets."""
-  folder = REPOSITORY.parent / 'shared' / 'data'
-  if not folder.is_dir():
-    pytest.skip('the real data sets are not beside the repository')
-  return folder
-
-
 @pytest.mark.slow
 def test_the_real_omniglot(shared_data, tmp_path):
   assert prepare(shared_data / 'omniglot', tmp_path / 'out',

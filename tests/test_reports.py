@@ -7,7 +7,6 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from matplotlib.figure import Figure
 from PIL import Image
 
 from maml_tf import experiment
@@ -16,17 +15,8 @@ from maml_tf.reports import fitted_curves, sample_tasks
 
 
 @pytest.fixture
-def figures(monkeypatch):
-  """The figures that are made, to look at what was drawn."""
-  made = []
-
-  class Recorded(Figure):
-    def __init__(self, *arguments, **named):
-      super().__init__(*arguments, **named)
-      made.append(self)
-  monkeypatch.setattr(fitted_curves, 'Figure', Recorded)
-  monkeypatch.setattr(sample_tasks, 'Figure', Recorded)
-  return made
+def figures(figures_of):
+  return figures_of(fitted_curves, sample_tasks)
 
 
 def decoded(source):

@@ -11,6 +11,7 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import checkpoint_values
 
 from maml_tf import experiment
 from maml_tf.config import ADDONS_OPTIMIZERS, KERAS_OPTIMIZERS, ConfigError
@@ -38,13 +39,6 @@ def start(config):
   model = experiment.build_model(config)
   folder = prepare_folder(config)
   return trainer.train(config, model, folder), model, folder
-
-
-def checkpoint_values(prefix):
-  """{name: array} of everything that a checkpoint holds, but how often it was saved."""
-  reader = tf.train.load_checkpoint(prefix)
-  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-          if 'save_counter' not in name and 'OBJECT_GRAPH' not in name}
 
 
 def assert_same_checkpoints(one, other):

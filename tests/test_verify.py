@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import interrupt_at
 
 import flags
 from maml_tf import application, verify
@@ -21,7 +21,6 @@ from maml_tf.errors import WriteError
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS, Row
-from maml_tf.training import callbacks
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
@@ -494,13 +493,7 @@ def test_a_run_of_main_is_gone_on_with(call, row, tmp_path, capsys):
 
 
 def test_a_signal_saves_and_the_test_tasks_are_left_alone(call, row, tmp_path, monkeypatch):
-  original = callbacks.StopOnSignal.after_iterations
-
-  def after_iterations(self, before, now, logs):
-    if now == 100:
-      signal.raise_signal(signal.SIGTERM)
-    original(self, before, now, logs)
-  monkeypatch.setattr(callbacks.StopOnSignal, 'after_iterations', after_iterations)
+  interrupt_at(monkeypatch, 100)
   code, out, _ = call(f'--row={row.name}', '--train')
   assert code == 0
   assert 'Stopped by SIGTERM at iteration 100 of 300' in out and 'Test: ' not in out
@@ -633,7 +626,6 @@ def test_the_commit_and_whether_it_was_changed(tmp_path):
   assert provenance.commit(str(tmp_path)) == clean
   (tmp_path / 'a').write_text('2')
   assert provenance.commit(str(tmp_path)) == f'{clean}+changes'
-
 
   # A package that is installed within the repository of something else is not of its commit.
   (tmp_path / 'installed').mkdir()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from maml_tf import verify
@@ -58,17 +57,8 @@ STUDY = {
 
 
 @pytest.fixture
-def figures(monkeypatch):
-  """The figures that are made, to look at what was drawn."""
-  made = []
-
-  class Recorded(Figure):
-    def __init__(self, *arguments, **named):
-      super().__init__(*arguments, **named)
-      made.append(self)
-  monkeypatch.setattr(plots, 'Figure', Recorded)
-  monkeypatch.setattr(returns_plot, 'Figure', Recorded)
-  return made
+def figures(figures_of):
+  return figures_of(plots, returns_plot)
 
 
 @pytest.fixture

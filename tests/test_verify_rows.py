@@ -15,7 +15,7 @@ from maml_tf import measures
 from maml_tf.config import ConfigError
 from maml_tf.paper import records
 from maml_tf.paper.records import Measured
-from maml_tf.paper.rows import ROWS, Row, numbers, paper_values, row_named
+from maml_tf.paper.rows import ROWS, Row, numbers, row_named, row_tested
 from maml_tf.verification import verdicts
 from maml_tf.verification.verdicts import (
   ABOVE,
@@ -46,7 +46,7 @@ def test_each_flagfile_is_a_row_and_each_row_has_a_flagfile():
 def test_a_flagfile_s_run_is_of_its_row_alone(row):
   config = config_of(row)
   assert [other.name for other in ROWS if other.fits(config)] == [row.name]
-  assert paper_values(config) == row.paper
+  assert row_tested(config) is row
   assert row.problem is config.problem and row.baseline is config.baseline
   # What is compared is measured.
   assert {row.headline, *row.paper} <= set(range(config.evaluation.test_num_updates + 1))

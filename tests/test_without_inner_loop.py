@@ -308,7 +308,7 @@ def test_other_numbers_of_examples_of_a_class_are_allowed(episodes, generic_valu
         found[task], [prototypical(x, support, of_task, values) for x in query], rtol=1e-10)
 
 
-@pytest.mark.parametrize('shots', [0, -2, 2.0, None])
+@pytest.mark.parametrize('shots', [0, -2, 2.0, None, True])
 @pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
 def test_shots_that_are_no_number_of_examples_are_refused(name, shots):
   with pytest.raises(ConfigError, match='^shots must be an integer, 1 or more. Received'):

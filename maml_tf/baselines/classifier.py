@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_tf.baselines.pretraining import Pretraining
 from maml_tf.episodes import Episodes
-from maml_tf.learners.base import Learner, Parameters
+from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.objectives import Objective
@@ -72,13 +72,6 @@ class ClassifierBaseline(MetaLearner):
       merged = tf.concat([reference, merged], axis=1)
     features = self.learner.features(parameters, merged, statistics_size=first or None)
     features = tf.reshape(features[:, first:], [images.shape[0], sum(sizes), -1])
-    features = tf.ensure_shape(features, [None, None, last_layer_inputs(self.learner)])
+    features = tf.ensure_shape(features, [None, None, self.learner.head_inputs])
     support, query = tf.split(features, sizes, axis=1)
     return episodes.replaced(support_inputs=support, query_inputs=query)
-
-
-def last_layer_inputs(learner: Learner) -> int:
-  """How many features the last layer gets."""
-  [size] = {spec.shape[0] for spec in learner.parameter_specs
-            if spec.name == 'output/kernel'}
-  return size

@@ -6,7 +6,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from maml_tf.baselines.classifier import ClassifierBaseline, last_layer_inputs
+from maml_tf.baselines.classifier import ClassifierBaseline
 from maml_tf.episodes import Batch, Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.learners import FullyConnected
@@ -43,7 +43,7 @@ class FineTuning(ClassifierBaseline):
                **kwargs):
     super().__init__(learner, objective, reference=reference, seed=seed, dtype=dtype,
                      **kwargs)
-    self.head = FullyConnected(last_layer_inputs(learner), (), num_classes, norm='None')
+    self.head = FullyConnected(learner.head_inputs, (), num_classes, norm='None')
     self._new_head = self.head.initial_values(seed, dtype)
 
   def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int

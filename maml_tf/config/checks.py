@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Dict
 
+from maml_tf.argument_types import MOST
 from maml_tf.config.choices import TRUST_REGION, choices, require_choice
 from maml_tf.config.fits import check_fits
 from maml_tf.config.models import check_model
@@ -27,7 +28,12 @@ _AT_LEAST = {
     'task_index': -1, 'worker_timeout': 1,
 }
 _OF_AN_INNER_LOOP = ('update_lr', 'num_updates', 'test_num_updates')
-_LARGEST = 2**31 - 1   # counts and seeds go into 32-bit integers
+_OR_MINUS_ONE = {
+    'test_iter': (0, 'an iteration (0 or more), or -1 for the checkpoint that '
+                     '--test_checkpoint names'),
+    'train_update_batch_size': (1, '1 or more, or -1 for the value of --update_batch_size'),
+    'train_num_classes': (2, '2 or more, or -1 for the value of --num_classes'),
+}
 
 
 def check(config: 'Config') -> None:
@@ -59,23 +65,12 @@ def _check_counts(values: Dict[str, Any], known: str) -> None:
   for name, least in _AT_LEAST.items():
     if name in _OF_AN_INNER_LOOP and known in WITHOUT_INNER_LOOP:
       least = 0   # and nothing else, which `check_fits` says
-    if not least <= values[name] <= _LARGEST:
+    if not least <= values[name] <= MOST:
       raise ConfigError(f'--{name}={values[name]} is not allowed: it must be between '
-                        f'{least} and {_LARGEST}.')
-  if values['test_iter'] != -1 and not 0 <= values['test_iter'] <= _LARGEST:
-    raise ConfigError(f'--test_iter={values["test_iter"]} is not allowed: it must be an '
-                      'iteration (0 or more), or -1 for the checkpoint that '
-                      '--test_checkpoint names.')
-  shots = values['train_update_batch_size']
-  if shots != -1 and not 1 <= shots <= _LARGEST:
-    raise ConfigError(f'--train_update_batch_size={shots} is not allowed: it must be 1 '
-                      'or more, or -1 for the value of --update_batch_size.')
-
-
-  classes = values['train_num_classes']
-  if classes != -1 and not 2 <= classes <= _LARGEST:
-    raise ConfigError(f'--train_num_classes={classes} is not allowed: it must be 2 or more, '
-                      'or -1 for the value of --num_classes.')
+                        f'{least} and {MOST}.')
+  for name, (least, allowed) in _OR_MINUS_ONE.items():
+    if values[name] != -1 and not least <= values[name] <= MOST:
+      raise ConfigError(f'--{name}={values[name]} is not allowed: it must be {allowed}.')
 
 
 def _check_numbers(values: Dict[str, Any], known: str) -> None:
@@ -102,9 +97,9 @@ def _check_imaml(values: Dict[str, Any], known: str) -> None:
   if not (math.isfinite(values['proximal_weight']) and values['proximal_weight'] > 0):
     raise ConfigError(f'--proximal_weight={values["proximal_weight"]} is not allowed: it must '
                       'be a finite number above 0.')
-  if not 1 <= values['imaml_cg_iterations'] <= _LARGEST:
+  if not 1 <= values['imaml_cg_iterations'] <= MOST:
     raise ConfigError(f'--imaml_cg_iterations={values["imaml_cg_iterations"]} is not allowed: '
-                      f'it must be between 1 and {_LARGEST}.')
+                      f'it must be between 1 and {MOST}.')
 
 
 def _check_matching(values: Dict[str, Any], known: str) -> None:
@@ -164,7 +159,7 @@ def _check_classes(config: 'Config') -> None:
 
 def _check_context(config: 'Config') -> None:
   learner, method = config.learner, config.training.method
-  if known_method(method) not in NEED_CONTEXT:
+  if known_method(method) != 'context_vector':
     return
   if learner.context_size == 0:
     raise ConfigError(f'--context_size=0 does not fit --method={method}, which adapts '
@@ -176,9 +171,6 @@ def _check_context(config: 'Config') -> None:
   if config.run.legacy_checkpoint is not None:
     raise ConfigError(f'--legacy_checkpoint does not fit --method={method}, whose net has '
                       'more inputs than any of the TF1 code: leave one of them out.')
-
-
-NEED_CONTEXT = ('context_vector',)
 
 
 def _check_regulariser(config: 'Config') -> None:

@@ -190,7 +190,6 @@ _ADDED_SINCE = {
 _SECTIONS_ADDED_SINCE = ('control',)
 
 
-
 def default_data_dir(datasource: str) -> str:
   """Where the data are if nobody says it."""
   return f'data/{datasource}'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from maml_tf.measures import counted
+
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
 
@@ -27,6 +29,6 @@ def summary(config: 'Config') -> str:
 
 
 def _updates(config: 'Config') -> str:
-  count = config.inner_loop.num_updates
-  text = f'{count} update{"" if count == 1 else "s"} of {config.inner_loop.update_lr:g}'
-  return f'{text} in first order' if config.inner_loop.stop_grad else text
+  inner_loop = config.inner_loop
+  text = f'{counted(inner_loop.num_updates, "update")} of {inner_loop.update_lr:g}'
+  return f'{text} in first order' if inner_loop.stop_grad else text

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import WHOLE, DataGenerator, Part
-from maml_tf.measures import Measure
+from maml_tf.measures import Measure, counted
 from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.numpy_calls import as_raised
 from maml_tf.replicas import Replicas
@@ -100,9 +100,8 @@ def where_not_finite(results: TaskResults) -> Optional[str]:
   for name, values in results.query.items():
     finite = np.isfinite(values).all(axis=0)
     if not finite.all():
-      updates = int(np.argmin(finite))
-      return (f'the {name} of the query set after {updates} update'
-              f'{"" if updates == 1 else "s"}')
+      updates = counted(int(np.argmin(finite)), 'update')
+      return f'the {name} of the query set after {updates}'
   return None
 
 

@@ -33,15 +33,15 @@ def cases() -> Dict[str, Case]:
           if name.startswith('activation ') or hasattr(tf.keras.layers, name.split(' ')[0])}
 
 
-def _layer(name: str, *shapes, inputs: str = 'floats', random: bool = False, **kwargs) -> Case:
+def _layer(name: str, shapes, inputs: str = 'floats', random: bool = False, **kwargs) -> Case:
   def make():
     return getattr(tf.keras.layers, name.split(' ')[0])(**kwargs)
-  return Case(make, shapes or (VECTOR,), inputs, random)
+  return Case(make, shapes, inputs, random)
 
 
 def _named(*layers) -> Dict[str, Case]:
   """Args: layers: (name, shapes, keyword arguments)."""
-  return {name: _layer(name, *shapes, **kwargs) for name, shapes, kwargs in layers}
+  return {name: _layer(name, shapes, **kwargs) for name, shapes, kwargs in layers}
 
 
 def _with_weights() -> Dict[str, Case]:

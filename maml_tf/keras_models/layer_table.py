@@ -9,7 +9,6 @@ tape over tape is compared with the difference quotient of the gradient.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from maml_tf.keras_models import refusals, under_xla
 from maml_tf.keras_models.functional_call import KERAS3
 from maml_tf.keras_models.layer_cases import Case, cases, losses
 from maml_tf.keras_models.learner import KerasLearner
+from maml_tf.keras_models.nets import layers_of_dtype
 from maml_tf.keras_models.randomness import Seeded
 
 EXAMPLES = 4
@@ -105,7 +105,7 @@ def _error(product: np.ndarray, gradient: Callable[[float], np.ndarray]) -> floa
 
 def measure_layer(case: Case, jit_compile: bool = False) -> Value:
   """The error of a layer as it is computed here; or 'refused: ...', 'fails: ...'."""
-  with _float64():
+  with layers_of_dtype('float64'):
     try:
       model, inputs = _model(case)
       learner = KerasLearner(model)
@@ -123,7 +123,7 @@ def measure_stock(case: Case) -> Value:
   """The error of a layer in TensorFlow's own form, in eager mode."""
   if case.random:
     return None
-  with _float64():
+  with layers_of_dtype('float64'):
     try:
       model, inputs = _model(case)
       values = _generic_values(KerasLearner(model))
@@ -138,7 +138,7 @@ def measure_loss(name: str, jit_compile: bool = False) -> Value:
   from maml_tf.keras_models.objective import KerasObjective
   label_kind, output_kind = losses()[name]
   random = np.random.RandomState(4)
-  with _float64():
+  with layers_of_dtype('float64'):
     objective = KerasObjective(getattr(tf.keras.losses, name)())
     labels = tf.constant(_of_kind(label_kind, random)[np.newaxis])
     start = _of_kind(output_kind, random)
@@ -240,18 +240,6 @@ def _tensors(values):
 
 def _flat(values) -> np.ndarray:
   return np.concatenate([np.ravel(values[name]) for name in sorted(values)])
-
-
-@contextlib.contextmanager
-def _float64():
-  policy = tf.keras.mixed_precision
-  tf.keras.backend.set_floatx('float64')
-  policy.set_global_policy('float64')
-  try:
-    yield
-  finally:
-    tf.keras.backend.set_floatx('float32')
-    policy.set_global_policy('float32')
 
 
 def measured_rows(columns: List[str], done: Dict[str, Dict[str, Value]]

@@ -39,7 +39,7 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
   if not callable(build):
     raise ConfigError(f'--model={model} is no function (input_shape, outputs) -> Keras model. '
                       f'Received: {type(build).__name__}.')
-  with _layers_of(dtype):
+  with layers_of_dtype(dtype):
     net = from_file.called(model, '--model', build, tuple(input_shape), outputs)
     _require_fitting(net, model, input_shape, outputs)
   if dtype != 'float32':
@@ -49,7 +49,7 @@ def learner_of(model: str, input_shape: Tuple[int, ...], outputs: int, seed: int
 
 
 @contextlib.contextmanager
-def _layers_of(dtype: str) -> Iterator[None]:
+def layers_of_dtype(dtype: str) -> Iterator[None]:
   """Layers that are made meanwhile are of this type where they say none themselves."""
   if dtype == 'float32':   # or what a file of one's own has chosen, 'mixed_bfloat16' say
     yield

@@ -10,7 +10,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
-from maml_tf.episodes import Episodes, num_examples, num_tasks
+from maml_tf.episodes import Episodes, leading_sizes
 from maml_tf.keras_models.functional_call import KERAS3
 
 
@@ -45,16 +45,12 @@ def seeded(episodes: Episodes, seed: tf.Tensor, replica: int = 0) -> Episodes:
     seed: `[2]`, int32, of the outer step.
     replica: whose tasks these are: a task has the same seed whoever computes it.
   """
-  tasks = num_tasks(episodes)
-  if tasks is None:
-    tasks = tf.shape(tf.nest.flatten(episodes)[0])[0]
+  [tasks] = leading_sizes(episodes, axes=1)
   of_tasks = tf.map_fn(lambda task: fold_in(seed, replica * tasks + task), tf.range(tasks),
                        fn_output_signature=tf.TensorSpec([2], tf.int32))
 
   def with_seeds(batch):
-    examples = num_examples(batch)
-    if examples is None:
-      examples = tf.shape(tf.nest.flatten(batch)[0])[1]
+    _, examples = leading_sizes(batch)
     seeds = tf.tile(of_tasks[:, tf.newaxis], [1, examples, 1])
     return batch._replace(inputs=Seeded(batch.inputs, seeds))
   return Episodes(with_seeds(episodes.support), with_seeds(episodes.query))

@@ -6,6 +6,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
+from maml_tf.episodes import leading_sizes
 from maml_tf.learners import as_keras, normalisation, task_ops
 from maml_tf.learners.base import ParameterSpec, glorot_uniform, standard_normal
 from maml_tf.learners.with_head import HEAD, WithHead
@@ -82,7 +83,7 @@ class Convolutional(WithHead):
                                         statistics_size, collected)
     if self._spatial_mean:
       return tf.reduce_mean(features, axis=[2, 3])
-    return self._reshaped(features, [self._num_features])
+    return tf.reshape(features, [*leading_sizes(features), self._num_features])
 
   def as_model(self, values: Mapping[str, tf.Tensor], inputs: tf.Tensor, into=None
                ) -> tf.keras.Model:
@@ -99,9 +100,4 @@ class Convolutional(WithHead):
   def _as_images(self, inputs: tf.Tensor) -> tf.Tensor:
     if inputs.shape[2:] == self._image_shape:
       return inputs
-    return self._reshaped(inputs, list(self._image_shape))
-
-  def _reshaped(self, inputs: tf.Tensor, shape) -> tf.Tensor:
-    dynamic = tf.shape(inputs)
-    leading = [inputs.shape[axis] or dynamic[axis] for axis in (0, 1)]
-    return tf.reshape(inputs, leading + shape)
+    return tf.reshape(inputs, [*leading_sizes(inputs), *self._image_shape])

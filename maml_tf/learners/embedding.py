@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import tensorflow as tf
 
 from maml_tf.learners.base import Learner, ParameterSpec
-from maml_tf.learners.with_head import HEAD, WithHead
+from maml_tf.learners.with_head import WithHead
 
 
 class Embedding(Learner):
@@ -22,8 +22,7 @@ class Embedding(Learner):
 
   def __init__(self, net: WithHead):
     self._net = net
-    [self.num_features] = [spec.shape[0] for spec in net.parameter_specs
-                           if spec.name == f'{HEAD}/kernel']
+    self.num_features = net.head_inputs
     self.exact_under_xla = net.exact_under_xla
 
   @property

@@ -6,6 +6,7 @@ from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from maml_tf.episodes import leading_sizes
 from maml_tf.learners import as_keras, normalisation, task_ops
 from maml_tf.learners.base import ParameterSpec, small_truncated_normal
 from maml_tf.learners.with_head import HEAD, WithHead
@@ -48,9 +49,7 @@ class FullyConnected(WithHead):
   def features(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor,
                statistics_size: Optional[int] = None,
                collected: Optional[Dict[str, tf.Tensor]] = None) -> tf.Tensor:
-    shape = tf.shape(inputs)
-    features = tf.reshape(
-        inputs, [inputs.shape[0] or shape[0], inputs.shape[1] or shape[1], self._num_inputs])
+    features = tf.reshape(inputs, [*leading_sizes(inputs), self._num_inputs])
     for scope in self._hidden:
       features = normalisation.activate(
           self._norm, scope, parameters,

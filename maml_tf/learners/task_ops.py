@@ -16,6 +16,7 @@ from typing import Callable, Mapping
 import tensorflow as tf
 
 from maml_tf.custom_gradients import custom_gradient
+from maml_tf.episodes import leading_sizes, merged
 
 
 def over_examples(values: tf.Tensor, rank: int) -> tf.Tensor:
@@ -41,8 +42,7 @@ def dense(inputs: tf.Tensor, kernel: tf.Tensor, mixed_precision: bool = False) -
     return _in_bfloat16(dense, inputs, kernel)
   if kernel.shape.rank == 3:
     return tf.matmul(inputs, kernel)
-  merged = tf.reshape(inputs, [-1, inputs.shape[-1]])
-  return _split_tasks(tf.matmul(merged, kernel), inputs)
+  return _split_tasks(tf.matmul(merged(inputs), kernel), inputs)
 
 
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int,
@@ -60,7 +60,7 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int,
   if kernel.shape.rank == 5 and kernel.shape[0] == 1:
     kernel = tf.squeeze(kernel, axis=0)
   if kernel.shape.rank == 4:
-    outputs = tf.nn.conv2d(_merge_tasks(inputs), kernel, strides=stride, padding='SAME')
+    outputs = tf.nn.conv2d(merged(inputs), kernel, strides=stride, padding='SAME')
     return _split_tasks(outputs, inputs)
   return _conv2d_by_patches(inputs, kernel, stride)
 
@@ -95,7 +95,7 @@ def max_pool_2x2(inputs: tf.Tensor) -> tf.Tensor:
   def forward(inputs):
     outputs = tf.raw_ops.MaxPool(input=inputs, **window)
     return outputs, lambda upstream: _linear(scattered, gathered, upstream, inputs, outputs)
-  return _split_tasks(forward(_merge_tasks(inputs)), inputs)
+  return _split_tasks(forward(merged(inputs)), inputs)
 
 
 def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
@@ -106,9 +106,9 @@ def max_pool_2x2_by_windows(inputs: tf.Tensor) -> tf.Tensor:
   right everywhere. The choice of the element is constant almost everywhere, so
   it is taken as a constant mask.
   """
-  merged = _merge_tasks(inputs)
-  height, width, channels = merged.shape[1] // 2, merged.shape[2] // 2, merged.shape[3]
-  windows = tf.reshape(merged[:, :2 * height, :2 * width],
+  images = merged(inputs)
+  height, width, channels = images.shape[1] // 2, images.shape[2] // 2, images.shape[3]
+  windows = tf.reshape(images[:, :2 * height, :2 * width],
                        [-1, height, 2, width, 2, channels])
   windows = tf.reshape(tf.transpose(windows, [0, 1, 3, 5, 2, 4]),
                        [-1, height, width, channels, 4])
@@ -145,9 +145,9 @@ def _conv2d_by_patches(inputs, kernel, stride):
   `vectorized_map` cannot batch `conv2d` over kernels.
   """
   _, height, width, in_channels, out_channels = kernel.shape
-  tasks = tf.shape(kernel)[0] if kernel.shape[0] is None else kernel.shape[0]
+  [tasks] = leading_sizes(kernel, axes=1)
   patches = tf.image.extract_patches(
-      _merge_tasks(inputs), sizes=[1, height, width, 1], strides=[1, stride, stride, 1],
+      merged(inputs), sizes=[1, height, width, 1], strides=[1, stride, stride, 1],
       rates=[1, 1, 1, 1], padding='SAME')
   matrix = tf.reshape(kernel, [tasks, height * width * in_channels, out_channels])
   outputs = tf.matmul(
@@ -155,12 +155,6 @@ def _conv2d_by_patches(inputs, kernel, stride):
   return tf.reshape(outputs, [tasks, -1, patches.shape[1], patches.shape[2], out_channels])
 
 
-def _merge_tasks(inputs: tf.Tensor) -> tf.Tensor:
-  """`[tasks, examples, ...]` -> `[tasks * examples, ...]`."""
-  return tf.reshape(inputs, [-1] + inputs.shape[2:].as_list())
-
-
 def _split_tasks(outputs: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
   """`[tasks * examples, ...]` -> `[tasks, examples, ...]`, sizes as in `like`."""
-  sizes = [tf.shape(like)[i] if like.shape[i] is None else like.shape[i] for i in (0, 1)]
-  return tf.reshape(outputs, sizes + outputs.shape[1:].as_list())
+  return tf.reshape(outputs, leading_sizes(like) + outputs.shape[1:].as_list())

@@ -6,6 +6,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
+from maml_tf.episodes import leading_sizes
 from maml_tf.learners.base import ParameterSpec, zeros
 from maml_tf.learners.with_head import WithHead
 
@@ -51,8 +52,7 @@ class WithContext(WithHead):
 
   def _with_context(self, parameters: Mapping[str, tf.Tensor], inputs: tf.Tensor
                     ) -> tf.Tensor:
-    dynamic = tf.shape(inputs)
-    sizes = [inputs.shape[axis] or dynamic[axis] for axis in (0, 1)]
+    sizes = leading_sizes(inputs)
     inputs = tf.reshape(inputs, [*sizes, *self._input_shape])
     context = parameters[CONTEXT]
     tasks = 1 if context.shape.rank == len(self._context_shape) else -1

@@ -48,3 +48,9 @@ class WithHead(Learner):
     """The parameters of the last layer."""
     return tuple(spec.name for spec in self.parameter_specs
                  if spec.name.startswith(f'{HEAD}/'))
+
+  @property
+  def head_inputs(self) -> int:
+    """How many features the last layer gets."""
+    [size] = [spec.shape[0] for spec in self.parameter_specs if spec.name == f'{HEAD}/kernel']
+    return size

@@ -16,6 +16,7 @@ import tensorflow as tf
 from maml_tf.files import write_whole
 from maml_tf.learners.base import Learner
 from maml_tf.legacy.names import from_legacy, mismatch, norm_scopes, to_legacy
+from maml_tf.training.checkpoint_files import OBJECT_GRAPH
 from maml_tf.training.checkpoints import CheckpointError
 
 # What a Saver of all variables adds to the parameters: Adam's slots and beta powers (one
@@ -23,7 +24,6 @@ from maml_tf.training.checkpoints import CheckpointError
 _OF_TRAINING = re.compile(
     r'(?:.*/(?:Adam|Adam_[0-9]+|Momentum|RMSProp|RMSProp_[0-9]+)'
     r'|(?:.*/)?beta[12]_power(?:_[0-9]+)?|(?:.*/)?global_step)')
-_OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'
 # What `load_checkpoint` and its reader raise for files that are damaged, or none at all.
 _UNREADABLE = (tf.errors.OpError, ValueError, TypeError, LookupError, ArithmeticError,
                RuntimeError, MemoryError, OSError)
@@ -46,7 +46,7 @@ def read(path: str, learner: Learner, dtype: str = 'float32') -> Dict[str, np.nd
   """
   prefix = resolve_path(path)
   shapes, reader = _open(prefix)
-  if _OBJECT_GRAPH in shapes:
+  if OBJECT_GRAPH in shapes:
     raise CheckpointError(
         f'{prefix} is a checkpoint of TensorFlow 2 and not of the TF1 code: for a run of '
         'this project leave out --legacy_checkpoint, and name the run with its flags and '

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,85 +22,18 @@ from maml_tf.learners.base import Learner
 from maml_tf.legacy import golden as golden_files
 from maml_tf.legacy.golden import Golden, GoldenError, GoldenTask
 from maml_tf.legacy.names import OUTPUT, from_legacy, legacy_names, mismatch, to_legacy
+from maml_tf.legacy.quantities import (
+  Comparison,
+  Quantity,
+  absolute_error,
+  judged,
+  largest,
+  relative_error,
+)
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.training.optimizers import build_optimizer
 
-# In float64 everything is judged. Over several inner steps float32 is chaotic: ReLU and
-# pooling switch on round-off, and Adam turns a small element's round-off into a step of
-# full size, although neither is wrong. So in float32 the losses decide alone; the rest
-# is shown.
-TOLERANCES = {'float64': 1e-8, 'float32': 1e-3}
 _LOSSES = ('pre_loss', 'post_losses')
-
-
-class Quantity(NamedTuple):
-  """One line of a comparison.
-
-  Attributes:
-    name: as in the golden file, without the tensors' names.
-    tensors: how many were compared.
-    error: the largest one; relative to the largest absolute value of its tensor, or
-      where `absolute` is True, the largest absolute difference.
-    where: the tensor that has it.
-    absolute: see `error`.
-    judged: whether it decides if the comparison is passed.
-  """
-  name: str
-  tensors: int
-  error: float
-  where: str
-  absolute: bool = False
-  judged: bool = True
-
-
-class Comparison(NamedTuple):
-  """A golden file compared; `config` is what its flags say."""
-  path: str
-  config: Config
-  quantities: Tuple[Quantity, ...]
-  others: Tuple[str, ...]
-
-  @property
-  def max_relative_error(self) -> float:
-    """Of what is judged; NaN where a result is not a number."""
-    return largest([quantity.error for quantity in self.quantities if quantity.judged])
-
-  def passed(self, tolerance: Optional[float]) -> bool:
-    """Whether no error is above the tolerance; None: the usual one of the precision."""
-    return self.max_relative_error <= self.largest_allowed(tolerance)   # False for NaN
-
-  def limit(self, tolerance: Optional[float]) -> str:
-    """The tolerance, in words."""
-    return f'{self.largest_allowed(tolerance):.2g}'
-
-  def largest_allowed(self, tolerance: Optional[float]) -> float:
-    """The tolerance; of None the usual one."""
-    return TOLERANCES[self.dtype] if tolerance is None else tolerance
-
-  @property
-  def dtype(self) -> str:
-    """Of the computation."""
-    return self.config.learner.dtype
-
-  @property
-  def title(self) -> str:
-    """What the file is of."""
-    task, learner, inner = self.config.task, self.config.learner, self.config.inner_loop
-    words = [task.datasource]
-    if golden_files.is_classification(self.config):
-      words.append(f'{task.num_classes}-way')
-      if learner.conv:
-        words.append(f'{learner.num_filters} filters')
-        words.append('max-pool' if learner.max_pool else 'strides')
-      else:
-        words.append('fully connected')
-    words += [f'{task.update_batch_size}-shot', f'norm {learner.norm}',
-              f'{inner.num_updates} inner steps of {inner.update_lr}']
-    if inner.stop_grad:
-      words.append('first order')
-    if self.config.training.baseline != 'None':
-      words.append(self.config.training.baseline)
-    return ', '.join([*words, learner.dtype])
 
 
 def compare(golden: Golden, **overrides) -> Comparison:
@@ -121,28 +54,9 @@ def compare(golden: Golden, **overrides) -> Comparison:
   quantities = _measured(golden, config, model, steps[0])
   quantities += _gradients(golden, config, model, steps[0])
   quantities += _trained(golden, config, model, steps)
-  if config.learner.dtype == 'float32':
-    quantities = [quantity._replace(judged=quantity.name in _LOSSES)
-                  for quantity in quantities]
-  require_judged(golden.path, quantities, config.learner.dtype, _LOSSES)
-  return Comparison(golden.path, config, tuple(quantities), golden.others)
-
-
-def require_judged(path: str, quantities: Sequence[Quantity], dtype: str,
-                   in_float32: Sequence[str]) -> None:
-  """Raises `GoldenError` where nothing of a file decides whether it is passed.
-
-  Args:
-    path: of the file.
-    quantities: of it.
-    dtype: of the computation.
-    in_float32: names of what is judged in float32.
-  """
-  if not quantities:
-    raise GoldenError(f'{path} is not a usable golden file: it has nothing to compare with.')
-  if not any(quantity.judged for quantity in quantities):
-    raise GoldenError(f'{path} has nothing to judge in {dtype}, where {", ".join(in_float32)} '
-                      f'alone are judged: leave --dtype={dtype} out.')
+  dtype = config.learner.dtype
+  return Comparison(golden.path, _title(config), dtype,
+                    judged(golden.path, quantities, dtype, _LOSSES), golden.others)
 
 
 def gradients(golden: Golden, config: Config) -> Dict[str, Dict[str, np.ndarray]]:
@@ -158,21 +72,6 @@ def gradients(golden: Golden, config: Config) -> Dict[str, Dict[str, np.ndarray]
             'pretrain_gradient': experiment.build_pretraining(config, model)}
   return {name: to_legacy(model.learner, _gradient(phase, config, episodes))
           for name, phase in phases.items()}
-
-
-def relative_error(received: np.ndarray, expected: np.ndarray) -> float:
-  """The largest difference, relative to the largest absolute expected value.
-
-  Where all expected values are zero, the largest absolute difference.
-  """
-  difference = absolute_error(received, expected)
-  scale = float(np.max(np.abs(expected)))
-  return difference / scale if scale > 0 else difference
-
-
-def absolute_error(received: np.ndarray, expected: np.ndarray) -> float:
-  """The largest absolute difference."""
-  return float(np.max(np.abs(np.asarray(received, np.float64) - expected)))
 
 
 def zero_gradients(learner: Learner, norm: str, examples: int) -> Tuple[str, ...]:
@@ -213,6 +112,25 @@ def bias_correction_of_tf1(step: int) -> float:
     power1, power2 = (np.float64(np.cumprod(beta)[-1]) for beta in (beta1, beta2))
     return np.sqrt(1 - power2) / (1 - power1)
   return float(correction(np.float32) / correction(np.float64))
+
+
+def _title(config: Config) -> str:
+  task, learner, inner = config.task, config.learner, config.inner_loop
+  words = [task.datasource]
+  if golden_files.is_classification(config):
+    words.append(f'{task.num_classes}-way')
+    if learner.conv:
+      words.append(f'{learner.num_filters} filters')
+      words.append('max-pool' if learner.max_pool else 'strides')
+    else:
+      words.append('fully connected')
+  words += [f'{task.update_batch_size}-shot', f'norm {learner.norm}',
+            f'{inner.num_updates} inner steps of {inner.update_lr}']
+  if inner.stop_grad:
+    words.append('first order')
+  if config.training.baseline != 'None':
+    words.append(config.training.baseline)
+  return ', '.join([*words, learner.dtype])
 
 
 def _model(golden: Golden, config: Config) -> MetaLearner:
@@ -279,7 +197,7 @@ def _measured(golden: Golden, config: Config, model: MetaLearner,
     mean = received[name].numpy().mean(axis=0)
     if expected.ndim:
       mean = mean[1:1 + expected.size]   # [0] is before the first update
-    quantities.append(Quantity(name, 1, relative_error(mean, expected), ''))
+    quantities.append(Quantity(name, 1, relative_error(mean, expected)))
   return quantities
 
 
@@ -350,12 +268,7 @@ def _worst(group: str, errors: Mapping[str, float]) -> Quantity:
   worst = largest(list(errors.values()))
   where = next(name for name, error in errors.items()
                if error == worst or math.isnan(error))
-  return Quantity(group, len(errors), worst, where)
-
-
-def largest(errors: List[float]) -> float:
-  """Like `max`, but a NaN is larger than everything."""
-  return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)
+  return Quantity(group, len(errors), worst, where=where)
 
 
 def _compiled(function, config: Config):

@@ -11,7 +11,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -311,7 +311,7 @@ def _floats(name: str, array: np.ndarray) -> np.ndarray:
   return array.astype(np.float64)
 
 
-def class_indices(path: str, labels: np.ndarray, what: Optional[str] = None) -> np.ndarray:
+def class_indices(path: str, labels: np.ndarray, what: str) -> np.ndarray:
   """int32 class indices of one-hot `labels` `[..., classes]`.
 
   Raises:
@@ -319,5 +319,5 @@ def class_indices(path: str, labels: np.ndarray, what: Optional[str] = None) -> 
   """
   if not np.array_equal(np.sort(labels, axis=-1),
                         np.broadcast_to(np.eye(labels.shape[-1])[-1], labels.shape)):
-    raise GoldenError(f'{path} has {what or "labels"} that are not one-hot.')
+    raise GoldenError(f'{path} has {what} that are not one-hot.')
   return labels.argmax(-1).astype(np.int32)

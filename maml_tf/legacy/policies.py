@@ -6,62 +6,36 @@ learning cannot be run any more.
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping
 
 import numpy as np
 
-from maml_tf.legacy.comparison import Quantity, largest, require_judged
 from maml_tf.legacy.golden import GoldenError
+from maml_tf.legacy.quantities import (
+  TOLERANCES,
+  Comparison,
+  Quantity,
+  absolute_error,
+  judged,
+  largest,
+  relative_error,
+)
 from maml_tf.rl import golden
 
-TOLERANCE_IN_FLOAT32 = 1e-3
 # What comes before products with the Hessian. Directions of float32 differ for good reasons.
 _JUDGED_IN_FLOAT32 = ('returns', 'advantages', 'inner_loss', 'surrogate_per_task')
-
-
-class PolicyComparison(NamedTuple):
-  """A golden file compared; see `legacy.comparison.Comparison`.
-
-  Attributes:
-    path: of the file.
-    title: what it is of.
-    dtype: of the computation.
-    quantities: of the file.
-    tolerances: of each quantity.
-    others: arrays that are not known.
-  """
-  path: str
-  title: str
-  dtype: str
-  quantities: Tuple[Quantity, ...]
-  tolerances: Tuple[float, ...]
-  others: Tuple[str, ...]
-
-  @property
-  def max_relative_error(self) -> float:
-    """Of what is judged; NaN where a result is not a number."""
-    return largest([quantity.error for quantity in self.quantities if quantity.judged])
-
-  def passed(self, tolerance: Optional[float]) -> bool:
-    """Whether no error is above the tolerance; None: above that of its quantity."""
-    return all(quantity.error <= (own if tolerance is None else tolerance)
-               for quantity, own in zip(self.quantities, self.tolerances) if quantity.judged)
-
-  def largest_allowed(self, tolerance: Optional[float]) -> float:
-    """The tolerance of what is not behind conjugate gradients."""
-    usual = golden.TOLERANCE if self.dtype == 'float64' else TOLERANCE_IN_FLOAT32
-    return usual if tolerance is None else tolerance
-
-  def limit(self, tolerance: Optional[float]) -> str:
-    """The tolerance, in words."""
-    text = f'{self.largest_allowed(tolerance):.2g}'
-    if tolerance is None and self.dtype == 'float64':
-      text += f', and {golden.THROUGH_CG:.2g} behind conjugate gradients'
-    return text
+# Conjugate gradients amplify round-off.
+_TOLERANCE_THROUGH_CG = 1e-6
+_THROUGH_CG = ('cg_direction', 'cg_residual', 'step_size', 'tried_surrogate', 'tried_kl',
+               'surrogate_after', 'kl_after', 'theta_final')
+# Zero in exact arithmetic: the error is absolute. The surrogate is a mean of centred
+# advantages before the step, and the divergence one of equals.
+_ZERO = ('surrogate', 'surrogate_per_task', 'kl', 'kl_grad_max')
+COUNTS = ('cg_iterations', 'accepted_backtracks')
 
 
 def compare(path: str, arrays: Mapping[str, np.ndarray], dtype: str, tasks_at_once: int
-            ) -> PolicyComparison:
+            ) -> Comparison:
   """Computes everything that the file has, and compares.
 
   Args:
@@ -74,18 +48,40 @@ def compare(path: str, arrays: Mapping[str, np.ndarray], dtype: str, tasks_at_on
     GoldenError: for a file that is not of this form, or of which nothing is judged.
   """
   try:
-    found = golden.compare(arrays, dtype, tasks_at_once or 5)
+    received = golden.computed(arrays, dtype, tasks_at_once or 5)
   except golden.UnusableFile as error:
     raise GoldenError(f'{path} is not a usable golden file: {error}.') from None
-  exact = dtype == 'float64'
-  quantities = tuple(
-      Quantity(one.name, one.arrays, one.error, '', one.absolute,
-               judged=exact or one.name in _JUDGED_IN_FLOAT32) for one in found)
-  require_judged(path, quantities, dtype, _JUDGED_IN_FLOAT32)
-  tolerances = tuple(one.tolerance if exact else TOLERANCE_IN_FLOAT32 for one in found)
-  known = {one.name for one in found} | golden.INPUTS
+  groups: Dict[str, List[float]] = {}
+  for name, value in received.items():
+    if name in arrays:
+      group = golden.stem(name)
+      groups.setdefault(group, []).append(_error(group, value, arrays[name], arrays))
+  quantities = judged(path, [
+      Quantity(name, len(errors), largest(errors), _tolerance(name),
+               absolute=name in (*_ZERO, *COUNTS)) for name, errors in groups.items()],
+      dtype, _JUDGED_IN_FLOAT32)
+  known = {*groups, *golden.INPUTS}
   others = tuple(name for name in arrays if golden.stem(name) not in known)
-  return PolicyComparison(path, _title(arrays, dtype), dtype, quantities, tolerances, others)
+  return Comparison(path, _title(arrays, dtype), dtype, quantities, others)
+
+
+def _error(group: str, received, expected: np.ndarray, arrays: Mapping[str, np.ndarray]
+           ) -> float:
+  if np.shape(received) != expected.shape:   # another number of candidates
+    return np.inf
+  if group in (*_ZERO, *COUNTS):
+    return absolute_error(received, expected)
+  if group == 'surrogate_b' and 'surrogate_b_per_task' in arrays:
+    # A mean of positive and negative values, which may cancel.
+    scale = absolute_error(0, arrays['surrogate_b_per_task'])
+    return absolute_error(received, expected) / (scale or 1)
+  return relative_error(received, expected)
+
+
+def _tolerance(name: str) -> float:
+  if name in COUNTS:
+    return 0.0
+  return _TOLERANCE_THROUGH_CG if name in _THROUGH_CG else TOLERANCES['float64']
 
 
 def _title(arrays: Mapping[str, np.ndarray], dtype: str) -> str:

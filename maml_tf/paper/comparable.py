@@ -6,7 +6,7 @@ from typing import Dict, NamedTuple, Optional
 
 from maml_tf.config import Config, differences
 from maml_tf.paper.flagfiles import row_config
-from maml_tf.paper.rows import ROWS, paper_values
+from maml_tf.paper.rows import row_tested
 
 # What a row's runs may differ in among themselves, or what only says how much is tested.
 _OF_NO_MATTER = frozenset([
@@ -38,9 +38,8 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
     config: of the test.
     trained: iterations of the tested run; None: not known.
   """
-  values = paper_values(config)
-  row = next((row for row in ROWS if row.fits(config)), None)
-  if not values or row is None:
+  row = row_tested(config)
+  if row is None or not row.paper:
     return Comparison({})
   planned = row_config(row)
   changed = differences(planned, config, ignore=_OF_NO_MATTER)
@@ -52,4 +51,4 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
   if trained is not None and not late_enough <= trained <= planned.total_iterations:
     return Comparison({}, "The paper's values are of "
                           f'{planned.total_iterations:,} iterations, and not of {trained:,}.')
-  return Comparison(values)
+  return Comparison(dict(row.paper))

@@ -7,7 +7,7 @@ one update of an adapted policy rows are judged: that is the figure's claim.
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 Values = Tuple[str, ...]   # after 0, 1, 2, 3 updates
 
@@ -58,8 +58,3 @@ RETURNS: Dict[str, Returns] = {
         ('-78.6 +- 34.8', '-62.8 +- 35.2', '-48.5 +- 34.5', '-35.6 +- 30.3'),
         '107.9 +- 20.2'),
 }
-
-
-def by_updates(values: Values) -> Mapping[int, str]:
-  """{updates: value}."""
-  return dict(enumerate(values))

@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from maml_tf import problems
 from maml_tf.config import Config, ConfigError
-from maml_tf.paper.control_rows import RETURNS, by_updates
+from maml_tf.paper.control_rows import RETURNS
 from maml_tf.paper.other_papers import METHODS
 from maml_tf.problems import Baseline, Problem
 
@@ -218,7 +218,7 @@ def _control_rows() -> Tuple[Row, ...]:
       identity = {**dict(datasource=name, method='maml', baseline='None', stop_grad=False),
                   **more}
       rows.append(Row(f'{name}{suffix}', place or returns.place, f'{returns.label}, {label}',
-                      identity, by_updates(values), headline))
+                      identity, dict(enumerate(values)), headline))
     row('', 'MAML', returns.maml, 1)
     row('_pretrained', 'pre-trained', returns.pretrained, 1, baseline='pretrained')
     row('_random', 'random', returns.random, 1, baseline='random')
@@ -259,17 +259,13 @@ def _some_of(names: Sequence[str]) -> str:
           '`python -m maml_tf.verify` lists')
 
 
-def paper_values(config: Config) -> Dict[int, str]:
-  """{updates: the paper's value} of the row that this configuration is; may be empty.
+def row_tested(config: Config) -> Optional[Row]:
+  """The row that a test of this configuration is one of.
 
-  The paper's accuracies are those of the test classes: a test on others has none.
+  The paper's accuracies are those of the test classes: a test on others is of no row.
   """
-  if not config.problem.is_papers_test(config):
-    return {}
-  for row in ROWS:
-    if row.fits(config):
-      return dict(row.paper)
-  return {}
+  fitting = (row for row in ROWS if row.fits(config))
+  return next(fitting, None) if config.problem.is_papers_test(config) else None
 
 
 def numbers(value: str) -> Tuple[float, float]:

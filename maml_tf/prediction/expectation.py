@@ -10,6 +10,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence
 
+from maml_tf.measures import counted
+
 if TYPE_CHECKING:
   from maml_tf.config import Config
 
@@ -136,8 +138,3 @@ def _after(updates: int) -> str:
 
 def _shots(count: int) -> str:
   return counted(count, 'shot')
-
-
-def counted(count: int, thing: str) -> str:
-  """'1 shot', '2 shots'."""
-  return f'{count} {thing}' + ('' if count == 1 else 's')

@@ -3,8 +3,7 @@ task's examples, and classify with what came of it."""
 
 from __future__ import annotations
 
-from typing import Dict
-
+import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
@@ -35,9 +34,6 @@ class ClassBalanced(Objective):
     labels, weights = labels
     per_example = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
     return tf.reduce_sum(per_example * tf.cast(weights, outputs.dtype), axis=1)
-
-  def measured(self, outputs: tf.Tensor, labels) -> Dict[str, tf.Tensor]:
-    return {'loss': self.loss(outputs, labels)}
 
 
 def class_weights(labels: tf.Tensor, ways: int) -> tf.Tensor:
@@ -70,10 +66,7 @@ class TaskNet(NetOfTasks):
       labels: int32 `[examples]`, 0 to N - 1.
     """
     batch = self._batch(images, labels)
-    with self._model.with_constant_step_size():   # a file has no use for their variables
-      *_, adapted = self._model.adaptation(
-          self._model.meta_parameters.tensors(), Episodes(batch, batch), self.num_updates,
-          first_order=True)
+    adapted = self._adapted(batch)
     collected: Parameters = {}
     self._model.learner.features(adapted, batch.inputs, collected=collected)
     shapes = {spec.name: spec.shape for spec in self._model.learner.parameter_specs}
@@ -110,6 +103,13 @@ class TaskNet(NetOfTasks):
     names = {spec.name for spec in self._model.learner.parameter_specs}
     return {name: value for name, value in values.items() if name in names}
 
+  def _adapted(self, batch: Batch) -> Parameters:
+    with self._model.with_constant_step_size():   # a file has no use for their variables
+      *_, adapted = self._model.adaptation(
+          self._model.meta_parameters.tensors(), Episodes(batch, batch), self.num_updates,
+          first_order=True)
+    return adapted
+
   def _batch(self, images: tf.Tensor, labels: tf.Tensor) -> Batch:
     weights = class_weights(labels, self.ways)
     return Batch(tf.cast(images, self.dtype)[tf.newaxis],
@@ -122,10 +122,7 @@ class KerasTaskNet(TaskNet):
 
   def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
     learner, batch = self._model.learner, self._batch(images, labels)
-    with self._model.with_constant_step_size():
-      *_, adapted = self._model.adaptation(
-          self._model.meta_parameters.tensors(), Episodes(batch, batch), self.num_updates,
-          first_order=True)
+    adapted = self._adapted(batch)
     values = {spec.name: tf.reshape(adapted[spec.name], spec.shape)
               for spec in learner.parameter_specs}
     statistics = learner.support_statistics(values, batch.inputs[0])
@@ -165,7 +162,6 @@ def probabilities(net: NetOfTasks, values: Parameters, pixels, at_once: int = 64
     pixels: uint8 `[images, height, width, channels]`.
     at_once: images in memory together.
   """
-  import numpy as np
   parts = [tf.nn.softmax(net.logits_in_graph(
       values, as_inputs(pixels[start:start + at_once], net.dtype))).numpy()
            for start in range(0, len(pixels), at_once)]
@@ -185,5 +181,4 @@ def probabilities_together(net: NetOfTasks, values: Parameters, support, pixels)
 
 def as_inputs(pixels, dtype: str) -> tf.Tensor:
   """Values from 0 to 1, as `sources.images.read_images` has them."""
-  import numpy as np
   return tf.constant(np.divide(pixels, 255, dtype=dtype))

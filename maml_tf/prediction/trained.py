@@ -8,15 +8,27 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
+from maml_tf import experiment
 from maml_tf.bounded import read_json
 from maml_tf.config import LARGEST_JSON, Config, from_values
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import METHODS, meta_learner_class
+from maml_tf.paper import records, weights
 from maml_tf.prediction import expectation
 from maml_tf.prediction.expectation import Measured
-
-CONFIG_FILE, MANIFEST = 'config.json', 'manifest.json'
+from maml_tf.sources.image_set import MANIFEST
+from maml_tf.training.checkpoint_files import CheckpointFiles
+from maml_tf.training.checkpoints import (
+  BEST_FOLDER,
+  CONFIG_FILE,
+  KEPT,
+  iteration_of,
+  restore_for_test,
+  stored_config,
+)
+from maml_tf.training.run_code import require_same_code
+from maml_tf.training.run_data import DATA_FILE, read_hashes
 
 
 class Trained(NamedTuple):
@@ -60,14 +72,12 @@ def config_of_run(run: str) -> Config:
 
 def data_dir_of_run(run: str) -> str:
   """Where the data of a run were when it was trained."""
-  from maml_tf.training.checkpoints import stored_config
   return stored_config(folder_of_run(run)).data_dir
 
 
 def other_data(folder: str, config: Config) -> Optional[str]:
   """The folder of the data of `config`, where they are not known to be those that the run in
   `folder` was trained on; else None."""
-  from maml_tf.training.run_data import DATA_FILE, read_hashes
   now = config.problem.data_hashes(config)
   is_same = now == read_hashes(os.path.join(folder, DATA_FILE))
   return None if is_same else config.data_dir
@@ -112,10 +122,6 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
       was edited since.
     CheckpointError: where there is none that can be read.
   """
-  from maml_tf import experiment
-  from maml_tf.training.checkpoint_files import CheckpointFiles
-  from maml_tf.training.checkpoints import BEST_FOLDER, restore_for_test
-  from maml_tf.training.run_code import require_same_code
   folder = folder_of_run(run)
   require_same_code(folder, config)
   require_adaptable(config, ways)
@@ -130,8 +136,6 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
 
 
 def _require_iteration(folder: str, iteration: Optional[int]) -> None:
-  from maml_tf.training.checkpoint_files import CheckpointFiles
-  from maml_tf.training.checkpoints import KEPT, iteration_of
   kept = [iteration_of(path) for path in CheckpointFiles(folder, KEPT).paths]
   if iteration is not None and iteration not in kept:
     raise ConfigError(f'--iteration={iteration} has no checkpoint in {folder}, which has '
@@ -147,8 +151,6 @@ def of_weights(pretrained: str, config: Config, ways: Optional[int] = None) -> T
     config: of the row's flagfile.
     ways: N of the task; None: as trained.
   """
-  from maml_tf import experiment
-  from maml_tf.paper import records, weights
   require_adaptable(config, ways)
   path, _ = weights.resolve(pretrained)
   model = experiment.build_model(config)
@@ -182,7 +184,6 @@ def _for_ways(config: Config, model: MetaLearner, source: str, tests: List[Measu
               ways: Optional[int]) -> Trained:
   if ways in (None, config.task.num_classes):
     return Trained(config, model, source, tests)
-  from maml_tf import experiment
   # Not checked: one's own photos may have more classes than the set's test split.
   other = dataclasses.replace(config, task=dataclasses.replace(config.task, num_classes=ways))
   new = experiment.build_model(other)
@@ -195,7 +196,6 @@ def model_for(found: Trained, config: Config) -> MetaLearner:
   know."""
   if config.has_inner_loop:
     return found.model
-  from maml_tf import experiment
   model = experiment.build_model(config)
   model.assign_state(fitted(found.model.state(), model))
   return model

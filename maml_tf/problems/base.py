@@ -14,7 +14,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.measures import Measure
 from maml_tf.meta_learners import known_method
 from maml_tf.problems import registry
-from maml_tf.problems.baseline import MetaTraining
+from maml_tf.problems.baseline import Baseline
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
   from maml_tf.learners import Learner
   from maml_tf.meta_learner import MetaLearner
   from maml_tf.objectives import Objective
-  from maml_tf.problems.baseline import Baseline
   from maml_tf.sources.source import EpisodeSource
 
 
@@ -54,7 +53,7 @@ class Problem(abc.ABC):
 
   name: str
   measure: Measure
-  baselines: Mapping[str, 'Baseline'] = {'None': MetaTraining()}
+  baselines: Mapping[str, Baseline] = {'None': Baseline()}
   refused: Tuple[Refused, ...] = ()
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
   has_classes: bool = False
@@ -91,7 +90,7 @@ class Problem(abc.ABC):
     """What another method than MAML has in place of that."""
     return {}
 
-  def baseline(self, name: str) -> 'Baseline':
+  def baseline(self, name: str) -> Baseline:
     """Raises: ConfigError: for one that this problem does not have."""
     if name in self.baselines:
       return self.baselines[name]

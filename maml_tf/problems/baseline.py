@@ -116,7 +116,3 @@ NOT_META_TRAINED = (
     *(Refused(field, nothing, 'which is trained without adaptation') for field, nothing in (
         ('stop_grad', False), ('recompute_inner_steps', False),
         ('learned_step_sizes', 'None'))))
-
-
-class MetaTraining(Baseline):
-  """No baseline."""

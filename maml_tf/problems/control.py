@@ -7,11 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from maml_tf.argument_types import MOST
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported
 from maml_tf.measures import RETURN
 from maml_tf.problems.base import Problem
-from maml_tf.problems.baseline import NOT_META_TRAINED, MetaTraining
+from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ ROLLOUTS_OF_ONE_TASK = 100   # an iteration of the baselines that adapt to none
 # what MAML's do, and a validation as much as ever.
 _VALIDATED_LESS_OFTEN = 5
 
-_LARGEST = 2**31 - 1
 _NET = 'whose policy has two hidden layers of 100'
 _REFUSED = (
     Refused('norm', 'None', _NET), Refused('conv', False, _NET),
@@ -46,11 +46,10 @@ _REFUSED = (
     Refused('legacy_checkpoint', None, 'of which the TF1 code has nothing'))
 
 
-class ControlTraining(MetaTraining):
+class ControlTraining(Baseline):
   """MAML-TRPO, and what the baselines share: a batch is the number of an iteration."""
 
   trains_on_tasks = False
-  shared_out = True
   in_legacy_code = False
 
   def environment(self, config: 'Config') -> 'Environment':
@@ -195,8 +194,8 @@ class Control(Problem):
           'each update and behind the last one: leave it out.')
     _check_words(control, rollout_budget=BUDGETS, inner_loss=INNER_LOSSES)
     _check_numbers(
-        control, horizon=(0, _LARGEST), discount=(0, 1), gae_lambda=(0, 1),
-        pretrain_rollouts=(0, _LARGEST), test_later_step=(0, 1e6),
+        control, horizon=(0, MOST), discount=(0, 1), gae_lambda=(0, 1),
+        pretrain_rollouts=(0, MOST), test_later_step=(0, 1e6),
         simulation_threads=(0, 1024), simulation_processes=(0, 1024))
     if config.training.meta_optimizer == TRUST_REGION:
       _check_trust_region(control)
@@ -327,7 +326,7 @@ class OwnEnvironment(Control):
 def _check_trust_region(control: 'ControlConfig') -> None:
   _check_words(control, hessian=HESSIANS)
   _check_numbers(control, cg_iterations=(1, 1000), cg_damping=(0, 1e6),
-                 hessian_every=(1, _LARGEST))
+                 hessian_every=(1, MOST))
   if not 0 < control.max_kl < float('inf'):
     raise ConfigError(f'--max_kl={control.max_kl} is not allowed: it must be a finite '
                       'number above 0.')

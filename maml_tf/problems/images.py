@@ -10,7 +10,7 @@ from maml_tf.errors import ConfigError, DataError
 from maml_tf.measures import ACCURACY
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 from maml_tf.problems.base import Problem
-from maml_tf.problems.baseline import Baseline, MetaTraining
+from maml_tf.problems.baseline import Baseline
 from maml_tf.problems.classifier import FineTuned, Nearest
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Images(Problem):
   may_test_validation = True
   plural = 'images'
   baselines: Mapping[str, Baseline] = field(default_factory=lambda: {
-      baseline.name: baseline for baseline in (MetaTraining(), FineTuned(), Nearest())})
+      baseline.name: baseline for baseline in (Baseline(), FineTuned(), Nearest())})
 
   def preset(self, num_classes: int, shots: Optional[int]) -> Dict[str, Any]:
     shots = 1 if shots is None else shots

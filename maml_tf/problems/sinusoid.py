@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 from maml_tf.files import reported
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.problems.base import Problem
-from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline, MetaTraining
+from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Sinusoid(Problem):
   plural = '--datasource=sinusoid'
   measure = MEAN_SQUARED_ERROR
   baselines = {baseline.name: baseline
-               for baseline in (MetaTraining(), Oracle(), Averaged())}
+               for baseline in (Baseline(), Oracle(), Averaged())}
   refused = tuple(Refused(name, False, 'whose net has no convolutions', f'leave --{name} out')
                   for name in ('conv', 'max_pool'))
   # A step takes about a millisecond.

@@ -18,10 +18,11 @@ from maml_tf.rl.streams import EVALUATION, stream
 WIDTH, HEIGHT, MARGIN = 240, 240, 18
 INK, GROUND, TRACE, GOAL = '#1f2937', '#9ca3af', '#2563eb', '#dc2626'
 MOST_FRAMES = 100
+_SEED = 0   # of the rollouts
 
 
-def save_animation(path: str, model: PolicyLearner, task, rollouts: int, num_updates: int,
-                   seed: int = 0) -> int:
+def save_animation(path: str, model: PolicyLearner, task, rollouts: int, num_updates: int
+                   ) -> int:
   """Writes the first rollouts of policies before and after each update, side by side.
 
   Args:
@@ -30,7 +31,6 @@ def save_animation(path: str, model: PolicyLearner, task, rollouts: int, num_upd
     task: of its environment.
     rollouts: K, of the task before each update.
     num_updates: panels are one more.
-    seed: of the rollouts.
 
   Returns:
     How many frames it has.
@@ -39,14 +39,14 @@ def save_animation(path: str, model: PolicyLearner, task, rollouts: int, num_upd
     ConfigError: for an environment that does not say what there is to see.
   """
   environment = model.learning.environment
-  protocol = Protocol(task_seed=seed, rollouts=rollouts, budget='rollouts',
+  protocol = Protocol(task_seed=_SEED, rollouts=rollouts, budget='rollouts',
                       step_sizes=model.step_sizes(num_updates))
   panels, titles = [], []
   for phase, trajectories in enumerate(
       adapted_rollouts(model.learning, model.theta(), [task], protocol)):
     actions = trajectories.actions[0, 0, :trajectories.lengths[0, 0]]
     panels.append(_replayed(environment, task, actions,
-                            stream(model.learning.seed, EVALUATION, seed, phase, 0, 0)))
+                            stream(model.learning.seed, EVALUATION, _SEED, phase, 0, 0)))
     titles.append((phase_name(phase), trajectories.rewards[0, 0]))
   frames = _frames(panels, titles)
   with whole_file(path, 'wb') as file:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
 from maml_tf.files import write_whole
+from maml_tf.measures import counted
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.reports.png import png
 from maml_tf.sources.sinusoid import ABSCISSAE
@@ -75,7 +76,7 @@ def draw_fits(all_axes: Sequence[Axes], model: MetaLearner, generator: DataGener
               '^', color='purple', label='support points')
     for updates, style in zip(UPDATES, STYLES):
       axes.plot(grid, fits[updates][task], 'g', linestyle=style,
-                label=f'after {updates} update{"" if updates == 1 else "s"}')
+                label=f'after {counted(updates, "update")}')
     axes.set_xlabel('x')
     axes.set_ylim(-5.5, 5.5)
 

@@ -66,7 +66,6 @@ class Simulation(abc.ABC):
       `[episodes]` (bool). A horizon is not an end, and is watched by the caller.
     """
 
-
   def drawing(self, episode: int) -> Optional[Drawing]:
     """What there is to see of an episode; None: nothing was said about it."""
     return None

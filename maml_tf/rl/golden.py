@@ -1,4 +1,4 @@
-"""Golden files of MAML-TRPO beside what training computes from the same trajectories.
+"""Golden files of MAML-TRPO, and what training computes from the same trajectories.
 
 A file has trajectories of every phase, theta, and float64 values of everything between
 them and the parameters after the outer step. Nothing here is a second implementation: the
@@ -7,7 +7,7 @@ values come from `advantages`, `meta_policy` and `trpo`, by the calls of `traini
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping
 
 import numpy as np
 
@@ -18,14 +18,6 @@ from maml_tf.rl.policy import GaussianPolicy
 from maml_tf.rl.rollouts import Trajectories, packed
 from maml_tf.rl.trpo import Step, TrustRegion
 
-# Conjugate gradients amplify round-off.
-TOLERANCE, THROUGH_CG = 1e-8, 1e-6
-_THROUGH_CG = ('cg_direction', 'cg_residual', 'step_size', 'tried_surrogate', 'tried_kl',
-               'surrogate_after', 'kl_after', 'theta_final')
-# Zero in exact arithmetic: the error is absolute. The surrogate is a mean of centred
-# advantages before the step, and the divergence one of equals.
-_ZERO = ('surrogate', 'surrogate_per_task', 'kl', 'kl_grad_max')
-_COUNTS = ('cg_iterations', 'accepted_backtracks')
 _SCALARS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps', 'alpha',
             'gamma', 'gae_lambda', 'delta', 'first_order', 'cg_iters', 'cg_damping', 'cg_tol',
             'backtrack_ratio', 'max_backtracks', 'min_log_std')
@@ -42,28 +34,6 @@ class UnusableFile(ValueError):
   """A golden file that cannot be used; what is wrong with it."""
 
 
-class Quantity(NamedTuple):
-  """One line of a comparison.
-
-  Attributes:
-    name: of the array, without its phase.
-    arrays: how many were compared.
-    error: the largest; relative to the largest absolute value of its array, or where
-      `absolute` is True, the largest absolute difference.
-    tolerance: which error passes.
-    absolute: see `error`.
-  """
-  name: str
-  arrays: int
-  error: float
-  tolerance: float
-  absolute: bool = False
-
-  @property
-  def passed(self) -> bool:
-    return self.error <= self.tolerance   # False for NaN
-
-
 def is_golden(names) -> bool:
   """Whether a file that has arrays of these names is one of MAML-TRPO."""
   return {'theta', 'gae_lambda', 'lengths_0'} <= set(names)
@@ -74,34 +44,15 @@ def stem(name: str) -> str:
   return name.rpartition('_')[0] if name.rpartition('_')[2].isdigit() else name
 
 
-def compare(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
-            tasks_at_once: int = 5) -> Tuple[Quantity, ...]:
-  """Computes everything that a file has, and compares.
+def computed(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
+             tasks_at_once: int = 5) -> Dict[str, np.ndarray]:
+  """{name: value} of everything that follows from a file's trajectories.
 
   Args:
     arrays: {name: array}, those of the file.
     dtype: of the computation. In float32 only what comes before the Hessian says
       anything, since directions of float32 differ for good reasons.
     tasks_at_once: tasks whose activations are in memory together.
-
-  Raises:
-    UnusableFile: when the file is not of this form.
-  """
-  received = computed(arrays, dtype, tasks_at_once)
-  groups: Dict[str, List[float]] = {}
-  for name, value in received.items():
-    if name in arrays:
-      group = stem(name)
-      groups.setdefault(group, []).append(_error(group, name, value, arrays))
-  return tuple(
-      Quantity(name, len(errors), max(errors, key=lambda error: (error != error, error)),
-               _tolerance(name), name in (*_ZERO, *_COUNTS))
-      for name, errors in groups.items())
-
-
-def computed(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
-             tasks_at_once: int = 5) -> Dict[str, np.ndarray]:
-  """{name: value} of everything that follows from a file's trajectories.
 
   Raises:
     UnusableFile: when the file is not of this form.
@@ -202,29 +153,3 @@ def _checked(arrays: Mapping[str, np.ndarray]) -> Dict[str, object]:
         raise UnusableFile(f'{name}_{phase} must have the shape {list(wanted)}, and '
                            f'{"is missing" if array is None else list(array.shape)}')
   return scalars
-
-
-def _error(group: str, name: str, received, arrays: Mapping[str, np.ndarray]) -> float:
-  expected = np.asarray(arrays[name], np.float64)
-  received = np.asarray(received, np.float64)
-  if received.shape != expected.shape:   # another number of candidates
-    return np.inf
-  difference = float(np.max(np.abs(received - expected), initial=0.0))
-  scale = _scale(group, expected, arrays)
-  return difference / scale if scale else difference
-
-
-def _scale(group: str, expected: np.ndarray, arrays: Mapping[str, np.ndarray]
-           ) -> Optional[float]:
-  """What an error is relative to; None: to nothing."""
-  if group in (*_ZERO, *_COUNTS):
-    return None
-  # A mean of positive and negative values, which may cancel.
-  source = arrays.get('surrogate_b_per_task') if group == 'surrogate_b' else expected
-  return float(np.max(np.abs(source), initial=0.0)) or None
-
-
-def _tolerance(name: str) -> float:
-  if name in _COUNTS:
-    return 0.0
-  return THROUGH_CG if name in _THROUGH_CG else TOLERANCE

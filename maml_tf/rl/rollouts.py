@@ -237,12 +237,12 @@ class Sampler:
                      '(update_lr).')
 
   def _check(self, observations, rewards, running, step, shape, numbers) -> None:
-    for what, values in (('observation', observations), ('reward', rewards)):
+    for what, values in (('an observation', observations), ('a reward', rewards)):
       finite = np.isfinite(values.reshape(len(running), -1)).all(axis=1)
       if not finite[running].all():
         task, rollout = np.unravel_index(np.flatnonzero(running & ~finite)[0], shape)
         raise EnvironmentFault(
-            f'{self._environment.name} returned {_article(what)} that is not finite, in '
+            f'{self._environment.name} returned {what} that is not finite, in '
             f'step {step + 1} of rollout {rollout} of task {numbers[task]}. Correct the '
             'environment, or let it end the episode before that.')
 
@@ -271,10 +271,6 @@ def one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
     return result
   return Trajectories(*map(joined, zip(*(part[:3] for part in parts))),
                       np.concatenate([part.lengths for part in parts]))
-
-
-def _article(what: str) -> str:
-  return f'an {what}' if what[0] in 'aeiou' else f'a {what}'
 
 
 def _kept(values: np.ndarray, running: np.ndarray) -> np.ndarray:

@@ -59,8 +59,7 @@ def measure(model: PolicyLearner, iterations: int, threads: int
   }
 
 
-def physics_steps_per_second(environment: Environment, threads: int,
-                             seconds: float = PHYSICS_SECONDS) -> Optional[float]:
+def physics_steps_per_second(environment: Environment, threads: int) -> Optional[float]:
   """What `mj_step` alone does, in as many threads; None without MuJoCo.
 
   Actions are random and held for a call of 200 steps, behind each of which the state is
@@ -72,7 +71,7 @@ def physics_steps_per_second(environment: Environment, threads: int,
   mujoco, model, start = physics
   def run(thread: int) -> int:
     random, data, done = np.random.default_rng(thread), mujoco.MjData(model), 0
-    until = time.perf_counter() + seconds
+    until = time.perf_counter() + PHYSICS_SECONDS
     while time.perf_counter() < until:
       mujoco.mj_resetData(model, data)
       data.qpos[:] = start
@@ -82,4 +81,4 @@ def physics_steps_per_second(environment: Environment, threads: int,
     return done
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     done: List[int] = list(pool.map(run, range(threads)))
-  return sum(done) / seconds
+  return sum(done) / PHYSICS_SECONDS

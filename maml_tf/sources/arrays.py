@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maml_tf.episodes import with_arrays
 from maml_tf.errors import ConfigError, UserError
+from maml_tf.meta_learner import is_integer, require_count
 from maml_tf.numpy_calls import numpy_function
 from maml_tf.sources import class_folders
 
@@ -54,7 +55,9 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
   if y.dtype.kind in 'fmM':
     _require_none_missing(np.isnan(y), 'y')
   groups = _groups_of(x, y)
-  _require_sizes(ways=ways, shots=shots, queries=queries, meta_batch_size=meta_batch_size)
+  for name, size in dict(ways=ways, shots=shots, queries=queries,
+                         meta_batch_size=meta_batch_size).items():
+    require_count(name, size, least=1)
   _require_enough(groups, ways, shots + queries)
   labels = [np.repeat(np.arange(ways, dtype=np.int32), count) for count in (shots, queries)]
 
@@ -81,10 +84,8 @@ def tasks_from_function(task: Callable[[np.random.Generator], Task],
   Raises:
     ConfigError: for a seed below 0, or a function that gives something else.
   """
-  _require_sizes(meta_batch_size=meta_batch_size)
-  if not _is_integer(seed) or seed < 0:
-    raise ConfigError(f'seed must be an integer, 0 or more. Received: {seed!r}.', 'seed')
-
+  require_count('meta_batch_size', meta_batch_size, least=1)
+  require_count('seed', seed)
   first = _arrays(task(np.random.default_rng([seed, 0])))
 
   def draw(index: int) -> List[np.ndarray]:
@@ -201,24 +202,14 @@ def _groups_of(x: Any, y: np.ndarray) -> List[np.ndarray]:
   return np.split(order, np.cumsum(np.bincount(classes))[:-1]) if len(y) else []
 
 
-def _require_sizes(**sizes: int) -> None:
-  for name, size in sizes.items():
-    if not _is_integer(size) or size < 1:
-      raise ConfigError(f'{name} must be an integer, 1 or more. Received: {size!r}.', name)
-
-
 def _require_image_shape(image_size: Any, channels: Any) -> None:
   is_pair = isinstance(image_size, (tuple, list)) and len(image_size) == 2
-  if not is_pair or not all(_is_integer(side) and side >= 1 for side in image_size):
+  if not is_pair or not all(is_integer(side) and side >= 1 for side in image_size):
     raise ConfigError('image_size must be (height, width), both integers, 1 or more. '
                       f'Received: {image_size!r}.', 'image_size')
   if channels not in (1, 3):
     raise ConfigError(f'channels must be 1 (grey) or 3 (colour). Received: {channels!r}.',
                       'channels')
-
-
-def _is_integer(value: Any) -> bool:
-  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _require_enough(groups: Sequence[np.ndarray], ways: int, examples: int) -> None:

@@ -19,6 +19,8 @@ ASIDE = 'unfinished'
 STATE_FILE = 'checkpoint'
 DAMAGED = '.damaged'
 
+# Without it TensorFlow restores nothing; checkpoints of the TF1 code have none.
+OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'
 # What TensorFlow raises for a checkpoint that is damaged, or of other objects.
 UNREADABLE = (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError)
 

@@ -15,6 +15,7 @@ from maml_tf.config import LARGEST_JSON, TO_ZERO, Config, ConfigError, differenc
 from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
+  OBJECT_GRAPH,
   UNREADABLE,
   CheckpointFiles,
   damage,
@@ -180,7 +181,7 @@ class Checkpoints:
     objects = dict(self._objects)
     if 'best_tasks' not in held:
       del objects['best_tasks']
-    if held - {*objects, 'save_counter', '_CHECKPOINTABLE_OBJECT_GRAPH'}:
+    if held - {*objects, 'save_counter', OBJECT_GRAPH}:
       objects.update((name, value) for name, value in self._earlier().items() if name in held)
     return tf.train.Checkpoint(**objects)
 

@@ -13,9 +13,8 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from maml_tf.errors import CheckpointError
 from maml_tf.keras_models.functional_call import KERAS3
-from maml_tf.training.checkpoint_files import UNREADABLE
+from maml_tf.training.checkpoint_files import OBJECT_GRAPH, UNREADABLE
 
-_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'
 _OPTIMIZERS = ('meta_optimizer', 'pretrain_optimizer')
 # What only their optimizers hold: {child's name: generation}.
 _CHILDREN = {'_index_dict': 2, '_trainable_variables': 3}
@@ -46,7 +45,7 @@ def written_by(path: str) -> Optional[int]:
   """2 or 3; None where the checkpoint has no optimizer of Keras, or cannot be read."""
   try:
     graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
-        tf.train.load_checkpoint(path).get_tensor(_GRAPH))
+        tf.train.load_checkpoint(path).get_tensor(OBJECT_GRAPH))
     optimizers = [graph.nodes[child.node_id] for child in graph.nodes[0].children
                   if child.local_name in _OPTIMIZERS]
     names = {child.local_name for optimizer in optimizers for child in optimizer.children}

@@ -9,7 +9,7 @@ from typing import Callable, Dict, Optional
 from tqdm import tqdm
 
 from maml_tf import outputs
-from maml_tf.measures import Measure
+from maml_tf.measures import Measure, counted
 from maml_tf.meta_learner import TaskResults
 from maml_tf.training.callbacks import IterationCallback, Validation, passed
 
@@ -36,11 +36,11 @@ class Means:
   def text(self) -> str:
     """`loss 1.5182, accuracy 34.69 %`, both means; '' before there is anything."""
     means = {name: total / self._executions for name, total in self._sums.items()}
-    parts = []
+    measure, parts = self._measure, []
     if 'loss' in means:
       parts.append(f'loss {self._loss_of_an_example(means["loss"]):.4g}')
-    if self._measure.name in means and self._measure.name != 'loss':
-      parts.append(f'{self._measure.caption} {_with_unit(self._measure, means)}')
+    if measure.name in means and measure.name != 'loss':
+      parts.append(f'{measure.caption} {measure.with_unit(means[measure.name])}')
     return ', '.join(parts)
 
   def forget(self) -> None:
@@ -121,18 +121,11 @@ class Progress(IterationCallback):
 
 def validation_text(results: TaskResults, measure: Measure) -> str:
   """`validation: accuracy 20.00 % before, 48.70 % after 5 updates`."""
-  means = results.query[measure.name].mean(axis=0)
-  texts = [_with_unit(measure, {measure.name: mean}) for mean in means]
+  texts = [measure.with_unit(mean) for mean in results.query[measure.name].mean(axis=0)]
   if len(texts) == 1:
     return f'validation: {measure.caption} {texts[0]}'
-  updates = len(texts) - 1
-  return (f'validation: {measure.caption} {texts[0]} before, {texts[-1]} after {updates} '
-          f'update{"s" if updates > 1 else ""}')
-
-
-def _with_unit(measure: Measure, means: Dict[str, float]) -> str:
-  text = measure.text(means[measure.name])
-  return f'{text} {measure.unit}' if measure.unit else text
+  return (f'validation: {measure.caption} {texts[0]} before, {texts[-1]} after '
+          f'{counted(len(texts) - 1, "update")}')
 
 
 def _duration(seconds: float) -> str:

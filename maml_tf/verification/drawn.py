@@ -14,7 +14,7 @@ from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history
 from maml_tf.verification import method_study, plots, studies, study_files
-from maml_tf.verification.verdicts import standing
+from maml_tf.verification.verdicts import counting
 
 # {K: {method: row}} of figures 2 and 3.
 FIGURE_ROWS = {
@@ -78,9 +78,9 @@ def figure_2_weights(rows: Sequence[Row], results: str) -> Dict[int, Dict[str, s
     for method, name in methods.items():
       if method == 'oracle' or name not in known:
         continue
-      state = standing(known[name], records.read_all(known[name], results))
-      if state.records:
-        path = records.file_of(known[name], state.records[0].seed, '.npz', results)
+      counted = counting(records.read_all(known[name], results))
+      if counted:
+        path = records.file_of(known[name], counted[0].seed, '.npz', results)
         if os.path.exists(path):
           found.setdefault(shots, {})[method] = path
   return found
@@ -92,7 +92,7 @@ def figure_3_panels(rows: Sequence[Row], results: str
   known = {row.name: row for row in rows}
   panels: Dict[str, Dict[str, List[Record]]] = {}
   for shots, methods in FIGURE_ROWS.items():
-    found = {method: standing(known[name], records.read_all(known[name], results)).records
+    found = {method: counting(records.read_all(known[name], results))
              for method, name in methods.items() if name in known}
     panels[f'{shots}-shot'] = {method: of_row for method, of_row in found.items() if of_row}
   return panels

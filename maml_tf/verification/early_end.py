@@ -80,7 +80,7 @@ def score_text(lines: Sequence[Line], measure: Measure) -> str:
 
 
 def _shown(line: Line, measure: Measure) -> str:
-  return f'{measure.text(_after_the_last_update(line, measure))} {measure.unit}'.rstrip()
+  return measure.with_unit(_after_the_last_update(line, measure))
 
 
 def _after_the_last_update(line: Line, measure: Measure) -> Optional[float]:

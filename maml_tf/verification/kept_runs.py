@@ -20,6 +20,7 @@ import tensorflow as tf
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
+  OBJECT_GRAPH,
   STATE_FILE,
   CheckpointFiles,
   damage,
@@ -42,7 +43,7 @@ _ASIDE = '.unfinished'
 _BEFORE = '.replaced'
 # What a test reads: the parameters, as `trainer` names them, and what TensorFlow restores
 # nothing without.
-_OF_A_TEST = ('parameters/', 'save_counter/', '_CHECKPOINTABLE_OBJECT_GRAPH')
+_OF_A_TEST = ('parameters/', 'save_counter/', OBJECT_GRAPH)
 # Of which tasks the best score is, in a checkpoint: '' makes `Checkpoints.score_on` look
 # for the best one, and forget the score where that is missing.
 _BEST_TASKS = 'best_tasks/.ATTRIBUTES/VARIABLE_VALUE'

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from typing import Any, Dict, Optional
 
+from maml_tf.measures import counted
 from maml_tf.paper.rows import REPOSITORY
 from maml_tf.task_groups import available_cores
 
@@ -41,7 +42,7 @@ def stamp(of_commit: str) -> Dict[str, Any]:
 
 def machine_text(fields: Dict[str, Any]) -> str:
   """The same in a line: 'Intel(R) Xeon(R) CPU, 2 cores', the GPU in front of it."""
-  cpu = f'{fields["cpu"]}, {fields["cores"]} core{"" if fields["cores"] == 1 else "s"}'
+  cpu = f'{fields["cpu"]}, {counted(fields["cores"], "core")}'
   return f'{fields["gpu"]}; {cpu}' if fields['gpu'] else cpu
 
 

@@ -11,7 +11,7 @@ from maml_tf.paper.control_rows import RETURNS
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row, numbers
 from maml_tf.verification.plots import COLOURS, MARKERS, png
-from maml_tf.verification.verdicts import combined, standing
+from maml_tf.verification.verdicts import combined, counting
 
 # {what a legend says: the suffix of its row}.
 METHODS = {'MAML': '', 'pre-trained': '_pretrained', 'random': '_random', 'oracle': '_oracle'}
@@ -27,7 +27,7 @@ def panels_of(rows: Sequence[Row], results: str = records.RESULTS) -> Dict[str, 
     found = {}
     for method, suffix in METHODS.items():
       row = known.get(environment + suffix)
-      counted = [] if row is None else standing(row, records.read_all(row, results)).records
+      counted = [] if row is None else counting(records.read_all(row, results))
       if counted:
         found[method] = counted
     if found:

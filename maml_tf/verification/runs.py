@@ -297,7 +297,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
   previous = records.read(row, seed, results)
   content = weights.to_bytes(model.state())
   lines = history.read(os.path.join(folder, history.HISTORY_FILE))
-  fields = as_record(row, test, model, trained, lines, commit)
+  fields = as_record(row, test, trained, lines, commit)
   trained_by = spans.read(folder)
   fields['training'].update(
       by_commit=spans.by('commit', trained_by, trained),
@@ -328,8 +328,8 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
   return record
 
 
-def as_record(row: Row, test: ProtocolRun, model: MetaLearner, trained: int,
-              lines: List[history.Line], commit: str) -> Dict[str, Any]:
+def as_record(row: Row, test: ProtocolRun, trained: int, lines: List[history.Line],
+              commit: str) -> Dict[str, Any]:
   """The fields of a record, but for what is known of its files and of earlier tests."""
   config = test.config
   stored = results_files.as_dict(test)

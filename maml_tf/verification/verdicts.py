@@ -124,10 +124,10 @@ def combined(records: Sequence[Record], updates: int) -> Measured:
   """
   values = [record.after(updates) for record in records]
   count = len(values)
-  mean = math.fsum(value.mean for value in values) / count
-  tasks = math.fsum(value.ci95 ** 2 for value in values) / count
   if count == 1:
     return values[0]
+  mean = math.fsum(value.mean for value in values) / count
+  tasks = math.fsum(value.ci95 ** 2 for value in values) / count
   between = math.fsum((value.mean - mean) ** 2 for value in values) / (count - 1) / count
   return Measured(mean, math.sqrt(tasks + 1.96 ** 2 * between))
 
