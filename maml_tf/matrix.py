@@ -30,7 +30,7 @@ from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import DONE, FAILED, OneSentenceParser, exit_code
 from maml_tf.config import Config
 from maml_tf.files import as_json, reported, whole_file, write_whole
-from maml_tf.prediction.expectation import counted
+from maml_tf.measures import counted
 
 _IN_THE_PLACE_OF = {'num_test_tasks': 'tasks', 'test_query_size': 'query_sizes'}
 
