@@ -92,8 +92,9 @@ def _say_where_not_finite(run) -> bool:
   from maml_tf.evaluation.protocol import where_not_finite
   not_finite = where_not_finite(run.results)
   if not_finite is not None:
-    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task: take '
-                'another checkpoint (--iteration), or fewer --updates.')
+    from maml_tf.training.divergence import fewer_or_another
+    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task: '
+                f'{fewer_or_another(run.config, "updates", "iteration")}.')
   return not_finite is not None
 
 
