@@ -497,12 +497,21 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
                           f"task as 'loss'. Received: {', '.join(map(repr, measured))}.")
       loss = tf.reduce_sum(measured['loss'])
-    # A bias in front of batch norm is not connected to the loss.
     with missing_derivatives():
-      gradients = tape.gradient(loss, parameters,
-                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return measured, {name: tf.convert_to_tensor(value)
-                      for name, value in gradients.items()}
+      gradients = tape.gradient(loss, parameters)
+    self._require_connected(gradients)
+    # A bias in front of batch norm is not connected to the loss.
+    return measured, {name: tf.zeros_like(parameters[name]) if value is None
+                      else tf.convert_to_tensor(value) for name, value in gradients.items()}
+
+  def _require_connected(self, gradients: Mapping[str, Optional[tf.Tensor]]) -> None:
+    """Raises: ConfigError: where the loss depends on no parameter of the net."""
+    of_net = [gradients[spec.name] for spec in self.learner.parameter_specs]
+    if of_net and all(value is None for value in of_net):
+      raise ConfigError(
+          f'The loss of {type(self).__name__} depends on no parameter of the net, of '
+          'which nothing would be learned: an argmax, tf.stop_gradient, a tf.function around '
+          'call, or labels in the place of outputs are what usually cuts the gradient.')
 
   def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int
                      ) -> TaskResults:

@@ -11,12 +11,15 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import (
+  IMAML,
   MAML,
   KerasLearner,
   KerasObjective,
   MetaSGD,
+  Prototypical,
   Reptile,
   ScaledCrossEntropy,
+  Siamese,
 )
 from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.keras_models.functional_call import KERAS3
@@ -811,6 +814,102 @@ def test_models_without_an_exact_meta_gradient_are_refused(make, message):
     message = 'reads variables|depends on none'
   with pytest.raises(ConfigError, match=message):
     maml.meta_gradient((inputs, labels), (inputs, labels))
+
+
+@pytest.mark.parametrize('made', [
+    lambda model: Reptile(model, cross_entropy(), step_size=0.1, num_updates=1),
+    lambda model: Prototypical(model, cross_entropy(), shots=2),
+    lambda model: Siamese(model, cross_entropy(), shots=2)],
+    ids=['reptile', 'prototypical', 'siamese'])
+def test_a_model_that_would_learn_nothing_is_refused_by_other_methods_too(made):
+  model = tf.keras.Sequential([Input((4,)), layer('Dense', CLASSES),
+                               layer('Lambda', tf.stop_gradient)])
+  task = batch_for(model)[0], np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES))
+  with pytest.raises(ConfigError, match='depends on no'):
+    made(model).meta_gradient(task, task)
+
+
+class OfArguments(tf.keras.layers.Layer):
+  """A product whose derivative is its own; what it reads within it is in the subclasses."""
+
+  def build(self, shape):
+    self.kernel = self.add_weight(name='kernel', shape=(shape[-1], 5))
+
+  def call(self, inputs):
+    return tf.tanh(self.product(inputs, tf.convert_to_tensor(self.kernel)))
+
+  @staticmethod
+  def in_gradient(kernel):
+    return kernel
+
+  def product(self, inputs, kernel):
+    @tf.custom_gradient
+    def function(inputs, kernel):
+      def gradient(upstream):
+        return (tf.matmul(upstream, self.in_gradient(kernel), transpose_b=True),
+                tf.matmul(inputs, upstream, transpose_a=True))
+      return tf.matmul(inputs, kernel), gradient
+    return function(inputs, kernel)
+
+
+class ReadsWithin(OfArguments):
+
+  def product(self, inputs, kernel):
+    @tf.custom_gradient
+    def function(inputs):
+      kernel = tf.convert_to_tensor(self.kernel)
+      def gradient(upstream, variables=None):
+        by_inputs = tf.matmul(upstream, kernel, transpose_b=True)
+        by_kernel = tf.matmul(inputs, upstream, transpose_a=True)
+        return (by_inputs, [by_kernel]) if variables else by_inputs
+      return tf.matmul(inputs, kernel), gradient
+    return function(inputs)
+
+
+class ReadsInGradient(OfArguments):
+
+  def in_gradient(self, kernel):
+    return tf.convert_to_tensor(self.kernel)
+
+
+class RecomputesALayer(tf.keras.layers.Layer):
+  """Decorated where it is made, and not where it is called."""
+
+  def __init__(self):
+    super().__init__()
+    self.dense = layer('Dense', 5, activation='tanh')
+    self.recomputed = tf.recompute_grad(self.dense)
+
+  def build(self, shape):
+    self.dense.build(shape)
+
+  def call(self, inputs):
+    return self.recomputed(inputs)
+
+
+def test_a_derivative_of_one_s_own_by_arguments_is_exact(float64):
+  model = sequential((4,), layer('Dense', 4), OfArguments(), layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+
+
+@pytest.mark.parametrize('method', [
+    MAML, functools.partial(MAML, first_order=True), IMAML, Reptile],
+    ids=['maml', 'first order', 'imaml', 'reptile'])
+@pytest.mark.parametrize('kind', [ReadsWithin, ReadsInGradient, RecomputesALayer])
+def test_nor_by_weights_that_it_reads(kind, method):
+  """They had no gradient, or one at the values of the initialisation, in silence."""
+  model = sequential((4,), layer('Dense', 4), kind(), layer('Dense', CLASSES))
+  maml = method(model, cross_entropy(), step_size=0.3, num_updates=1)
+  with pytest.raises(ConfigError, match='reads .*as arguments'):
+    maml.meta_gradient(batch_for(model), batch_for(model, 1))
+
+
+def test_methods_that_compare_refuse_it_too():
+  model = sequential((4,), RecomputesALayer(), layer('Dense', CLASSES))
+  task = batch_for(model)[0], np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES))
+  with pytest.raises(ConfigError, match='reads .*within a function of tf.custom_gradient'):
+    Prototypical(model, cross_entropy(), shots=2).meta_gradient(task, task)
 
 
 def test_a_layer_that_assigns_its_kernel_is_refused():

@@ -188,6 +188,7 @@ class Reptile(MetaLearner):
   def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
              num_updates: int):
     """The first state, (parameters, remembered); and (state, updates before) -> `_Step`."""
+    self.learner.check(self.task_loss, examples, first_order=True)
     rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
     # Without mini-batches the number of examples need not be known.
