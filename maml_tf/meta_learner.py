@@ -109,6 +109,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     takes_other_ways: whether what it trained adapts to tasks of other ways: a new last layer,
       the same for all classes, does it no harm, or there is none.
     can_clip: whether its outer step follows a gradient, which `gradient_clip` can bound.
+    keeps_inner_steps: whether a derivative is taken through them, for which
+      `recompute_inner_steps` computes them again.
     outer_step: what a meta-batch changes, see `OuterStep`.
     steps_of_an_execution: `steps_per_execution`, once it is compiled.
   """
@@ -119,6 +121,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   has_inner_loop = True
   takes_other_ways = False
   can_clip = True
+  keeps_inner_steps = True
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
                num_updates: int, parameters: Optional[MetaParameters] = None,
@@ -131,7 +134,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       parameters = learner.own_parameters()
       if parameters is not None and own_specs:
         parameters = Extended(parameters, own_specs, seed)
-    _refuse_recomputed_masks(learner, recompute_inner_steps)
+    if recompute_inner_steps:
+      self._require_recomputable(learner)
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
@@ -159,6 +163,16 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._results_in_groups = InGroups(self._group_results, in_a_graph)
     self._outputs_in_groups = InGroups(self._group_outputs, in_a_graph)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
+
+  def _require_recomputable(self, learner: Learner) -> None:
+    if not self.keeps_inner_steps:
+      raise ConfigError('recompute_inner_steps=True would change nothing: a '
+                        f'{type(self).__name__} keeps no inner steps. Leave it out.',
+                        'recompute_inner_steps')
+    if learner.is_random:
+      raise ConfigError('recompute_inner_steps would draw other dropout masks the second '
+                        'time: leave it out, or make the model without dropout and noise.',
+                        'recompute_inner_steps')
 
   @property
   def measure(self) -> Measure:
@@ -605,13 +619,6 @@ def _number_of(values: tf.Tensor):
   """How many elements: as a number where it is known."""
   known = values.shape.num_elements()
   return tf.cast(tf.size(values), values.dtype) if known is None else known
-
-
-def _refuse_recomputed_masks(learner: Learner, recompute: bool) -> None:
-  if recompute and learner.is_random:
-    raise ConfigError('recompute_inner_steps would draw other dropout masks the second '
-                      'time: leave it out, or make the model without dropout and noise.',
-                      'recompute_inner_steps')
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:

@@ -97,6 +97,18 @@ def test_they_start_from_the_step_size_as_a_fixed_one_would(kind, shapes,
     np.testing.assert_allclose(received, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize('number', [np.float32(0.25), np.array(0.25), tf.constant(0.25)])
+def test_a_number_may_be_numpy_s_or_a_tensor(number):
+  model = classification('layer', step_size=number)
+  assert model.meta_parameters.arrays()['step_size/conv1'] == 0.25
+
+
+@pytest.mark.parametrize('given', [[0.1, 0.2], {'conv1/kernel': 0.1}, '0.1', float('nan')])
+def test_what_is_no_number_is_refused(given):
+  with pytest.raises(ValueError, match='all start from one number|must be a finite number'):
+    classification('layer', step_size=given)
+
+
 def test_a_later_update_than_in_training_has_the_size_of_the_last_one(make_classification):
   model, fixed = classification('layer_and_step'), classification('None', [0.2, 0.05])
   model.meta_parameters.assign({

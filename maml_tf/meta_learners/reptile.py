@@ -13,7 +13,7 @@ from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.learners.base import Learner, Parameters
-from maml_tf.meta_learner import MetaLearner, require_updates
+from maml_tf.meta_learner import MetaLearner, require_count, require_updates
 from maml_tf.meta_parameters import attribute_names
 from maml_tf.objectives import Objective
 from maml_tf.outer_step import assign, raw
@@ -73,7 +73,7 @@ class Reptile(MetaLearner):
     inner_optimizer: 'adam' or 'sgd', with the step size `step_size`.
     inner_batch_size: examples of a mini-batch; 0, or more than there are: all.
     test_inner_batch_size: the same in evaluation.
-    **kwargs: see `MetaLearner`. `gradient_clip` must be 0.
+    **kwargs: see `MetaLearner`. `gradient_clip` must be 0; there are no steps to recompute.
 
   Raises:
     ValueError: for an unknown optimizer, a negative size, no update, or a `gradient_clip`.
@@ -81,6 +81,7 @@ class Reptile(MetaLearner):
 
   own_arguments = ('inner_optimizer', 'inner_batch_size', 'test_inner_batch_size')
   can_clip = False
+  keeps_inner_steps = False
   takes_other_ways = True   # many steps tell the classes apart after the first
 
   def __init__(self, learner: Learner, objective: Objective, *,
@@ -94,14 +95,12 @@ class Reptile(MetaLearner):
     if inner_optimizer not in OPTIMIZERS:
       raise ValueError(f'inner_optimizer must be one of {OPTIMIZERS}. '
                        f'Received: {inner_optimizer!r}.')
-    if min(inner_batch_size, test_inner_batch_size) < 0:
-      raise ValueError(f'Sizes of mini-batches must be 0 or more. Received: inner_batch_size='
-                       f'{inner_batch_size}, test_inner_batch_size={test_inner_batch_size}.')
     if gradient_clip:
       raise ValueError('The outer step of Reptile is not clipped: gradient_clip must be 0. '
                        f'Received: {gradient_clip}.')
-    self._inner_batch_size = inner_batch_size
-    self._test_inner_batch_size = test_inner_batch_size
+    self._inner_batch_size = require_count('inner_batch_size', inner_batch_size)
+    self._test_inner_batch_size = require_count('test_inner_batch_size',
+                                                test_inner_batch_size)
     self._adam: Optional[SecondMoments] = None
     if inner_optimizer == 'adam':
       self._adam = SecondMoments(
