@@ -7,7 +7,7 @@ the meta-learner like any other: in its checkpoints, weights and gradient.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Tuple
+from typing import Dict, Mapping, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -66,20 +66,8 @@ class LearnedStepSizes:
     return {name: value[tf.newaxis] for name, value in values.items()}
 
   def rule(self, parameters: Mapping[str, tf.Tensor]) -> InnerOptimizer:
-    """theta <- theta - alpha * gradient, elementwise, with the alpha among `parameters`.
-
-    It is handed on from step to step as what is remembered, so that a step that is
-    computed again in the backward pass has its derivative by alpha, too.
-    """
-    return remembering(self.of(parameters), lambda sizes: sgd(sizes).update)
-
-
-def remembering(learned: Parameters, update_with: Callable) -> InnerOptimizer:
-  """A rule that remembers `learned` as it is, and steps by `update_with(learned)`."""
-  def update(values, gradients, remembered, updates):
-    values, _ = update_with(remembered)(values, gradients, (), updates)
-    return values, remembered
-  return InnerOptimizer(lambda values: learned, update)
+    """theta <- theta - alpha * gradient, elementwise, with the alpha among `parameters`."""
+    return sgd(self.of(parameters))
 
 
 def layer_of(name: str) -> str:

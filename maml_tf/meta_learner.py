@@ -355,8 +355,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       means, gradients = self.meta_gradient(self._cast((episodes, query)),
                                             parameters=parameters)
       return means['loss'], [gradients[name] for name in self.meta_parameters.tensors()]
-    if not isinstance(episodes, Episodes):
-      episodes = self._cast(episodes)
+    episodes = self._cast(episodes)
     if parameters is None:
       parameters = self.meta_parameters.tensors()
     with user_errors():
@@ -479,13 +478,13 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     updates are unrolled in tests, too."""
     self.learner.check(self.task_loss, episodes.support, first_order)
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer,
         names=self.learner.adapted_names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
 
   def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
-    """The rule of the inner loop, with the step sizes as they are; where a method learns
-    them, they are among the `parameters`."""
+    """The rule of the inner loop, with the step sizes as they are; what a method learns of it
+    is among the `parameters`, and its derivative is taken by those that it reads there."""
     return sgd(self._step_sizes.tensors())
 
   def groups(self, episodes: Episodes) -> TaskGroups:

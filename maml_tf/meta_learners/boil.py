@@ -53,6 +53,6 @@ class BOIL(MAML):
     names = [name for name in self.learner.adapted_names
              if name not in self.learner.head_names]
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer,
         names=names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)

@@ -92,7 +92,7 @@ class MAMLPlusPlus(MAML):
     self.learner.check(self.task_loss, episodes.support, first_order)
     names = [name for name in self.learner.adapted_names if name not in self._of_norms]
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer,
         names=[*names, *self._of_norms], num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
 
@@ -103,17 +103,13 @@ class MAMLPlusPlus(MAML):
       return rule
     tables = {name: parameters[_PREFIX + name] for name in self._of_norms}
 
-    def init(values):
-      return rule.init(_without(values, tables)), tables
-
     def update(values, gradients, remembered, updates):
-      remembered, tables = remembered
       adapted, remembered = rule.update(_without(values, tables), gradients, remembered,
                                         updates)
       after = {name: tf.zeros_like(values[name]) + table[tf.minimum(
           updates, table.shape[0] - 1)] for name, table in tables.items()}
-      return {**adapted, **after}, (remembered, tables)
-    return InnerOptimizer(init, update)
+      return {**adapted, **after}, remembered
+    return InnerOptimizer(lambda values: rule.init(_without(values, tables)), update)
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:
