@@ -51,13 +51,15 @@ class Episodes(NamedTuple):
 
 
 def as_episodes(episodes: Any) -> Episodes:
-  """`((inputs, labels), (inputs, labels))` as `Episodes`.
+  """`((inputs, labels), (inputs, labels))` as `Episodes`, also as Keras hands on what it was
+  given as arrays: `(episodes,)`, or with None in the place of what it was not given.
 
   Raises:
     ConfigError: for anything that is not two pairs.
   """
   try:
-    support, query = episodes
+    parts = [part for part in episodes if part is not None]
+    support, query = parts[0] if len(parts) == 1 else parts
     (support_x, support_y), (query_x, query_y) = support, query
     return Episodes.of(support_x, support_y, query_x, query_y)
   except (TypeError, ValueError) as error:

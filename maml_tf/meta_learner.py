@@ -318,7 +318,23 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     raise ConfigError(
         f'A {type(self).__name__} predicts nothing before it is adapted to a task: '
         'adapt(support_inputs, support_labels).predict(inputs), or of many tasks '
-        'adapted_outputs(tasks, num_updates).')
+        'adapted_outputs(tasks, num_updates).' if self.has_inner_loop else
+        f'A {type(self).__name__} predicts nothing without a support set: take '
+        'adapted_outputs(tasks), the logits of the query examples.')
+
+  def predict_on_batch(self, *_, **__) -> None:
+    """Raises: ConfigError: as `predict` does."""
+    self.predict()
+
+  def train_on_batch(self, *arguments, **kwargs):
+    """As in Keras, of a meta-batch."""
+    with user_errors():
+      return super().train_on_batch(*arguments, **kwargs)
+
+  def test_on_batch(self, *arguments, **kwargs):
+    """As in Keras, of a meta-batch."""
+    with user_errors():
+      return super().test_on_batch(*arguments, **kwargs)
 
   def get_config(self) -> Dict[str, Any]:
     """Its name alone, as it is not saved as one model: Keras's would warn at every
@@ -331,6 +347,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         f'A {type(self).__name__} cannot be saved as one model, since it could not be loaded '
         'again: save its net (model.save), or its variables (save_weights; of ModelCheckpoint '
         'save_weights_only=True).')
+
+  def export(self, *_, **__) -> None:
+    """Raises: ConfigError: what Keras would write is not adapted to any task."""
+    raise ConfigError(
+        f'A {type(self).__name__} is exported by what it makes for a task: adapt(...).export '
+        'of a Keras model; of runs of the command line python -m maml_tf.export.')
 
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""

@@ -536,6 +536,48 @@ def scaled_later(factor=3.0):
   return model
 
 
+@pytest.mark.parametrize('method', [
+    functools.partial(MAML, step_size=0.1, num_updates=1),
+    functools.partial(Prototypical, shots=2)], ids=['maml', 'prototypical'])
+def test_a_meta_batch_of_arrays_is_taken_by_all_of_keras_s_functions(method):
+  """They hand on what they are given in several forms, which differ between Keras 2 and 3."""
+  def made():
+    tf.keras.utils.set_random_seed(0)
+    model = method(dense(), cross_entropy())
+    model.compile(tf.keras.optimizers.SGD(0.1))
+    return model
+  model = made()
+  labels = np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES)).astype('int32')
+  task = tuple((batch_for(model.learner.model, seed)[0].astype('float32'), labels)
+               for seed in range(2))
+  loss = model.evaluate(tf.data.Dataset.from_tensors(task), verbose=0)[0]
+  assert model.evaluate(task, verbose=0)[0] == pytest.approx(loss, rel=1e-6)
+  assert made().test_on_batch(task)[0] == pytest.approx(loss, rel=1e-6)
+  trained = [made() for _ in range(4)]
+  trained[0].fit(tf.data.Dataset.from_tensors(task), verbose=0)
+  trained[1].fit(task, verbose=0)
+  trained[2].train_on_batch(task)
+  trained[3].train_on_batch(*task)
+  for other in trained[1:]:
+    for one, expected in zip(other.learner.model.get_weights(),
+                             trained[0].learner.model.get_weights()):
+      np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6)
+  for function in (model.train_on_batch, model.test_on_batch):
+    with pytest.raises(ConfigError, match='A batch of tasks is'):
+      function(task[0])
+
+
+def test_without_a_task_nothing_is_predicted_or_exported(tmp_path):
+  maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
+  compared = Prototypical(dense(), cross_entropy(), shots=2)
+  for model, advice in (maml, r'adapt\(support'), (compared, r'take adapted_outputs\(tasks\)'):
+    for function in (model.predict, model.predict_on_batch):
+      with pytest.raises(ConfigError, match=advice):
+        function(np.zeros([1, 4]))
+    with pytest.raises(ConfigError, match=r'adapt\(...\).export'):
+      model.export(str(tmp_path / 'model'))
+
+
 def test_a_copy_that_computes_something_else_is_refused():
   model = scaled_later()
   maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)

@@ -235,7 +235,8 @@ def num_features(learner: Learner) -> int:
   if not isinstance(shape, tuple) or None in shape[1:]:
     raise ConfigError('The size of what the net gives must be known beforehand. Received: '
                       f'{type(learner).__name__} with {shape}; take a net with a head, or a '
-                      'Keras model with one output of a known shape.')
+                      'Keras model with one output of a known shape: of a subclassed one '
+                      'tf.keras.Model(inputs, model(inputs)).')
   return math.prod(shape[1:])
 
 
