@@ -159,3 +159,20 @@ def num_tasks(batch: Any) -> int:
 def num_examples(batch: Any) -> int:
   """The size of the axis behind it."""
   return tf.nest.flatten(batch)[0].shape[1]
+
+
+def known_num_examples(batch: Any, why: str) -> int:
+  """`num_examples`.
+
+  Args:
+    why: what needs it, for a message.
+
+  Raises:
+    ConfigError: where it is not known.
+  """
+  examples = num_examples(batch)
+  if examples is None:
+    raise ConfigError(f'{why} needs to know how many examples a task has. Received tasks of '
+                      'shapes that leave it open (None): say it in the output_signature of '
+                      'the dataset, or by tf.ensure_shape.')
+  return examples

@@ -1229,6 +1229,20 @@ def test_numbers_of_tasks_and_examples_may_be_open():
   np.testing.assert_allclose(received, np.mean(np.concatenate(expected)), rtol=1e-5)
 
 
+@pytest.mark.parametrize('method', [
+    functools.partial(Reptile, step_size=0.1, num_updates=1, inner_batch_size=2),
+    functools.partial(Prototypical, shots=2), functools.partial(Siamese, shots=2)])
+def test_who_must_know_the_number_of_examples_says_so(method):
+  shapes = tf.TensorSpec([TASKS, None, 4]), tf.TensorSpec([TASKS, None], 'int32')
+  task = batch_for(dense())
+  tasks = tf.data.Dataset.from_generator(lambda: iter([(task, task)]),
+                                         output_signature=(shapes, shapes))
+  model = method(dense(), cross_entropy())
+  model.compile('sgd')
+  with pytest.raises(ConfigError, match='how many examples.*output_signature'):
+    model.fit(tasks, verbose=0)
+
+
 def test_variables_that_are_frozen_or_not_behind_it_are_refused():
   """Those of a model of equal layers would be taken for one another."""
   model = sequential((4,), layer('Dense', 4), layer('Dense', 4), layer('Dense', 4))

@@ -30,7 +30,8 @@ class BOIL(MAML):
   Args:
     learner: a net with a head, and something else that is adapted; or a `KerasLearner` whose
       `adapt` is all but its last layer.
-    objective, first_order, learned_step_sizes, **kwargs: see `MAML`.
+    objective, first_order, learned_step_sizes, **kwargs: see `MAML`. A learned step size of
+      the head is kept, and stays as it is.
 
   Raises:
     ValueError: for a learner without a head, or whose `adapt` has it.

@@ -41,8 +41,10 @@ class MAMLPlusPlus(MAML):
     learner, objective, first_order, learned_step_sizes: see `MAML`.
     multi_step_iterations: see above; 0, as with one update: the last update's loss alone.
     first_order_iterations: see above; 0: none.
-    per_step_norm: see above. What is learned for after an update starts from what the net has
-      when this is made, or behind a pre-training; of a net without norms there is none.
+    per_step_norm: see above, of all variables that are called beta or gamma. What is learned
+      for after an update starts from what the net has when this is made, or behind a
+      pre-training; of a net without norms there is none. Step sizes of layers that have these
+      alone stay as they are.
     **kwargs: see `MetaLearner`. Iterations are those of the optimizer; before `compile`
       there are none, and the weights are those of the end.
 

@@ -8,7 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf import inner_optimizers
-from maml_tf.episodes import Batch, Episodes, num_examples, num_tasks
+from maml_tf.episodes import (
+  Batch,
+  Episodes,
+  known_num_examples,
+  num_examples,
+  num_tasks,
+)
 from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
@@ -191,8 +197,10 @@ class Reptile(MetaLearner):
     rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
     # Without mini-batches the number of examples need not be known.
-    places = (inner_batches(num_examples(examples), batch_size, num_updates)
-              if batch_size else None)
+    places = None
+    if batch_size:
+      number = known_num_examples(examples, f'Reptile with mini-batches of {batch_size}')
+      places = inner_batches(number, batch_size, num_updates)
 
     def step(state, updates) -> _Step:
       fast, remembered = state
