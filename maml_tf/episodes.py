@@ -51,13 +51,15 @@ class Episodes(NamedTuple):
 
 
 def as_episodes(episodes: Any) -> Episodes:
-  """`((inputs, labels), (inputs, labels))` as `Episodes`.
+  """`((inputs, labels), (inputs, labels))` as `Episodes`, also as Keras hands on what it was
+  given as arrays: `(episodes,)`, or with None in the place of what it was not given.
 
   Raises:
     ConfigError: for anything that is not two pairs.
   """
   try:
-    support, query = episodes
+    parts = [part for part in episodes if part is not None]
+    support, query = parts[0] if len(parts) == 1 else parts
     (support_x, support_y), (query_x, query_y) = support, query
     return Episodes.of(support_x, support_y, query_x, query_y)
   except (TypeError, ValueError) as error:
@@ -169,3 +171,20 @@ def leading_sizes(batch: Any, axes: int = 2) -> List[Union[int, tf.Tensor]]:
 def merged(values: tf.Tensor) -> tf.Tensor:
   """The first two axes as one: `[tasks, examples, ...]` -> `[tasks * examples, ...]`."""
   return tf.reshape(values, [-1] + values.shape[2:].as_list())
+
+
+def known_num_examples(batch: Any, why: str) -> int:
+  """`num_examples`.
+
+  Args:
+    why: what needs it, for a message.
+
+  Raises:
+    ConfigError: where it is not known.
+  """
+  examples = num_examples(batch)
+  if examples is None:
+    raise ConfigError(f'{why} needs to know how many examples a task has. Received tasks of '
+                      'shapes that leave it open (None): say it in the output_signature of '
+                      'the dataset, or by tf.ensure_shape.')
+  return examples

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import (
+  Any,
+  Callable,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  Sequence,
+  Tuple,
+  Union,
+)
 
 import tensorflow as tf
 
@@ -118,8 +128,9 @@ def _tasks_first(values: tf.Tensor) -> tf.Tensor:
 
 
 def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: Any,
-               inner_optimizer: InnerOptimizer, *, names: Sequence[str], num_updates: int,
-               first_order: bool = False, recompute: bool = False) -> Adaptation:
+               inner_optimizer: Union[InnerOptimizer, Callable[[Parameters], InnerOptimizer]],
+               *, names: Sequence[str], num_updates: int, first_order: bool = False,
+               recompute: bool = False) -> Adaptation:
   """The parameters before the first update and after each one.
 
   theta_i' = theta - alpha * grad L_i(theta), for all tasks of a batch at once.
@@ -129,14 +140,16 @@ def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: 
       depends on that task's copies alone.
     parameters: {name: tensor}, shared by the tasks (theta).
     batch: of the support sets; any nest of `[tasks, ...]`.
-    inner_optimizer: the rule, see `inner_optimizers`.
+    inner_optimizer: the rule, see `inner_optimizers`; or a function that makes it of
+      `parameters`, where it depends on some of them.
     names: of the parameters that are adapted; the others are handed on.
     num_updates: gradient steps.
     first_order: the gradients are taken as constants, so that no derivative is
       taken through them (the paper's first-order approximation; `stop_grad`).
     recompute: keep only the parameters between two steps for the backward pass, and
       compute each step a second time there: less memory, more time, the same result.
-      No derivative is taken by `batch` then.
+      No derivative is taken then by `batch`, nor by anything but their arguments that
+      `task_loss` and a rule read.
 
   Returns:
     num_updates + 1 dictionaries, one after the other; the adapted parameters in them with
@@ -152,22 +165,30 @@ def adaptation(task_loss: TaskLoss, parameters: Mapping[str, tf.Tensor], batch: 
     >>> adapted['w'].numpy().tolist()
     [1.0, 2.0]
   """
-  fixed = {name: value for name, value in parameters.items() if name not in names}
+  rule_of = inner_optimizer if callable(inner_optimizer) else lambda _: inner_optimizer
+  rule = rule_of(parameters)
   fast = copies_per_task({name: parameters[name] for name in names}, batch)
 
-  def step(state, fixed: Parameters, updates):
-    fast, remembered = state
+  def without_adapted(parameters: Parameters) -> Parameters:
+    return {name: value for name, value in parameters.items() if name not in names}
+
+  def step(state, parameters: Parameters, rule: InnerOptimizer, updates):
+    (fast, remembered), fixed = state, without_adapted(parameters)
     _, gradients = loss_and_gradients(
         lambda fast: task_loss({**fixed, **fast}, batch), fast)
     if first_order:
       gradients = {name: tf.stop_gradient(value) for name, value in gradients.items()}
-    return inner_optimizer.update(fast, gradients, remembered, updates)
+    return rule.update(fast, gradients, remembered, updates)
 
-  # First order: nothing of a step is kept, so there is nothing to save.
-  if recompute and not first_order:
-    step = _recomputed_backward(step)
-  return Adaptation((fast, inner_optimizer.init(fast)),
-                    lambda state, updates: step(state, fixed, updates),
+  def one_step(state, updates):
+    # First order: nothing of a step is kept, so there is nothing to save.
+    if not recompute or first_order:
+      return step(state, parameters, rule, updates)
+    # The rule is made within, or it would have no derivative by what it depends on.
+    return _recomputed_backward(lambda state, parameters, updates: step(
+        state, parameters, rule_of(parameters), updates))(state, parameters, updates)
+  fixed = without_adapted(parameters)
+  return Adaptation((fast, rule.init(fast)), one_step,
                     lambda state: {**fixed, **state[0]}, num_updates)
 
 
@@ -198,8 +219,8 @@ def _recomputed_backward(step):
   As `tf.recompute_grad`, which cannot be used: it stops all recording in the forward
   pass, also that of the tape within a step.
   """
-  def recomputed(state, fixed: Parameters, updates: int):
-    inputs = (state, fixed)
+  def recomputed(state, parameters: Parameters, updates: int):
+    inputs = (state, dict(parameters))
 
     @custom_gradient
     def forward(*values):

@@ -104,7 +104,7 @@ class StepSizes:
   """
 
   def __init__(self, value: StepSize, dtype: str):
-    _require_numbers(value)
+    require_numbers(value)
     self._variables = tf.nest.map_structure(
         lambda one: tf.Variable(one, trainable=False, dtype=dtype, name='step_size'),
         _arrays(value))
@@ -118,7 +118,7 @@ class StepSizes:
 
   @value.setter
   def value(self, value: StepSize) -> None:
-    _require_numbers(value)
+    require_numbers(value)
     try:
       tf.nest.map_structure(lambda variable, one: variable.assign(one), self._variables,
                             _arrays(value))
@@ -145,7 +145,8 @@ class StepSizes:
       self._are_constants = False
 
 
-def _require_numbers(value: StepSize) -> None:
+def require_numbers(value: StepSize) -> None:
+  """Raises: ConfigError: for what is no step size."""
   for one in tf.nest.flatten(_arrays(value)):
     if (one.dtype.kind not in 'iuf' or one.ndim > 1 or not one.size
         or not np.isfinite(one.astype(np.float64)).all()):

@@ -7,11 +7,12 @@ the meta-learner like any other: in its checkpoints, weights and gradient.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Tuple
+from typing import Dict, Mapping, Tuple
 
+import numpy as np
 import tensorflow as tf
 
-from maml_tf.inner_optimizers import InnerOptimizer, StepSize, sgd
+from maml_tf.inner_optimizers import InnerOptimizer, StepSize, require_numbers, sgd
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, constant
 
 FIXED, LAYER, LAYER_AND_STEP, ELEMENT = KINDS = ('None', 'layer', 'layer_and_step', 'element')
@@ -23,12 +24,13 @@ class LearnedStepSizes:
 
   Args:
     kind: one of `KINDS`. 'None': nothing.
-    learner: the net.
+    learner: the net. Where a method's inner loop leaves some of what adapts in it alone, the
+      step sizes of these stay as they are.
     step_size: from which all of them start.
     num_updates: of 'layer_and_step': later updates have the last one's.
 
   Raises:
-    ValueError: for an unknown kind, or where `step_size` is not one number.
+    ValueError: for an unknown kind, or where `step_size` is not one finite number.
   """
 
   def __init__(self, kind: str, learner: Learner, step_size: StepSize, num_updates: int):
@@ -39,7 +41,8 @@ class LearnedStepSizes:
     self.specs: Tuple[ParameterSpec, ...] = ()
     if kind == FIXED:
       return
-    if not isinstance(step_size, (int, float)):
+    require_numbers(step_size)
+    if isinstance(step_size, Mapping) or np.ndim(step_size):
       raise ValueError('Learned step sizes all start from one number. Received: step_size='
                        f'{step_size!r}.')
     shapes = {spec.name: spec.shape for spec in learner.parameter_specs}
@@ -63,20 +66,8 @@ class LearnedStepSizes:
     return {name: value[tf.newaxis] for name, value in values.items()}
 
   def rule(self, parameters: Mapping[str, tf.Tensor]) -> InnerOptimizer:
-    """theta <- theta - alpha * gradient, elementwise, with the alpha among `parameters`.
-
-    It is handed on from step to step as what is remembered, so that a step that is
-    computed again in the backward pass has its derivative by alpha, too.
-    """
-    return remembering(self.of(parameters), lambda sizes: sgd(sizes).update)
-
-
-def remembering(learned: Parameters, update_with: Callable) -> InnerOptimizer:
-  """A rule that remembers `learned` as it is, and steps by `update_with(learned)`."""
-  def update(values, gradients, remembered, updates):
-    values, _ = update_with(remembered)(values, gradients, (), updates)
-    return values, remembered
-  return InnerOptimizer(lambda values: learned, update)
+    """theta <- theta - alpha * gradient, elementwise, with the alpha among `parameters`."""
+    return sgd(self.of(parameters))
 
 
 def layer_of(name: str) -> str:

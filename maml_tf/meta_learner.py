@@ -110,6 +110,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     takes_other_ways: whether what it trained adapts to tasks of other ways: a new last layer,
       the same for all classes, does it no harm, or there is none.
     can_clip: whether its outer step follows a gradient, which `gradient_clip` can bound.
+    keeps_inner_steps: whether a derivative is taken through them, for which
+      `recompute_inner_steps` computes them again.
     outer_step: what a meta-batch changes, see `OuterStep`.
     steps_of_an_execution: `steps_per_execution`, once it is compiled.
   """
@@ -120,6 +122,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   has_inner_loop = True
   takes_other_ways = False
   can_clip = True
+  keeps_inner_steps = True
 
   def __init__(self, learner: Any, objective: Any, *, step_size: StepSize,
                num_updates: int, parameters: Optional[MetaParameters] = None,
@@ -132,7 +135,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       parameters = learner.own_parameters()
       if parameters is not None and own_specs:
         parameters = Extended(parameters, own_specs, seed)
-    _refuse_recomputed_masks(learner, recompute_inner_steps)
+    if recompute_inner_steps:
+      self._require_recomputable(learner)
     # Keras casts what `call` gets to this type.
     super().__init__(dtype=dtype if parameters is None else parameters.dtype)
     self.learner = learner
@@ -160,6 +164,16 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._results_in_groups = InGroups(self._group_results, in_a_graph)
     self._outputs_in_groups = InGroups(self._group_outputs, in_a_graph)
     self._means: Dict[str, tf.keras.metrics.Mean] = {}
+
+  def _require_recomputable(self, learner: Learner) -> None:
+    if not self.keeps_inner_steps:
+      raise ConfigError('recompute_inner_steps=True would change nothing: a '
+                        f'{type(self).__name__} keeps no inner steps. Leave it out.',
+                        'recompute_inner_steps')
+    if learner.is_random:
+      raise ConfigError('recompute_inner_steps would draw other dropout masks the second '
+                        'time: leave it out, or make the model without dropout and noise.',
+                        'recompute_inner_steps')
 
   @property
   def measure(self) -> Measure:
@@ -305,7 +319,23 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     raise ConfigError(
         f'A {type(self).__name__} predicts nothing before it is adapted to a task: '
         'adapt(support_inputs, support_labels).predict(inputs), or of many tasks '
-        'adapted_outputs(tasks, num_updates).')
+        'adapted_outputs(tasks, num_updates).' if self.has_inner_loop else
+        f'A {type(self).__name__} predicts nothing without a support set: take '
+        'adapted_outputs(tasks), the logits of the query examples.')
+
+  def predict_on_batch(self, *_, **__) -> None:
+    """Raises: ConfigError: as `predict` does."""
+    self.predict()
+
+  def train_on_batch(self, *arguments, **kwargs):
+    """As in Keras, of a meta-batch."""
+    with user_errors():
+      return super().train_on_batch(*arguments, **kwargs)
+
+  def test_on_batch(self, *arguments, **kwargs):
+    """As in Keras, of a meta-batch."""
+    with user_errors():
+      return super().test_on_batch(*arguments, **kwargs)
 
   def get_config(self) -> Dict[str, Any]:
     """Its name alone, as it is not saved as one model: Keras's would warn at every
@@ -318,6 +348,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         f'A {type(self).__name__} cannot be saved as one model, since it could not be loaded '
         'again: save its net (model.save), or its variables (save_weights; of ModelCheckpoint '
         'save_weights_only=True).')
+
+  def export(self, *_, **__) -> None:
+    """Raises: ConfigError: what Keras would write is not adapted to any task."""
+    raise ConfigError(
+        f'A {type(self).__name__} is exported by what it makes for a task: adapt(...).export '
+        'of a Keras model; of runs of the command line python -m maml_tf.export.')
 
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
@@ -342,8 +378,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       means, gradients = self.meta_gradient(self._cast((episodes, query)),
                                             parameters=parameters)
       return means['loss'], [gradients[name] for name in self.meta_parameters.tensors()]
-    if not isinstance(episodes, Episodes):
-      episodes = self._cast(episodes)
+    episodes = self._cast(episodes)
     if parameters is None:
       parameters = self.meta_parameters.tensors()
     with user_errors():
@@ -466,13 +501,13 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     updates are unrolled in tests, too."""
     self.learner.check(self.task_loss, episodes.support, first_order)
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer,
         names=self.learner.adapted_names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
 
   def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
-    """The rule of the inner loop, with the step sizes as they are; where a method learns
-    them, they are among the `parameters`."""
+    """The rule of the inner loop, with the step sizes as they are; what a method learns of it
+    is among the `parameters`, and its derivative is taken by those that it reads there."""
     return sgd(self._step_sizes.tensors())
 
   def groups(self, episodes: Episodes) -> TaskGroups:
@@ -498,12 +533,21 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
                           f"task as 'loss'. Received: {', '.join(map(repr, measured))}.")
       loss = tf.reduce_sum(measured['loss'])
-    # A bias in front of batch norm is not connected to the loss.
     with missing_derivatives():
-      gradients = tape.gradient(loss, parameters,
-                                unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return measured, {name: tf.convert_to_tensor(value)
-                      for name, value in gradients.items()}
+      gradients = tape.gradient(loss, parameters)
+    self._require_connected(gradients)
+    # A bias in front of batch norm is not connected to the loss.
+    return measured, {name: tf.zeros_like(parameters[name]) if value is None
+                      else tf.convert_to_tensor(value) for name, value in gradients.items()}
+
+  def _require_connected(self, gradients: Mapping[str, Optional[tf.Tensor]]) -> None:
+    """Raises: ConfigError: where the loss depends on no parameter of the net."""
+    of_net = [gradients[spec.name] for spec in self.learner.parameter_specs]
+    if of_net and all(value is None for value in of_net):
+      raise ConfigError(
+          f'The loss of {type(self).__name__} depends on no parameter of the net, of '
+          'which nothing would be learned: an argmax, tf.stop_gradient, a tf.function around '
+          'call, or labels in the place of outputs are what usually cuts the gradient.')
 
   def _group_results(self, parameters: Parameters, episodes: Episodes, num_updates: int
                      ) -> TaskResults:
@@ -596,13 +640,6 @@ def _number_of(values: tf.Tensor):
   """How many elements: as a number where it is known."""
   known = values.shape.num_elements()
   return tf.cast(tf.size(values), values.dtype) if known is None else known
-
-
-def _refuse_recomputed_masks(learner: Learner, recompute: bool) -> None:
-  if recompute and learner.is_random:
-    raise ConfigError('recompute_inner_steps would draw other dropout masks the second '
-                      'time: leave it out, or make the model without dropout and noise.',
-                      'recompute_inner_steps')
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:

@@ -41,8 +41,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
   from maml_tf.evaluation.results_files import read_times_tested, table
+  from maml_tf.measures import counted
   from maml_tf.prediction import trained
-  from maml_tf.prediction.expectation import counted
   from maml_tf.training.run_data import require_same_data
   found = trained.of_run(options.run, trained.config_of_run(options.run), options.ways,
                          options.iteration)
@@ -92,8 +92,9 @@ def _say_where_not_finite(run) -> bool:
   from maml_tf.evaluation.protocol import where_not_finite
   not_finite = where_not_finite(run.results)
   if not_finite is not None:
-    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task: take '
-                'another checkpoint (--iteration), or fewer --updates.')
+    from maml_tf.training.divergence import fewer_or_another
+    outputs.say(f'Not all results are finite: {not_finite} is not, in at least one task: '
+                f'{fewer_or_another(run.config, "updates", "iteration")}.')
   return not_finite is not None
 
 

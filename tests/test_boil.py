@@ -67,6 +67,17 @@ def test_the_head_stays_as_it_is_and_the_body_does_not(make_classification):
   assert np.abs(adapted['conv1/kernel'] - theta['conv1/kernel']).max() > 1e-4
 
 
+@pytest.mark.parametrize('kind, moving', [(BOIL, ['dense1']), (ANIL, ['output'])])
+def test_learned_step_sizes_of_what_does_not_adapt_stay(kind, moving, make_regression):
+  """As their docstrings say."""
+  model = kind(FullyConnected(2, (5,), 1, 'None'), MeanSquaredError(), step_size=ALPHA,
+               num_updates=2, learned_step_sizes='layer', dtype='float64')
+  _, gradients = model.meta_gradient(make_regression(TASKS, 4, 2))
+  found = [name for name, value in gradients.items() if name.startswith('step_size/')
+           and value != 0]
+  assert found == [f'step_size/{name}' for name in moving]
+
+
 def layered(nested):
   """Whose last layer Keras knows; of the nested one its own last layer is not asked for."""
   layers = [tf.keras.layers.Dense(4, 'relu', name='body'),

@@ -9,8 +9,10 @@ from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
 from maml_tf import experiment
 from maml_tf.config import resolve
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import Convolutional, FullyConnected, WithContext
 from maml_tf.meta_learners.context_vector import ContextVector
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
 
 WAYS, SHOTS, TASKS = 3, 2, 2
@@ -61,6 +63,35 @@ def test_first_order_is_not_taken_for_second_order(problem):
   model, episodes = problem(convolutional(), first_order=True)
   with pytest.raises(AssertionError, match='all parameters'):
     assert_is_gradient(gradient_of(model, episodes), meta_loss(model, episodes))
+
+
+class Joined(tf.keras.layers.Layer):
+  """The context of a Keras model, as a refusal advises."""
+
+  def build(self, shape):
+    self.context = self.add_weight(name='context', shape=(SIZE,), initializer='zeros')
+
+  def call(self, inputs):
+    context = tf.broadcast_to(self.context, [tf.shape(inputs)[0], SIZE])
+    return tf.concat([inputs, context], axis=-1)
+
+
+def test_of_a_keras_model_it_is_a_layer_that_adapts(make_regression, generic_values):
+  net = tf.keras.Sequential([
+      tf.keras.layers.Input((1,), dtype='float64'), Joined(name='joined', dtype='float64'),
+      *(tf.keras.layers.Dense(8, 'relu', dtype='float64') for _ in range(2)),
+      tf.keras.layers.Dense(1, dtype='float64')])
+  with pytest.raises(ValueError, match='joins to its inputs.*adapt=that layer'):
+    model_of(net, 'mse')
+  model, episodes = model_of(sinusoid(), MeanSquaredError()), make_regression(TASKS, 5)
+  values = generic_values(model.learner)
+  model.meta_parameters.assign(values)
+  net.set_weights([values.pop('context'), *values.values()])
+  keras = MAML(KerasLearner(net, adapt='joined'), 'mse', 0.3, 2)
+  _, gradients = keras.meta_gradient(*episodes)
+  expected = model.meta_gradient(episodes)[1]
+  for received, name in zip(gradients, ['context', *values]):
+    np.testing.assert_allclose(received, expected[name], rtol=1e-9, atol=1e-13)
 
 
 def test_recomputed_inner_steps_give_the_same_gradient(problem):

@@ -10,7 +10,12 @@ from maml_tf import application, command_line
 from maml_tf.config import ConfigError, resolve
 from maml_tf.errors import NotFiniteError
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
-from maml_tf.training.divergence import advice, advice_for_test, with_advice
+from maml_tf.training.divergence import (
+  advice,
+  advice_for_test,
+  fewer_or_another,
+  with_advice,
+)
 
 SINUSOID = dict(datasource='sinusoid')
 POINT = dict(datasource='point_navigation')
@@ -39,7 +44,11 @@ def test_each_flag_is_accepted_with_another_value(run, pretraining):
     (POINT_ORACLE, True, 'lower --max_kl'),
     (dict(datasource='omniglot', method='reptile'), False, 'lower --meta_lr or --update_lr'),
     (dict(datasource='omniglot', method='siamese'), False,
-     'lower --meta_lr, or clip with --meta_gradient_clip')])
+     'lower --meta_lr, or clip with --meta_gradient_clip'),
+    (dict(datasource='omniglot', method='imaml', proximal_weight=3.0), False,
+     'lower --meta_lr or --update_lr, change --proximal_weight=3.0 (times --update_lr it must '
+     'be below 2 for the inner loop to converge; the larger it is, the steadier are conjugate '
+     'gradients), or clip with --meta_gradient_clip')])
 def test_what_is_refused_or_changes_nothing_is_not_advised(run, pretraining, expected):
   assert advice(resolve(run), pretraining) == expected
 
@@ -60,6 +69,14 @@ def test_a_test_is_advised_by_flags_that_it_has(run, fields):
     given = {**run, field: value, 'train': False}
     config = resolve(given)
     assert config.to_values()[field] == value
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_fewer_updates_are_advised_where_there_are_any(method):
+  said = fewer_or_another(resolve(dict(datasource='omniglot', method=method)), 'updates',
+                          'iteration')
+  flags = ['iteration'] if method in WITHOUT_INNER_LOOP else ['updates', 'iteration']
+  assert re.findall(r'--(\w+)', said) == flags
 
 
 def test_what_is_not_advised_is_refused():

@@ -115,7 +115,8 @@ def test_conjugate_gradients_of_several_tasks_at_once():
 
 
 @pytest.mark.parametrize('given', [
-    dict(proximal_weight=0.0), dict(cg_iterations=0), dict(proximal_weight=float('inf'))])
+    dict(proximal_weight=0.0), dict(cg_iterations=0), dict(proximal_weight=float('inf')),
+    dict(cg_iterations=2.5), dict(recompute_inner_steps=True)])
 def test_what_is_no_problem_is_refused(given):
-  with pytest.raises(ValueError, match='above 0'):
+  with pytest.raises(ValueError, match='above 0|1 or more|keeps no inner steps'):
     model_of(FullyConnected(1, (2,), 1, 'None'), **given)

@@ -11,12 +11,15 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import (
+  IMAML,
   MAML,
   KerasLearner,
   KerasObjective,
   MetaSGD,
+  Prototypical,
   Reptile,
   ScaledCrossEntropy,
+  Siamese,
 )
 from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.keras_models.functional_call import KERAS3
@@ -533,6 +536,48 @@ def scaled_later(factor=3.0):
   return model
 
 
+@pytest.mark.parametrize('method', [
+    functools.partial(MAML, step_size=0.1, num_updates=1),
+    functools.partial(Prototypical, shots=2)], ids=['maml', 'prototypical'])
+def test_a_meta_batch_of_arrays_is_taken_by_all_of_keras_s_functions(method):
+  """They hand on what they are given in several forms, which differ between Keras 2 and 3."""
+  def made():
+    tf.keras.utils.set_random_seed(0)
+    model = method(dense(), cross_entropy())
+    model.compile(tf.keras.optimizers.SGD(0.1))
+    return model
+  model = made()
+  labels = np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES)).astype('int32')
+  task = tuple((batch_for(model.learner.model, seed)[0].astype('float32'), labels)
+               for seed in range(2))
+  loss = model.evaluate(tf.data.Dataset.from_tensors(task), verbose=0)[0]
+  assert model.evaluate(task, verbose=0)[0] == pytest.approx(loss, rel=1e-6)
+  assert made().test_on_batch(task)[0] == pytest.approx(loss, rel=1e-6)
+  trained = [made() for _ in range(4)]
+  trained[0].fit(tf.data.Dataset.from_tensors(task), verbose=0)
+  trained[1].fit(task, verbose=0)
+  trained[2].train_on_batch(task)
+  trained[3].train_on_batch(*task)
+  for other in trained[1:]:
+    for one, expected in zip(other.learner.model.get_weights(),
+                             trained[0].learner.model.get_weights()):
+      np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6)
+  for function in (model.train_on_batch, model.test_on_batch):
+    with pytest.raises(ConfigError, match='A batch of tasks is'):
+      function(task[0])
+
+
+def test_without_a_task_nothing_is_predicted_or_exported(tmp_path):
+  maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
+  compared = Prototypical(dense(), cross_entropy(), shots=2)
+  for model, advice in (maml, r'adapt\(support'), (compared, r'take adapted_outputs\(tasks\)'):
+    for function in (model.predict, model.predict_on_batch):
+      with pytest.raises(ConfigError, match=advice):
+        function(np.zeros([1, 4]))
+    with pytest.raises(ConfigError, match=r'adapt\(...\).export'):
+      model.export(str(tmp_path / 'model'))
+
+
 def test_a_copy_that_computes_something_else_is_refused():
   model = scaled_later()
   maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
@@ -813,6 +858,102 @@ def test_models_without_an_exact_meta_gradient_are_refused(make, message):
     maml.meta_gradient((inputs, labels), (inputs, labels))
 
 
+@pytest.mark.parametrize('made', [
+    lambda model: Reptile(model, cross_entropy(), step_size=0.1, num_updates=1),
+    lambda model: Prototypical(model, cross_entropy(), shots=2),
+    lambda model: Siamese(model, cross_entropy(), shots=2)],
+    ids=['reptile', 'prototypical', 'siamese'])
+def test_a_model_that_would_learn_nothing_is_refused_by_other_methods_too(made):
+  model = tf.keras.Sequential([Input((4,)), layer('Dense', CLASSES),
+                               layer('Lambda', tf.stop_gradient)])
+  task = batch_for(model)[0], np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES))
+  with pytest.raises(ConfigError, match='depends on no'):
+    made(model).meta_gradient(task, task)
+
+
+class OfArguments(tf.keras.layers.Layer):
+  """A product whose derivative is its own; what it reads within it is in the subclasses."""
+
+  def build(self, shape):
+    self.kernel = self.add_weight(name='kernel', shape=(shape[-1], 5))
+
+  def call(self, inputs):
+    return tf.tanh(self.product(inputs, tf.convert_to_tensor(self.kernel)))
+
+  @staticmethod
+  def in_gradient(kernel):
+    return kernel
+
+  def product(self, inputs, kernel):
+    @tf.custom_gradient
+    def function(inputs, kernel):
+      def gradient(upstream):
+        return (tf.matmul(upstream, self.in_gradient(kernel), transpose_b=True),
+                tf.matmul(inputs, upstream, transpose_a=True))
+      return tf.matmul(inputs, kernel), gradient
+    return function(inputs, kernel)
+
+
+class ReadsWithin(OfArguments):
+
+  def product(self, inputs, kernel):
+    @tf.custom_gradient
+    def function(inputs):
+      kernel = tf.convert_to_tensor(self.kernel)
+      def gradient(upstream, variables=None):
+        by_inputs = tf.matmul(upstream, kernel, transpose_b=True)
+        by_kernel = tf.matmul(inputs, upstream, transpose_a=True)
+        return (by_inputs, [by_kernel]) if variables else by_inputs
+      return tf.matmul(inputs, kernel), gradient
+    return function(inputs)
+
+
+class ReadsInGradient(OfArguments):
+
+  def in_gradient(self, kernel):
+    return tf.convert_to_tensor(self.kernel)
+
+
+class RecomputesALayer(tf.keras.layers.Layer):
+  """Decorated where it is made, and not where it is called."""
+
+  def __init__(self):
+    super().__init__()
+    self.dense = layer('Dense', 5, activation='tanh')
+    self.recomputed = tf.recompute_grad(self.dense)
+
+  def build(self, shape):
+    self.dense.build(shape)
+
+  def call(self, inputs):
+    return self.recomputed(inputs)
+
+
+def test_a_derivative_of_one_s_own_by_arguments_is_exact(float64):
+  model = sequential((4,), layer('Dense', 4), OfArguments(), layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  assert_exact(maml, batch_for(model), batch_for(model, 1))
+
+
+@pytest.mark.parametrize('method', [
+    MAML, functools.partial(MAML, first_order=True), IMAML, Reptile],
+    ids=['maml', 'first order', 'imaml', 'reptile'])
+@pytest.mark.parametrize('kind', [ReadsWithin, ReadsInGradient, RecomputesALayer])
+def test_nor_by_weights_that_it_reads(kind, method):
+  """They had no gradient, or one at the values of the initialisation, in silence."""
+  model = sequential((4,), layer('Dense', 4), kind(), layer('Dense', CLASSES))
+  maml = method(model, cross_entropy(), step_size=0.3, num_updates=1)
+  with pytest.raises(ConfigError, match='reads .*as arguments'):
+    maml.meta_gradient(batch_for(model), batch_for(model, 1))
+
+
+def test_methods_that_compare_refuse_it_too():
+  model = sequential((4,), RecomputesALayer(), layer('Dense', CLASSES))
+  task = batch_for(model)[0], np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES))
+  with pytest.raises(ConfigError, match='reads .*within a function of tf.custom_gradient'):
+    Prototypical(model, cross_entropy(), shots=2).meta_gradient(task, task)
+
+
 def test_a_layer_that_assigns_its_kernel_is_refused():
   if not KERAS3:
     pytest.skip('in Keras 2 its own tf.function fails first')
@@ -1086,6 +1227,20 @@ def test_numbers_of_tasks_and_examples_may_be_open():
   received = maml.evaluate(dataset, verbose=0, return_dict=True)['loss']
   expected = [maml.task_results(batch, 1).query['loss'][:, -1] for batch in batches]
   np.testing.assert_allclose(received, np.mean(np.concatenate(expected)), rtol=1e-5)
+
+
+@pytest.mark.parametrize('method', [
+    functools.partial(Reptile, step_size=0.1, num_updates=1, inner_batch_size=2),
+    functools.partial(Prototypical, shots=2), functools.partial(Siamese, shots=2)])
+def test_who_must_know_the_number_of_examples_says_so(method):
+  shapes = tf.TensorSpec([TASKS, None, 4]), tf.TensorSpec([TASKS, None], 'int32')
+  task = batch_for(dense())
+  tasks = tf.data.Dataset.from_generator(lambda: iter([(task, task)]),
+                                         output_signature=(shapes, shapes))
+  model = method(dense(), cross_entropy())
+  model.compile('sgd')
+  with pytest.raises(ConfigError, match='how many examples.*output_signature'):
+    model.fit(tasks, verbose=0)
 
 
 def test_variables_that_are_frozen_or_not_behind_it_are_refused():

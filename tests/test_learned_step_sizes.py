@@ -8,8 +8,10 @@ import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
 from maml_tf import config
+from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.learned_step_sizes import KINDS
 from maml_tf.learners import Convolutional, FullyConnected
+from maml_tf.learners.base import ParameterSpec, constant
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.meta_learners.meta_sgd import MetaSGD
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
@@ -97,6 +99,18 @@ def test_they_start_from_the_step_size_as_a_fixed_one_would(kind, shapes,
     np.testing.assert_allclose(received, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize('number', [np.float32(0.25), np.array(0.25), tf.constant(0.25)])
+def test_a_number_may_be_numpy_s_or_a_tensor(number):
+  model = classification('layer', step_size=number)
+  assert model.meta_parameters.arrays()['step_size/conv1'] == 0.25
+
+
+@pytest.mark.parametrize('given', [[0.1, 0.2], {'conv1/kernel': 0.1}, '0.1', float('nan')])
+def test_what_is_no_number_is_refused(given):
+  with pytest.raises(ValueError, match='all start from one number|must be a finite number'):
+    classification('layer', step_size=given)
+
+
 def test_a_later_update_than_in_training_has_the_size_of_the_last_one(make_classification):
   model, fixed = classification('layer_and_step'), classification('None', [0.2, 0.05])
   model.meta_parameters.assign({
@@ -143,6 +157,37 @@ def test_layers_of_one_name_have_step_sizes_of_their_own():
   net = tf.keras.Sequential([tf.keras.Input((INPUTS,)), block(INPUTS), block(1)])
   model = MAML(net, 'mse', 0.1, 1, learned_step_sizes='layer')
   assert len({name for name in model.state() if name.startswith('step_size/')}) == 2
+
+
+class LearnedMomentum(MAML):
+  """A rule of somebody's own, of what is learned beside the net."""
+
+  def __init__(self, *arguments, **given):
+    super().__init__(*arguments, **given, own_specs=[
+        ParameterSpec('momentum', (), constant(0.5), adapted=False)])
+
+  def inner_optimizer(self, parameters):
+    momentum, size = tf.sigmoid(parameters['momentum']), self._step_sizes.tensors()
+
+    def update(values, gradients, velocities, updates):
+      velocities = {name: momentum * velocities[name] + gradient
+                    for name, gradient in gradients.items()}
+      return {name: value - size * velocities[name]
+              for name, value in values.items()}, velocities
+    return InnerOptimizer(lambda values: {name: tf.zeros_like(value)
+                                          for name, value in values.items()}, update)
+
+
+@pytest.mark.parametrize('recompute', [False, True])
+def test_a_learned_rule_of_one_s_own_has_its_derivative(recompute, make_regression):
+  """With steps that are computed again it was 0, in silence."""
+  model = LearnedMomentum(FullyConnected(INPUTS, (5,), 1, 'None'), MeanSquaredError(),
+                          step_size=0.1, num_updates=3, dtype='float64',
+                          recompute_inner_steps=recompute)
+  episodes = make_regression(TASKS, EXAMPLES, INPUTS)
+  gradients = gradient_of(model, episodes)
+  assert abs(gradients['momentum']) > 1e-6
+  assert_is_gradient(gradients, meta_loss(model, episodes))
 
 
 @pytest.mark.parametrize('method', ['anil', 'context_vector', 'reptile', 'meta_sgd'])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.episodes import as_episodes
 from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.measures import LOSS
@@ -95,9 +96,15 @@ def test_the_loss_is_that_of_the_query_set_after_the_last_update(images):
     np.testing.assert_allclose(value, np.mean(results.query[name][:, 2]), rtol=1e-12)
 
 
-def test_a_meta_batch_may_be_of_plain_tuples(images):
+@pytest.mark.parametrize('same', [
+    lambda images: tuple(map(tuple, images)),
+    lambda images: as_episodes(tf.nest.map_structure(np.asarray, images)),
+    lambda images: images.replaced(support_inputs=tf.cast(images.support.inputs, 'float32'))],
+    ids=['tuples', 'arrays', 'float32'])
+def test_a_meta_batch_may_be_of_plain_tuples_or_arrays(same, images):
   model = image_model()
-  for one, other in zip(*map(model.meta_gradient, (images, tuple(map(tuple, images))))):
+  images = images.replaced(support_inputs=tf.round(images.support.inputs * 8) / 8)
+  for one, other in zip(*map(model.meta_gradient, (images, same(images)))):
     for name, value in one.items():
       np.testing.assert_array_equal(value, other[name])
 

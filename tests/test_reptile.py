@@ -175,7 +175,9 @@ def test_passes_differ():
 
 @pytest.mark.parametrize('given, shown', [
     (dict(inner_optimizer='rmsprop'), "'rmsprop'"), (dict(inner_batch_size=-1), '-1'),
-    (dict(test_inner_batch_size=-2), '-2'), (dict(gradient_clip=1.0), 'gradient_clip'),
+    (dict(test_inner_batch_size=-2), '-2'), (dict(inner_batch_size=2.5), '2.5'),
+    (dict(recompute_inner_steps=True), 'keeps no inner steps'),
+    (dict(gradient_clip=1.0), 'gradient_clip'),
     (dict(num_updates=0), 'num_updates must be an integer, 1 or more')])
 def test_wrong_arguments_are_refused(given, shown):
   with pytest.raises(ValueError, match=shown):

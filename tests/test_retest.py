@@ -119,16 +119,18 @@ def test_what_differs_from_the_run_s_own_test_is_in_the_name(run_of, sample_data
 
 def test_results_that_are_not_finite_are_said(run_of, sample_data, monkeypatch, capsys):
   from maml_tf.evaluation import protocol
+  run = run_of('maml')
   evaluate = protocol.Evaluator.__call__
   def diverged(*args, **kwargs):
     results = evaluate(*args, **kwargs)
     results.query['loss'][0, 1] = np.inf
     return results
   monkeypatch.setattr(protocol.Evaluator, '__call__', diverged)
-  run = run_of('maml')
   assert retest.main([f'--run={run}', '--tasks=2', '--split=val',
                       f'--data_dir={sample_data("omniglot")}']) == 1
-  assert 'the loss of the query set after 1 update is not' in capsys.readouterr().err
+  assert ('the loss of the query set after 1 update is not, in at least one task: test with '
+          'fewer --updates, or test another checkpoint with --iteration.'
+          ) in capsys.readouterr().err
   with open(f'{run}/val_on_omniglot_3ways_ubs1.json', encoding='utf-8') as file:
     updates = json.load(file, parse_constant=pytest.fail)['updates']
   assert updates['update1']['loss']['mean'] is None

@@ -347,6 +347,29 @@ def test_a_model_of_several_outputs_is_refused(name, message, few_tasks):
 
 
 @pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+@pytest.mark.parametrize('label', [3, -1])
+def test_query_labels_are_those_of_the_support_set(name, label, few_tasks):
+  """Siamese nets took them for pairs of two classes, in silence."""
+  net = tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(4)])
+  loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  model = meta_learner_class(name)(net, loss, shots=SHOTS)
+  labels = few_tasks.query.labels.numpy()
+  labels[0, 0] = label
+  for function in (model.meta_gradient, model.task_results):
+    with pytest.raises(ConfigError, match='[Ll]abel'):
+      function(few_tasks.replaced(query_labels=tf.constant(labels)))
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
+def test_a_task_of_one_class_is_finite(name):
+  inputs, labels = tf.random.normal([2, SHOTS, 5]), tf.zeros([2, SHOTS], tf.int32)
+  model = meta_learner_class(name)(FullyConnected(5, (4,), 3, 'None'), MeanCrossEntropy(),
+                                   shots=SHOTS)
+  means, gradients = model.meta_gradient(((inputs, labels), (inputs, labels)))
+  assert all(np.isfinite(value).all() for value in tf.nest.flatten((means, gradients)))
+
+
+@pytest.mark.parametrize('name', WITHOUT_INNER_LOOP)
 def test_no_step_size_can_be_set(name, generic_values):
   with pytest.raises(ConfigError, match='step_size=0.1 would change nothing.*no inner loop'):
     model_of(name, generic_values).step_size = 0.1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 import tensorflow as tf
 
@@ -19,18 +19,27 @@ KERAS3 = hasattr(tf.keras, 'StatelessScope')
 
 Read = Callable[[Any], tf.Tensor]
 
+
+class _Scope(NamedTuple):
+  """What variables of Keras 2 are replaced by, and who is told of it."""
+  values: Dict[int, tf.Tensor]
+  on_read: Callable[[Any], None]
+
+
 _LOCK = threading.RLock()        # the other class is seen by all threads
-_VALUES: List[Dict[int, tf.Tensor]] = []
+_SCOPES: List[_Scope] = []
 _CLASSES: Dict[type, type] = {}
 
 
 @contextlib.contextmanager
-def replaced(pairs: Iterable[Tuple[Any, tf.Tensor]]) -> Iterator[Read]:
+def replaced(pairs: Iterable[Tuple[Any, tf.Tensor]],
+             on_read: Callable[[Any], None] = lambda variable: None) -> Iterator[Read]:
   """Within, each variable has the value beside it, and what is assigned to it is forgotten
   behind.
 
   Args:
     pairs: variables of Keras, and tensors of their shapes.
+    on_read: called with a variable whenever it is read.
 
   Yields:
     A function: a variable of `pairs` -> its value now, that assigned last.
@@ -54,23 +63,30 @@ def replaced(pairs: Iterable[Tuple[Any, tf.Tensor]]) -> Iterator[Read]:
                        'in a tf.function.')
   pairs = [(variable, tf.convert_to_tensor(value)) for variable, value in pairs]
   scope = _scope_of_keras_3 if KERAS3 else _classes_changed
-  with scope(pairs) as read:
+  with scope(pairs, on_read) as read:
     yield read
 
 
 @contextlib.contextmanager
-def _scope_of_keras_3(pairs):
-  with tf.keras.StatelessScope(state_mapping=pairs, collect_losses=True) as scope:
-    yield scope.get_current_value
+def _scope_of_keras_3(pairs, on_read):
+  scope = tf.keras.StatelessScope(state_mapping=pairs, collect_losses=True)
+  current = scope.get_current_value
+
+  def read(variable):
+    on_read(variable)
+    return current(variable)
+  scope.get_current_value = read   # which variables ask
+  with scope:
+    yield current
 
 
 @contextlib.contextmanager
-def _classes_changed(pairs):
+def _classes_changed(pairs, on_read):
   """Args: pairs: of variables of Keras 2."""
   values = {id(variable): value for variable, value in pairs}
   classes = [(variable, type(variable)) for variable, _ in pairs]
   with _LOCK:
-    _VALUES.append(values)
+    _SCOPES.append(_Scope(values, on_read))
     try:
       for variable, kind in classes:
         variable.__class__ = _substituted(kind)
@@ -78,7 +94,7 @@ def _classes_changed(pairs):
     finally:
       for variable, kind in classes:
         variable.__class__ = kind
-      _VALUES.pop()
+      _SCOPES.pop()
 
 
 def _substituted(kind: type) -> type:
@@ -91,9 +107,10 @@ def _substituted(kind: type) -> type:
 
 
 def _current(variable) -> tf.Tensor:
-  for values in reversed(_VALUES):
-    if id(variable) in values:
-      return values[id(variable)]
+  for scope in reversed(_SCOPES):
+    if id(variable) in scope.values:
+      scope.on_read(variable)
+      return scope.values[id(variable)]
   raise RuntimeError(f'{variable.name} is read behind the scope in which it was replaced.')
 
 
@@ -113,7 +130,7 @@ def _to_tensor(variable, dtype=None, name=None) -> tf.Tensor:
 
 def _assign(variable, value, *_, **__):
   value = tf.ensure_shape(tf.cast(value, variable.dtype), variable.shape)
-  _VALUES[-1][id(variable)] = value
+  _SCOPES[-1].values[id(variable)] = value
   return variable
 
 

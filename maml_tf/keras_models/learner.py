@@ -36,8 +36,10 @@ from maml_tf.keras_models import (
 from maml_tf.keras_models.exact_forms import exact
 from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.inner_layers import attributes, layers_of
+from maml_tf.keras_models.own_derivatives import Reads
 from maml_tf.keras_models.parameters import ModelParameters, names_of
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
+from maml_tf.outer_step import raw
 from maml_tf.replicas import replica_number
 
 # Which variables adapt: all; those whose name or layer's name fits a pattern; those of
@@ -185,6 +187,9 @@ class KerasLearner(Learner):
       graph = tf.function(self._inner_gradient(task_loss), autograph=False)
       with refusals.missing_derivatives():
         traced = graph.get_concrete_function(self._value_specs(), specs)
+      weights = {id(raw(variable)) for variable in self._variables.values()}
+      refusals.refuse_captured([variable for variable in traced.graph.variables
+                                if id(variable) in weights], self.model)
       if not first_order:
         refusals.refuse_inexact(traced.graph)
       checked.add(key)
@@ -334,8 +339,14 @@ class KerasLearner(Learner):
       changes = itertools.chain(changes, randomness.generators(self._layers, seed))
       state.update({id(variable): (variable, value) for variable, value
                     in randomness.seed_states(self._others, seed)})
-    with exact(), attributes(changes), replaced([*pairs, *state.values()]) as read:
+    reads = Reads()
+    changes = itertools.chain(changes, reads.changes())
+    with exact(), attributes(changes), (
+        replaced([*pairs, *state.values()], reads.on_read)) as read:
       outputs = self.model(inputs, training=seed is not None)
+      refusals.refuse_without_derivative(
+          [name for name, variable in self._variables.items() if id(variable) in reads.found],
+          self.model)
       refusals.refuse_assigned(
           [name for (name, variable), value in zip(self._variables.items(), given)
            if read(variable) is not value], self.model)

@@ -77,8 +77,10 @@ def refuse_captured(variables: Iterable, model) -> None:
     raise ConfigError(
         f'The model {model.name!r} reads variables that its adaptation would not change: '
         f'{", ".join(names)}. Received them by a Lambda layer, a tf.function around call, '
-        'a stateful recurrent layer (stateful=True), or in Keras 3 as a tf.Variable: give '
-        'them to a layer by add_weight, take the tf.function off, set stateful=False.')
+        'a stateful recurrent layer (stateful=True), the gradient function of a '
+        'tf.custom_gradient, or in Keras 3 as a tf.Variable: give them to a layer by '
+        'add_weight, take the tf.function off, set stateful=False, hand them to what has a '
+        'gradient of its own as arguments.')
 
 
 def refuse_assigned(names: List[str], model) -> None:
@@ -88,6 +90,17 @@ def refuse_assigned(names: List[str], model) -> None:
         f'The model {model.name!r} assigns its trainable variables in a call: '
         f'{", ".join(names)}. No derivative is taken through an assignment: leave '
         'SpectralNormalization and the like out.')
+
+
+def refuse_without_derivative(names: List[str], model) -> None:
+  """Args: names: of trainable variables that are read within a function with a derivative of
+  somebody's own."""
+  if names:
+    raise ConfigError(
+        f'The model {model.name!r} reads {", ".join(names)} within a function of '
+        'tf.custom_gradient or tf.recompute_grad, whose derivative would leave them out: '
+        'hand them to the function as arguments. tf.recompute_grad is to be called by that '
+        'name within the call of a layer, and not before.')
 
 
 def refuse_unconnected(gradients: Iterable, model) -> None:

@@ -33,7 +33,8 @@ class ANIL(MAML):
   Args:
     learner: a net with a head; or a `KerasLearner` whose `adapt` is its last layer, which is
       computed as a whole in every update, with the same result.
-    objective, first_order, **kwargs: see `MAML`.
+    objective, first_order, **kwargs: see `MAML`. Learned step sizes of all but the head are
+      kept, and stay as they are.
 
   Raises:
     ValueError: for a learner without a head, or whose `adapt` is another part.

@@ -30,7 +30,8 @@ class BOIL(MAML):
   Args:
     learner: a net with a head, and something else that is adapted; or a `KerasLearner` whose
       `adapt` is all but its last layer.
-    objective, first_order, learned_step_sizes, **kwargs: see `MAML`.
+    objective, first_order, learned_step_sizes, **kwargs: see `MAML`. A learned step size of
+      the head is kept, and stays as it is.
 
   Raises:
     ValueError: for a learner without a head, or whose `adapt` has it.
@@ -53,6 +54,6 @@ class BOIL(MAML):
     names = [name for name in self.learner.adapted_names
              if name not in self.learner.head_names]
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer,
         names=names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)

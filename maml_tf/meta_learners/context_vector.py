@@ -31,7 +31,9 @@ class ContextVector(MAML):
   def __init__(self, learner: WithContext, objective: Objective, **kwargs):
     if not isinstance(learner, WithContext):
       raise ValueError(f'A context vector needs a net of the class WithContext. '
-                       f'Received: {type(learner).__name__}.')
+                       f'Received: {type(learner).__name__}. To a Keras model add a layer '
+                       'with a weight that it joins to its inputs, and take '
+                       'MAML(KerasLearner(model, adapt=that layer), ...).')
     super().__init__(learner, objective, **kwargs)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:

@@ -13,7 +13,7 @@ from maml_tf.inner_loop import adaptation, after, loss_and_gradients
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Parameters
-from maml_tf.meta_learner import MetaLearner
+from maml_tf.meta_learner import MetaLearner, require_count
 
 
 class IMAML(MetaLearner):
@@ -36,7 +36,8 @@ class IMAML(MetaLearner):
 
   Args:
     learner, objective: see `MetaLearner`.
-    proximal_weight: lambda, above 0 and finite.
+    proximal_weight: lambda, above 0 and finite; the inner loop can converge where its product
+      with `step_size` is below 2.
     cg_iterations: of conjugate gradients, 1 or more.
     **kwargs: see `MetaLearner`. There are no steps to recompute.
 
@@ -45,15 +46,16 @@ class IMAML(MetaLearner):
   """
 
   own_arguments = ('proximal_weight', 'cg_iterations')
+  keeps_inner_steps = False
 
   def __init__(self, learner, objective, *, proximal_weight: float = 2.0,
                cg_iterations: int = 5, **kwargs):
     super().__init__(learner, objective, **kwargs)
-    if not 0 < proximal_weight < math.inf or cg_iterations < 1:
-      raise ValueError('proximal_weight must be a finite number above 0, and cg_iterations 1 '
-                       f'or more. Received: {proximal_weight}, {cg_iterations}.')
+    if not 0 < proximal_weight < math.inf:
+      raise ValueError('proximal_weight must be a finite number above 0. Received: '
+                       f'{proximal_weight}.')
     self._proximal_weight = proximal_weight
-    self._cg_iterations = cg_iterations
+    self._cg_iterations = require_count('cg_iterations', cg_iterations, least=1)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:
     # An inner step: 3; a product with the Hessian, and the derivative by w: 9.

@@ -41,8 +41,10 @@ class MAMLPlusPlus(MAML):
     learner, objective, first_order, learned_step_sizes: see `MAML`.
     multi_step_iterations: see above; 0, as with one update: the last update's loss alone.
     first_order_iterations: see above; 0: none.
-    per_step_norm: see above. What is learned for after an update starts from what the net has
-      when this is made, or behind a pre-training; of a net without norms there is none.
+    per_step_norm: see above, of all variables that are called beta or gamma. What is learned
+      for after an update starts from what the net has when this is made, or behind a
+      pre-training; of a net without norms there is none. Step sizes of layers that have these
+      alone stay as they are.
     **kwargs: see `MetaLearner`. Iterations are those of the optimizer; before `compile`
       there are none, and the weights are those of the end.
 
@@ -92,7 +94,7 @@ class MAMLPlusPlus(MAML):
     self.learner.check(self.task_loss, episodes.support, first_order)
     names = [name for name in self.learner.adapted_names if name not in self._of_norms]
     return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer(parameters),
+        self.task_loss, parameters, episodes.support, self.inner_optimizer,
         names=[*names, *self._of_norms], num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
 
@@ -103,17 +105,13 @@ class MAMLPlusPlus(MAML):
       return rule
     tables = {name: parameters[_PREFIX + name] for name in self._of_norms}
 
-    def init(values):
-      return rule.init(_without(values, tables)), tables
-
     def update(values, gradients, remembered, updates):
-      remembered, tables = remembered
       adapted, remembered = rule.update(_without(values, tables), gradients, remembered,
                                         updates)
       after = {name: tf.zeros_like(values[name]) + table[tf.minimum(
           updates, table.shape[0] - 1)] for name, table in tables.items()}
-      return {**adapted, **after}, (remembered, tables)
-    return InnerOptimizer(init, update)
+      return {**adapted, **after}, remembered
+    return InnerOptimizer(lambda values: rule.init(_without(values, tables)), update)
 
   def task_objectives(self, parameters: Parameters, episodes: Episodes
                       ) -> Dict[str, tf.Tensor]:

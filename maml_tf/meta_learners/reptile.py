@@ -8,12 +8,18 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf import inner_optimizers
-from maml_tf.episodes import Batch, Episodes, num_examples, num_tasks
+from maml_tf.episodes import (
+  Batch,
+  Episodes,
+  known_num_examples,
+  num_examples,
+  num_tasks,
+)
 from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.learners.base import Learner, Parameters
-from maml_tf.meta_learner import MetaLearner, require_updates
+from maml_tf.meta_learner import MetaLearner, require_count, require_updates
 from maml_tf.objectives import Objective
 from maml_tf.second_moments import SecondMoments, named
 
@@ -70,7 +76,7 @@ class Reptile(MetaLearner):
     inner_optimizer: 'adam' or 'sgd', with the step size `step_size`.
     inner_batch_size: examples of a mini-batch; 0, or more than there are: all.
     test_inner_batch_size: the same in evaluation.
-    **kwargs: see `MetaLearner`. `gradient_clip` must be 0.
+    **kwargs: see `MetaLearner`. `gradient_clip` must be 0; there are no steps to recompute.
 
   Raises:
     ValueError: for an unknown optimizer, a negative size, no update, or a `gradient_clip`.
@@ -78,6 +84,7 @@ class Reptile(MetaLearner):
 
   own_arguments = ('inner_optimizer', 'inner_batch_size', 'test_inner_batch_size')
   can_clip = False
+  keeps_inner_steps = False
   takes_other_ways = True   # many steps tell the classes apart after the first
 
   def __init__(self, learner: Learner, objective: Objective, *,
@@ -91,14 +98,12 @@ class Reptile(MetaLearner):
     if inner_optimizer not in OPTIMIZERS:
       raise ValueError(f'inner_optimizer must be one of {OPTIMIZERS}. '
                        f'Received: {inner_optimizer!r}.')
-    if min(inner_batch_size, test_inner_batch_size) < 0:
-      raise ValueError(f'Sizes of mini-batches must be 0 or more. Received: inner_batch_size='
-                       f'{inner_batch_size}, test_inner_batch_size={test_inner_batch_size}.')
     if gradient_clip:
       raise ValueError('The outer step of Reptile is not clipped: gradient_clip must be 0. '
                        f'Received: {gradient_clip}.')
-    self._inner_batch_size = inner_batch_size
-    self._test_inner_batch_size = test_inner_batch_size
+    self._inner_batch_size = require_count('inner_batch_size', inner_batch_size)
+    self._test_inner_batch_size = require_count('test_inner_batch_size',
+                                                test_inner_batch_size)
     self._adam: Optional[SecondMoments] = None
     if inner_optimizer == 'adam':
       self._adam = SecondMoments(
@@ -184,11 +189,14 @@ class Reptile(MetaLearner):
   def _steps(self, parameters: Parameters, examples: Batch, batch_size: int,
              num_updates: int):
     """The first state, (parameters, remembered); and (state, updates before) -> `_Step`."""
+    self.learner.check(self.task_loss, examples, first_order=True)
     rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
     # Without mini-batches the number of examples need not be known.
-    places = (inner_batches(num_examples(examples), batch_size, num_updates)
-              if batch_size else None)
+    places = None
+    if batch_size:
+      number = known_num_examples(examples, f'Reptile with mini-batches of {batch_size}')
+      places = inner_batches(number, batch_size, num_updates)
 
     def step(state, updates) -> _Step:
       fast, remembered = state

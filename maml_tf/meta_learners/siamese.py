@@ -6,6 +6,7 @@ from typing import Any, Dict
 
 import tensorflow as tf
 
+from maml_tf.keras_fit import require
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters, ParameterSpec, glorot_uniform, zeros
@@ -67,14 +68,18 @@ class Siamese(WithoutInnerLoop):
   def measured(self, parameters: Parameters, tasks: Embedded, labels: tf.Tensor
                ) -> Dict[str, tf.Tensor]:
     pairs = self.of_pairs(parameters, tasks)
-    same = tf.matmul(one_hot(labels, tasks.is_of_class.shape[-1], pairs.dtype),
-                     tasks.is_of_class, transpose_b=True)
+    classes = tasks.is_of_class.shape[-1]
+    of_query = one_hot(labels, classes, pairs.dtype)
+    of_query = require(tf.reduce_all(tf.reduce_any(of_query > 0, axis=-1)), (
+        f'Labels of query examples must be those of the support set, 0 to {classes - 1}, or '
+        'their pairs would be of two classes all. Received a task with others.'), of_query)
+    same = tf.matmul(of_query, tasks.is_of_class, transpose_b=True)
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=same, logits=pairs)
     loss = (_mean_where(same, losses) + _mean_where(1 - same, losses)) / 2
     return {**super().measured(parameters, tasks, labels), 'loss': loss}
 
 
 def _mean_where(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-  """`[tasks]`."""
-  return (tf.reduce_sum(weights * values, axis=[1, 2])
-          / tf.reduce_sum(weights, axis=[1, 2]))
+  """`[tasks]`; 0 where there are none, as pairs of two classes in a task of one."""
+  return tf.math.divide_no_nan(tf.reduce_sum(weights * values, axis=[1, 2]),
+                               tf.reduce_sum(weights, axis=[1, 2]))

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
-from maml_tf.episodes import Episodes, num_examples
+from maml_tf.episodes import Episodes, known_num_examples
 from maml_tf.errors import ConfigError
 from maml_tf.keras_fit import require
 from maml_tf.keras_models.front import learner_and_objective
@@ -113,8 +113,8 @@ class WithoutInnerLoop(MetaLearner):
       ConfigError: where the support set is not one of N times K examples, with labels from 0
       to N - 1, each of them there; for a net of several outputs.
     """
-    examples = num_examples(episodes.support)
-    if examples is None or examples % self._shots:
+    examples = known_num_examples(episodes.support, type(self).__name__)
+    if examples % self._shots:
       raise ConfigError(f'{type(self).__name__}(shots={self._shots}) takes support sets of '
                         f'that many examples of each class. Received one of {examples}.',
                         'shots')
@@ -235,7 +235,8 @@ def num_features(learner: Learner) -> int:
   if not isinstance(shape, tuple) or None in shape[1:]:
     raise ConfigError('The size of what the net gives must be known beforehand. Received: '
                       f'{type(learner).__name__} with {shape}; take a net with a head, or a '
-                      'Keras model with one output of a known shape.')
+                      'Keras model with one output of a known shape: of a subclassed one '
+                      'tf.keras.Model(inputs, model(inputs)).')
   return math.prod(shape[1:])
 
 

@@ -32,6 +32,10 @@ def advice(config: Config, pretraining: bool) -> str:
   lower = 'lower ' + ' or '.join(f'--{field}' for field in steps if field not in refused)
   if pretraining or 'meta_gradient_clip' in refused:
     return lower
+  if 'proximal_weight' not in refused:
+    lower += (f', change --proximal_weight={config.inner_loop.proximal_weight} (times '
+              '--update_lr it must be below 2 for the inner loop to converge; the larger it '
+              'is, the steadier are conjugate gradients)')
   return f'{lower}, or clip with --meta_gradient_clip'
 
 
@@ -42,10 +46,20 @@ def advice_for_test(config: Config, updates: str = 'test_num_updates') -> str:
     config: of the test.
     updates: the flag of how many there are.
   """
-  another = 'test another checkpoint with --test_iter'
+  fewer = fewer_or_another(config, updates, 'test_iter')
+  is_learned = 'train_update_lr' in pointless(config)
+  return fewer if is_learned or 'update_lr' in without_meaning(config) else (
+      f'lower --update_lr={config.inner_loop.update_lr}, {fewer}')
+
+
+def fewer_or_another(config: Config, updates: str, iteration: str) -> str:
+  """Of a trained run, by what may be chosen of it.
+
+  Args:
+    config: of the test.
+    updates, iteration: the flags of how many there are, and of the checkpoint.
+  """
+  another = f'test another checkpoint with --{iteration}'
   if 'test_num_updates' in without_meaning(config):
     return another
-  fewer = f'test with fewer --{updates}, or {another}'
-  is_learned = 'train_update_lr' in pointless(config)
-  return fewer if is_learned else (
-      f'lower --update_lr={config.inner_loop.update_lr}, {fewer}')
+  return f'test with fewer --{updates}, or {another}'
