@@ -113,7 +113,7 @@ def _with_flagfiles(arguments: list[str]) -> list[str]:
   expanded = []
   rest = iter(arguments)
   for argument in rest:
-    name, has_value, value = _split(argument)
+    name, has_value, value = split_argument(argument)
     if name == 'undefok':
       # absl's own flag, with which a misspelt flag would pass unnoticed.
       raise ConfigError(_unknown_flag(name, argument))
@@ -124,13 +124,13 @@ def _with_flagfiles(arguments: list[str]) -> list[str]:
       value = next(rest, '')
     expanded.extend(_flagfile_lines(value))
   for argument in expanded:
-    name, _, _ = _split(argument)
+    name, _, _ = split_argument(argument)
     if name is not None and len(name) > _LONGEST_NAME:
       raise ConfigError(_unknown_flag(name, argument))
   return expanded
 
 
-def _split(argument: str):
+def split_argument(argument: str):
   """(name, '=' or '', value) of a flag; the name of anything else is None."""
   found = re.fullmatch(r'--?([^-=][^=]*)(=?)(.*)', argument, re.DOTALL)
   return found.groups() if found else (None, '', '')
@@ -142,7 +142,7 @@ def _flagfile_lines(path: str) -> list[str]:
     line = line.strip()
     if not line or line.startswith(('#', '//')):
       continue
-    name, _, value = _split(line)
+    name, _, value = split_argument(line)
     if name is not None and name.split()[:1] == ['flagfile']:
       raise ConfigError(f'--flagfile={path} names another flagfile in line {number} '
                         f'({line}): give each of them on the command line.')
@@ -234,7 +234,7 @@ def _near_flags(name: str, without_meaning: Collection[str]) -> list[str]:
 
 def _left_over_argument(left_over: str, arguments: list[str]) -> str:
   for place, argument in enumerate(arguments[1:]):
-    name, has_value, _ = _split(arguments[place])
+    name, has_value, _ = split_argument(arguments[place])
     if argument == left_over and not has_value and name in definitions.boolean_names():
       return (f'The argument {left_over} after --{name} is not allowed: write '
               f'--{name}=True or --{name}=False, with an equals sign.')

@@ -40,7 +40,7 @@ def main(argv: Optional[List[str]] = None) -> int:
   parser = _parser()
   options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
   for argument in rest:
-    name = argument.lstrip('-').partition('=')[0]
+    name, *_ = flags.split_argument(argument)
     if name in _IN_THE_PLACE_OF:
       parser.error(f'{argument} is not possible here: give --{_IN_THE_PLACE_OF[name]}')
   config = flags.main_config(
