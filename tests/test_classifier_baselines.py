@@ -299,7 +299,6 @@ def test_both_choose_the_checkpoint_by_the_nearest_neighbour(classifier_config):
 @pytest.mark.slow
 def test_a_resumed_classifier_ends_as_the_uninterrupted_one(classifier_config, tmp_path,
                                                             monkeypatch):
-
   from maml_tf.training import trainer
   from maml_tf.training.checkpoints import prepare_folder
   paths = []

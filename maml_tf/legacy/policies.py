@@ -28,10 +28,10 @@ _JUDGED_IN_FLOAT32 = ('returns', 'advantages', 'inner_loss', 'surrogate_per_task
 _TOLERANCE_THROUGH_CG = 1e-6
 _THROUGH_CG = ('cg_direction', 'cg_residual', 'step_size', 'tried_surrogate', 'tried_kl',
                'surrogate_after', 'kl_after', 'theta_final')
-# Zero in exact arithmetic: the error is absolute. The surrogate is a mean of centred
-# advantages before the step, and the divergence one of equals.
-_ZERO = ('surrogate', 'surrogate_per_task', 'kl', 'kl_grad_max')
 COUNTS = ('cg_iterations', 'accepted_backtracks')
+# Beside counts, what is zero in exact arithmetic: the surrogate is a mean of centred
+# advantages before the step, and the divergence one of equals.
+_WITH_ABSOLUTE_ERROR = (*COUNTS, 'surrogate', 'surrogate_per_task', 'kl', 'kl_grad_max')
 
 
 def compare(path: str, arrays: Mapping[str, np.ndarray], dtype: str, tasks_at_once: int
@@ -58,7 +58,7 @@ def compare(path: str, arrays: Mapping[str, np.ndarray], dtype: str, tasks_at_on
       groups.setdefault(group, []).append(_error(group, value, arrays[name], arrays))
   quantities = judged(path, [
       Quantity(name, len(errors), largest(errors), _tolerance(name),
-               absolute=name in (*_ZERO, *COUNTS)) for name, errors in groups.items()],
+               absolute=name in _WITH_ABSOLUTE_ERROR) for name, errors in groups.items()],
       dtype, _JUDGED_IN_FLOAT32)
   known = {*groups, *golden.INPUTS}
   others = tuple(name for name in arrays if golden.stem(name) not in known)
@@ -69,7 +69,7 @@ def _error(group: str, received, expected: np.ndarray, arrays: Mapping[str, np.n
            ) -> float:
   if np.shape(received) != expected.shape:   # another number of candidates
     return np.inf
-  if group in (*_ZERO, *COUNTS):
+  if group in _WITH_ABSOLUTE_ERROR:
     return absolute_error(received, expected)
   if group == 'surrogate_b' and 'surrogate_b_per_task' in arrays:
     # A mean of positive and negative values, which may cancel.
