@@ -36,7 +36,7 @@ IMAGES = Row('images', 'table 1', 'Images, MAML', {'datasource': 'omniglot'},
 SINUSOID = Row('sinusoid_5shot', 'table 2', 'Sinusoid, MAML', {'datasource': 'sinusoid'},
                {0: '0.50', 1: '0.35'}, 1)
 ORACLE = Row('sinusoid_5shot_oracle', 'figure 3', 'Sinusoid, oracle',
-             {'datasource': 'sinusoid'}, {}, 0)
+             {'datasource': 'sinusoid', 'baseline': 'oracle'}, {}, 0)
 MISSING = Row('missing', 'table 3', 'Missing', {'datasource': 'omniglot'},
               {1: '94.9 +- 0.9'}, 1)
 TABLE = (IMAGES, SINUSOID, ORACLE, MISSING)
@@ -226,7 +226,7 @@ def test_without_results_there_is_a_table_and_nothing_else(tmp_path):
   assert '.png' not in ''.join(texts)
 
 
-def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_record):
+def test_the_front_page_has_maml_s_judged_rows_and_counts_those_of_others(make_record):
   for row, values in ((IMAGES, ((0.2, 0.01), (0.5, 0.01))),
                       (SINUSOID, ((0.5, 0.01), (0.36, 0.05)))):
     folder = make_record(row, values=values)
@@ -241,9 +241,9 @@ def test_the_front_page_has_the_judged_rows_first_and_names_the_others(make_reco
       '| row | paper | here | verdict |', '|---|---|---|---|',
       '| Sinusoid, MAML | 0.50 / 0.35 | 0.500 +- 0.010 / 0.360 +- 0.050 | reproduced |',
       '| Images, MAML | 90.0 +- 1.0 | 50.00 +- 1.00 | below (worse) |', '',
-      'Baselines and other methods, reproduced: Other.', '',
       'Trained for a part of their length so far, and not to be compared: Partial.', '',
-      'Not trained to a test so far: Missing.']
+      'Not trained to a test so far: Missing.', '',
+      'Baselines and other methods, 2 rows: reproduced 1, measured 1.']
 
 
 def test_rows_that_ended_early_are_marked_and_counted_alike(make_record):
@@ -258,8 +258,8 @@ def test_rows_that_ended_early_are_marked_and_counted_alike(make_record):
   rows = (IMAGES, whole, early, MISSING, no_number)
   front = report.front_page_table(rows, folder)
   assert '| 90.00 +- 1.00 | reproduced early (30 of 100) |' in front
-  assert 'Baselines and other methods, reproduced: Whole; Early (early).' in front
-  assert 'Not trained to a test so far: Missing; No number.' in front
+  assert 'Not trained to a test so far: Missing.' in front
+  assert 'Baselines and other methods, 3 rows: reproduced 2 (1 early), not run 1.' in front
   assert front.endswith('Early: ended before the plan of the flagfile, by a rule that sees '
                         'validation tasks only.')
   readme = readme_of(rows, folder)
@@ -282,7 +282,7 @@ def test_the_front_page_keeps_what_is_around_the_table(tmp_path):
     report.write_table(str(path), report.front_page_table(TABLE, str(tmp_path)))
     text = path.read_text()
     assert text.startswith(f'# Title\n\n{report.BEGIN}\n\n| row |') and 'old' not in text
-    assert text.endswith(f'Missing.\n\n{report.END}\n\nrest\n')
+    assert text.endswith(f'not run 1.\n\n{report.END}\n\nrest\n')
   path.write_text('# No marks')
   with pytest.raises(ConfigError, match='put them back'):
     report.write_table(str(path), '| row |')

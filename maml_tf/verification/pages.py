@@ -36,6 +36,7 @@ CURVES_FILE = 'learning_curves.png'
 FIGURE_2, FIGURE_3, FIGURE_5 = 'figure_2.png', 'figure_3.png', 'figure_5.png'
 
 BEST_FIRST = ('reproduced', 'above', 'below', 'measured')   # how the verdicts begin
+_VERDICTS = (*BEST_FIRST, PARTIAL, NOT_RUN)
 _WRITTEN = ('Written by `python -m maml_tf.verify --report` from the files in this folder; no '
             'number is typed in, but for those of the paper.')
 
@@ -95,22 +96,16 @@ def readme(states: Sequence[RowState], results: str = records.RESULTS) -> str:
 
 def _overview(groups: Dict[str, List[RowState]]) -> List[str]:
   """How many rows have which verdict, with links to the sections."""
-  words = (*BEST_FIRST, PARTIAL, NOT_RUN)
-  lines = cells.header(['', 'rows', *words])
-  for title, states in groups.items():
-    found = [[of_row.state for of_row in states if of_row.state.verdict.startswith(word)]
-             for word in words]
-    lines.append(cells.line([_link(title), str(len(states)), *map(_count, found)]))
+  lines = cells.header(['', 'rows', *_VERDICTS])
+  for title, of_rows in groups.items():
+    found = counts([of_row.state for of_row in of_rows])
+    lines.append(cells.line([_link(title), str(len(of_rows)),
+                             *(found.get(word, '-') for word in _VERDICTS)]))
   return [*lines, '', *what_early_means([of_row.state for states in groups.values()
                                          for of_row in states]),
           f'{_link(_MEANINGS_TITLE)} is below, and the paper\'s figures 2 to 5. On pages of '
           f'their own: [the runs]({RUNS}) with checkpoint, machine, commit and weights, '
           f'[learning curves]({CURVES}), and [studies]({STUDIES}) of single settings.', '']
-
-
-def early_mark(state: Standing) -> str:
-  """Behind a row that is named with those whose verdict begins in the same way."""
-  return ' (early)' if state.is_early else ''
 
 
 def what_early_means(states: Iterable[Standing]) -> List[str]:
@@ -121,10 +116,16 @@ def what_early_means(states: Iterable[Standing]) -> List[str]:
           'only.', '']
 
 
+def counts(states: Sequence[Standing]) -> Dict[str, str]:
+  """{how a verdict begins: '5 (2 early)'}, of those that there are."""
+  found = {word: [state for state in states if state.verdict.startswith(word)]
+           for word in _VERDICTS}
+  return {word: _count(of_word) for word, of_word in found.items() if of_word}
+
+
 def _count(states: Sequence[Standing]) -> str:
-  """'5 (2 early)'; '-' for none."""
   early = sum(state.is_early for state in states)
-  return f'{len(states)} ({early} early)' if early else str(len(states) or '-')
+  return f'{len(states)} ({early} early)' if early else str(len(states))
 
 
 def _how_to_read() -> List[str]:

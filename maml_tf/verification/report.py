@@ -18,16 +18,15 @@ from maml_tf.verification import (
   study_files,
 )
 from maml_tf.verification.provenance import machine_text
-from maml_tf.verification.verdicts import NOT_RUN, PARTIAL
+from maml_tf.verification.verdicts import MEASURED, NOT_RUN, PARTIAL
 
 # Between these two lines is `front_page_table`, in the repository's README, and
 # `environment_table`, in a page of an environment.
 BEGIN = '<!-- begin: written by python -m maml_tf.verify --report -->'
 END = '<!-- end -->'
-_NOT_JUDGED = {PARTIAL: 'Trained for a part of their length so far, and not to be compared',
+_NOT_JUDGED = {MEASURED: 'Measured, where no paper has a number',
+               PARTIAL: 'Trained for a part of their length so far, and not to be compared',
                NOT_RUN: 'Not trained to a test so far'}
-_OTHERS = 'Baselines and other methods'
-MOST_NAMED = 10   # of those that were not tested
 
 # Draws figure 2 of {K: {method: path of the weights}}; it needs TensorFlow.
 DrawFigure2 = Callable[[Mapping[int, Mapping[str, str]]], bytes]
@@ -85,26 +84,22 @@ def _plots(rows: Sequence[Row], draw_figure_2: Optional[DrawFigure2], results: s
 
 def front_page_table(rows: Sequence[Row], results: str = records.RESULTS) -> str:
   """What the repository's README has: a table of MAML's rows that are judged, the reproduced
-  ones first; then the names of other rows that are, and of all that are not."""
-  states = [(row, state) for row, _, state in pages.states_of(rows, results)]
-  compared = [(word, row, state) for word in pages.BEST_FIRST for row, state in states
-              if row.paper and state.verdict.startswith(word)]
+  ones first, and the names of its others; how many rows of others have which verdict."""
+  states = pages.states_of(rows, results)
+  of_maml = [of_row for of_row in states if _is_maml(of_row.row)]
+  others = [of_row.state for of_row in states if not _is_maml(of_row.row)]
   lines = cells.header(['row', 'paper', 'here', 'verdict'])
   lines += [cells.line([row.label, cells.paper(row), cells.here(row, state), state.text])
-            for _, row, state in compared if _is_maml(row)]
-  others: Dict[str, List[str]] = {}
-  for word, row, state in compared:
-    if not _is_maml(row):
-      named = row.label + pages.early_mark(state)
-      others.setdefault(f'{_OTHERS}, {word}', []).append(named)
+            for word in pages.BEST_FIRST for row, _, state in of_maml
+            if row.paper and state.verdict.startswith(word)]
   for word, sentence in _NOT_JUDGED.items():
-    labels = [row.label for row, state in states if state.verdict == word]
+    labels = [row.label for row, _, state in of_maml if state.verdict.startswith(word)]
     if labels:
-      many = word == NOT_RUN and len(labels) > MOST_NAMED
-      others[sentence] = [f'{len(labels)} rows'] if many else labels
-  for sentence, labels in others.items():
-    lines += ['', f'{sentence}: {"; ".join(labels)}.']
-  lines += ['', *pages.what_early_means(state for _, _, state in compared)]
+      lines += ['', f'{sentence}: {"; ".join(labels)}.']
+  if others:
+    counts = (f'{word} {count}' for word, count in pages.counts(others).items())
+    lines += ['', f'Baselines and other methods, {len(others)} rows: {", ".join(counts)}.']
+  lines += ['', *pages.what_early_means(state for _, _, state in states)]
   return '\n'.join(lines).rstrip()
 
 
