@@ -351,9 +351,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
 
   def export(self, *_, **__) -> None:
     """Raises: ConfigError: what Keras would write is not adapted to any task."""
+    in_python = ('export the Keras model that adapt(...) makes for a task; '
+                 if self.has_inner_loop else '')
     raise ConfigError(
-        f'A {type(self).__name__} is exported by what it makes for a task: adapt(...).export '
-        'of a Keras model; of runs of the command line python -m maml_tf.export.')
+        f'A {type(self).__name__} as such is not exported, since it belongs to no task: '
+        f'{in_python}runs of the command line are exported by python -m maml_tf.export.')
 
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
