@@ -126,8 +126,8 @@ class Checkpoints:
   def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
     """What is offered from here on is scored on these validation tasks.
 
-    Where the best score so far is of other ones, or it is not known of which, the best
-    checkpoint is scored again. Where that cannot be read there is no best one any more.
+    Where the best checkpoint cannot be read there is no best one any more. Where its score is
+    of other tasks, or it is not known of which, it is scored again.
 
     Args:
       tasks: gives what tells these tasks from others.
@@ -136,17 +136,17 @@ class Checkpoints:
     self._tasks = tasks
     if self.best_score.numpy() == float('-inf'):
       return
+    path = self._best.last_written
+    if path is None or damage(path) is not None:
+      self.best_score.assign(float('-inf'))
+      print('The best checkpoint so far is missing or is damaged: the next validation is the '
+            'best one so far.')
+      return
     before = self.best_tasks.numpy().decode()
     if before == tasks():
       return
     which = 'is of other validation tasks' if before else 'does not say of which tasks it is'
     self.best_tasks.assign(tasks())
-    path = self._best.last_written
-    if path is None or damage(path) is not None:
-      self.best_score.assign(float('-inf'))
-      print(f'The best score so far {which}, and its checkpoint is missing or is damaged: '
-            'the next validation is the best one so far.')
-      return
     print(f'The best checkpoint so far (iteration {iteration_of(path)}) is scored again: its '
           f'score {which}.', flush=True)
     self.best_score.assign(score(path))
