@@ -117,6 +117,15 @@ def test_what_differs_from_the_run_s_own_test_is_in_the_name(run_of, sample_data
   assert os.path.exists(f'{run}/test_on_omniglot_3ways_ubs1_queries2.json')
 
 
+def test_an_iteration_of_a_run_that_began_with_other_weights(run_of, sample_data, tmp_path):
+  run = shutil.copytree(run_of('maml'), tmp_path / 'run')
+  config = json.loads((run / 'config.json').read_text())
+  config['run']['pretrained'] = 'omniglot_5way_1shot'
+  (run / 'config.json').write_text(json.dumps(config))
+  assert retest.main([f'--run={run}', '--tasks=2', '--iteration=1',
+                      f'--data_dir={sample_data("omniglot")}']) == 0
+
+
 def test_results_that_are_not_finite_are_said(run_of, sample_data, monkeypatch, capsys):
   from maml_tf.evaluation import protocol
   run = run_of('maml')
