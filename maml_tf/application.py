@@ -254,16 +254,17 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   origin = _origin(config)
   beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
-  # Written before it is printed: who reads this may be gone.
-  with reported(folder), put_off():   # all of them, or none
-    paths = list(write_results(folder, test_run))
-  _say_where_from(origin)
-  print(table(test_run, beside.values))
-  if beside.why_none:
-    print(beside.why_none)
-  paths += config.problem.draw_results(
-      folder, config, model, generator,
-      f'{config.task.update_batch_size}-shot, iteration {test_run.iteration}')
+  try:   # written before it is printed: who reads this may be gone
+    with reported(folder), put_off():   # all of them, or none
+      paths = list(write_results(folder, test_run))
+  finally:   # a full disk, or a folder of somebody else, leaves the numbers
+    _say_where_from(origin)
+    print(table(test_run, beside.values))
+    if beside.why_none:
+      print(beside.why_none)
+  which = '' if test_run.iteration is None else f', iteration {test_run.iteration}'
+  paths += config.problem.draw_results(folder, config, model, generator,
+                                       f'{config.task.update_batch_size}-shot{which}')
   for path in paths:
     print(f'Written: {path}')
   not_finite = where_not_finite(test_run.results)
