@@ -124,6 +124,17 @@ def test_an_iteration_of_a_run_that_began_with_other_weights(run_of, sample_data
   (run / 'config.json').write_text(json.dumps(config))
   assert retest.main([f'--run={run}', '--tasks=2', '--iteration=1',
                       f'--data_dir={sample_data("omniglot")}']) == 0
+  written = json.loads((run / 'test_on_omniglot_3ways_ubs1_iteration1.json').read_text())
+  assert written['iteration'] == 1
+
+
+def test_of_a_damaged_checkpoint_it_is_said_what_this_command_can_do(run_of, tmp_path, capsys):
+  run = shutil.copytree(run_of('maml'), tmp_path / 'run')
+  os.truncate(run / 'model-1.data-00000-of-00001', 10)
+  assert retest.main([f'--run={run}', '--iteration=1']) == 2
+  error = capsys.readouterr().err
+  assert 'model-1 is damaged' in error and 'take another one by --iteration' in error
+  assert '--test_iter' not in error
 
 
 def test_results_that_are_not_finite_are_said(run_of, sample_data, monkeypatch, capsys):

@@ -24,6 +24,7 @@ from maml_tf.training.checkpoints import (
   CONFIG_FILE,
   KEPT,
   iteration_of,
+  require_whole,
   restore_for_test,
   stored_config,
 )
@@ -127,6 +128,9 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
   require_adaptable(config, ways)
   _require_iteration(folder, iteration)
   best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+  chosen = best if iteration is None else os.path.join(folder, f'model-{iteration}')
+  if chosen is not None:   # the advice is of other flags than those of a test
+    require_whole(chosen, 'take another one by --iteration')
   which = dataclasses.replace(
       config.evaluation, test_iter=-1 if iteration is None else iteration,
       test_checkpoint='best' if best else 'latest')
