@@ -174,10 +174,10 @@ def _parser() -> argparse.ArgumentParser:
       prog='python -m maml_tf.retest', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add_trained_run(parser, required=True)
-  parser.add_argument('--ways', type=whole(1), metavar='N', help='classes of a task')
+  parser.add_argument('--ways', type=whole(2), metavar='N', help='classes of a task')
   parser.add_argument('--shots', type=whole(1), metavar='K', help='support images of a class')
   parser.add_argument('--queries', type=whole(1), metavar='Q', help='query images of a class')
-  parser.add_argument('--tasks', type=whole(1), metavar='N', default=600,
+  parser.add_argument('--tasks', type=whole(2), metavar='N', default=600,
                       help='how many; default %(default)s')
   parser.add_argument('--split', choices=('test', 'val'), default='test',
                       help='classes that are tested; default %(default)s')

@@ -66,6 +66,14 @@ def test_a_run_is_needed_and_nothing_else_is_offered(arguments, capsys):
   assert '--pretrained' not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('flag', ['--tasks', '--ways'])
+def test_one_of_them_is_refused_by_its_own_name(flag, capsys):
+  with pytest.raises(SystemExit, match='2'):
+    retest.main(['--run=anywhere', f'{flag}=1'])
+  assert f"{flag}: '1' is not allowed: it must be a whole number of 2 or more" in (
+      capsys.readouterr().err)
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--ways=4'], 'trained for 3 classes, and 4 are asked for: with --method=maml'),
     (['--datasource=miniimagenet'], 'net was trained on [28, 28, 1]: prepare them'),
