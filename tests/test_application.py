@@ -59,14 +59,17 @@ def test_it_trains_and_then_tests(small_config, capsys):
   assert f'{folder}/model-40, ' in output.out
 
 
-def test_a_signal_saves_and_says_how_to_go_on(small_config, capsys, monkeypatch):
+@pytest.mark.parametrize('resume, command', [
+    (True, 'the same command'), (False, 'this command without --resume=False')])
+def test_a_signal_saves_and_says_how_to_go_on(resume, command, small_config, capsys,
+                                              monkeypatch):
   interrupt_at(monkeypatch, 200)
-  config = small_config(metatrain_iterations=400, log=False)
+  config = small_config(metatrain_iterations=400, log=False, resume=resume)
   assert application.run(config) == 0
   folder = experiment_folder(config)
   out = capsys.readouterr().out
-  assert (f'Stopped by SIGTERM at iteration 200 of 400; saved as {folder}/model-200. The same '
-          'command goes on from there.') in out
+  assert (f'Stopped by SIGTERM at iteration 200 of 400; saved as {folder}/model-200; '
+          f'{command} goes on from there.') in out
   assert 'Test: ' not in out
   assert not [name for name in os.listdir(folder) if name.startswith('test_')]
 
