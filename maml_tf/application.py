@@ -67,7 +67,8 @@ def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> i
       print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
       return command_line.DONE
-  with leaving(lambda: 'the test was not done to its end; the same command tests again'):
+  with leaving(lambda: 'the test was not done to its end; '
+                       f'{_command_that_goes_on(config)} tests again'):
     results = test(config, model, experiment_folder(config)).results
   finite = where_not_finite(results) is None
   return command_line.DONE if finite else command_line.FAILED
@@ -93,8 +94,12 @@ def _what_was_trained(config: Config) -> str:
                 for path in CheckpointFiles(experiment_folder(config), KEPT).paths]
   if not iterations:
     return 'nothing was trained yet'
-  command = 'the same command' if config.run.resume else 'this command without --resume=False'
-  return f'{command} goes on from iteration {max(iterations)}'
+  return f'{_command_that_goes_on(config)} goes on from iteration {max(iterations)}'
+
+
+def _command_that_goes_on(config: Config) -> str:
+  """In a phrase: with --resume=False a run starts over."""
+  return 'the same command' if config.run.resume else 'this command without --resume=False'
 
 
 def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = None
@@ -117,7 +122,8 @@ def say_where_it_stopped(config: Config, result: TrainingResult, is_writer: bool
   if result.interrupted_by is not None:
     saved = f'saved as {result.checkpoint}' if is_writer else 'saved by worker 0'
     print(f'Stopped by {result.interrupted_by} at iteration {result.iteration} of '
-          f'{config.total_iterations}; {saved}. The same command goes on from there.')
+          f'{config.total_iterations}; {saved}; {_command_that_goes_on(config)} goes on from '
+          'there.')
 
 
 def test(config: Config, model: MetaLearner, folder: str) -> ProtocolRun:
@@ -254,16 +260,17 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   origin = _origin(config)
   beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
-  # Written before it is printed: who reads this may be gone.
-  with reported(folder), put_off():   # all of them, or none
-    paths = list(write_results(folder, test_run))
-  _say_where_from(origin)
-  print(table(test_run, beside.values))
-  if beside.why_none:
-    print(beside.why_none)
-  paths += config.problem.draw_results(
-      folder, config, model, generator,
-      f'{config.task.update_batch_size}-shot, iteration {test_run.iteration}')
+  try:   # written before it is printed: who reads this may be gone
+    with reported(folder), put_off():   # all of them, or none
+      paths = list(write_results(folder, test_run))
+  finally:   # a full disk, or a folder of somebody else, leaves the numbers
+    _say_where_from(origin)
+    print(table(test_run, beside.values))
+    if beside.why_none:
+      print(beside.why_none)
+  which = '' if test_run.iteration is None else f', iteration {test_run.iteration}'
+  paths += config.problem.draw_results(folder, config, model, generator,
+                                       f'{config.task.update_batch_size}-shot{which}')
   for path in paths:
     print(f'Written: {path}')
   not_finite = where_not_finite(test_run.results)

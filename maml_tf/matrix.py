@@ -29,7 +29,8 @@ from maml_tf.argument_types import counts
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import DONE, FAILED, OneSentenceParser, exit_code
 from maml_tf.config import Config
-from maml_tf.files import as_json, reported, whole_file, write_whole
+from maml_tf.files import as_json, reported
+from maml_tf.interruptions import put_off
 from maml_tf.measures import counted
 
 _IN_THE_PLACE_OF = {'num_test_tasks': 'tasks', 'test_query_size': 'query_sizes'}
@@ -100,7 +101,7 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
                                 for count in task_counts},
       'rows': [row._asdict() for row in rows],
       'config': config.to_dict(), 'versions': versions()}
-  with reported(folder):
+  with reported(folder), put_off():   # both of them, or none
     paths = write(folder, config, result)
   for path in paths:
     print(f'Written: {path}')
@@ -134,15 +135,16 @@ def table(rows: Sequence[Dict[str, Any]], updates: Sequence[int]) -> str:
 
 
 def write(folder: str, config: Config, result: Dict[str, Any]) -> List[str]:
-  """Writes CSV and JSON, which counts how often it was written; their paths."""
-  from maml_tf.evaluation.results_files import read_times_tested
+  """Writes CSV and JSON, which counts how often it was written, or on a full disk none; their
+  paths."""
+  from maml_tf.evaluation.results_files import read_times_tested, whole_pair
   stem = os.path.join(folder, _stem(config))
   result = {**result, 'times_tested': 1 + read_times_tested(stem + '.json')}
-  with whole_file(stem + '.csv', newline='') as file:
-    writer = csv.DictWriter(file, fieldnames=list(result['rows'][0]))
+  with whole_pair(stem) as (columns, report):
+    writer = csv.DictWriter(columns, fieldnames=list(result['rows'][0]))
     writer.writeheader()
     writer.writerows(result['rows'])
-  write_whole(stem + '.json', as_json(result, indent=2))
+    report.write(as_json(result, indent=2))
   return [stem + '.csv', stem + '.json']
 
 

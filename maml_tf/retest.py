@@ -140,14 +140,16 @@ def measured(found, config, updates: int):
   from maml_tf.evaluation.results_files import ProtocolRun
   from maml_tf.keras_models.front import learner_and_objective
   from maml_tf.prediction import trained
+  from maml_tf.training.checkpoints import iteration_of
   model, tasks = trained.model_for(found, config), config.evaluation.num_test_tasks
   _, model.objective = learner_and_objective(model.learner, config.problem.objective(config))
   generator = experiment.evaluation_generator(config, config.split, tasks)
   started = time.monotonic()
   results = Evaluator(model, generator, tasks, updates)(progress=bars.of_a_test)
   return ProtocolRun(
-      config=config, results=results, checkpoint=found.source, iteration=None,
-      fingerprint=generator.fingerprint(tasks), seconds=time.monotonic() - started)
+      config=config, results=results, checkpoint=found.source,
+      iteration=iteration_of(found.source), fingerprint=generator.fingerprint(tasks),
+      seconds=time.monotonic() - started)
 
 
 def write(folder: str, run, other_data: Optional[str] = None, differing: str = '') -> str:
@@ -172,10 +174,10 @@ def _parser() -> argparse.ArgumentParser:
       prog='python -m maml_tf.retest', description=__doc__, allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   add_trained_run(parser, required=True)
-  parser.add_argument('--ways', type=whole(1), metavar='N', help='classes of a task')
+  parser.add_argument('--ways', type=whole(2), metavar='N', help='classes of a task')
   parser.add_argument('--shots', type=whole(1), metavar='K', help='support images of a class')
   parser.add_argument('--queries', type=whole(1), metavar='Q', help='query images of a class')
-  parser.add_argument('--tasks', type=whole(1), metavar='N', default=600,
+  parser.add_argument('--tasks', type=whole(2), metavar='N', default=600,
                       help='how many; default %(default)s')
   parser.add_argument('--split', choices=('test', 'val'), default='test',
                       help='classes that are tested; default %(default)s')

@@ -59,14 +59,17 @@ def test_it_trains_and_then_tests(small_config, capsys):
   assert f'{folder}/model-40, ' in output.out
 
 
-def test_a_signal_saves_and_says_how_to_go_on(small_config, capsys, monkeypatch):
+@pytest.mark.parametrize('resume, command', [
+    (True, 'the same command'), (False, 'this command without --resume=False')])
+def test_a_signal_saves_and_says_how_to_go_on(resume, command, small_config, capsys,
+                                              monkeypatch):
   interrupt_at(monkeypatch, 200)
-  config = small_config(metatrain_iterations=400, log=False)
+  config = small_config(metatrain_iterations=400, log=False, resume=resume)
   assert application.run(config) == 0
   folder = experiment_folder(config)
   out = capsys.readouterr().out
-  assert (f'Stopped by SIGTERM at iteration 200 of 400; saved as {folder}/model-200. The same '
-          'command goes on from there.') in out
+  assert (f'Stopped by SIGTERM at iteration 200 of 400; saved as {folder}/model-200; '
+          f'{command} goes on from there.') in out
   assert 'Test: ' not in out
   assert not [name for name in os.listdir(folder) if name.startswith('test_')]
 
@@ -122,8 +125,11 @@ def test_a_full_disk_is_a_failure(small_config, capsys, disk_limit):
     with disk_limit(size):
       code = application.run(config)
     assert code == command_line.FAILED == 1
-    sentence = the_sentence(capsys.readouterr().err)
+    captured = capsys.readouterr()
+    sentence = the_sentence(captured.err)
     assert sentence.startswith(f'main.py: {what}') and 'cannot be written' in sentence
+    # What was measured is said all the same.
+    assert ('95% interval' in captured.out) == (size < 1000)
     assert 'Free some space' in sentence
   after = {path: path.read_bytes() for path in before}
   assert after == before

@@ -149,10 +149,16 @@ def test_a_score_of_other_tasks_is_not_compared(before, said, best_of, capsys):
   third.score_on(lambda: '3 tasks', pytest.fail)
 
 
-def test_a_best_one_that_cannot_be_read_has_no_score_on_other_tasks(best_of, capsys):
+@pytest.mark.parametrize('tasks', ['3 tasks', '600 tasks'])
+@pytest.mark.parametrize('is_missing', [False, True])
+def test_a_best_one_that_cannot_be_read_has_no_score(tasks, is_missing, best_of, capsys):
+  """Or nothing after it would be the best one, and none could be tested."""
   again, folder = best_of('600 tasks')
-  DAMAGES['short data'](str(folder / 'best' / 'model-10'))
-  again.score_on(lambda: '3 tasks', pytest.fail)
+  if is_missing:
+    shutil.rmtree(folder / 'best')
+  else:
+    DAMAGES['short data'](str(folder / 'best' / 'model-10'))
+  again.score_on(lambda: tasks, pytest.fail)
   assert 'the next validation is the best one so far' in capsys.readouterr().out
   assert again.offer_best(20, 0.1)
 

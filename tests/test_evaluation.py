@@ -21,6 +21,7 @@ from maml_tf.evaluation import protocol, results_files
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.meta_learner import TaskResults
+from maml_tf.paper import weights
 from maml_tf.paper.rows import row_tested
 from maml_tf.training.checkpoints import Checkpoints, prepare_folder
 
@@ -457,6 +458,21 @@ def test_two_checkpoints_and_two_seeds_are_tested_on_the_same_tasks(saved, small
     runs.append(application.test(config, experiment.build_model(config), folder))
   assert len({run.fingerprint for run in runs}) == 1
   assert len({run.results.query['loss'].tobytes() for run in runs}) == 3
+
+
+def test_a_named_file_of_weights_leaves_the_results_of_the_run_in_the_folder(
+    saved, small_config, tmp_path):
+  config, weights_file = small_config(), str(tmp_path / 'other.npz')
+  model, folder = saved(config, scale=0.5)
+  application.test(config, experiment.build_model(config), folder)
+  before = {path: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+  Path(weights_file).write_bytes(weights.to_bytes(model.state()))
+  named = small_config(train=False, pretrained=weights_file)
+  application.test(named, experiment.build_model(named), folder)
+  assert {path: path.read_bytes() for path in before} == before
+  new = {path.name.partition('_of_other')[0] for path in Path(folder).iterdir()
+         if path not in before}
+  assert {'fitted_curves', 'test_ubs5_stepsize0.01'} <= new
 
 
 @pytest.mark.slow

@@ -124,6 +124,17 @@ def test_the_rest_of_a_stopped_run_goes_into_the_next_line(tmp_path):
   assert lines[1]['loss'] == pytest.approx((4 * 3.0 + 6 * 2.0) / 10)
 
 
+def test_the_rest_outlives_a_start_that_is_killed_before_its_next_line(tmp_path):
+  record(str(tmp_path), 0, 4, 3.0, validated=False)
+  History(str(tmp_path), 4).add(2, {'loss': 9.0})
+  [rest] = lines_of(tmp_path)
+  assert (rest['iteration'], rest['iterations'], rest['loss']) == (4, 4, 3.0)
+  assert History(str(tmp_path), 4).lacks_validation(4)
+  record(str(tmp_path), 4, 6, 2.0)
+  [line] = lines_of(tmp_path)
+  assert (line['iteration'], line['iterations']) == (10, 10)
+
+
 def test_a_run_that_was_stopped_before_its_first_validation(tmp_path):
   record(str(tmp_path), 0, 4, 3.0, validated=False)
   record(str(tmp_path), 4, 6, 2.0)

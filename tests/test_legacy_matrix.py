@@ -221,6 +221,19 @@ def test_each_checkpoint_has_a_matrix_of_its_own_and_looks_are_counted(small_con
   assert len(named) == 2 and all('_of_model1000' in name for name in named)
 
 
+def test_a_full_disk_leaves_both_files_of_an_earlier_one(small_config, tmp_path, disk_limit):
+  """The table is small enough, the other file is not."""
+  config = small_config('omniglot', train=False)
+  def write(mean):
+    return matrix.write(str(tmp_path), config, {'rows': [{'mean': mean}], 'more': 'x' * 1000})
+  paths = [pathlib.Path(path) for path in write(0.5)]
+  before = [path.read_bytes() for path in paths]
+  with disk_limit(1000), pytest.raises(OSError):
+    write(0.25)
+  assert [path.read_bytes() for path in paths] == before
+  assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
 def test_outputs_that_are_not_finite_are_said(arguments, tmp_path, capsys):
   code = matrix.main([*arguments, '--tasks=2', '--query_sizes=1', '--update_lr=1e38'])
   captured = capsys.readouterr()

@@ -73,7 +73,7 @@ def test_a_run_that_was_stopped_twice_ends_as_the_uninterrupted_one(tmp_path):
     process.send_signal(number)
     code, out, err = finish(process)
     assert code == 0, err
-    found = re.search(r'Stopped by (\w+) at iteration (\d+) of 10000000; saved as (\S+)\. The '
+    found = re.search(r'Stopped by (\w+) at iteration (\d+) of 10000000; saved as (\S+); the '
                       'same command goes on from there', out)
     assert found[1] == number.name
     assert ('Resumed at iteration' in out) == (reached > 0)

@@ -18,7 +18,7 @@ from maml_tf import application, experiment, export, predict
 from maml_tf.config import ConfigError, resolve
 from maml_tf.episodes import Episodes
 from maml_tf.errors import CheckpointError, DataError
-from maml_tf.prediction import expectation, photos, task_net, trained
+from maml_tf.prediction import expectation, files, photos, task_net, trained
 from maml_tf.prediction.expectation import Measured
 from maml_tf.training.checkpoints import experiment_folder
 
@@ -422,7 +422,6 @@ def test_what_cannot_be_exported_is_one_sentence(run, tmp_path, capsys, argument
 @pytest.mark.parametrize('norm', ['batch_norm', 'layer_norm'])
 def test_onnx_gives_the_same_numbers(norm, tmp_path):
   pytest.importorskip('tf2onnx')
-  from maml_tf.prediction import files
   config = resolve(dict(datasource='omniglot', num_classes=WAYS, update_batch_size=2,
                         num_filters=4, norm=norm))
   net = task_net.task_net(experiment.build_model(config), WAYS, 2)
@@ -438,7 +437,6 @@ def test_onnx_gives_the_same_numbers(norm, tmp_path):
 def test_what_cannot_be_run_counts_as_no_number(tmp_path):
   """As TensorFlow Lite of a net with layer norm; of the others it is an error."""
   from maml_tf.errors import FailedError
-  from maml_tf.prediction import files
   np.savez(tmp_path / 'check.npz', images=np.zeros([1, 2], 'float32'), probabilities=[[1.0]])
   (tmp_path / 'adapted.tflite').write_bytes(b'nothing')
   found = files.differences(str(tmp_path))
@@ -450,10 +448,18 @@ def test_what_cannot_be_run_counts_as_no_number(tmp_path):
 
 
 def test_what_a_converter_got_wrong_is_taken_away(tmp_path):
-  from maml_tf.prediction import files
   for name in ('adapted.tflite', 'adapted.onnx', 'adapted.keras'):
     (tmp_path / name).write_text(name)
   found = {'adapted.tflite': float('nan'), 'adapted.onnx': 1e-7, 'adapted.keras': 1e-7}
   assert list(files.take_out_misconverted(str(tmp_path), found)) == ['adapted.tflite']
   assert set(found) == {'adapted.onnx', 'adapted.keras'}
   assert sorted(path.name for path in tmp_path.iterdir()) == ['adapted.keras', 'adapted.onnx']
+
+
+def test_a_full_disk_ends_an_export_as_it_ends_any_file(tmp_path, disk_limit):
+  """TensorFlow has errors of its own for it, which no sentence was made of."""
+  served = tf.Module()
+  served.start = tf.Variable(tf.zeros([1000]))
+  served.concrete = tf.function(lambda: served.start + 1).get_concrete_function()
+  with disk_limit(100), pytest.raises(OSError):
+    files.write_adaptation(str(tmp_path), served)

@@ -66,6 +66,14 @@ def test_a_run_is_needed_and_nothing_else_is_offered(arguments, capsys):
   assert '--pretrained' not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('flag', ['--tasks', '--ways'])
+def test_one_of_them_is_refused_by_its_own_name(flag, capsys):
+  with pytest.raises(SystemExit, match='2'):
+    retest.main(['--run=anywhere', f'{flag}=1'])
+  assert f"{flag}: '1' is not allowed: it must be a whole number of 2 or more" in (
+      capsys.readouterr().err)
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--ways=4'], 'trained for 3 classes, and 4 are asked for: with --method=maml'),
     (['--datasource=miniimagenet'], 'net was trained on [28, 28, 1]: prepare them'),
@@ -115,6 +123,26 @@ def test_what_differs_from_the_run_s_own_test_is_in_the_name(run_of, sample_data
   assert retest.main([f'--run={run}', '--tasks=2', '--queries=2',
                       f'--data_dir={sample_data("omniglot")}']) == 0
   assert os.path.exists(f'{run}/test_on_omniglot_3ways_ubs1_queries2.json')
+
+
+def test_an_iteration_of_a_run_that_began_with_other_weights(run_of, sample_data, tmp_path):
+  run = shutil.copytree(run_of('maml'), tmp_path / 'run')
+  config = json.loads((run / 'config.json').read_text())
+  config['run']['pretrained'] = 'omniglot_5way_1shot'
+  (run / 'config.json').write_text(json.dumps(config))
+  assert retest.main([f'--run={run}', '--tasks=2', '--iteration=1',
+                      f'--data_dir={sample_data("omniglot")}']) == 0
+  written = json.loads((run / 'test_on_omniglot_3ways_ubs1_iteration1.json').read_text())
+  assert written['iteration'] == 1
+
+
+def test_of_a_damaged_checkpoint_it_is_said_what_this_command_can_do(run_of, tmp_path, capsys):
+  run = shutil.copytree(run_of('maml'), tmp_path / 'run')
+  os.truncate(run / 'model-1.data-00000-of-00001', 10)
+  assert retest.main([f'--run={run}', '--iteration=1']) == 2
+  error = capsys.readouterr().err
+  assert 'model-1 is damaged' in error and 'take another one by --iteration' in error
+  assert '--test_iter' not in error
 
 
 def test_results_that_are_not_finite_are_said(run_of, sample_data, monkeypatch, capsys):

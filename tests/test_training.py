@@ -171,7 +171,8 @@ def test_a_run_of_an_earlier_version_is_gone_on_with(small_config, tmp_path):
 
 
 @pytest.mark.parametrize('changed', [
-    dict(num_validation_tasks=6), dict(test_query_size=3), dict(test_num_updates=4)])
+    dict(num_validation_tasks=6), dict(test_query_size=3), dict(test_num_updates=4),
+    dict(test_inner_batch_size=2)])
 def test_what_a_score_depends_on_tells_it_from_others(changed, small_config):
   given = dict(method='reptile', test_num_updates=5)   # whose validation is like its test
   tasks = [scoring.validation_tasks(config, experiment.build_model(config))[1]()

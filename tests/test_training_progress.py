@@ -37,7 +37,7 @@ class _Validated:
 
 
 def fit(config, first, count, *more):
-  shown = progress.Progress(first, _Validated(), 50, config.problem.measure)
+  shown = progress.Progress(first, first + count, _Validated(), 50, config.problem.measure)
   model = experiment.build_model(config)
   model.compile('sgd', steps_per_execution=100)
   model.fit(experiment.training_generator(config).dataset(first, count), verbose=0,
@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_says_where(small_config, on_a_terminal):
 
 
 def test_what_was_never_shown_is_closed(small_config):
-  progress.Progress(0, _Validated(), 50, MEAN_SQUARED_ERROR).close()
+  progress.Progress(0, 100, _Validated(), 50, MEAN_SQUARED_ERROR).close()
 
 
 # Lines.
@@ -80,7 +80,7 @@ def test_training_says_a_line_after_each_validation(small_config, capsys):
   assert output.out == ''   # Keras's own bar would be there
   assert '\r' not in output.err and '\x1b' not in output.err
   lines = output.err.splitlines()
-  assert [line.split('  ')[0] for line in lines] == ['2/2', '4/7', '6/7', '7/7']
+  assert [line.split('  ')[0] for line in lines] == ['2/7', '4/7', '6/7', '7/7']
   assert 'validation: mean squared error ' in lines[0]
   assert lines[1].endswith(' after 3 updates') and ' before, ' in lines[1]
   assert 'validation' not in lines[3] and 'iterations in' in lines[3]
@@ -118,8 +118,8 @@ def test_a_summed_cross_entropy_is_shown_as_a_mean(small_config, capsys):
 def test_a_line_a_minute_says_how_long_it_will_take(capsys, monkeypatch):
   clock = [0.0]
   monkeypatch.setattr(progress.time, 'monotonic', lambda: clock[0])
-  shown = progress.Progress(100, _Validated(), 10**6, ACCURACY)
-  shown.set_params({'steps': 900})
+  shown = progress.Progress(100, 1000, _Validated(), 10**6, ACCURACY)
+  shown.set_params({'steps': 500})   # of the first phase
   shown.on_train_begin()
   for now in range(200, 700, 100):
     clock[0] += 25.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import flags
 from maml_tf import application, verify
 from maml_tf.config import ConfigError
 from maml_tf.errors import WriteError
+from maml_tf.files import sha256_of_file
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS, Row
@@ -69,6 +71,20 @@ def call(row, tmp_path, capsys):
 
 def record_of(tmp_path, row, seed=0):
   return records.read(row, seed, str(tmp_path / 'results'))
+
+
+@pytest.mark.slow
+def test_a_signal_between_weights_and_record_leaves_both(call, row, tmp_path, monkeypatch):
+  original = records.write_bytes
+  def write(path, content):
+    original(path, content)
+    if path.endswith('.npz'):
+      signal.raise_signal(signal.SIGINT)
+  monkeypatch.setattr(records, 'write_bytes', write)
+  code, _, err = call(f'--row={row.name}', '--train')
+  assert code == 130 and 'interrupted' in err
+  path = records.file_of(row, 0, '.npz', str(tmp_path / 'results'))
+  assert record_of(tmp_path, row).fields['weights']['sha256'] == sha256_of_file(path)
 
 
 @pytest.mark.slow
@@ -419,6 +435,17 @@ def test_a_damaged_best_checkpoint_is_not_tested(row, tmp_path):
   checkpoints_of(folder, best=10, latest=20)
   cut_off(folder / BEST_FOLDER / 'model-10')
   with pytest.raises(CheckpointError, match='is damaged .* with --row=NAME --train --anew'):
+    runs.test_row(row, config, str(tmp_path / 'results'))
+
+
+def test_where_the_newest_checkpoint_is_damaged_no_earlier_one_is_recorded(row, tmp_path):
+  """As one that was trained for as many iterations."""
+  config = verify.row_config(row, logdir=str(tmp_path / 'logs'))
+  folder = Path(experiment_folder(config))
+  checkpoints_of(folder, latest=200)
+  checkpoints_of(folder, latest=300)
+  cut_off(folder / 'model-300')
+  with pytest.raises(CheckpointError, match='model-300 is damaged .* train the row on from'):
     runs.test_row(row, config, str(tmp_path / 'results'))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import platform
 import re
-from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -50,12 +51,20 @@ def write_results(folder: str, run: ProtocolRun) -> Tuple[str, str]:
   """Writes both files, or on a full disk none; their paths, CSV first."""
   stem = os.path.join(folder, file_stem(run.config))
   times_tested = 1 + read_times_tested(stem + '.json')
-  with whole_file(stem + '.json') as report, whole_file(stem + '.csv', newline='') as columns:
+  with whole_pair(stem) as (columns, report):
     report.write(as_json({**as_dict(run), 'times_tested': times_tested}, indent=2))
     _write_csv(columns, legacy_columns(run.results, run.config.problem.measure))
+  return stem + '.csv', stem + '.json'
+
+
+@contextlib.contextmanager
+def whole_pair(stem: str) -> Iterator[Tuple[IO, IO]]:
+  """`stem`.csv and `stem`.json as files to write to, which are whole files of one test: both,
+  or none."""
+  with whole_file(stem + '.json') as report, whole_file(stem + '.csv', newline='') as columns:
+    yield columns, report
     for file in (report, columns):   # before one of them gets its name
       make_written(file)
-  return stem + '.csv', stem + '.json'
 
 
 def read_times_tested(path: str) -> int:
@@ -80,16 +89,17 @@ def file_stem(config: Config) -> str:
   ways = '' if task.num_classes == config.trained_classes else f'_cls{task.num_classes}'
   stem = f'{config.split}{ways}_ubs{task.update_batch_size}'
   if not config.baseline.has_step_size:
-    return f'{stem}_{config.baseline.name}{_of_named_file(config)}'
+    return f'{stem}_{config.baseline.name}{of_named_file(config)}'
   if not config.has_inner_loop:
-    return f'{stem}_{short_name(config.training.method)}{_of_named_file(config)}'
+    return f'{stem}_{short_name(config.training.method)}{of_named_file(config)}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
-  return f'{stem}_stepsize{step_size}{_of_named_file(config)}'
+  return f'{stem}_stepsize{step_size}{of_named_file(config)}'
 
 
-def _of_named_file(config: Config) -> str:
-  """What tells a test of other parameters than the folder's own from one of these."""
+def of_named_file(config: Config) -> str:
+  """What tells a test of other parameters than the folder's own from one of these: the end of
+  the names of its files."""
   run = config.run
   named = None if run.train else run.pretrained or run.legacy_checkpoint
   if named is None:

@@ -13,6 +13,7 @@ from maml_tf.errors import FailedError
 from maml_tf.prediction import check_exported_path
 from maml_tf.prediction.task_net import TaskNet
 from maml_tf.tensorflow_log import cplusplus_unheard
+from maml_tf.training.checkpoint_files import first_line
 
 # Of probabilities: ten inner steps in float32, whose operations another graph has in another
 # order, and what a converter makes of a net.
@@ -62,8 +63,16 @@ def _argument(name: str) -> str:
 def write_adaptation(folder: str, served: Served) -> str:
   """The SavedModel with both signatures; its folder."""
   path = os.path.join(folder, 'adaptation')
-  tf.saved_model.save(served, path, signatures=served.concrete)
+  _save(served, path, served.concrete)
   return path
+
+
+def _save(module: tf.Module, path: str, signatures) -> None:
+  """Raises: OSError: on a full disk, as what else writes files does."""
+  try:
+    tf.saved_model.save(module, path, signatures=signatures)
+  except tf.errors.OpError as error:
+    raise OSError(first_line(error)) from error
 
 
 def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[str]]:
@@ -80,7 +89,7 @@ def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[s
   module = tf.Module()
   module.model = model
   signature = call.get_concrete_function(spec)
-  tf.saved_model.save(module, paths[1], signatures=signature)
+  _save(module, paths[1], signature)
   left_out = []
   for name, convert in (('adapted.tflite', _tflite), ('adapted.onnx', _onnx)):
     path = os.path.join(folder, name)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from maml_tf import experiment
 from maml_tf.bounded import read_json
-from maml_tf.config import LARGEST_JSON, Config, from_values
+from maml_tf.config import LARGEST_JSON, Config
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import METHODS, meta_learner_class
@@ -24,6 +24,7 @@ from maml_tf.training.checkpoints import (
   CONFIG_FILE,
   KEPT,
   iteration_of,
+  require_whole,
   restore_for_test,
   stored_config,
 )
@@ -127,10 +128,14 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
   require_adaptable(config, ways)
   _require_iteration(folder, iteration)
   best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
-  which: Dict[str, Any] = (dict(test_iter=iteration) if iteration is not None else
-                           dict(test_checkpoint='best' if best else 'latest', test_iter=-1))
+  chosen = best if iteration is None else os.path.join(folder, f'model-{iteration}')
+  if chosen is not None:   # the advice is of other flags than those of a test
+    require_whole(chosen, 'take another one by --iteration')
+  which = dataclasses.replace(
+      config.evaluation, test_iter=-1 if iteration is None else iteration,
+      test_checkpoint='best' if best else 'latest')
   model = experiment.build_model(config)
-  source = restore_for_test(folder, from_values({**config.to_values(), **which}),
+  source = restore_for_test(folder, dataclasses.replace(config, evaluation=which),
                             parameters=model.meta_parameters)
   return _for_ways(config, model, source, expectation.of_run(folder, source, config), ways)
 

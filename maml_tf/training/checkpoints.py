@@ -126,8 +126,8 @@ class Checkpoints:
   def score_on(self, tasks: Callable[[], str], score: Callable[[str], float]) -> None:
     """What is offered from here on is scored on these validation tasks.
 
-    Where the best score so far is of other ones, or it is not known of which, the best
-    checkpoint is scored again. Where that cannot be read there is no best one any more.
+    Where the best checkpoint cannot be read there is no best one any more. Where its score is
+    of other tasks, or it is not known of which, it is scored again.
 
     Args:
       tasks: gives what tells these tasks from others.
@@ -136,17 +136,17 @@ class Checkpoints:
     self._tasks = tasks
     if self.best_score.numpy() == float('-inf'):
       return
+    path = self._best.last_written
+    if path is None or damage(path) is not None:
+      self.best_score.assign(float('-inf'))
+      print('The best checkpoint so far is missing or is damaged: the next validation is the '
+            'best one so far.')
+      return
     before = self.best_tasks.numpy().decode()
     if before == tasks():
       return
     which = 'is of other validation tasks' if before else 'does not say of which tasks it is'
     self.best_tasks.assign(tasks())
-    path = self._best.last_written
-    if path is None or damage(path) is not None:
-      self.best_score.assign(float('-inf'))
-      print(f'The best score so far {which}, and its checkpoint is missing or is damaged: '
-            'the next validation is the best one so far.')
-      return
     print(f'The best checkpoint so far (iteration {iteration_of(path)}) is scored again: its '
           f'score {which}.', flush=True)
     self.best_score.assign(score(path))
@@ -368,12 +368,12 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
           f'--test_iter={config.evaluation.test_iter}: there is no checkpoint of that '
           f'iteration in {folder}, which has {kept or "none"}: choose one of these, or '
           f'{advice}.')
-    return _require_whole(path, 'leave --test_iter out to test the newest one')
+    return require_whole(path, 'leave --test_iter out to test the newest one')
   if config.evaluation.test_checkpoint == 'best':
     path = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
     if path is not None:
       # Another one in its place would be reported as the best.
-      return _require_whole(path, 'test the newest one with --test_checkpoint=latest')
+      return require_whole(path, 'test the newest one with --test_checkpoint=latest')
     if files.paths:
       raise CheckpointError(
           f'No validation has chosen a best checkpoint in {folder}, which has '
@@ -383,7 +383,7 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
   else:
     path, damaged = newest_whole(files, 'testing')
     if damaged and path is None:
-      return _require_whole(damaged[0].path, 'there is no other one; train again')
+      return require_whole(damaged[0].path, 'there is no other one; train again')
   if path is None:
     raise CheckpointError(f'There is no checkpoint to test in {folder}'
                           f'{_what_is_there_instead(folder)}: {advice}.')
@@ -406,7 +406,8 @@ def _what_is_there_instead(folder: str) -> str:
   return f', but beside it in {", ".join(near)}' if near else ''
 
 
-def _require_whole(path: str, advice: str) -> str:
+def require_whole(path: str, advice: str) -> str:
+  """`path` of a checkpoint. Raises: CheckpointError: where it is damaged, with the advice."""
   reason = damage(path)
   if reason is not None:
     raise CheckpointError(f'The checkpoint {path} is damaged ({reason}): {advice}.')

@@ -36,8 +36,8 @@ class History:
     val_loss_J, val_MEASURE_J: on their query sets after J updates.
 
   Accuracies are from 0 to 1. A line without validation
-  is the rest of a run that ended between two of them; it goes into the next line when
-  the run goes on.
+  is the rest of a run that ended between two of them; when the run goes on, the next line
+  takes it up and stands in its place.
 
   Args:
     folder: of the experiment.
@@ -52,6 +52,7 @@ class History:
     self._rest: Dict[str, float] = {}
     self._mark = time.monotonic()
     self._written = 0   # the last iteration that the file has
+    self._has_rest = False   # whether its last line is one without validation
     self._rest_ends = 0   # where the run stopped, if that was between two lines
     self._open(iteration)
 
@@ -91,29 +92,25 @@ class History:
 
   def _open(self, iteration: int) -> None:
     lines = [line for line in read(self._path) if line['iteration'] <= iteration]
-    if lines and not _has_validation(lines[-1]):
+    with reported(self._path):
+      _rewrite(self._path, lines)
+    self._has_rest = bool(lines) and not _has_validation(lines[-1])
+    if self._has_rest:   # it stays in the file until a line takes it up
       rest = lines.pop()
       self._rest = _sums(rest)
       self._rest_ends = int(rest['iteration']) if rest['iteration'] == iteration else 0
     self._written = int(lines[-1]['iteration']) if lines else 0
-    with reported(self._path):
-      _rewrite(self._path, lines)
 
   def _append(self, line: Line) -> None:
-    is_new = not os.path.exists(self._path)
-    columns = list(line) if is_new else self._with_columns_of(line)
-    with reported(self._path), open(self._path, 'a', newline='', encoding='utf-8') as file:
-      _write_lines(file, columns, [line], header=is_new)
-
-  def _with_columns_of(self, line: Line) -> List[str]:
-    """Of the file, with those that are new in this line, as of more updates."""
     columns = _columns(self._path)
-    new = [name for name in line if name not in columns]
-    if new:
-      first, *others = read(self._path)
-      with reported(self._path):
-        _rewrite(self._path, [{**first, **dict.fromkeys(new)}, *others])
-    return [*columns, *new]
+    with reported(self._path):
+      if self._has_rest or not set(line) <= set(columns):   # new ones, as of more updates
+        before = read(self._path)
+        _rewrite(self._path, [*(before[:-1] if self._has_rest else before), line])
+      else:
+        with open(self._path, 'a', newline='', encoding='utf-8') as file:
+          _write_lines(file, columns, [line])
+    self._has_rest = False
 
 
 def read(path: str) -> List[Line]:
@@ -146,19 +143,17 @@ def _parsed(cells: Dict) -> Optional[Line]:
 
 
 def _rewrite(path: str, lines: List[Line]) -> None:
-  if not os.path.exists(path):
-    return
-  if not lines:
+  if lines:
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    with whole_file(path, newline='') as file:
+      file.write(','.join(columns) + '\n')
+      _write_lines(file, columns, lines)
+  elif os.path.exists(path):
     os.remove(path)
-    return
-  with whole_file(path, newline='') as file:
-    _write_lines(file, list(lines[0]), lines, header=True)
 
 
-def _write_lines(file, columns: List[str], lines: List[Line], header: bool) -> None:
-  writer = csv.DictWriter(file, columns, lineterminator='\n', extrasaction='ignore')
-  if header:
-    writer.writeheader()
+def _write_lines(file, columns: List[str], lines: List[Line]) -> None:
+  writer = csv.DictWriter(file, columns, lineterminator='\n')
   writer.writerows({name: _as_text(line.get(name)) for name in columns} for line in lines)
 
 
@@ -186,6 +181,9 @@ def _has_validation(line: Line) -> bool:
 
 
 def _columns(path: str) -> List[str]:
+  """Of a history; none where there is no file."""
+  if not os.path.exists(path):
+    return []
   with open(path, newline='', encoding='utf-8') as file:
     return next(csv.reader(file))
 

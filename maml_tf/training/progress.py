@@ -57,6 +57,7 @@ class Progress(IterationCallback):
 
   Args:
     first_iteration: see `IterationCallback`.
+    last: iteration of the run, behind all of its phases.
     validation: comes before this one in the list of callbacks.
     interval: of the validation, in iterations.
     measure: of the problem.
@@ -65,22 +66,21 @@ class Progress(IterationCallback):
     seconds_between_lines: where there is no terminal.
   """
 
-  def __init__(self, first_iteration: int, validation: Validation, interval: int,
+  def __init__(self, first_iteration: int, last: int, validation: Validation, interval: int,
                measure: Measure,
                loss_of_an_example: Optional[Callable[[float], float]] = None,
                seconds_between_lines: float = SECONDS_BETWEEN_LINES):
     super().__init__(first_iteration)
+    self._last = last
     self._validation = validation
     self._interval = interval
     self._measure = measure
     self._means = Means(measure, loss_of_an_example)
     self._between = seconds_between_lines
     self._bar: Optional[tqdm] = None
-    self._last: Optional[int] = None
     self._started = self._told = 0.0
 
   def on_train_begin(self, logs=None):
-    self._last = self._first_iteration + self.params['steps']
     self._started = self._told = time.monotonic()
     self._bar = tqdm(initial=self._first_iteration, total=self._last, unit='it', leave=False,
                      desc='Compiling the step', disable=None, file=sys.stderr)

@@ -25,8 +25,10 @@ def validation_tasks(config: Config, model: MetaLearner
                                               replicas=Replicas.of(model).number)
   evaluator = Evaluator(experiment.build_validated(config, model), generator, num_tasks,
                         num_updates)
+  size = config.evaluation.test_inner_batch_size
   return evaluator, functools.cache(
-      lambda: f'{generator.fingerprint(num_tasks)}, {num_updates} updates')
+      lambda: f'{generator.fingerprint(num_tasks)}, {num_updates} updates'
+              f'{f" of {size} examples" if size else ""}')
 
 
 def score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:

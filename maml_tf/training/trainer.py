@@ -81,21 +81,22 @@ def train(config: Config, model: MetaLearner, folder: str, until: Optional[int] 
     WriteError: on a full disk; the last good checkpoint is kept.
     ConfigError: when it is of a later iteration than the last one asked for.
   """
-  run = _Run(config, model, folder, watch)
   last = config.total_iterations
-  return run.train(last if until is None else min(until, last))
+  return _Run(config, model, folder, last if until is None else min(until, last), watch
+              ).train()
 
 
 class _Run:
   """What a run holds, from the checkpoint where this start begins.
 
   Of several processes one writes: it alone has a history, and summaries where the
-  configuration asks for them. For the arguments see `train`.
+  configuration asks for them. It goes up to the iteration `last`, or a signal. For the other
+  arguments see `train`.
   """
 
-  def __init__(self, config: Config, model: MetaLearner, folder: str,
+  def __init__(self, config: Config, model: MetaLearner, folder: str, last: int,
                watch: Optional[Watch]):
-    self._config, self._model, self._watch = config, model, watch
+    self._config, self._model, self._last, self._watch = config, model, last, watch
     self._replicas = Replicas.of(model)
     writes = self._replicas.is_writer
     self._pretraining, saved = compile_phases(config, model)
@@ -113,16 +114,16 @@ class _Run:
     if self._summaries is not None and self._iteration == 0:
       self._describe(self._summaries, folder)
 
-  def train(self, last: int) -> TrainingResult:
-    """Up to the iteration `last`, or a signal; then it is saved."""
+  def train(self) -> TrainingResult:
+    """To its end; then it is saved."""
     lacks_validation = self._lacks_validation()
-    if self._iteration < last or lacks_validation:
+    if self._iteration < self._last or lacks_validation:
       self._checkpoints.score_on(
           self._tasks, functools.partial(score_of, self._model, self._evaluator))
     with self._signals:
       if lacks_validation:
         self._catch_up_on_validation()
-      for phase, end in self._phases(last):
+      for phase, end in self._phases():
         while self._iteration < end and self._received() is None:
           self._iteration = self._trained(phase, self._end_of_fit(end))
       return self._saved()
@@ -159,10 +160,10 @@ class _Run:
 
   # --- phases
 
-  def _phases(self, last: int) -> List[Tuple[Optional[MetaLearner], int]]:
+  def _phases(self) -> List[Tuple[Optional[MetaLearner], int]]:
     """[(what is trained, up to which iteration)]."""
-    return [(self._pretraining, min(last, self._config.training.pretrain_iterations)),
-            (self._model, last)]
+    return [(self._pretraining, min(self._last, self._config.training.pretrain_iterations)),
+            (self._model, self._last)]
 
   def _end_of_fit(self, end: int) -> int:
     """Where the next `fit` ends. Executions end at multiples of their steps; one that starts
@@ -217,7 +218,7 @@ class _Run:
     if self._watch is not None or self._history is None:
       yield []
       return
-    progress = Progress(self._iteration, validation, self._validation_interval,
+    progress = Progress(self._iteration, self._last, validation, self._validation_interval,
                         self._config.problem.measure,
                         mean_losses.of_training(self._config, phase))
     with contextlib.closing(progress):

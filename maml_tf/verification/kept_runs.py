@@ -12,8 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from types import MappingProxyType
-from typing import Any, Callable, List, Mapping, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import tensorflow as tf
 
@@ -44,9 +43,6 @@ _BEFORE = '.replaced'
 # What a test reads: the parameters, as `trainer` names them, and what TensorFlow restores
 # nothing without.
 _OF_A_TEST = ('parameters/', 'save_counter/', OBJECT_GRAPH)
-# Of which tasks the best score is, in a checkpoint: '' makes `Checkpoints.score_on` look
-# for the best one, and forget the score where that is missing.
-_BEST_TASKS = 'best_tasks/.ATTRIBUTES/VARIABLE_VALUE'
 
 
 def keep(folder: str, kept: str) -> None:
@@ -81,11 +77,10 @@ def _write_aside(folder: str, aside: str) -> None:
   best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
   if best is not None and latest is not None and _names([best]) == _names([latest]):
     best = latest
-  is_damaged = best is not None and _is_damaged(best, 'is not kept')
-  if best is not None and not is_damaged:
+  if best is not None and not _is_damaged(best, 'is not kept'):
     _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
   if latest is not None:
-    _take(latest, aside, without_best=is_damaged)
+    CheckpointFiles(aside, KEPT).take(latest)
 
 
 def last_whole(folder: str) -> Optional[str]:
@@ -173,10 +168,9 @@ def _copy_back(kept: str, folder: str, latest: str) -> None:
   if path is None and _names(best.listed) == _names([latest]):
     path = latest
   lost = path or (best.listed or [None])[-1]
-  is_damaged = lost is not None and _is_damaged(lost, 'is left out')
-  if path is not None and not is_damaged:
-    CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).take(path)
-  _take(latest, folder, without_best=is_damaged)
+  if lost is not None and not _is_damaged(lost, 'is left out'):
+    CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).take(lost)
+  CheckpointFiles(folder, KEPT).take(latest)
 
 
 def _names(paths: Sequence[str]) -> List[str]:
@@ -188,19 +182,6 @@ def _copy_texts(source: str, target: str) -> None:
   for name in (HISTORY_FILE, TRAINED_BY_FILE, DATA_FILE):
     if os.path.exists(os.path.join(source, name)):
       shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
-
-
-def _take(latest: str, folder: str, without_best: bool) -> None:
-  """Copies the last checkpoint; where the best one is missing, its score is forgotten."""
-  if not without_best:
-    CheckpointFiles(folder, KEPT).take(latest)
-    return
-  changed = os.path.join(f'{folder}{_ASIDE}', os.path.basename(latest))
-  try:
-    _write_tensors(latest, changed, lambda name: True, {_BEST_TASKS: ''})
-    CheckpointFiles(folder, KEPT).take(changed)
-  finally:
-    shutil.rmtree(os.path.dirname(changed), ignore_errors=True)
 
 
 def _keep_best(best: str, target: str, latest: Optional[str]) -> None:
@@ -218,19 +199,13 @@ def _keep_best(best: str, target: str, latest: Optional[str]) -> None:
   shutil.rmtree(parameters)
 
 
-def _write_tensors(checkpoint: str, path: str, is_chosen: Callable[[str], bool],
-                   changed: Mapping[str, Any] = MappingProxyType({})) -> None:
-  """A checkpoint of some tensors of another one.
-
-  Args:
-    changed: {name: value in place of its own}.
-  """
+def _write_tensors(checkpoint: str, path: str, is_chosen: Callable[[str], bool]) -> None:
+  """A checkpoint of some tensors of another one."""
   reader = tf.train.load_checkpoint(checkpoint)
   names = sorted(name for name in reader.get_variable_to_shape_map() if is_chosen(name))
   os.makedirs(os.path.dirname(path), exist_ok=True)
   tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
-                    tensors=[changed[name] if name in changed else reader.get_tensor(name)
-                             for name in names])
+                    tensors=[reader.get_tensor(name) for name in names])
 
 
 def _anywhere(config: Config) -> Config:

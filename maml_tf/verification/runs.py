@@ -20,12 +20,13 @@ from maml_tf.evaluation import results_files
 from maml_tf.evaluation.protocol import where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.files import reported, sha256_of_file
+from maml_tf.interruptions import put_off
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import records, weights
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history, trainer
-from maml_tf.training.checkpoint_files import CheckpointFiles, damage, iteration_of
+from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
   KEPT,
@@ -33,6 +34,7 @@ from maml_tf.training.checkpoints import (
   differences_of_run,
   experiment_folder,
   has_checkpoints,
+  require_whole,
   stored_config,
   training_folder,
 )
@@ -212,6 +214,8 @@ def test_row(row: Row, config: Config, results: str = records.RESULTS,
   if latest is None:
     raise CheckpointError(f'There is no checkpoint in {folder}: train the row first '
                           f'(--row={row.name} --train), or name its --logdir.')
+  # An earlier one in its place would be recorded as trained for as long.
+  require_whole(latest, f'train the row on from the one before it (--row={row.name} --train)')
   _require_same_training(config, folder)
   trained = iteration_of(latest)
   _require_news(row, config, trained, results, again)
@@ -220,8 +224,8 @@ def test_row(row: Row, config: Config, results: str = records.RESULTS,
   not_finite = where_not_finite(test.results)
   if not_finite is not None:
     raise NotFiniteError(f'{row.name} has no result: {not_finite} is not finite.')
-  return _keep(row, config, test, model, trained, folder, results, ended_early,
-               commit)
+  with put_off():   # weights and record belong together
+    return _keep(row, config, test, model, trained, folder, results, ended_early, commit)
 
 
 def _require_news(row: Row, config: Config, trained: int, results: str, again: bool) -> None:
@@ -257,17 +261,9 @@ def _for_test(config: Config, folder: str) -> Config:
       print('No validation has been made yet: the last checkpoint is tested.')
       evaluation = dataclasses.replace(evaluation, test_checkpoint='latest')
     else:
-      _require_whole_best(best)
+      require_whole(best, f'nothing stands in for it: put it back, or start over with {_ANEW}')
   return dataclasses.replace(config, evaluation=evaluation,
                              run=dataclasses.replace(config.run, train=False))
-
-
-def _require_whole_best(best: str) -> None:
-  reason = damage(best)
-  if reason is not None:
-    raise CheckpointError(
-        f'The best checkpoint {best} is damaged ({reason}), and nothing stands in for it: put '
-        f'it back, or start over with {_ANEW}.')
 
 
 def _require_same_training(config: Config, folder: str) -> None:
