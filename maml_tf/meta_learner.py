@@ -45,7 +45,8 @@ from maml_tf.keras_fit import (
   with_callback,
 )
 from maml_tf.keras_models.front import learner_and_objective
-from maml_tf.keras_models.objective import KerasObjective
+from maml_tf.keras_models.learner import KerasLearner
+from maml_tf.keras_models.objective import KerasObjective, require_probabilities
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
@@ -131,6 +132,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                cores: Optional[int] = None, device_memory: Optional[int] = None,
                own_specs: Sequence[ParameterSpec] = ()):
     learner, objective = learner_and_objective(learner, objective)
+    if isinstance(learner, KerasLearner) and objective.of_probabilities:
+      require_probabilities(learner.model)
     if parameters is None:
       parameters = learner.own_parameters()
       if parameters is not None and own_specs:
@@ -255,13 +258,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """Over how many of a task's examples the loss is that a step of training logs."""
     return query_examples
 
-  def compile(self, optimizer, *, metrics: Optional[Sequence] = None,
+  def compile(self, optimizer, loss: None = None, metrics: Optional[Sequence] = None, *,
               jit_compile: bool = False, steps_per_execution: int = 1,
               run_eagerly: bool = False, **others) -> None:
     """As in Keras; the optimizer's state exists from here on.
 
     Args:
       optimizer: of the outer step.
+      loss: none, as the meta-learner was made with one.
       metrics: of Keras, for a task, where the loss is one of Keras, too.
       jit_compile: compile by XLA. Never chosen by Keras: max-pooling has a wrong second
         derivative there.
@@ -274,7 +278,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     if isinstance(self.objective, KerasObjective) and metrics is not None:
       self.objective = self.objective.with_metrics(metrics)
       metrics = None
-    _refuse(dict(metrics=metrics, **others))
+    _refuse(dict(loss=loss, metrics=metrics, **others))
     self.steps_of_an_execution = steps_per_execution
     if jit_compile and not self.learner.exact_under_xla:
       raise ConfigError(
@@ -647,4 +651,5 @@ def _refuse(arguments: Mapping[str, Any]) -> None:
   if given:
     raise ConfigError(
         f'compile() has no {", ".join(given)}: what a task minimises and is judged by is '
-        'the objective that the model was made with. Write an `Objective`.', given[0])
+        'what the meta-learner was made with, MAML(model, loss). A loss of Keras goes with '
+        'metrics here; of an Objective they are its own (measures).', given[0])

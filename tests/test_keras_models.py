@@ -1016,6 +1016,25 @@ def test_a_second_softmax_is_refused(loss, last):
     maml.meta_gradient(*[batch_for(model)] * 2)
 
 
+@pytest.mark.parametrize('loss', [
+    'sparse_categorical_crossentropy', tf.keras.losses.SparseCategoricalCrossentropy(),
+    tf.keras.losses.binary_crossentropy], ids=['its name', 'an object', 'a function'])
+def test_nor_is_none_where_the_loss_is_of_probabilities(loss):
+  with pytest.raises(ConfigError, match='Give a loss with from_logits=True'):
+    MAML(dense(), loss)
+  MAML(sequential((4,), layer('Dense', CLASSES, activation='softmax')), loss)
+  MAML(sequential((4,), layer('Dense', CLASSES), layer('Softmax')), loss)
+
+
+@pytest.mark.parametrize('given', [(cross_entropy(),), (None, ['accuracy'], 'loss_weights')],
+                         ids=['a loss', 'weights'])
+def test_compile_has_no_loss(given):
+  maml = MAML(dense(), cross_entropy())
+  weights = {name: 1.0 for name in given[2:]}
+  with pytest.raises(ConfigError, match=r'MAML\(model, loss\)'):
+    maml.compile('adam', *given[:2], **weights)
+
+
 class Deciding(tf.keras.Model):
   """By Python, which Keras's own fit would rewrite."""
 
@@ -1066,8 +1085,9 @@ def test_texts_are_no_labels():
     tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     'sparse_categorical_crossentropy'], ids=['an object', 'its name'])
 def test_one_hot_rows_are_no_labels_of_a_sparse_loss(loss):
-  inputs, labels = (part[0] for part in batch_for(dense()))
-  maml = MAML(dense(), loss, step_size=0.1, num_updates=1)
+  model = sequential((4,), layer('Dense', CLASSES), layer('Lambda', lambda values: values))
+  inputs, labels = (part[0] for part in batch_for(model))
+  maml = MAML(model, loss, step_size=0.1, num_updates=1)
   with pytest.raises(ConfigError, match=r'give y.argmax\(-1\)'):
     maml.adapt(inputs, np.eye(CLASSES)[labels])
 
