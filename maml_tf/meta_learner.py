@@ -31,6 +31,7 @@ from maml_tf.episodes import (
   num_examples,
   num_tasks,
   require_consistent,
+  require_examples,
 )
 from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
@@ -45,7 +46,6 @@ from maml_tf.keras_fit import (
   with_callback,
 )
 from maml_tf.keras_models.front import learner_and_objective
-from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.keras_models.objective import KerasObjective, require_probabilities
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
@@ -132,8 +132,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                cores: Optional[int] = None, device_memory: Optional[int] = None,
                own_specs: Sequence[ParameterSpec] = ()):
     learner, objective = learner_and_objective(learner, objective)
-    if isinstance(learner, KerasLearner) and objective.of_probabilities:
-      require_probabilities(learner.model)
+    if isinstance(objective, KerasObjective) and objective.of_probabilities:
+      require_probabilities(learner)
     if parameters is None:
       parameters = learner.own_parameters()
       if parameters is not None and own_specs:
@@ -156,7 +156,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._num_updates = require_updates(num_updates)
     self._seed = seed
     self._recompute_inner_steps = recompute_inner_steps
-    self._tasks_at_once = tasks_at_once
+    self._tasks_at_once = require_count('tasks_at_once', tasks_at_once)
     self._task_groups = functools.partial(task_groups, at_once=tasks_at_once, cores=cores,
                                           memory=device_memory)
     self._forget_graphs()
@@ -480,9 +480,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         inputs and labels, and labels that are of no output.
       NotFiniteError: where the adapted parameters are not finite.
     """
-    batch = Batch(*(tf.nest.map_structure(
-        lambda value: value[tf.newaxis], as_tensors(part, self.meta_parameters.dtype))
-        for part in (support_inputs, support_labels)))
+    given = Batch(*(as_tensors(part, self.meta_parameters.dtype)
+                    for part in (support_inputs, support_labels)))
+    require_examples(given)
+    batch = tf.nest.map_structure(lambda value: value[tf.newaxis], given)
     episodes = self._cast((batch, batch))
     updates = self._num_updates if num_updates is None else require_updates(num_updates)
     with user_errors():

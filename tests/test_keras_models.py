@@ -13,8 +13,10 @@ import tensorflow as tf
 from maml_tf import (
   IMAML,
   MAML,
+  FullyConnected,
   KerasLearner,
   KerasObjective,
+  MeanSquaredError,
   MetaSGD,
   Prototypical,
   Reptile,
@@ -256,6 +258,9 @@ def test_an_adapt_that_fits_nothing_is_refused():
   model = sequential((4,), layer('Dense', 5, name='body'), layer('Dense', CLASSES))
   with pytest.raises(ConfigError, match=r"adapt='tail\*' fits none"):
     KerasLearner(model, adapt=['body', 'tail*'])
+  for other in (dense().layers[-1], model.layers[0].kernel, 1):
+    with pytest.raises(ConfigError, match='is no layer of it'):
+      KerasLearner(model, adapt=['body', other])
 
 
 def test_a_pattern_is_not_of_the_model_s_own_name():
@@ -1020,19 +1025,16 @@ def test_a_second_softmax_is_refused(loss, last):
     'sparse_categorical_crossentropy', tf.keras.losses.SparseCategoricalCrossentropy(),
     tf.keras.losses.binary_crossentropy], ids=['its name', 'an object', 'a function'])
 def test_nor_is_none_where_the_loss_is_of_probabilities(loss):
-  with pytest.raises(ConfigError, match='Give a loss with from_logits=True'):
-    MAML(dense(), loss)
+  for net in (dense(), FullyConnected(4, (5,), CLASSES, norm='None')):
+    with pytest.raises(ConfigError, match='give a loss with from_logits=True'):
+      MAML(net, loss)
   MAML(sequential((4,), layer('Dense', CLASSES, activation='softmax')), loss)
   MAML(sequential((4,), layer('Dense', CLASSES), layer('Softmax')), loss)
 
 
-@pytest.mark.parametrize('given', [(cross_entropy(),), (None, ['accuracy'], 'loss_weights')],
-                         ids=['a loss', 'weights'])
-def test_compile_has_no_loss(given):
-  maml = MAML(dense(), cross_entropy())
-  weights = {name: 1.0 for name in given[2:]}
-  with pytest.raises(ConfigError, match=r'MAML\(model, loss\)'):
-    maml.compile('adam', *given[:2], **weights)
+def test_compile_takes_no_loss_where_keras_does():
+  with pytest.raises(ConfigError, match=r'no loss: .* MAML\(model, loss\)'):
+    MAML(dense(), cross_entropy()).compile('adam', cross_entropy())
 
 
 class Deciding(tf.keras.Model):
@@ -1090,6 +1092,14 @@ def test_one_hot_rows_are_no_labels_of_a_sparse_loss(loss):
   maml = MAML(model, loss, step_size=0.1, num_updates=1)
   with pytest.raises(ConfigError, match=r'give y.argmax\(-1\)'):
     maml.adapt(inputs, np.eye(CLASSES)[labels])
+
+
+@pytest.mark.parametrize('inputs, labels', [
+    (list(np.zeros([3, 4])), [0, 1, 2]), (np.zeros([2, 4]), [0, 1, 2]), (np.zeros(4), 0)],
+    ids=['a list', 'too few', 'one alone'])
+def test_a_support_set_is_of_examples(inputs, labels):
+  with pytest.raises(ConfigError, match=r'are \[examples, ...\] each.*np.stack'):
+    MAML(dense(), cross_entropy()).adapt(inputs, labels)
 
 
 def test_labels_are_of_the_outputs():
@@ -1163,7 +1173,6 @@ def test_recomputing_with_dropout_is_refused():
 
 
 def test_a_learner_of_the_package_is_a_keras_model_once_it_is_adapted():
-  from maml_tf import FullyConnected, MeanSquaredError
   maml = MAML(FullyConnected(1, (4,), 1, 'None'), MeanSquaredError(), step_size=0.1,
               num_updates=1)
   x, y = (np.random.RandomState(0).normal(size=(2, 3, 1)).astype('float32'))
@@ -1175,7 +1184,6 @@ def test_a_learner_of_the_package_is_a_keras_model_once_it_is_adapted():
 
 
 def test_a_loss_of_keras_goes_with_a_learner_of_the_package(make_regression):
-  from maml_tf import FullyConnected
   maml = MAML(FullyConnected(1, (4,), 1, 'None'), 'mse', step_size=0.1, num_updates=1)
   assert isinstance(maml.objective, KerasObjective)
   means, _ = maml.meta_gradient(make_regression(1, 5, dtype='float32'))

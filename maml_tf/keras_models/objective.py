@@ -22,7 +22,9 @@ from maml_tf.episodes import num_tasks
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.functional_call import replaced
 from maml_tf.keras_models.inner_layers import gives_the_outputs
-from maml_tf.keras_models.learner import ModelOutputs
+from maml_tf.keras_models.learner import KerasLearner, ModelOutputs
+from maml_tf.learners.base import Learner
+from maml_tf.learners.with_head import WithHead
 from maml_tf.measures import ACCURACY, LOSS, Measure
 from maml_tf.objectives import Objective, require_same_axes, with_axes_of
 
@@ -197,17 +199,22 @@ def _require_no_second_softmax(loss: Any, logits: List) -> None:
         'or give a loss with from_logits=False.')
 
 
-def require_probabilities(model: tf.keras.Model) -> None:
+def require_probabilities(learner: Learner) -> None:
   """Raises: ConfigError: where the last layer gives what is none: a loss of probabilities cuts
   off what is not between 0 and 1, and learns next to nothing of it, without an error."""
-  last = model.layers[-1] if getattr(model, 'layers', None) else None
-  activation = getattr(last, 'activation', None)
-  if (hasattr(last, 'kernel') and activation is tf.keras.activations.linear
-      and gives_the_outputs(last, model) and len(model.outputs) == 1):
+  if isinstance(learner, WithHead) or (
+      isinstance(learner, KerasLearner) and _ends_linearly(learner.model)):
     raise ConfigError(
-        'The loss takes probabilities (from_logits=False), and the model ends with '
-        f'{last.name!r}, which has no activation. Give a loss with from_logits=True, or that '
-        'layer a softmax or sigmoid.', 'objective')
+        'The loss takes probabilities (from_logits=False), and the last layer of the net has '
+        'no activation: give a loss with from_logits=True, or a Keras model a softmax or '
+        'sigmoid at its end.', 'objective')
+
+
+def _ends_linearly(model: tf.keras.Model) -> bool:
+  last = model.layers[-1] if getattr(model, 'layers', None) else None
+  return (hasattr(last, 'kernel') and gives_the_outputs(last, model)
+          and getattr(last, 'activation', None) is tf.keras.activations.linear
+          and len(model.outputs) == 1)
 
 
 def _takes_probabilities(loss: Any) -> bool:
