@@ -534,9 +534,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(parameters)
       measured = self.task_objectives(parameters, episodes)
-      if 'loss' not in measured:
+      if not isinstance(measured, Mapping) or 'loss' not in measured:
+        received = (', '.join(map(repr, measured)) if isinstance(measured, Mapping)
+                    else type(measured).__name__)
         raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
-                          f"task as 'loss'. Received: {', '.join(map(repr, measured))}.")
+                          f"task as 'loss' of a dictionary. Received: {received}.")
       loss = tf.reduce_sum(measured['loss'])
     with missing_derivatives():
       gradients = tape.gradient(loss, parameters)
