@@ -429,7 +429,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return list(self._means.values())
 
   def task_results(self, episodes: Any, num_updates: int) -> TaskResults:
-    """Adapts to every task by `num_updates` steps, and measures on the way."""
+    """Adapts to every task by `num_updates` steps, and measures on the way.
+
+    A tape around it gives a gradient of first order; see `meta_gradient`, and `adaptation` for
+    losses of one's own.
+    """
     require_updates(num_updates)
     episodes = self._cast(episodes)
     with user_errors():

@@ -493,6 +493,13 @@ def test_what_is_no_inner_loop_is_refused(given):
          **{**dict(step_size=0.1, num_updates=1), **given})
 
 
+def test_a_variable_is_no_step_size():
+  """What is assigned to it later was not seen."""
+  for step_size in (tf.Variable(0.1), {'output/kernel': tf.Variable(0.1), 'output/bias': 0.1}):
+    with pytest.raises(ConfigError, match='read once.* set the step_size of the meta-learner'):
+      MAML(FullyConnected(1, (), 1, 'None'), MeanSquaredError(), step_size=step_size)
+
+
 # Precision
 
 
