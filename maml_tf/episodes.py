@@ -115,6 +115,18 @@ def require_consistent(episodes: Episodes) -> None:
     _refuse(episodes, 'of other numbers of tasks beside each other')
 
 
+def require_examples(batch: Batch) -> None:
+  """Raises: ConfigError: where one task's inputs and labels are not of as many examples."""
+  shapes = [value.shape for value in tf.nest.flatten(batch)]
+  if any(shape.rank == 0 for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
+    inputs, labels = (tf.nest.map_structure(lambda value: str(value.shape), part)
+                      for part in batch)
+    raise ConfigError(
+        'Inputs and labels of a task are [examples, ...] each, as many labels as inputs. '
+        f'Received: inputs {inputs}, labels {labels}. A list is of several inputs: of '
+        'examples make one array (np.stack).')
+
+
 def _refuse(episodes: Episodes, what: str) -> None:
   shapes = tf.nest.map_structure(lambda value: str(value.shape), episodes)
   raise ConfigError(

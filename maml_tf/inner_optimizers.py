@@ -147,6 +147,10 @@ class StepSizes:
 
 def require_numbers(value: StepSize) -> None:
   """Raises: ConfigError: for what is no step size."""
+  if any(isinstance(one, tf.Variable) for one in tf.nest.flatten(value)):
+    raise ConfigError('step_size is read once, and not when a variable is assigned: give a '
+                      'number, and set the step_size of the meta-learner to change it.',
+                      'step_size')
   for one in tf.nest.flatten(_arrays(value)):
     if (one.dtype.kind not in 'iuf' or one.ndim > 1 or not one.size
         or not np.isfinite(one.astype(np.float64)).all()):

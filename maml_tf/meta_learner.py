@@ -31,6 +31,7 @@ from maml_tf.episodes import (
   num_examples,
   num_tasks,
   require_consistent,
+  require_examples,
 )
 from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
@@ -45,7 +46,7 @@ from maml_tf.keras_fit import (
   with_callback,
 )
 from maml_tf.keras_models.front import learner_and_objective
-from maml_tf.keras_models.objective import KerasObjective
+from maml_tf.keras_models.objective import KerasObjective, require_probabilities
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
@@ -131,6 +132,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                cores: Optional[int] = None, device_memory: Optional[int] = None,
                own_specs: Sequence[ParameterSpec] = ()):
     learner, objective = learner_and_objective(learner, objective)
+    if isinstance(objective, KerasObjective) and objective.of_probabilities:
+      require_probabilities(learner)
     if parameters is None:
       parameters = learner.own_parameters()
       if parameters is not None and own_specs:
@@ -153,7 +156,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._num_updates = require_updates(num_updates)
     self._seed = seed
     self._recompute_inner_steps = recompute_inner_steps
-    self._tasks_at_once = tasks_at_once
+    self._tasks_at_once = require_count('tasks_at_once', tasks_at_once)
     self._task_groups = functools.partial(task_groups, at_once=tasks_at_once, cores=cores,
                                           memory=device_memory)
     self._forget_graphs()
@@ -255,13 +258,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """Over how many of a task's examples the loss is that a step of training logs."""
     return query_examples
 
-  def compile(self, optimizer, *, metrics: Optional[Sequence] = None,
+  def compile(self, optimizer, loss: None = None, metrics: Optional[Sequence] = None, *,
               jit_compile: bool = False, steps_per_execution: int = 1,
               run_eagerly: bool = False, **others) -> None:
     """As in Keras; the optimizer's state exists from here on.
 
     Args:
       optimizer: of the outer step.
+      loss: none, as the meta-learner was made with one.
       metrics: of Keras, for a task, where the loss is one of Keras, too.
       jit_compile: compile by XLA. Never chosen by Keras: max-pooling has a wrong second
         derivative there.
@@ -274,7 +278,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     if isinstance(self.objective, KerasObjective) and metrics is not None:
       self.objective = self.objective.with_metrics(metrics)
       metrics = None
-    _refuse(dict(metrics=metrics, **others))
+    _refuse(dict(loss=loss, metrics=metrics, **others))
     self.steps_of_an_execution = steps_per_execution
     if jit_compile and not self.learner.exact_under_xla:
       raise ConfigError(
@@ -427,7 +431,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     return list(self._means.values())
 
   def task_results(self, episodes: Any, num_updates: int) -> TaskResults:
-    """Adapts to every task by `num_updates` steps, and measures on the way."""
+    """Adapts to every task by `num_updates` steps, and measures on the way.
+
+    A tape around it gives a gradient of first order; see `meta_gradient`, and `adaptation` for
+    losses of one's own.
+    """
     require_updates(num_updates)
     episodes = self._cast(episodes)
     with user_errors():
@@ -478,9 +486,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         inputs and labels, and labels that are of no output.
       NotFiniteError: where the adapted parameters are not finite.
     """
-    batch = Batch(*(tf.nest.map_structure(
-        lambda value: value[tf.newaxis], as_tensors(part, self.meta_parameters.dtype))
-        for part in (support_inputs, support_labels)))
+    given = Batch(*(as_tensors(part, self.meta_parameters.dtype)
+                    for part in (support_inputs, support_labels)))
+    require_examples(given)
+    batch = tf.nest.map_structure(lambda value: value[tf.newaxis], given)
     episodes = self._cast((batch, batch))
     updates = self._num_updates if num_updates is None else require_updates(num_updates)
     with user_errors():
@@ -531,9 +540,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(parameters)
       measured = self.task_objectives(parameters, episodes)
-      if 'loss' not in measured:
+      if not isinstance(measured, Mapping) or 'loss' not in measured:
+        received = (', '.join(map(repr, measured)) if isinstance(measured, Mapping)
+                    else type(measured).__name__)
         raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
-                          f"task as 'loss'. Received: {', '.join(map(repr, measured))}.")
+                          f"task as 'loss' of a dictionary. Received: {received}.")
       loss = tf.reduce_sum(measured['loss'])
     with missing_derivatives():
       gradients = tape.gradient(loss, parameters)
@@ -649,4 +660,5 @@ def _refuse(arguments: Mapping[str, Any]) -> None:
   if given:
     raise ConfigError(
         f'compile() has no {", ".join(given)}: what a task minimises and is judged by is '
-        'the objective that the model was made with. Write an `Objective`.', given[0])
+        'what the meta-learner was made with, MAML(model, loss). A loss of Keras goes with '
+        'metrics here; of an Objective they are its own (measures).', given[0])

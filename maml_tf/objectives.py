@@ -130,15 +130,16 @@ def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   return tf.reduce_mean(tf.cast(right, outputs.dtype), axis=1)
 
 
-def require_same_axes(loss: str, labels: tf.Tensor, outputs: tf.Tensor) -> None:
+def require_same_axes(name: str, labels: tf.Tensor, outputs: tf.Tensor) -> None:
   """Raises: ConfigError: where numbers of classes, as labels, would be broadcast against the
   outputs of all classes, in silence where the sizes allow it."""
   ranks = labels.shape.rank, outputs.shape.rank
   if None not in ranks and ranks[0] != ranks[1]:
     raise ConfigError(
-        f'The loss {loss} takes a target for each output. Received: labels '
-        f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: for classes take a '
-        'cross-entropy, for targets give them the axes of the outputs.')
+        f'{name} takes a target for each output. Received: labels '
+        f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: for numbers of '
+        'classes take a sparse cross-entropy (of metrics accuracy), or give one-hot rows; '
+        'targets must have the axes of the outputs.')
 
 
 def with_axes_of(labels: Any, outputs: Any) -> Any:

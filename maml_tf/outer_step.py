@@ -5,12 +5,14 @@ from __future__ import annotations
 import abc
 import contextlib
 import inspect
+import numbers
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
 from maml_tf.custom_gradients import others_are_let_go
 from maml_tf.episodes import Episodes, num_tasks
+from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Parameters
 
 Means = Dict[str, tf.Tensor]
@@ -64,6 +66,9 @@ class GradientStep(OuterStep):
     gradient_clip: elementwise bound of the gradient; 0: none.
     dtype: of the parameters.
 
+  Raises:
+    ConfigError: for a bound below 0, or none of numbers.
+
   Attributes:
     diverged: whether there was such a step.
     latest_loss: of that step, or else of the latest one.
@@ -71,6 +76,9 @@ class GradientStep(OuterStep):
 
   def __init__(self, gradient_clip: float, dtype: str):
     super().__init__()
+    if not isinstance(gradient_clip, numbers.Real) or not gradient_clip >= 0:
+      raise ConfigError('gradient_clip must be a number, 0 (none) or more. Received: '
+                        f'{gradient_clip!r}.', 'gradient_clip')
     self.gradient_clip = gradient_clip
     same = dict(trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
     self.diverged = tf.Variable(False, name='diverged', **same)

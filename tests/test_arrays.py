@@ -120,6 +120,12 @@ def test_missing_texts_are_no_examples():
       tasks_from_arrays(texts, [0, 0, 0], 1, 1, 1)
 
 
+def test_a_table_with_numbers_and_texts_is_refused():
+  table = np.array([[1.5, 'a'], [2.5, 'b']], object)
+  with pytest.raises(ConfigError, match='all of one kind.* 1.5'):
+    tasks_from_arrays(table, [0, 0], 1, 1, 1)
+
+
 def test_missing_numbers_are_the_net_s_affair():
   x = np.array([1.0, np.nan], object)
   (support, _), (query, _) = next(iter(tasks_from_arrays(x, [0, 0], 1, 1, 1)))
@@ -128,7 +134,8 @@ def test_missing_numbers_are_the_net_s_affair():
 
 @pytest.mark.parametrize('y, message', [
     (np.eye(6)[np.repeat(np.arange(6), 5)], r'argmax'), (np.full(30, np.nan), '30 of 30'),
-    ([object()] * 30, 'Python objects')], ids=['one-hot', 'NaN', 'objects'])
+    ([object()] * 30, 'Python objects'), ([1, '1'] * 15, 'all of one kind.* 1')],
+    ids=['one-hot', 'NaN', 'objects', 'numbers among texts'])
 def test_labels_that_are_none_are_refused(examples, y, message):
   with pytest.raises(ConfigError, match=message):
     tasks_from_arrays(examples[0], y, 2, 1, 1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from maml_tf import experiment
+from maml_tf.errors import ConfigError
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.measures import ACCURACY
 from maml_tf.training import history, trainer
@@ -166,6 +167,13 @@ def test_further_updates_get_columns_of_their_own(tmp_path):
   assert [line['iteration'] for line in lines] == [10, 20, 30]
   assert [line['val_loss_2'] for line in lines] == [None, 0.5, None]
   assert [line['val_loss_1'] for line in lines] == [2.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize('name', ['iteration', 'iterations', 'seconds', 'executions'])
+def test_a_measure_is_not_called_as_a_column_of_its_own(name, tmp_path):
+  """It would stand in that column, by which a run goes on."""
+  with pytest.raises(ConfigError, match=f'must not be called {name},'):
+    History(str(tmp_path), 0).add(1, {'loss': 1.0, name: 1.0})
 
 
 def test_without_a_file_there_are_no_lines(tmp_path):

@@ -13,8 +13,10 @@ import tensorflow as tf
 from maml_tf import (
   IMAML,
   MAML,
+  FullyConnected,
   KerasLearner,
   KerasObjective,
+  MeanSquaredError,
   MetaSGD,
   Prototypical,
   Reptile,
@@ -256,6 +258,9 @@ def test_an_adapt_that_fits_nothing_is_refused():
   model = sequential((4,), layer('Dense', 5, name='body'), layer('Dense', CLASSES))
   with pytest.raises(ConfigError, match=r"adapt='tail\*' fits none"):
     KerasLearner(model, adapt=['body', 'tail*'])
+  for other in (dense().layers[-1], model.layers[0].kernel, 1):
+    with pytest.raises(ConfigError, match='is no layer of it'):
+      KerasLearner(model, adapt=['body', other])
 
 
 def test_a_pattern_is_not_of_the_model_s_own_name():
@@ -1017,6 +1022,22 @@ def test_a_second_softmax_is_refused(loss, last):
     maml.meta_gradient(*[batch_for(model)] * 2)
 
 
+@pytest.mark.parametrize('loss', [
+    'sparse_categorical_crossentropy', tf.keras.losses.SparseCategoricalCrossentropy(),
+    tf.keras.losses.binary_crossentropy], ids=['its name', 'an object', 'a function'])
+def test_nor_is_none_where_the_loss_is_of_probabilities(loss):
+  for net in (dense(), FullyConnected(4, (5,), CLASSES, norm='None')):
+    with pytest.raises(ConfigError, match='give a loss with from_logits=True'):
+      MAML(net, loss)
+  MAML(sequential((4,), layer('Dense', CLASSES, activation='softmax')), loss)
+  MAML(sequential((4,), layer('Dense', CLASSES), layer('Softmax')), loss)
+
+
+def test_compile_takes_no_loss_where_keras_does():
+  with pytest.raises(ConfigError, match=r'no loss: .* MAML\(model, loss\)'):
+    MAML(dense(), cross_entropy()).compile('adam', cross_entropy())
+
+
 class Deciding(tf.keras.Model):
   """By Python, which Keras's own fit would rewrite."""
 
@@ -1067,10 +1088,19 @@ def test_texts_are_no_labels():
     tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     'sparse_categorical_crossentropy'], ids=['an object', 'its name'])
 def test_one_hot_rows_are_no_labels_of_a_sparse_loss(loss):
-  inputs, labels = (part[0] for part in batch_for(dense()))
-  maml = MAML(dense(), loss, step_size=0.1, num_updates=1)
+  model = sequential((4,), layer('Dense', CLASSES), layer('Lambda', lambda values: values))
+  inputs, labels = (part[0] for part in batch_for(model))
+  maml = MAML(model, loss, step_size=0.1, num_updates=1)
   with pytest.raises(ConfigError, match=r'give y.argmax\(-1\)'):
     maml.adapt(inputs, np.eye(CLASSES)[labels])
+
+
+@pytest.mark.parametrize('inputs, labels', [
+    (list(np.zeros([3, 4])), [0, 1, 2]), (np.zeros([2, 4]), [0, 1, 2]), (np.zeros(4), 0)],
+    ids=['a list', 'too few', 'one alone'])
+def test_a_support_set_is_of_examples(inputs, labels):
+  with pytest.raises(ConfigError, match=r'are \[examples, ...\] each.*np.stack'):
+    MAML(dense(), cross_entropy()).adapt(inputs, labels)
 
 
 def test_labels_are_of_the_outputs():
@@ -1144,7 +1174,6 @@ def test_recomputing_with_dropout_is_refused():
 
 
 def test_a_learner_of_the_package_is_a_keras_model_once_it_is_adapted():
-  from maml_tf import FullyConnected, MeanSquaredError
   maml = MAML(FullyConnected(1, (4,), 1, 'None'), MeanSquaredError(), step_size=0.1,
               num_updates=1)
   x, y = (np.random.RandomState(0).normal(size=(2, 3, 1)).astype('float32'))
@@ -1156,7 +1185,6 @@ def test_a_learner_of_the_package_is_a_keras_model_once_it_is_adapted():
 
 
 def test_a_loss_of_keras_goes_with_a_learner_of_the_package(make_regression):
-  from maml_tf import FullyConnected
   maml = MAML(FullyConnected(1, (4,), 1, 'None'), 'mse', step_size=0.1, num_updates=1)
   assert isinstance(maml.objective, KerasObjective)
   means, _ = maml.meta_gradient(make_regression(1, 5, dtype='float32'))

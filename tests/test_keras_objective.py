@@ -11,7 +11,13 @@ from maml_tf.errors import ConfigError
 from maml_tf.keras_models.learner import ModelOutputs
 
 losses = tf.keras.losses
+METRICS = tf.keras.metrics
 TASKS, EXAMPLES = 2, 4
+
+
+def called(one):
+  """What a loss or a metric is called in the name of a test."""
+  return one if isinstance(one, str) else getattr(one, '__name__', type(one).__name__)
 
 
 def values(*shape, seed=0):
@@ -33,8 +39,7 @@ def own(labels, outputs):
     ('binary_crossentropy', losses.BinaryCrossentropy()), (own, losses.MeanSquaredError()),
     (MeanSquaredError(), losses.MeanSquaredError()),
     (losses.MeanSquaredError(), losses.MeanSquaredError())],
-    ids=lambda loss: loss if isinstance(loss, str) else getattr(
-        loss, '__name__', type(loss).__name__))
+    ids=called)
 @pytest.mark.parametrize('without_axis', ['labels', 'outputs'])
 def test_labels_and_outputs_are_not_broadcast_against_each_other(loss, of_keras, without_axis):
   with_axis = values(TASKS, EXAMPLES, 1), values(TASKS, EXAMPLES, 1, seed=1)
@@ -148,6 +153,74 @@ def test_labels_of_two_classes_may_be_integers():
   outputs = tf.constant([[[0.9], [0.2], [0.4], [0.6]]])
   found = objective.measured(outputs, tf.constant([[1, 0, 1, 1]], tf.int32))
   np.testing.assert_allclose(found['accuracy'], [0.75])
+
+
+def test_accuracy_of_one_logit_is_that_of_its_sign():
+  """Keras's would be of p > 0.62."""
+  objective = KerasObjective(losses.BinaryCrossentropy(from_logits=True), ['accuracy'])
+  outputs = tf.constant([[[0.3], [-0.3], [2.0], [-2.0]]])
+  found = objective.measured(outputs, tf.constant([[1, 0, 1, 1]], tf.int32))
+  np.testing.assert_allclose(found['accuracy'], [0.75])
+
+
+NUMBERS, ROWS = tf.constant([[0, 1, 2]] * TASKS), tf.stack([tf.eye(3)] * TASKS)
+
+
+@pytest.mark.parametrize('loss', [
+    'categorical_hinge', 'cosine_similarity', 'binary_crossentropy',
+    losses.CategoricalCrossentropy(), losses.mean_squared_error,
+    losses.MeanSquaredError(name='mine')], ids=called)
+def test_numbers_of_classes_are_no_targets(loss):
+  """As many examples as classes: most of these were broadcast against each other."""
+  with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
+    KerasObjective(loss).loss(values(TASKS, 3, 3), NUMBERS)
+  KerasObjective(loss).loss(values(TASKS, 3, 3), ROWS)
+
+
+@pytest.mark.parametrize('metric', [
+    'mae', 'categorical_accuracy', METRICS.mean_squared_error, METRICS.CategoricalAccuracy(),
+    METRICS.MeanSquaredError(name='mine'), METRICS.TopKCategoricalAccuracy(2), 'AUC',
+    METRICS.Precision()], ids=called)
+def test_nor_are_they_those_of_metrics(metric):
+  objective = KerasObjective(lambda labels, outputs: outputs, [metric])
+  with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
+    objective.measured(values(TASKS, 3, 3), NUMBERS)
+  assert len(objective.measured(values(TASKS, 3, 3), ROWS)) == 2
+
+
+@pytest.mark.parametrize('metric', [
+    'sparse_categorical_accuracy', METRICS.SparseTopKCategoricalAccuracy(2),
+    METRICS.SparseCategoricalCrossentropy(name='mine')], ids=called)
+def test_metrics_of_numbers_take_no_rows(metric):
+  objective = KerasObjective(lambda labels, outputs: outputs, [metric])
+  with pytest.raises(ConfigError, match=r'give y.argmax\(-1\)'):
+    objective.measured(values(TASKS, 3, 3), ROWS)
+  assert len(objective.measured(values(TASKS, 3, 3), NUMBERS)) == 2
+
+
+@pytest.mark.parametrize('metric', ['accuracy', 'sparse_categorical_accuracy'])
+def test_labels_with_weights_are_for_functions_of_one_s_own(metric):
+  with pytest.raises(ConfigError, match='a function of .labels, outputs., which gets all'):
+    KerasObjective(lambda labels, outputs: outputs, [metric]).measured(
+        values(TASKS, 3, 3), {'classes': NUMBERS, 'weights': NUMBERS})
+  with pytest.raises(ConfigError, match='a function of .labels, outputs., which gets all'):
+    KerasObjective('mse').loss(values(TASKS, 3, 3), [ROWS, ROWS])
+
+
+def test_metrics_of_other_labels_are_not_looked_at():
+  metric = METRICS.MeanIoU(3, name='iou', sparse_y_pred=False)
+  objective = KerasObjective(lambda labels, outputs: outputs, [metric])
+  found = objective.measured(ROWS, NUMBERS)
+  np.testing.assert_allclose(found['iou'], [1.0] * TASKS)
+
+
+def test_a_function_of_keras_heeds_masks_as_its_name_does():
+  labels, outputs = values(1, 2, 3), values(1, 2, 3, seed=1)
+  masked = ModelOutputs(outputs, tf.zeros([1]), [tf.constant([[True, False]])])
+  for one in ('mae', losses.mean_absolute_error):
+    found = KerasObjective(one, [one]).measured(masked, labels)
+    for value in found.values():
+      np.testing.assert_allclose(value, [np.mean(np.abs(labels - outputs)[0, 0])], rtol=1e-5)
 
 
 @pytest.mark.parametrize('metric, larger', [

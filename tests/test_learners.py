@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners import Convolutional, FullyConnected, task_ops
 
 NORMS = ('batch_norm', 'layer_norm', 'None')
@@ -42,6 +43,11 @@ def inputs_of(shape, tasks=3, examples=4, seed=0):
 
 def tensors(values):
   return {name: tf.constant(value) for name, value in values.items()}
+
+
+def test_a_norm_is_one_of_the_three():
+  with pytest.raises(ConfigError, match="one of .*'None'.*Received: None"):
+    FullyConnected(1, (4,), 1, norm=None)
 
 
 # The head

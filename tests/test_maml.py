@@ -247,10 +247,11 @@ def test_calling_the_model_gives_outputs_without_adaptation(images):
 
 
 @pytest.mark.parametrize('given, shown', [
-    (dict(loss='mse'), 'no loss'), (dict(metrics=['mae'], loss=None), 'no metrics'),
+    (dict(loss='mse'), 'no loss'), (dict(loss='mse', metrics=['mae']), 'no loss, metrics'),
+    (dict(metrics=['mae'], loss=None), 'no metrics'),
     (dict(weighted_metrics=[]), 'no weighted_metrics')])
 def test_a_loss_beside_the_objective_is_refused(given, shown):
-  with pytest.raises(ValueError, match=f'{shown}.*is the objective|{shown}.*objective'):
+  with pytest.raises(ConfigError, match=rf'{shown}: .* made with, MAML\(model, loss\)'):
     regression_model().compile(sgd(), **given)
 
 
@@ -483,11 +484,20 @@ def test_what_could_not_be_loaded_is_not_saved(regressions, tmp_path):
     dict(num_updates=-1), dict(num_updates=1.5), dict(num_updates='1'), dict(step_size=None),
     dict(step_size='0.1'), dict(step_size=np.nan), dict(step_size=[0.1, np.inf]),
     dict(step_size=[]), dict(step_size=[[0.1]]),
-    dict(step_size={'output/kernel': 0.1}), dict(step_size={'kernel': 0.1})], ids=str)
+    dict(step_size={'output/kernel': 0.1}), dict(step_size={'kernel': 0.1}),
+    dict(gradient_clip=-1.0), dict(gradient_clip=None), dict(gradient_clip='1'),
+    dict(tasks_at_once=-1)], ids=str)
 def test_what_is_no_inner_loop_is_refused(given):
   with pytest.raises(ConfigError, match=f'{next(iter(given))} must be'):
     MAML(FullyConnected(1, (), 1, 'None'), MeanSquaredError(),
          **{**dict(step_size=0.1, num_updates=1), **given})
+
+
+def test_a_variable_is_no_step_size():
+  """What is assigned to it later was not seen."""
+  for step_size in (tf.Variable(0.1), {'output/kernel': tf.Variable(0.1), 'output/bias': 0.1}):
+    with pytest.raises(ConfigError, match='read once.* set the step_size of the meta-learner'):
+      MAML(FullyConnected(1, (), 1, 'None'), MeanSquaredError(), step_size=step_size)
 
 
 # Precision

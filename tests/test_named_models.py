@@ -30,6 +30,9 @@ def build(input_shape, outputs):
       layers.ReLU(), layers.Flatten(), layers.Dense(outputs)])
 def of_one_output(input_shape, outputs):
   return build(input_shape, 1)
+def of_two_outputs(input_shape, outputs):
+  net = build(input_shape, outputs)
+  return tf.keras.Model(net.input, [net.output, net.output])
 def of_float32(input_shape, outputs):
   layers = tf.keras.layers
   return tf.keras.Sequential([layers.Input(input_shape), layers.Flatten(),
@@ -202,6 +205,7 @@ def test_anil_of_a_keras_model_is_that_of_the_same_net_of_the_paper(make_classif
 
 @pytest.mark.parametrize('model, message', [
     ('of_one_output', 'outputs for inputs .*28, 28, 1.*gave .2, 1. of 2 examples'),
+    ('of_two_outputs', r'gave \[\(2, 3\), \(2, 3\)\] of 2 examples'),
     ('nothing', 'must give a Keras model. Received: NoneType'),
     ('number', 'is no function'), ('missing', 'has no missing'),
     ('with_softmax', 'gives probabilities, .* leave it out at the end of the net'),

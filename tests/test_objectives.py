@@ -88,7 +88,7 @@ def test_squared_error_is_of_outputs_of_any_axes(shape):
 def test_classes_are_not_taken_for_targets(loss):
   """As many examples as classes: they were broadcast against each other."""
   outputs, labels = tf.zeros([1, 5, 5]), tf.range(5)[tf.newaxis]
-  with pytest.raises(ConfigError, match='takes a target for each output.*a cross-entropy'):
+  with pytest.raises(ConfigError, match='a target for each output.*a sparse cross-entropy'):
     as_objective(loss).loss(outputs, labels)
   assert as_objective(loss).loss(outputs[..., :1], labels).shape == [1]
   assert as_objective(loss).loss(outputs, tf.zeros([1, 5, 5])).shape == [1]

@@ -46,6 +46,10 @@ class WithoutALoss(MAML):
   def task_objectives(self, parameters, episodes):
     return {'los': 0, 'error': 0}
 
+class WithoutANameForIt(MAML):
+  def task_objectives(self, parameters, episodes):
+    return super().task_objectives(parameters, episodes)['loss']
+
 number = 3
 '''
 
@@ -60,7 +64,8 @@ def spec(tmp_path):
 
 @pytest.mark.parametrize('name, message', [
     ('Needing', "raised TypeError: .*missing 1 required keyword-only argument: 'patience'"),
-    ('WithoutALoss', "must give the loss of each task as 'loss'. Received: 'los', 'error'")])
+    ('WithoutALoss', "the loss of each task as 'loss' of .* Received: 'los', 'error'"),
+    ('WithoutANameForIt', "as 'loss' of a dictionary. Received: .*Tensor")])
 def test_what_is_wrong_in_the_file_is_one_sentence(name, message, spec, small_config):
   configuration = small_config('sinusoid', method=spec(name))
   with pytest.raises(ConfigError, match=message):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
+from maml_tf.keras_models.inner_layers import gives_the_outputs
 from maml_tf.keras_models.learner import Adapted, KerasLearner
 from maml_tf.keras_models.parameters import names_counted_from_0
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
@@ -52,7 +51,7 @@ def require_chosen(learner: KerasLearner, method: str, adapts_head: bool) -> Non
       know nothing is said.
   """
   last = learner.model.layers[-1] if getattr(learner.model, 'layers', None) else None
-  if last is None or not _gives_the_outputs(last, learner.model):
+  if last is None or not gives_the_outputs(last, learner.model):
     return
   of_last = {id(variable) for variable in last.trainable_variables}
   names = [spec.name for spec, variable in zip(
@@ -69,18 +68,10 @@ def require_chosen(learner: KerasLearner, method: str, adapts_head: bool) -> Non
 def _head(net: tf.keras.Model, model: str, method: str) -> tf.keras.layers.Layer:
   """The layer that gives the outputs, if it is one that a net may have as its head."""
   last = net.layers[-1]
-  if isinstance(last, tf.keras.layers.Dense) and _gives_the_outputs(last, net):
+  if isinstance(last, tf.keras.layers.Dense) and gives_the_outputs(last, net):
     return last
   raise ConfigError(
       f'--method={method} does not fit --model={model}: it treats the last layer of a net '
       'apart, so that the net must be a Sequential or a functional model that ends in a Dense '
       f'layer of its own. Received: {type(net).__name__}, whose last layer is '
       f'{type(last).__name__}. Make it such a model, or take --method=maml.')
-
-
-def _gives_the_outputs(layer: Any, net: tf.keras.Model) -> bool:
-  """Keras knows the places of layers in its own models alone, and one place of each."""
-  try:
-    return bool(net.inputs) and layer.output is net.outputs[0]
-  except (AttributeError, ValueError):
-    return False

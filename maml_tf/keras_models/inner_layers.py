@@ -40,6 +40,15 @@ def is_of_keras(layer: tf.keras.layers.Layer) -> bool:
   return type(layer).__module__.split('.')[0] in ('keras', 'tf_keras', 'tensorflow')
 
 
+def gives_the_outputs(layer: Any, net: tf.keras.Model) -> bool:
+  """Whether the first output is of that layer. Keras knows the places of layers in its own
+  models alone, and one place of each."""
+  try:
+    return bool(net.inputs) and layer.output is net.outputs[0]
+  except (AttributeError, ValueError):
+    return False
+
+
 @contextlib.contextmanager
 def attributes(changes: Iterable[Tuple[Any, str, Any]]) -> Iterator[None]:
   """Within, objects have other values of attributes: (object, name, value). Another thread

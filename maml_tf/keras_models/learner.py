@@ -430,6 +430,10 @@ def _adapted(variables: Mapping[str, Any], layers: List, adapt: Adapted) -> set:
     for choice, names in zip(choices, by_choice):
       if isinstance(choice, str):   # layers may have no variables, as those of a slice
         _require_some(names, choice, variables)
+      elif not any(choice is layer for layer in layers):
+        raise ConfigError(
+            'adapt must be names of variables or layers, layers of the model, or a function '
+            f'of a variable. Received: {choice!r}, which is no layer of it.')
     chosen = set().union(*by_choice)
   _require_some(chosen, adapt, variables)
   return chosen
@@ -448,7 +452,8 @@ def _chosen(variables: Mapping[str, Any], layers: List, choice) -> set:
     owners = [layer for layer in inner if fnmatch.fnmatch(layer.name, choice)]
     by_name = _fitting(variables, choice, f'{model.name}/')
   else:
-    owners, by_name = [choice], set()
+    owners = [layer for layer in layers if layer is choice]
+    by_name = set()
   owned = {id(variable) for owner in owners for variable in owner.trainable_variables}
   return by_name | {name for name, variable in variables.items() if id(variable) in owned}
 

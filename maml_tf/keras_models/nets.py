@@ -78,11 +78,12 @@ def _require_fitting(net, model: str, input_shape: Tuple[int, ...], outputs: int
     raise ConfigError(f'--model={model} must give a Keras model. Received: '
                       f'{type(net).__name__}.')
   # Builds it, where it is not yet.
-  shape = tuple(from_file.called(model, '--model', net, tf.zeros([2, *input_shape])).shape)
+  given = from_file.called(model, '--model', net, tf.zeros([2, *input_shape]))
+  shape = tf.nest.map_structure(lambda value: tuple(value.shape), given)
   if shape != (2, outputs):
     raise ConfigError(f'--model={model} must give a model of [examples, {outputs}] outputs '
                       f'for inputs [examples, {", ".join(map(str, input_shape))}]. It gave '
-                      f'{list(shape)} of 2 examples.')
+                      f'{shape} of 2 examples.')
 
 
 def _require_no_softmax(net: tf.keras.Model, model: str, input_shape: Tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import (
   Any,
@@ -20,13 +21,15 @@ import tensorflow as tf
 from maml_tf.episodes import num_tasks
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.functional_call import replaced
-from maml_tf.keras_models.learner import ModelOutputs
+from maml_tf.keras_models.inner_layers import gives_the_outputs
+from maml_tf.keras_models.learner import KerasLearner, ModelOutputs
+from maml_tf.learners.base import Learner
+from maml_tf.learners.with_head import WithHead
 from maml_tf.measures import ACCURACY, LOSS, Measure
 from maml_tf.objectives import Objective, require_same_axes, with_axes_of
 
-# Keras's losses by the difference of a target and an output.
-_OF_TARGETS = ('mean_squared_error', 'mean_absolute_error', 'mean_absolute_percentage_error',
-               'mean_squared_logarithmic_error', 'huber', 'huber_loss', 'log_cosh')
+# Parts of names of Keras's losses and metrics that are not of a label for each output.
+_OF_OTHER_LABELS = ('iou', 'ctc', 'circle', 'wrapper')
 # Parts of names of metrics that are the better the larger they are.
 _LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'io_u', 'f1', 'fbeta',
            'similarity', 'r2', 'sensitivity', 'specificity')
@@ -57,8 +60,12 @@ class KerasObjective(Objective):
     self._metrics: Dict[str, Callable] = {}
     for metric in _flat(metrics):
       _require_free(_name(metric), self._metrics)
-      self._metrics[_name(metric)] = _metric(metric)
+      self._metrics[_name(metric)] = _metric(metric, self._of_logits())
     self.measures = (*own, *map(_measure, self._metrics))
+
+  def _of_logits(self) -> bool:
+    return self._losses is not None and any(
+        _configuration(loss).get('from_logits') for loss in tf.nest.flatten(self._losses))
 
   @property
   def of_probabilities(self) -> bool:
@@ -163,7 +170,7 @@ def _reduced(loss: Any, labels: Any, outputs: Any, mask: Optional[tf.Tensor]) ->
   if not isinstance(loss, tf.keras.losses.Loss):
     return tf.reduce_mean(loss(labels, outputs))
   _require_numbers(labels)
-  _require_classes(loss, labels, outputs)
+  _require_labels_of(loss, labels, outputs)
   if type(loss).__call__ is not tf.keras.losses.Loss.__call__:
     return tf.reduce_mean(loss(labels, outputs))   # one's own
   values = loss.call(labels, outputs)
@@ -192,6 +199,24 @@ def _require_no_second_softmax(loss: Any, logits: List) -> None:
         'or give a loss with from_logits=False.')
 
 
+def require_probabilities(learner: Learner) -> None:
+  """Raises: ConfigError: where the last layer gives what is none: a loss of probabilities cuts
+  off what is not between 0 and 1, and learns next to nothing of it, without an error."""
+  if isinstance(learner, WithHead) or (
+      isinstance(learner, KerasLearner) and _ends_linearly(learner.model)):
+    raise ConfigError(
+        'The loss takes probabilities (from_logits=False), and the last layer of the net has '
+        'no activation: give a loss with from_logits=True, or a Keras model a softmax or '
+        'sigmoid at its end.', 'objective')
+
+
+def _ends_linearly(model: tf.keras.Model) -> bool:
+  last = model.layers[-1] if getattr(model, 'layers', None) else None
+  return (hasattr(last, 'kernel') and gives_the_outputs(last, model)
+          and getattr(last, 'activation', None) is tf.keras.activations.linear
+          and len(model.outputs) == 1)
+
+
 def _takes_probabilities(loss: Any) -> bool:
   """Whether a loss of Keras, an object or a function, has `from_logits=False`."""
   configuration = _configuration(loss)
@@ -214,15 +239,36 @@ def _require_numbers(labels: Any) -> None:
         'tasks_from_arrays, which number the classes of each task.')
 
 
-def _require_classes(loss: Any, labels: Any, outputs: Any) -> None:
-  is_sparse = 'sparse_categorical' in str(getattr(loss, 'name', None))
-  if is_sparse and labels.shape.rank == outputs.shape.rank and labels.shape[-1] != 1:
+def _require_labels_of(one: Any, labels: Any, outputs: Any) -> None:
+  """Raises: ConfigError: where a loss or metric of Keras takes labels of other axes, which
+  would be broadcast against the outputs, or be the classes of something else."""
+  name = _name_in_keras(one)
+  lowered = name.lower().replace('_', '')
+  if not name or tf.nest.is_nested(outputs) or any(
+      part in lowered for part in _OF_OTHER_LABELS):
+    return
+  _require_one_tensor(name, labels)
+  labels = with_axes_of(labels, outputs)
+  if 'sparse' not in lowered:
+    require_same_axes(name, labels, outputs)
+  elif labels.shape.rank == outputs.shape.rank and labels.shape[-1] != 1:
     raise ConfigError(
-        f'The loss {loss.name} takes a number for each example, 0 to ways - 1. Received '
-        f'labels {labels.shape.as_list()} for outputs {outputs.shape.as_list()}: of one-hot '
-        'rows give y.argmax(-1), or take the loss CategoricalCrossentropy.')
-  if getattr(loss, 'name', None) in _OF_TARGETS:
-    require_same_axes(loss.name, tf.convert_to_tensor(labels), outputs)
+        f'{name} takes a number for each example, 0 to ways - 1. Received labels '
+        f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: of one-hot rows '
+        'give y.argmax(-1), or take what is called so without sparse.')
+
+
+def _require_one_tensor(name: str, labels: Any) -> None:
+  if tf.nest.is_nested(labels):
+    raise ConfigError(f'{name} takes labels of one tensor. Received: {_structure(labels)}: '
+                      'give a function of (labels, outputs), which gets all of them.')
+
+
+def _name_in_keras(one: Any) -> str:
+  """Of the function or the class, where it is Keras's own; '' otherwise."""
+  function = getattr(one, '_function', one)
+  kind = function if inspect.isfunction(function) else type(one)
+  return kind.__name__ if kind.__module__.split('.')[0] in ('keras', 'tf_keras') else ''
 
 
 def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -241,11 +287,12 @@ def _weights(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 def _loss(loss: Any):
   if isinstance(loss, str):
     try:
-      named = tf.keras.losses.get(loss)
-      return named if isinstance(named, tf.keras.losses.Loss) else _Named(named)
+      loss = tf.keras.losses.get(loss)
     except ValueError as error:
       raise ConfigError(f'There is no Keras loss of that name. Received: {loss!r}.'
                         ) from error
+  if inspect.isfunction(loss) and _name_in_keras(loss):
+    return _Named(loss)
   if not callable(loss) or isinstance(loss, type):
     raise ConfigError('loss must be a Keras loss, its name, a function of (labels, outputs)'
                       f' or an Objective. Received: {loss!r}.')
@@ -307,18 +354,24 @@ def _measure(name: str) -> Measure:
                  larger_is_better=any(part in name.lower() for part in _LARGER))
 
 
-def _metric(metric: Any) -> Callable[[Any, Any, Any], tf.Tensor]:
+def _metric(metric: Any, of_logits: bool) -> Callable[[Any, Any, Any], tf.Tensor]:
   """A function of (labels, outputs, mask or None) of one task; one of somebody's own does
   not get the mask."""
   if _name(metric) == 'accuracy' and isinstance(metric, str):
-    return _accuracy
+    return functools.partial(_accuracy, threshold=0.0 if of_logits else 0.5)
   named = _metric_named(metric) if isinstance(metric, str) else metric
-  if isinstance(named, tf.keras.metrics.Metric):
-    return _stateless(named)
+  value = _stateless(named) if isinstance(named, tf.keras.metrics.Metric) else _mean_of(named)
 
+  def checked(labels, outputs, mask):
+    _require_labels_of(named, labels, outputs)
+    return value(labels, outputs, mask)
+  return checked
+
+
+def _mean_of(function: Callable) -> Callable[[Any, Any, Any], tf.Tensor]:
   def mean(labels, outputs, mask):
-    values = named(with_axes_of(labels, outputs), outputs)
-    return _mean(values, mask if named is not metric else None)
+    values = function(with_axes_of(labels, outputs), outputs)
+    return _mean(values, mask if _name_in_keras(function) else None)
   return mean
 
 
@@ -358,15 +411,19 @@ def _stateless(metric: tf.keras.metrics.Metric) -> Callable[[Any, Any, Any], tf.
   return lambda *given: (in_graph if tf.executing_eagerly() else value)(*given)
 
 
-def _accuracy(labels: tf.Tensor, outputs: tf.Tensor, mask: Optional[tf.Tensor]) -> tf.Tensor:
-  """As Keras chooses it by the shapes."""
+def _accuracy(labels: tf.Tensor, outputs: tf.Tensor, mask: Optional[tf.Tensor],
+              threshold: float) -> tf.Tensor:
+  """As Keras chooses it by the shapes, but for the threshold of one output, which is that of
+  a probability there, of logits too."""
   metrics = tf.keras.metrics
   if tf.nest.is_nested(outputs):
     raise ConfigError('The metric accuracy is of one output. Received: '
                       f'{_structure(outputs)}: give a function of (labels, outputs).')
+  _require_one_tensor('The metric accuracy', labels)
   if outputs.shape[-1] == 1:
     labels = tf.cast(labels, outputs.dtype)   # Keras 2 compares them as they are
-    values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs)
+    values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs,
+                                     threshold=threshold)
   elif labels.shape.rank < outputs.shape.rank or labels.shape[-1] == 1:
     values = metrics.sparse_categorical_accuracy(labels, outputs)
   else:

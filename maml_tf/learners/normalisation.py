@@ -6,6 +6,7 @@ from typing import Callable, Dict, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners import task_ops
 from maml_tf.learners.base import ParameterSpec, ones, zeros
 from maml_tf.learners.moments import moments
@@ -13,6 +14,7 @@ from maml_tf.learners.moments import moments
 # The constants of tf.contrib.layers.batch_norm and layer_norm.
 BATCH_NORM_EPSILON = 1e-3
 LAYER_NORM_EPSILON = 1e-12
+NORMS = ('batch_norm', 'layer_norm', 'None')
 
 
 def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
@@ -21,7 +23,13 @@ def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
   Batch norm has an offset and no scale; layer norm has both; 'None' has none.
   They are meta-learned and not adapted in the inner loop. Neither is a bias in
   front of batch norm, since its gradient is zero.
+
+  Raises:
+    ConfigError: for another `norm`.
   """
+  if norm not in NORMS:
+    raise ConfigError(f"norm must be one of {NORMS}, texts all of them. Received: {norm!r}.",
+                      'norm')
   bias = ParameterSpec(f'{scope}/bias', (channels,), zeros, adapted=norm != 'batch_norm')
   offset = ParameterSpec(f'{scope}/beta', (channels,), zeros, adapted=False)
   scale = ParameterSpec(f'{scope}/gamma', (channels,), ones, adapted=False)

@@ -153,9 +153,12 @@ def _plain(values: Any, name: str) -> np.ndarray:
     array = np.array(objects.tolist())
   if array.dtype.kind != 'f':   # what is missing among numbers is NaN, which x may have
     _require_none_missing([_is_missing(value) for value in objects.flat], name)
-  if array.dtype == object:
+  # Of numbers among texts NumPy makes texts, and of 1 and '1' one class.
+  others = [value for value in objects.flat if not isinstance(value, (str, bytes))]
+  if array.dtype == object or (array.dtype.kind == 'U' and others):
+    first = (others or [array.flat[0]])[0]
     raise ConfigError('x and y must be numbers or texts, all of one kind and shape. Received: '
-                      f'Python objects, the first of them {array.flat[0]!r:.100}.')
+                      f'Python objects, the first of them {first!r:.100}.')
   return array
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Dict, List, Optional
 
+from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
 
 if TYPE_CHECKING:   # what reads histories needs no TensorFlow
@@ -45,6 +46,7 @@ class History:
 
   Raises:
     WriteError: where it cannot be written, at any time.
+    ConfigError: in `add`, for what is called as a column of the history's own.
   """
 
   def __init__(self, folder: str, iteration: int):
@@ -63,6 +65,10 @@ class History:
     """What an execution of training steps gave."""
     now = time.monotonic()
     counts = {'iterations': iterations, 'seconds': now - self._mark, 'executions': 1}
+    taken = sorted({'iteration', *counts}.intersection(logs))
+    if taken:
+      raise ConfigError(f'Measures must not be called {", ".join(taken)}, as columns of '
+                        f'{HISTORY_FILE} are: give what task_objectives gives another name.')
     self._mark = now
     for name, value in {**counts, **logs}.items():
       self._rest[name] = self._rest.get(name, 0.0) + float(value)
