@@ -29,7 +29,7 @@ from maml_tf.measures import ACCURACY, LOSS, Measure
 from maml_tf.objectives import Objective, require_same_axes, with_axes_of
 
 # Parts of names of Keras's losses and metrics that are not of a label for each output.
-_OF_OTHER_LABELS = ('iou', 'ctc', 'circle', 'wrapper')
+_OF_OTHER_LABELS = ('iou', 'ctc', 'circle', 'generalized', 'wrapper')
 # Parts of names of metrics that are the better the larger they are.
 _LARGER = ('accuracy', 'auc', 'precision', 'recall', 'iou', 'io_u', 'f1', 'fbeta',
            'similarity', 'r2', 'sensitivity', 'specificity')
