@@ -289,6 +289,8 @@ BROKEN = r'raised RuntimeError: the motor is broken \(.*test_rl_gymnasium.py, li
     (dict(reset=lambda self, *, seed=None: np.zeros(2)), 'has to return .observation, info'),
     (dict(step=lambda self, action: (np.zeros(2), 0.0, False, {})), 'truncated, info.*of 4'),
     (dict(step=lambda self, action: (np.zeros(2), None, False, False, {})), 'no number: None'),
+    (dict(step=lambda self, action: (np.zeros(2), 0.0, np.zeros(2), False, {})),
+     'an end that is neither True nor False: ndarray'),
     (dict(_observation=lambda self: 'here'), 'no array of numbers: str'),
     (dict(horizon='6'), "at least 1. Received: '6'"), (dict(horizon=6.5), 'Received: 6.5'),
     (dict(horizon=np.inf), 'how long .* Received: inf'),
@@ -428,6 +430,36 @@ def test_a_program_ends_with_its_processes(tmp_path):
                          env={**os.environ, 'PYTHONPATH': str(EXAMPLE.parents[1])},
                          capture_output=True, text=True, check=False)
   assert (found.returncode, found.stdout, found.stderr) == (0, 'begun\n', '')
+
+
+def test_tasks_that_cannot_be_sent_to_a_process_are_one_sentence():
+  environment = GymnasiumTasks(_Own, horizon=6, processes=2)
+  tasks = environment.draw_tasks(2, stream(0))
+  tasks[1].guard = threading.Lock()
+  with pytest.raises(EnvironmentFault, match='The tasks of _Own cannot be sent to .*lock'):
+    sampled(environment, tasks)
+  assert len(sampled(environment, environment.draw_tasks(2, stream(0)))) == 19   # in new ones
+
+
+def moved(self, action):
+  self.goal += 0.1
+  observation, reward, *_ = Walk.step(self, [float(action[0])])
+  return observation, float(reward[0]), False, False, {}
+
+
+def moved_late(self, action):
+  """As `moved`, in the last step of the second task's episode."""
+  observation, reward, *_ = Walk.step(self, [float(action[0])])
+  if self.goal[0] == 1.0:
+    self.goal += 0.1
+  return observation, float(reward[0]), False, False, {}
+
+
+@pytest.mark.parametrize('step', [moved, moved_late])
+def test_a_task_that_changes_in_an_episode_is_named_as_a_cause(step):
+  changed = wrapped(step=step, sample_tasks=lambda self, n: list(np.arange(n)[:, None] + 0.0))
+  with pytest.raises(EnvironmentFault, match=r'has to be copied in set_task\(\)'):
+    GymnasiumTasks(changed, horizon=6)
 
 
 def test_what_cannot_be_sent_to_a_process_is_one_sentence():
