@@ -173,6 +173,11 @@ def test_what_is_drawn_while_it_is_made_is_noticed():
     GymnasiumTasks(wrapped(__init__=init, step=step), horizon=6)
 
 
+def test_statistics_of_earlier_episodes_are_named_as_a_cause():
+  with pytest.raises(EnvironmentFault, match='one episode to the next, as NormalizeObserv'):
+    GymnasiumTasks(lambda: gymnasium.wrappers.NormalizeObservation(Walk()), horizon=6)
+
+
 def test_what_an_episode_leaves_behind_is_noticed():
   def step(self, action):
     self.age = getattr(self, 'age', 0) + 1

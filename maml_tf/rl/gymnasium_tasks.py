@@ -259,8 +259,9 @@ class GymnasiumTasks(Environment):
       raise EnvironmentFault(
           f'Two episodes of {self.name} with the same task, seed and actions differ, so no '
           'run could be repeated. Take random numbers from self.np_random alone, which '
-          'reset(seed=...) seeds, draw none in __init__(), and leave the task as it is: one '
-          'that changes in an episode has to be copied in set_task().')
+          'reset(seed=...) seeds, draw none in __init__(), keep nothing from one episode to '
+          'the next, as NormalizeObservation does, and leave the task as it is: one that '
+          'changes in an episode has to be copied in set_task().')
     # Here, since it comes with TensorFlow, which the processes of episodes need not import.
     from maml_tf.rl.task_streams import as_bytes
     again = self._drawn(len(tasks), 0)
