@@ -174,6 +174,19 @@ def test_a_reward_that_is_not_finite_is_one_sentence(value):
     sampler.sample(points, np.full(3, 50.0), 2, KEY)
 
 
+def test_a_fault_in_a_further_rollout_names_its_number():
+  class Later(Line):
+    def start(self, tasks, randoms):
+      self.bad_step = None if len(tasks) == 2 else 0   # the task's two rollouts come first
+      self.last = 1 + len(tasks)
+      return super().start(tasks, randoms)
+  line = Later()
+  sampler, _, points, _ = make(line)
+  with pytest.raises(EnvironmentFault, match='in step 1 of rollout') as caught:
+    sampler.sample(points[:1], [0.2], 2, KEY, 'steps')
+  assert f'rollout {line.last} of task 0' in str(caught.value)
+
+
 class Far(Line):
   """A walk far away, and a thousand times further with each step."""
 

@@ -205,15 +205,16 @@ class Sampler:
     horizon, shape = environment.horizon, (len(tasks), width)
     exists = np.arange(width) < np.array([[len(wanted)] for wanted in indices])
     # Places without a rollout hold one all the same, which never runs.
-    randoms = [stream(self._seed, *key, int(number), wanted.start + place)
-               for number, wanted in zip(numbers, indices) for place in range(width)]
+    whose = [(int(number), wanted.start + place)
+             for number, wanted in zip(numbers, indices) for place in range(width)]
+    randoms = [stream(self._seed, *key, *task_and_rollout) for task_and_rollout in whose]
     simulation = environment.start(
         [task for task in tasks for _ in range(width)], randoms)
     noise = np.stack([self._policy.draw_noise(random, horizon) for random in randoms], 1)
     running, lengths = exists.reshape(-1), np.zeros(shape, np.int32).reshape(-1)
     observations, actions, rewards = [], [], []
     following = self._seen(simulation)
-    self._check('an observation', following, running, 0, shape, numbers)
+    self._check('an observation', following, running, 0, whose)
     for step in range(horizon):
       seen = following.reshape(*shape, -1)
       taken = self._policy.act(parameters, seen, noise[step].reshape(
@@ -223,7 +224,7 @@ class Sampler:
       received, ended = simulation.step(flat, running)
       following = self._seen(simulation)
       for what, values in (('an observation', following), ('a reward', received)):
-        self._check(what, values, running, step + 1, shape, numbers)
+        self._check(what, values, running, step + 1, whose)
       observations.append(_kept(seen, running.reshape(shape)))
       actions.append(_kept(taken, running.reshape(shape)))
       rewards.append(np.where(running, received, 0.0).reshape(shape))
@@ -245,14 +246,14 @@ class Sampler:
     with np.errstate(over='ignore'):   # what it cannot hold is not finite, see `_check`
       return simulation.observations.astype(self._dtype)
 
-  def _check(self, what, values, running, step, shape, numbers) -> None:
+  def _check(self, what, values, running, step, whose) -> None:
     finite = np.isfinite(values.reshape(len(running), -1)).all(axis=1)
     if not finite[running].all():
-      task, rollout = np.unravel_index(np.flatnonzero(running & ~finite)[0], shape)
+      task, rollout = whose[np.flatnonzero(running & ~finite)[0]]
       when = f'in step {step}' if step else 'at the start'
       raise EnvironmentFault(
           f'{self._environment.name} returned {what} that is not finite, {when} of rollout '
-          f'{rollout} of task {numbers[task]} (as {values.dtype}). Correct the environment, '
+          f'{rollout} of task {task} (as {values.dtype}). Correct the environment, '
           'or let it end the episode before that.')
 
   def check_longest(self, lengths: np.ndarray) -> None:
