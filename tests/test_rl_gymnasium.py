@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -446,25 +447,39 @@ def test_tasks_that_cannot_be_sent_to_a_process_are_one_sentence():
   assert len(sampled(environment, environment.draw_tasks(2, stream(0)))) == 19   # in new ones
 
 
-def moved(self, action):
-  self.goal += 0.1
-  observation, reward, *_ = Walk.step(self, [float(action[0])])
-  return observation, float(reward[0]), False, False, {}
+class Moving(Walk):
+  """The goal moves: `set_task` keeps what it was given, and steps write into it."""
+  last = False   # whether it only does in a later task
+
+  def set_task(self, task):
+    self.task = task
+    self.at = {np.ndarray: lambda: task, dict: lambda: task['at'], list: lambda: task[0]
+               }.get(type(task), lambda: task.at)()
+
+  def step(self, action):
+    if not self.last or self.at[0] >= 1:
+      self.at += 0.1
+    self.goal = self.at[0]
+    return super().step(action)
 
 
-def moved_late(self, action):
-  """As `moved`, in the last step of the second task's episode."""
-  observation, reward, *_ = Walk.step(self, [float(action[0])])
-  if self.goal[0] == 1.0:
-    self.goal += 0.1
-  return observation, float(reward[0]), False, False, {}
+@pytest.mark.parametrize('made', [np.copy, lambda at: dict(at=at), lambda at: [at]])
+def test_an_episode_may_write_into_the_arrays_of_its_task(made):
+  kind = type('Own', (Moving,), dict(
+      sample_tasks=lambda self, n: [made(np.array([at])) for at in np.arange(n) + 0.0]))
+  environment = GymnasiumTasks(kind, horizon=6)
+  task = environment.draw_tasks(3, stream(0))[2]
+  for values, again in zip(sampled(environment, [task]), sampled(environment, [task])):
+    np.testing.assert_array_equal(values, again)
+  assert _same_task(task, made(np.array([2.0])))
 
 
-@pytest.mark.parametrize('step', [moved, moved_late])
-def test_a_task_that_changes_in_an_episode_is_named_as_a_cause(step):
-  changed = wrapped(step=step, sample_tasks=lambda self, n: list(np.arange(n)[:, None] + 0.0))
+@pytest.mark.parametrize('last', [False, True])
+def test_a_task_that_changes_in_an_episode_is_named_as_a_cause(last):
+  def tasks(self, n):
+    return [types.SimpleNamespace(at=np.array([at])) for at in np.arange(n) + 0.0]
   with pytest.raises(EnvironmentFault, match=r'has to be copied in set_task\(\)'):
-    GymnasiumTasks(changed, horizon=6)
+    GymnasiumTasks(type('Own', (Moving,), dict(sample_tasks=tasks, last=last)), horizon=6)
 
 
 def test_what_cannot_be_sent_to_a_process_is_one_sentence():

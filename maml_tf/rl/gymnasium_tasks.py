@@ -111,7 +111,7 @@ class GymnasiumTasks(Environment):
 
   def begun(self, instance: Any, task: Any, seed: int) -> np.ndarray:
     """Sets a task and resets: the first observation, flat."""
-    self._call('set_task', _method(instance, 'set_task'), task)
+    self._call('set_task', _method(instance, 'set_task'), _copied(task))
     returned = self._call('reset', instance.reset, seed=seed)
     if not isinstance(returned, tuple) or len(returned) != 2:
       raise EnvironmentFault(f'{self.name}.reset() has to return (observation, info), as in '
@@ -346,6 +346,16 @@ def _loaded(load: Callable[[], Callable[[], Any]], horizon: Optional[int],
   make = load()
   environment = functools.cache(lambda: GymnasiumTasks(make, horizon, name, check=False))
   return lambda tasks, seeds: environment().begin(tasks, seeds)
+
+
+def _copied(task: Any) -> Any:
+  """With arrays of its own, since an environment may write into them, and all rollouts of a
+  task share it. What is of a user's class stays the same object."""
+  if isinstance(task, np.ndarray):
+    return task.copy()
+  if type(task) is dict:
+    return {name: _copied(value) for name, value in task.items()}
+  return type(task)(map(_copied, task)) if type(task) in (list, tuple) else task
 
 
 def _required_arguments(function: Callable) -> List[str]:
