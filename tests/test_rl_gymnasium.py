@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -173,6 +174,11 @@ def test_what_is_drawn_while_it_is_made_is_noticed():
     GymnasiumTasks(wrapped(__init__=init, step=step), horizon=6)
 
 
+def test_statistics_of_earlier_episodes_are_named_as_a_cause():
+  with pytest.raises(EnvironmentFault, match='one episode to the next, as NormalizeObserv'):
+    GymnasiumTasks(lambda: gymnasium.wrappers.NormalizeObservation(Walk()), horizon=6)
+
+
 def test_what_an_episode_leaves_behind_is_noticed():
   def step(self, action):
     self.age = getattr(self, 'age', 0) + 1
@@ -289,6 +295,8 @@ BROKEN = r'raised RuntimeError: the motor is broken \(.*test_rl_gymnasium.py, li
     (dict(reset=lambda self, *, seed=None: np.zeros(2)), 'has to return .observation, info'),
     (dict(step=lambda self, action: (np.zeros(2), 0.0, False, {})), 'truncated, info.*of 4'),
     (dict(step=lambda self, action: (np.zeros(2), None, False, False, {})), 'no number: None'),
+    (dict(step=lambda self, action: (np.zeros(2), 0.0, np.zeros(2), False, {})),
+     'an end that is neither True nor False: ndarray'),
     (dict(_observation=lambda self: 'here'), 'no array of numbers: str'),
     (dict(horizon='6'), "at least 1. Received: '6'"), (dict(horizon=6.5), 'Received: 6.5'),
     (dict(horizon=np.inf), 'how long .* Received: inf'),
@@ -428,6 +436,50 @@ def test_a_program_ends_with_its_processes(tmp_path):
                          env={**os.environ, 'PYTHONPATH': str(EXAMPLE.parents[1])},
                          capture_output=True, text=True, check=False)
   assert (found.returncode, found.stdout, found.stderr) == (0, 'begun\n', '')
+
+
+def test_tasks_that_cannot_be_sent_to_a_process_are_one_sentence():
+  environment = GymnasiumTasks(_Own, horizon=6, processes=2)
+  tasks = environment.draw_tasks(2, stream(0))
+  tasks[1].guard = threading.Lock()
+  with pytest.raises(EnvironmentFault, match='The tasks of _Own cannot be sent to .*lock'):
+    sampled(environment, tasks)
+  assert len(sampled(environment, environment.draw_tasks(2, stream(0)))) == 19   # in new ones
+
+
+class Moving(Walk):
+  """The goal moves: `set_task` keeps what it was given, and steps write into it."""
+  last = False   # whether it only does in a later task
+
+  def set_task(self, task):
+    self.task = task
+    self.at = {np.ndarray: lambda: task, dict: lambda: task['at'], list: lambda: task[0]
+               }.get(type(task), lambda: task.at)()
+
+  def step(self, action):
+    if not self.last or self.at[0] >= 1:
+      self.at += 0.1
+    self.goal = self.at[0]
+    return super().step(action)
+
+
+@pytest.mark.parametrize('made', [np.copy, lambda at: dict(at=at), lambda at: [at]])
+def test_an_episode_may_write_into_the_arrays_of_its_task(made):
+  kind = type('Own', (Moving,), dict(
+      sample_tasks=lambda self, n: [made(np.array([at])) for at in np.arange(n) + 0.0]))
+  environment = GymnasiumTasks(kind, horizon=6)
+  task = environment.draw_tasks(3, stream(0))[2]
+  for values, again in zip(sampled(environment, [task]), sampled(environment, [task])):
+    np.testing.assert_array_equal(values, again)
+  assert _same_task(task, made(np.array([2.0])))
+
+
+@pytest.mark.parametrize('last', [False, True])
+def test_a_task_that_changes_in_an_episode_is_named_as_a_cause(last):
+  def tasks(self, n):
+    return [types.SimpleNamespace(at=np.array([at])) for at in np.arange(n) + 0.0]
+  with pytest.raises(EnvironmentFault, match=r'has to be copied in set_task\(\)'):
+    GymnasiumTasks(type('Own', (Moving,), dict(sample_tasks=tasks, last=last)), horizon=6)
 
 
 def test_what_cannot_be_sent_to_a_process_is_one_sentence():

@@ -193,6 +193,17 @@ def test_discrete_actions_come_as_often_as_they_should():
   np.testing.assert_array_equal(edges, np.tile([0, 3], (TASKS, 1)))
 
 
+def test_no_discrete_action_is_made_of_logits_that_are_not_finite():
+  policy = CategoricalPolicy(1, 3, (2,))
+  parameters = policy.split(np.full((1, policy.num_parameters), 1e30, np.float32))
+  observations = np.ones((1, 1, 1), np.float32)
+  with np.errstate(over='ignore'):
+    with pytest.raises(Diverged, match='logits of the actions are not finite'):
+      policy.act(parameters, observations, np.full((1, 1), 0.5))
+    with pytest.raises(Diverged, match='logits of the actions are not finite'):
+      policy.most_likely(parameters, observations)
+
+
 def test_a_policy_for_each_kind_of_action():
   def environment(actions):
     return types.SimpleNamespace(observation_size=3, actions=actions)

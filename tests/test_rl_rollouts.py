@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -173,6 +174,47 @@ def test_a_reward_that_is_not_finite_is_one_sentence(value):
     sampler.sample(points, np.full(3, 50.0), 2, KEY)
 
 
+def test_a_fault_in_a_further_rollout_names_its_number():
+  class Later(Line):
+    def start(self, tasks, randoms):
+      self.bad_step = None if len(tasks) == 2 else 0   # the task's two rollouts come first
+      self.last = 1 + len(tasks)
+      return super().start(tasks, randoms)
+  line = Later()
+  sampler, _, points, _ = make(line)
+  with pytest.raises(EnvironmentFault, match='in step 1 of rollout') as caught:
+    sampler.sample(points[:1], [0.2], 2, KEY, 'steps')
+  assert f'rollout {line.last} of task 0' in str(caught.value)
+
+
+class Far(Line):
+  """A walk far away, and a thousand times further with each step."""
+
+  def __init__(self, start):
+    super().__init__()
+    self.far = start
+
+  def start(self, tasks, randoms):
+    walks = super().start(tasks, randoms)
+    walks.observations = np.full((len(tasks), 1), self.far)
+    step = walks.step
+    def further(actions, running):
+      walks.observations = 1e3 * walks.observations
+      return step(actions, running)
+    walks.step = further
+    return walks
+
+
+@pytest.mark.parametrize('start, when', [(1e39, 'at the start'), (1e36, 'in step 1')])
+def test_an_observation_beyond_single_precision_is_one_sentence(start, when):
+  _, policy, points, _ = make()
+  with warnings.catch_warnings(), pytest.raises(
+      EnvironmentFault, match=f'line returned an observation that is not finite, {when} of '
+      r'rollout 0 of task 0 \(as float32\)'):
+    warnings.filterwarnings('error', 'overflow encountered in cast')
+    Sampler(Far(start), policy).sample(0 * points, [1e300] * 3, 2, KEY)
+
+
 def test_a_reward_of_an_episode_that_is_over_may_be_anything():
   sampler, _, points, _ = make(Line(bad_step=2))
   tasks = [3.0, 3.0, 0.0]        # the last ones end with their first step
@@ -190,6 +232,7 @@ def test_episodes_that_all_end_at_once_are_one_sentence(budget):
   # Those of one task may be so.
   received = sampler.sample(points, [3.0, 1e-9, 3.0], 2, KEY, budget)
   assert received.lengths[1].max() == 1 and received.lengths.max() > 1
+  assert sampler.sample(points[:1], [1e-9], 2, KEY, budget).lengths.max() == 1
 
 
 def test_an_action_that_is_not_finite_is_one_sentence():

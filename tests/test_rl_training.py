@@ -315,6 +315,34 @@ def test_discrete_actions_may_be_integers_of_any_kind():
   assert not np.array_equal(vectors[0], model.theta())
 
 
+def test_an_action_that_a_policy_does_not_have_is_one_sentence():
+  """As the environment's own are, where a `Discrete` has another `start`."""
+  class Turns(Line):
+    actions = DiscreteActions(3)
+  model = PolicyLearner(Turns(), CategoricalPolicy(1, 3, (6,)), SMALL)
+  phase = Trajectories(np.ones((1, 1, 3, 1)), np.array([[[1, 3, -1]]]), np.ones((1, 1, 3)),
+                       np.array([[3]]))
+  with pytest.raises(ValueError, match='in step 1 of rollout 0: .*, 3[.]$'):
+    model.adapt_to(phase)
+  with pytest.raises(ValueError, match='in step 2 of rollout 0: .*, -1[.]$'):
+    model.adapt_to(phase._replace(actions=np.array([[[1, 2, -1]]])))
+  model.adapt_to(phase._replace(lengths=np.array([[1]])))   # what is behind does not count
+
+
+@pytest.mark.parametrize('changes, sentence', [
+    (dict(lengths=[[0]]), 'from 0 to the 6 steps .* Received: ..0..'),
+    (dict(lengths=[[7]]), 'from 0 to the 6 steps'),
+    (dict(lengths=[[-1]]), 'from 0 to the 6 steps'),
+    (dict(observations=np.full((1, 1, 6, 1), np.nan)), 'step 0 of rollout 0: .nan., 0.0'),
+    (dict(actions=np.full((1, 1, 6, 1), np.inf)), 'step 0 of rollout 0: .*inf'),
+    (dict(rewards=np.full((1, 1, 6), np.inf)), 'step 0 of rollout 0: .0.., inf')])
+def test_steps_that_could_not_have_been_are_one_sentence(after_one, changes, sentence):
+  phase = Trajectories(np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6)),
+                       np.array([[6]]))
+  with pytest.raises(ValueError, match=sentence):
+    after_one.adapt_to(phase._replace(**changes))
+
+
 @pytest.mark.parametrize('changes', [
     dict(lengths=np.array([6])), dict(rewards=np.zeros((2, 1, 6))),
     dict(observations=np.zeros((1, 1, 6, 2))), dict(actions=np.zeros((1, 1, 5, 1))),

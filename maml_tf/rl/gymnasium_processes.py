@@ -71,6 +71,12 @@ class EpisodeProcesses:
           'killed (out of memory?), or could not start (in a script, what trains belongs '
           "below if __name__ == '__main__'). Start again, or use --simulation_processes=1, in "
           'Python processes=1, which needs none.') from error
+    except EnvironmentFault:
+      raise
+    except Exception as error:   # of pickle, or of a task's own class; blocks return theirs
+      self.close()
+      raise self._not_sent('The tasks of ', error, 'make them of numbers, arrays, or a class '
+                           'of these') from error
     for answer in answers:
       if isinstance(answer, EnvironmentFault):
         raise answer
@@ -88,10 +94,15 @@ class EpisodeProcesses:
     try:   # spawned: a fork of a process in which TensorFlow has threads may hang
       return AsyncVectorEnv(blocks, context='spawn', shared_memory=False)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-      raise EnvironmentFault(
-          f'{self._name} cannot be sent to another process ({" ".join(str(error).split())}): '
-          'make it by a class or a function that needs nothing but what it imports, or use '
-          '--simulation_processes=1, in Python processes=1.') from error
+      raise self._not_sent(
+          '', error, 'make it by a class or a function that needs nothing but what it imports'
+      ) from error
+
+  def _not_sent(self, what: str, error: Exception, advice: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f'{what}{self._name} cannot be sent to another process '
+        f'({" ".join(str(error).split())}): {advice}, or use --simulation_processes=1, in '
+        'Python processes=1.')
 
 
 class _Blocks(Simulation):

@@ -111,7 +111,7 @@ class GymnasiumTasks(Environment):
 
   def begun(self, instance: Any, task: Any, seed: int) -> np.ndarray:
     """Sets a task and resets: the first observation, flat."""
-    self._call('set_task', _method(instance, 'set_task'), task)
+    self._call('set_task', _method(instance, 'set_task'), _copied(task))
     returned = self._call('reset', instance.reset, seed=seed)
     if not isinstance(returned, tuple) or len(returned) != 2:
       raise EnvironmentFault(f'{self.name}.reset() has to return (observation, info), as in '
@@ -126,8 +126,10 @@ class GymnasiumTasks(Environment):
                              'terminated, truncated, info), as in gymnasium. Received: '
                              f'{_short(returned)}.')
     observation, reward, terminated, truncated, _ = returned
-    return (self._flat(observation), self._number(reward),
-            bool(terminated or truncated))
+    reward = self._as(float, reward, 'a reward that is no number')
+    ends = [self._as(bool, value, 'an end that is neither True nor False')
+            for value in (terminated, truncated)]
+    return self._flat(observation), reward, any(ends)
 
   def _have_instances(self, count: int) -> None:
     first = _innermost(self._instances[0])
@@ -164,12 +166,12 @@ class GymnasiumTasks(Environment):
           f'{": " * bool(text)}{text} ({last.filename}, line {last.lineno}): mend the '
           'environment.') from error
 
-  def _number(self, reward: Any) -> float:
+  def _as(self, kind: Callable[[Any], Any], value: Any, wrong: str) -> Any:
     try:
-      return float(reward)
+      return kind(value)
     except (TypeError, ValueError) as error:
-      raise EnvironmentFault(f'{self.name}.step() returned a reward that is no number: '
-                             f'{_short(reward)}.') from error
+      raise EnvironmentFault(f'{self.name}.step() returned {wrong}: {_short(value)}.'
+                             ) from error
 
   def _flat(self, observation: Any) -> np.ndarray:
     try:   # a copy, since an environment may write into its array
@@ -257,7 +259,9 @@ class GymnasiumTasks(Environment):
       raise EnvironmentFault(
           f'Two episodes of {self.name} with the same task, seed and actions differ, so no '
           'run could be repeated. Take random numbers from self.np_random alone, which '
-          'reset(seed=...) seeds, and draw none in __init__().')
+          'reset(seed=...) seeds, draw none in __init__(), keep nothing from one episode to '
+          'the next, as NormalizeObservation does, and leave the task as it is: one that '
+          'changes in an episode has to be copied in set_task().')
     # Here, since it comes with TensorFlow, which the processes of episodes need not import.
     from maml_tf.rl.task_streams import as_bytes
     again = self._drawn(len(tasks), 0)
@@ -265,7 +269,8 @@ class GymnasiumTasks(Environment):
       raise EnvironmentFault(
           f'{self.name}.sample_tasks({len(tasks)}) returned other tasks with the same seed, '
           'so no run could be repeated. Take random numbers from self.np_random, which is '
-          'seeded before each call.')
+          'seeded before each call; a task that changes in an episode has to be copied in '
+          'set_task().')
 
   def _says_its_task(self) -> bool:
     """Whether `get_task` says which one it is, which `_check_task` compares."""
@@ -324,9 +329,6 @@ class _Episodes(Simulation):
         environment.begun(instance, task, seed)
         for instance, task, seed in zip(instances, tasks, seeds)
     ]).reshape(len(tasks), environment.observation_size)   # of none, too
-    if not np.isfinite(self.observations).all():
-      raise EnvironmentFault(f'{environment.name} returned an observation that is not '
-                             'finite from reset(). Correct the environment.')
 
   def step(self, actions: np.ndarray, running: np.ndarray
            ) -> Tuple[np.ndarray, np.ndarray]:
@@ -344,6 +346,16 @@ def _loaded(load: Callable[[], Callable[[], Any]], horizon: Optional[int],
   make = load()
   environment = functools.cache(lambda: GymnasiumTasks(make, horizon, name, check=False))
   return lambda tasks, seeds: environment().begin(tasks, seeds)
+
+
+def _copied(task: Any) -> Any:
+  """With arrays of its own, since an environment may write into them, and all rollouts of a
+  task share it. What is of a user's class stays the same object."""
+  if isinstance(task, np.ndarray):
+    return task.copy()
+  if type(task) is dict:
+    return {name: _copied(value) for name, value in task.items()}
+  return type(task)(map(_copied, task)) if type(task) in (list, tuple) else task
 
 
 def _required_arguments(function: Callable) -> List[str]:

@@ -182,6 +182,10 @@ class Policy(Learner):
     """
 
   @abc.abstractmethod
+  def could_choose(self, actions: np.ndarray) -> np.ndarray:
+    """Which of `actions` `[..., *shape]` have a likelihood, `[...]`."""
+
+  @abc.abstractmethod
   def draw_noise(self, random: np.random.Generator, steps: int) -> np.ndarray:
     """All that is random in the actions of an episode, `[steps, ...]`."""
 
@@ -267,6 +271,9 @@ class GaussianPolicy(Policy):
     return (weights[..., tf.newaxis] * mean_tangent * tf.exp(-2 * log_std),
             2 * total * log_std_tangent)
 
+  def could_choose(self, actions: np.ndarray) -> np.ndarray:
+    return np.isfinite(actions).all(axis=-1)
+
   def draw_noise(self, random: np.random.Generator, steps: int) -> np.ndarray:
     return random.standard_normal((steps, self._action_size))
 
@@ -321,12 +328,15 @@ class CategoricalPolicy(Policy):
     centred = tangents[0] - tf.reduce_sum(chances * tangents[0], axis=-1, keepdims=True)
     return (weights[..., tf.newaxis] * chances * centred,)
 
+  def could_choose(self, actions: np.ndarray) -> np.ndarray:
+    return (actions >= 0) & (actions < self._num_actions)
+
   def draw_noise(self, random: np.random.Generator, steps: int) -> np.ndarray:
     return random.uniform(size=steps)
 
   def act(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray,
           noise: np.ndarray) -> np.ndarray:
-    logits = self._net(parameters, observations).astype(np.float64)
+    logits = self._logits(parameters, observations)
     chances = np.exp(logits - logits.max(axis=-1, keepdims=True))
     bounds = np.cumsum(chances, axis=-1)
     # The last bound is left out: with it, round-off could choose an action too many.
@@ -335,7 +345,16 @@ class CategoricalPolicy(Policy):
 
   def most_likely(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
                   ) -> np.ndarray:
-    return self._net(parameters, observations).argmax(axis=-1).astype(np.int32)
+    return self._logits(parameters, observations).argmax(axis=-1).astype(np.int32)
+
+  def _logits(self, parameters: Mapping[str, np.ndarray], observations: np.ndarray
+              ) -> np.ndarray:
+    logits = self._net(parameters, observations).astype(np.float64)
+    if not np.isfinite(logits).all():   # of which an action would be made all the same
+      raise Diverged('The logits of the actions are not finite. Choose a smaller inner step '
+                     'size (update_lr), or look for observations that are very large, or '
+                     'not finite.')
+    return logits
 
 
 def policy_for(environment: Environment, **options) -> Policy:

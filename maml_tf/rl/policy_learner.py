@@ -254,7 +254,8 @@ class PolicyLearner(tf.keras.Model):
       step_size: alpha; None: that of training.
 
     Raises:
-      ValueError: where their sizes do not fit the policy, or each other.
+      ValueError: where their sizes do not fit the policy, or each other, and for steps that
+        could not have been: not finite, or of an action that the policy does not have.
     """
     points = self.learning.adapted_to(self.theta()[np.newaxis], self._given(trajectories),
                                       step_size)
@@ -277,7 +278,26 @@ class PolicyLearner(tf.keras.Model):
           f'{policy.observation_size}], actions [1, rollouts, steps{of_an_action}], rewards '
           '[1, rollouts, steps] and lengths [1, rollouts]. Received the sizes '
           f'{", ".join(map(str, found))}.')
+    self._check_steps(given)
     return given
+
+  def _check_steps(self, given: Trajectories) -> None:
+    """What a likelihood and a baseline would take as it is, or ascribe to the step size."""
+    steps, lengths = given.rewards.shape[2], given.lengths
+    if not ((lengths >= 0) & (lengths <= steps)).all() or not lengths.any():
+      raise ValueError(f'lengths must be from 0 to the {steps} steps that there are, and not '
+                       f'all be 0. Received: {lengths.tolist()}.')
+    usable = (np.isfinite(given.observations).all(axis=-1) & np.isfinite(given.rewards)
+              & self.learner.could_choose(given.actions))
+    wrong = np.argwhere(given.valid & ~usable)
+    if len(wrong):
+      _, rollout, step = wrong[0]
+      raise ValueError(
+          'Observations and rewards must be finite, and actions the policy\'s own, '
+          '`AdaptedPolicy.chosen`: finite, or counted from 0 whatever the environment\'s '
+          f'begin with. Received, in step {step} of rollout {rollout}: '
+          f'{given.observations[0, rollout, step]}, {given.rewards[0, rollout, step]}, '
+          f'{given.actions[0, rollout, step]}.')
 
   def _adapted(self, vector: np.ndarray) -> 'AdaptedPolicy':
     return AdaptedPolicy(self.learner, vector, self.learning.settings.dtype,

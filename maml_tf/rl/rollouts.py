@@ -8,7 +8,7 @@ from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from maml_tf.rl.advantages import valid_steps
-from maml_tf.rl.environments import Environment
+from maml_tf.rl.environments import Environment, Simulation
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.policy import Policy
 from maml_tf.rl.streams import stream
@@ -205,21 +205,26 @@ class Sampler:
     horizon, shape = environment.horizon, (len(tasks), width)
     exists = np.arange(width) < np.array([[len(wanted)] for wanted in indices])
     # Places without a rollout hold one all the same, which never runs.
-    randoms = [stream(self._seed, *key, int(number), wanted.start + place)
-               for number, wanted in zip(numbers, indices) for place in range(width)]
+    whose = [(int(number), wanted.start + place)
+             for number, wanted in zip(numbers, indices) for place in range(width)]
+    randoms = [stream(self._seed, *key, *task_and_rollout) for task_and_rollout in whose]
     simulation = environment.start(
         [task for task in tasks for _ in range(width)], randoms)
     noise = np.stack([self._policy.draw_noise(random, horizon) for random in randoms], 1)
     running, lengths = exists.reshape(-1), np.zeros(shape, np.int32).reshape(-1)
     observations, actions, rewards = [], [], []
+    following = self._seen(simulation)
+    self._check('an observation', following, running, 0, whose)
     for step in range(horizon):
-      seen = simulation.observations.astype(self._dtype).reshape(*shape, -1)
+      seen = following.reshape(*shape, -1)
       taken = self._policy.act(parameters, seen, noise[step].reshape(
           *shape, *noise.shape[2:]))
       flat = taken.reshape(-1, *taken.shape[2:])
       self._check_actions(flat[running])
       received, ended = simulation.step(flat, running)
-      self._check(simulation.observations, received, running, step, shape, numbers)
+      following = self._seen(simulation)
+      for what, values in (('an observation', following), ('a reward', received)):
+        self._check(what, values, running, step + 1, whose)
       observations.append(_kept(seen, running.reshape(shape)))
       actions.append(_kept(taken, running.reshape(shape)))
       rewards.append(np.where(running, received, 0.0).reshape(shape))
@@ -231,31 +236,37 @@ class Sampler:
                           (observations, actions, rewards)), lengths.reshape(shape))
 
   def _check_actions(self, actions: np.ndarray) -> None:
-    if not np.isfinite(actions).all():
+    if not self._policy.could_choose(actions).all():
       raise Diverged('The policy chose an action that is not finite; its deviation or its '
                      'mean has grown out of bounds. Choose a smaller inner step size '
                      '(update_lr).')
 
-  def _check(self, observations, rewards, running, step, shape, numbers) -> None:
-    for what, values in (('an observation', observations), ('a reward', rewards)):
-      finite = np.isfinite(values.reshape(len(running), -1)).all(axis=1)
-      if not finite[running].all():
-        task, rollout = np.unravel_index(np.flatnonzero(running & ~finite)[0], shape)
-        raise EnvironmentFault(
-            f'{self._environment.name} returned {what} that is not finite, in '
-            f'step {step + 1} of rollout {rollout} of task {numbers[task]}. Correct the '
-            'environment, or let it end the episode before that.')
+  def _seen(self, simulation: Simulation) -> np.ndarray:
+    """A copy of the observations, in the type of the policy's arithmetic."""
+    with np.errstate(over='ignore'):   # what it cannot hold is not finite, see `_check`
+      return simulation.observations.astype(self._dtype)
+
+  def _check(self, what, values, running, step, whose) -> None:
+    finite = np.isfinite(values.reshape(len(running), -1)).all(axis=1)
+    if not finite[running].all():
+      task, rollout = whose[np.flatnonzero(running & ~finite)[0]]
+      when = f'in step {step}' if step else 'at the start'
+      raise EnvironmentFault(
+          f'{self._environment.name} returned {what} that is not finite, {when} of rollout '
+          f'{rollout} of task {task} (as {values.dtype}). Correct the environment, '
+          'or let it end the episode before that.')
 
   def check_longest(self, lengths: np.ndarray) -> None:
     """Of each task's longest episode `[tasks]`.
 
     Raises:
-      EnvironmentFault: where all are of a single step: there is nothing to learn from.
+      EnvironmentFault: where all of several tasks are of a single step, and may be longer.
     """
-    if self._environment.horizon > 1 and lengths.max() <= 1:
+    if self._environment.horizon > 1 and len(lengths) > 1 and lengths.max() <= 1:
       raise EnvironmentFault(
           f'Every episode of {self._environment.name} ended with its first step, of all '
-          f'{len(lengths)} tasks. Look at where episodes start, and at what ends one.')
+          f'{len(lengths)} tasks. Look at where episodes start, and at what ends one; where '
+          'all are to have one step, give a horizon of 1.')
 
 
 def one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
