@@ -1,7 +1,10 @@
-"""The name of a run's folder."""
+"""The names of a run's folder, and of what is written into it."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from typing import TYPE_CHECKING, List, Tuple
 
 from maml_tf.config.models import PAPER, name_of_model
@@ -11,6 +14,7 @@ from maml_tf.meta_learners import short_name
 if TYPE_CHECKING:
   from maml_tf.config.schema import Config
 
+_DIGITS_OF_A_PATH = 8
 _NORMS = {'batch_norm': 'batchnorm', 'layer_norm': 'layernorm', 'None': 'nonorm'}
 
 
@@ -24,6 +28,21 @@ def experiment_name(config: 'Config') -> str:
   """
   return _legacy_name(config) + ''.join(
       f'.{text}' for text, differs in _additions(config) if differs)
+
+
+def of_named_file(config: 'Config') -> str:
+  """What tells a test of other parameters than the folder's own from one of these: the end of
+  the names of its files."""
+  run = config.run
+  named = None if run.train else run.pretrained or run.legacy_checkpoint
+  if named is None:
+    return ''
+  digits = ''
+  if run.legacy_checkpoint is not None or named.endswith('.npz'):   # no row
+    named = os.path.abspath(named)
+    digits = '-' + hashlib.sha256(os.fsencode(named)).hexdigest()[:_DIGITS_OF_A_PATH]
+  name = re.sub(r'\.npz$', '', os.path.basename(named))
+  return '_of_' + re.sub(r'[^\w.-]', '-', name) + digits
 
 
 def _legacy_name(config: 'Config') -> str:

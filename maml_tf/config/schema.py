@@ -164,6 +164,12 @@ class Config:
     from maml_tf.config.names import experiment_name
     return experiment_name(self)
 
+  @property
+  def of_named_file(self) -> str:
+    """Of the names of a test's files, see `config.names`."""
+    from maml_tf.config.names import of_named_file
+    return of_named_file(self)
+
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 # {argument of a method: the field that says it, where that has another name}.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import json
 import os
 import platform
-import re
 from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -21,8 +19,6 @@ from maml_tf.files import as_json, make_written, whole_file
 from maml_tf.measures import Measure
 from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_learners import short_name
-
-_DIGITS_OF_A_PATH = 8
 
 
 class ProtocolRun(NamedTuple):
@@ -89,27 +85,12 @@ def file_stem(config: Config) -> str:
   ways = '' if task.num_classes == config.trained_classes else f'_cls{task.num_classes}'
   stem = f'{config.split}{ways}_ubs{task.update_batch_size}'
   if not config.baseline.has_step_size:
-    return f'{stem}_{config.baseline.name}{of_named_file(config)}'
+    return f'{stem}_{config.baseline.name}{config.of_named_file}'
   if not config.has_inner_loop:
-    return f'{stem}_{short_name(config.training.method)}{of_named_file(config)}'
+    return f'{stem}_{short_name(config.training.method)}{config.of_named_file}'
   step_size = ('tuned' if config.evaluation.tune_update_lr
                else config.inner_loop.update_lr)
-  return f'{stem}_stepsize{step_size}{of_named_file(config)}'
-
-
-def of_named_file(config: Config) -> str:
-  """What tells a test of other parameters than the folder's own from one of these: the end of
-  the names of its files."""
-  run = config.run
-  named = None if run.train else run.pretrained or run.legacy_checkpoint
-  if named is None:
-    return ''
-  digits = ''
-  if run.legacy_checkpoint is not None or named.endswith('.npz'):   # no row
-    named = os.path.abspath(named)
-    digits = '-' + hashlib.sha256(os.fsencode(named)).hexdigest()[:_DIGITS_OF_A_PATH]
-  name = re.sub(r'\.npz$', '', os.path.basename(named))
-  return '_of_' + re.sub(r'[^\w.-]', '-', name) + digits
+  return f'{stem}_stepsize{step_size}{config.of_named_file}'
 
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:

@@ -285,10 +285,9 @@ class PointNavigation(Control):
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
     """Figure 4; none of policies that diverge, of which the test says so."""
-    from maml_tf.evaluation.results_files import of_named_file
     from maml_tf.reports.paths import save_paths
     from maml_tf.rl.errors import Diverged
-    path = os.path.join(folder, f'paths{of_named_file(config)}.png')
+    path = os.path.join(folder, f'paths{config.of_named_file}.png')
     try:
       with reported(path):
         save_paths(path, model, generator, title)

@@ -129,9 +129,8 @@ class Sinusoid(Problem):
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
     """Figure 2."""
-    from maml_tf.evaluation.results_files import of_named_file
     from maml_tf.reports.fitted_curves import save_fitted_curves
-    path = os.path.join(folder, f'fitted_curves{of_named_file(config)}.png')
+    path = os.path.join(folder, f'fitted_curves{config.of_named_file}.png')
     with reported(path):
       save_fitted_curves(path, model, generator, title)
     return [path]
