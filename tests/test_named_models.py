@@ -32,7 +32,7 @@ def of_one_output(input_shape, outputs):
   return build(input_shape, 1)
 def of_two_outputs(input_shape, outputs):
   net = build(input_shape, outputs)
-  return tf.keras.Model(net.input, [net.output, net.output])
+  return tf.keras.Model(net.inputs, [net.outputs[0], net.outputs[0]])
 def of_float32(input_shape, outputs):
   layers = tf.keras.layers
   return tf.keras.Sequential([layers.Input(input_shape), layers.Flatten(),
