@@ -132,7 +132,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                cores: Optional[int] = None, device_memory: Optional[int] = None,
                own_specs: Sequence[ParameterSpec] = ()):
     learner, objective = learner_and_objective(learner, objective)
-    if isinstance(objective, KerasObjective) and objective.of_probabilities:
+    if objective.of_probabilities:
       require_probabilities(learner)
     if parameters is None:
       parameters = learner.own_parameters()

@@ -17,9 +17,11 @@ class Objective(abc.ABC):
   Attributes:
     measures: what `measured` gives, the loss first; tasks are judged by the last one.
     of_logits: whether it takes the softmax of the outputs itself.
+    of_probabilities: whether it takes no logits.
   """
   measures: Tuple[Measure, ...] = (LOSS,)
   of_logits = False
+  of_probabilities = False
 
   @property
   def measure(self) -> Measure:

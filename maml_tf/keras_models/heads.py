@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
-from maml_tf.keras_models.inner_layers import gives_the_outputs
+from maml_tf.keras_models.inner_layers import output_layer
 from maml_tf.keras_models.learner import Adapted, KerasLearner
 from maml_tf.keras_models.parameters import names_counted_from_0
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
@@ -50,8 +50,8 @@ def require_chosen(learner: KerasLearner, method: str, adapts_head: bool) -> Non
     ConfigError: where it is the other way round. Of a model whose last layer Keras does not
       know nothing is said.
   """
-  last = learner.model.layers[-1] if getattr(learner.model, 'layers', None) else None
-  if last is None or not gives_the_outputs(last, learner.model):
+  last = output_layer(learner.model)
+  if last is None:
     return
   of_last = {id(variable) for variable in last.trainable_variables}
   names = [spec.name for spec, variable in zip(
@@ -67,11 +67,11 @@ def require_chosen(learner: KerasLearner, method: str, adapts_head: bool) -> Non
 
 def _head(net: tf.keras.Model, model: str, method: str) -> tf.keras.layers.Layer:
   """The layer that gives the outputs, if it is one that a net may have as its head."""
-  last = net.layers[-1]
-  if isinstance(last, tf.keras.layers.Dense) and gives_the_outputs(last, net):
+  last = output_layer(net)
+  if isinstance(last, tf.keras.layers.Dense):
     return last
   raise ConfigError(
       f'--method={method} does not fit --model={model}: it treats the last layer of a net '
       'apart, so that the net must be a Sequential or a functional model that ends in a Dense '
       f'layer of its own. Received: {type(net).__name__}, whose last layer is '
-      f'{type(last).__name__}. Make it such a model, or take --method=maml.')
+      f'{type(net.layers[-1]).__name__}. Make it such a model, or take --method=maml.')

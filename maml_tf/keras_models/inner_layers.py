@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import tensorflow as tf
 
@@ -40,13 +40,14 @@ def is_of_keras(layer: tf.keras.layers.Layer) -> bool:
   return type(layer).__module__.split('.')[0] in ('keras', 'tf_keras', 'tensorflow')
 
 
-def gives_the_outputs(layer: Any, net: tf.keras.Model) -> bool:
-  """Whether the first output is of that layer. Keras knows the places of layers in its own
-  models alone, and one place of each."""
+def output_layer(net: tf.keras.Model) -> Optional[tf.keras.layers.Layer]:
+  """The last layer, where it gives the first output. Keras knows the places of layers in its
+  own models alone, and one place of each."""
   try:
-    return bool(net.inputs) and layer.output is net.outputs[0]
-  except (AttributeError, ValueError):
-    return False
+    last = net.layers[-1]
+    return last if net.inputs and last.output is net.outputs[0] else None
+  except (AttributeError, IndexError, TypeError, ValueError):
+    return None
 
 
 @contextlib.contextmanager

@@ -426,15 +426,7 @@ def _adapted(variables: Mapping[str, Any], layers: List, adapt: Adapted) -> set:
     chosen = {name for name, variable in variables.items() if adapt(variable)}
   else:
     choices = adapt if isinstance(adapt, (list, tuple)) else [adapt]
-    by_choice = [_chosen(variables, layers, choice) for choice in choices]
-    for choice, names in zip(choices, by_choice):
-      if isinstance(choice, str):   # layers may have no variables, as those of a slice
-        _require_some(names, choice, variables)
-      elif not any(choice is layer for layer in layers):
-        raise ConfigError(
-            'adapt must be names of variables or layers, layers of the model, or a function '
-            f'of a variable. Received: {choice!r}, which is no layer of it.')
-    chosen = set().union(*by_choice)
+    chosen = set().union(*(_chosen(variables, layers, choice) for choice in choices))
   _require_some(chosen, adapt, variables)
   return chosen
 
@@ -450,12 +442,18 @@ def _chosen(variables: Mapping[str, Any], layers: List, choice) -> set:
     # Without the model itself, whose name may fit as that of a layer in it does.
     model, *inner = layers
     owners = [layer for layer in inner if fnmatch.fnmatch(layer.name, choice)]
-    by_name = _fitting(variables, choice, f'{model.name}/')
-  else:
-    owners = [layer for layer in layers if layer is choice]
-    by_name = set()
+    names = _fitting(variables, choice, f'{model.name}/') | _owned(variables, owners)
+    _require_some(names, choice, variables)
+    return names
+  if any(choice is layer for layer in layers):
+    return _owned(variables, [choice])   # which may have none, as those of a slice
+  raise ConfigError('adapt must be names of variables or layers, layers of the model, or a '
+                    f'function of a variable. Received: {choice!r}, which is no layer of it.')
+
+
+def _owned(variables: Mapping[str, Any], owners: List) -> set:
   owned = {id(variable) for owner in owners for variable in owner.trainable_variables}
-  return by_name | {name for name, variable in variables.items() if id(variable) in owned}
+  return {name for name, variable in variables.items() if id(variable) in owned}
 
 
 def _fitting(names: Iterable[str], pattern: str, start: str) -> set:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from maml_tf.episodes import num_tasks
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.functional_call import replaced
-from maml_tf.keras_models.inner_layers import gives_the_outputs
+from maml_tf.keras_models.inner_layers import output_layer
 from maml_tf.keras_models.learner import KerasLearner, ModelOutputs
 from maml_tf.learners.base import Learner
 from maml_tf.learners.with_head import WithHead
@@ -211,8 +211,8 @@ def require_probabilities(learner: Learner) -> None:
 
 
 def _ends_linearly(model: tf.keras.Model) -> bool:
-  last = model.layers[-1] if getattr(model, 'layers', None) else None
-  return (hasattr(last, 'kernel') and gives_the_outputs(last, model)
+  last = output_layer(model)
+  return (hasattr(last, 'kernel')
           and getattr(last, 'activation', None) is tf.keras.activations.linear
           and len(model.outputs) == 1)
 

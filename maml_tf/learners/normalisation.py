@@ -14,7 +14,6 @@ from maml_tf.learners.moments import moments
 # The constants of tf.contrib.layers.batch_norm and layer_norm.
 BATCH_NORM_EPSILON = 1e-3
 LAYER_NORM_EPSILON = 1e-12
-NORMS = ('batch_norm', 'layer_norm', 'None')
 
 
 def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
@@ -27,13 +26,14 @@ def specs(norm: str, scope: str, channels: int) -> Tuple[ParameterSpec, ...]:
   Raises:
     ConfigError: for another `norm`.
   """
-  if norm not in NORMS:
-    raise ConfigError(f"norm must be one of {NORMS}, texts all of them. Received: {norm!r}.",
-                      'norm')
   bias = ParameterSpec(f'{scope}/bias', (channels,), zeros, adapted=norm != 'batch_norm')
   offset = ParameterSpec(f'{scope}/beta', (channels,), zeros, adapted=False)
   scale = ParameterSpec(f'{scope}/gamma', (channels,), ones, adapted=False)
-  return (bias, *{'batch_norm': (offset,), 'layer_norm': (offset, scale), 'None': ()}[norm])
+  by_norm = {'batch_norm': (offset,), 'layer_norm': (offset, scale), 'None': ()}
+  if not isinstance(norm, str) or norm not in by_norm:
+    raise ConfigError(f'norm must be one of {tuple(by_norm)}, texts all of them. Received: '
+                      f'{norm!r}.', 'norm')
+  return (bias, *by_norm[norm])
 
 
 def activate(norm: str, scope: str, parameters: Mapping[str, tf.Tensor],

@@ -14,7 +14,6 @@ from maml_tf.errors import ConfigError
 from maml_tf.keras_fit import require
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.learner import ModelOutputs
-from maml_tf.keras_models.objective import KerasObjective
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.learners.embedding import Embedding
 from maml_tf.learners.with_head import WithHead
@@ -187,7 +186,7 @@ class WithoutInnerLoop(MetaLearner):
 
 def _refuse_probabilities(method: str, objective: Objective) -> None:
   """Raises: ConfigError: for a loss that would take logits for probabilities."""
-  if isinstance(objective, KerasObjective) and objective.of_probabilities:
+  if objective.of_probabilities:
     raise ConfigError(f'{method} gives logits. Received: a loss of probabilities '
                       '(from_logits=False), which would learn nothing: take '
                       'SparseCategoricalCrossentropy(from_logits=True).', 'objective')

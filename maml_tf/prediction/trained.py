@@ -126,9 +126,8 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
   folder = folder_of_run(run)
   require_same_code(folder, config)
   require_adaptable(config, ways)
-  _require_iteration(folder, iteration)
   best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
-  chosen = best if iteration is None else os.path.join(folder, f'model-{iteration}')
+  chosen = best if iteration is None else _checkpoint_of(folder, iteration)
   if chosen is not None:   # the advice is of other flags than those of a test
     require_whole(chosen, 'take another one by --iteration')
   which = dataclasses.replace(
@@ -140,12 +139,13 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
   return _for_ways(config, model, source, expectation.of_run(folder, source, config), ways)
 
 
-def _require_iteration(folder: str, iteration: Optional[int]) -> None:
-  kept = [iteration_of(path) for path in CheckpointFiles(folder, KEPT).paths]
-  if iteration is not None and iteration not in kept:
+def _checkpoint_of(folder: str, iteration: int) -> str:
+  kept = {iteration_of(path): path for path in CheckpointFiles(folder, KEPT).paths}
+  if iteration not in kept:
     raise ConfigError(f'--iteration={iteration} has no checkpoint in {folder}, which has '
                       f'those of {", ".join(map(str, kept)) or "none"}: choose one of these, '
                       'or leave it out.')
+  return kept[iteration]
 
 
 def of_weights(pretrained: str, config: Config, ways: Optional[int] = None) -> Trained:
