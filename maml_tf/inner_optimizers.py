@@ -123,8 +123,8 @@ class StepSizes:
       tf.nest.map_structure(lambda variable, one: variable.assign(one), self._variables,
                             _arrays(value))
     except (TypeError, ValueError) as error:
-      raise ValueError('step_size can only be set to what has the form that it was made '
-                       f'with ({self._value!r}). Received: {value!r}.') from error
+      raise ConfigError('step_size can only be set to what has the form that it was made '
+                        f'with ({self._value!r}). Received: {value!r}.') from error
     self._value = value
 
   def tensors(self) -> StepSize:

@@ -12,6 +12,7 @@ from typing import Dict, Mapping, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, require_numbers, sgd
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, constant
 
@@ -30,12 +31,12 @@ class LearnedStepSizes:
     num_updates: of 'layer_and_step': later updates have the last one's.
 
   Raises:
-    ValueError: for an unknown kind, or where `step_size` is not one finite number.
+    ConfigError: for an unknown kind, or where `step_size` is not one finite number.
   """
 
   def __init__(self, kind: str, learner: Learner, step_size: StepSize, num_updates: int):
     if kind not in KINDS:
-      raise ValueError(f'learned_step_sizes must be one of {KINDS}. Received: {kind!r}.')
+      raise ConfigError(f'learned_step_sizes must be one of {KINDS}. Received: {kind!r}.')
     self.kind = kind
     self._of_parameter: Dict[str, str] = {}
     self.specs: Tuple[ParameterSpec, ...] = ()
@@ -43,8 +44,8 @@ class LearnedStepSizes:
       return
     require_numbers(step_size)
     if isinstance(step_size, Mapping) or np.ndim(step_size):
-      raise ValueError('Learned step sizes all start from one number. Received: step_size='
-                       f'{step_size!r}.')
+      raise ConfigError('Learned step sizes all start from one number. Received: step_size='
+                        f'{step_size!r}.')
     shapes = {spec.name: spec.shape for spec in learner.parameter_specs}
     sizes: Dict[str, Tuple[int, ...]] = {}
     for name in learner.adapted_names:

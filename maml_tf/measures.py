@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict
 
+from maml_tf.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -80,11 +82,11 @@ def register(measure: Measure) -> Measure:
   """Makes known what tasks of some problem are judged by, so that files can name it.
 
   Raises:
-    ValueError: for another measure of that name.
+    ConfigError: for another measure of that name.
   """
   if _KNOWN.setdefault(measure.name, measure) != measure:
-    raise ValueError(f'There is another measure of the name {measure.name!r}. Received: '
-                     f'{measure}; known: {_KNOWN[measure.name]}.')
+    raise ConfigError(f'There is another measure of the name {measure.name!r}. Received: '
+                      f'{measure}; known: {_KNOWN[measure.name]}.')
   return measure
 
 

@@ -525,7 +525,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """How the tasks of `episodes` (or of what describes their shapes) are divided.
 
     Raises:
-      ValueError: when `tasks_at_once` does not divide their number.
+      ConfigError: when `tasks_at_once` does not divide their number.
     """
     if self.learner.one_task_at_a_time:
       return TaskGroups(1, self._tasks_at_once or available_cores())

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Episodes
+from maml_tf.errors import ConfigError
 from maml_tf.measures import counted
 
 
@@ -182,14 +183,14 @@ def _arrays(results: Any) -> Any:
 
 
 def require_divided(tasks: int, replicas: int) -> None:
-  """Raises: ValueError: where replicas cannot have as many tasks each; says which can."""
+  """Raises: ConfigError: where replicas cannot have as many tasks each; says which can."""
   if tasks % replicas == 0:
     return
   below, above = tasks // replicas * replicas, -(-tasks // replicas) * replicas
   batches = f'{below} or {above}' if below else f'{above}'
   fitting = ', '.join(str(number) for number in divisors(tasks))
-  raise ValueError(f'{tasks} tasks are not divided by {replicas} replicas: take {batches} '
-                   f'tasks, or as many replicas as {fitting}.')
+  raise ConfigError(f'{tasks} tasks are not divided by {replicas} replicas: take {batches} '
+                    f'tasks, or as many replicas as {fitting}.')
 
 
 def divisors(number: int) -> List[int]:

@@ -12,6 +12,8 @@ import math
 import os
 from typing import NamedTuple, Optional
 
+from maml_tf.errors import ConfigError
+
 # Numbers in the inputs of one example, up to which all tasks share a graph where all
 # cores work on one operation: many small images gain from one batched product, large ones
 # lose more to their patches than they gain.
@@ -56,11 +58,11 @@ def task_groups(tasks: int, examples: int, example_size: int, *, at_once: int = 
       larger it is; None: a CPU.
 
   Raises:
-    ValueError: when `at_once` does not divide `tasks`.
+    ConfigError: when `at_once` does not divide `tasks`.
   """
   if not divides(at_once, tasks):
-    raise ValueError(f'tasks_at_once must divide the number of tasks. Received: '
-                     f'tasks_at_once={at_once} and {tasks} tasks.')
+    raise ConfigError(f'tasks_at_once must divide the number of tasks. Received: '
+                      f'tasks_at_once={at_once} and {tasks} tasks.')
   if at_once:
     return _of_so_many(min(at_once, tasks), cores)
   task_size = examples * example_size

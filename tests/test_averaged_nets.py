@@ -11,6 +11,7 @@ from stopping import stopped_after
 
 from maml_tf import experiment
 from maml_tf.baselines.averaged_nets import AveragedNets, mean_of_those_before
+from maml_tf.errors import ConfigError
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import MeanSquaredError
@@ -150,7 +151,7 @@ def test_all_nets_start_alike_and_the_mean_is_theirs_from_the_start():
 
 
 def test_an_unknown_regulariser_is_refused():
-  with pytest.raises(ValueError, match='None, l2, mean. Received: l1'):
+  with pytest.raises(ConfigError, match='None, l2, mean. Received: l1'):
     nets_of('l1')
 
 

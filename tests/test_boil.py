@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.meta_learners.anil import ANIL
@@ -97,7 +98,7 @@ def test_a_chosen_part_is_that_of_the_method(kind, adapt, message, make_regressi
   def model_of(net):
     return kind(KerasLearner(net, adapt=adapt), 'mse', step_size=0.1, num_updates=1)
   if message is not None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
       model_of(layered(nested=False))
     return
   episodes = make_regression(TASKS, 4, 2, dtype='float32')
@@ -110,7 +111,7 @@ def test_what_has_no_head_is_refused_with_what_to_do_instead(make_regression):
   keras = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(4, 'relu'),
                                tf.keras.layers.Dense(1)])
   common = dict(step_size=0.1, num_updates=1)
-  with pytest.raises(ValueError, match='adapt=all layers but the last'):
+  with pytest.raises(ConfigError, match='adapt=all layers but the last'):
     BOIL(keras, 'mse', **common)
   model = MAML(KerasLearner(keras, adapt=keras.layers[:1]), 'mse', **common)
   means, _ = model.meta_gradient(make_regression(TASKS, 4, 2, dtype='float32'))

@@ -9,6 +9,7 @@ from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
 from maml_tf import experiment
 from maml_tf.config import resolve
+from maml_tf.errors import ConfigError
 from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import Convolutional, FullyConnected, WithContext
 from maml_tf.meta_learners.context_vector import ContextVector
@@ -81,7 +82,7 @@ def test_of_a_keras_model_it_is_a_layer_that_adapts(make_regression, generic_val
       tf.keras.layers.Input((1,), dtype='float64'), Joined(name='joined', dtype='float64'),
       *(tf.keras.layers.Dense(8, 'relu', dtype='float64') for _ in range(2)),
       tf.keras.layers.Dense(1, dtype='float64')])
-  with pytest.raises(ValueError, match='joins to its inputs.*adapt=that layer'):
+  with pytest.raises(ConfigError, match='joins to its inputs.*adapt=that layer'):
     model_of(net, 'mse')
   model, episodes = model_of(sinusoid(), MeanSquaredError()), make_regression(TASKS, 5)
   values = generic_values(model.learner)
@@ -163,5 +164,5 @@ def test_the_nets_of_the_configuration(given, kernel, context):
 
 
 def test_a_net_without_a_context_is_refused():
-  with pytest.raises(ValueError, match='needs a net of the class WithContext'):
+  with pytest.raises(ConfigError, match='needs a net of the class WithContext'):
     model_of(FullyConnected(1, (8,), 1, 'None'), MeanSquaredError())

@@ -261,6 +261,8 @@ def test_what_has_no_meaning_is_one_sentence(given, sentence):
     (dict(meta_optimizer='trpo'), 'which has no policies'),
     (dict(max_kl=0.1), 'in which no policy acts'),
     (dict(env='x.py:Y'), 'in which no policy acts'),
+    (dict(method='imaml', cg_iterations=3), 'in which no policy acts: --method=imaml has '
+                                            '--imaml_cg_iterations.'),
     (dict(baseline='random'), 'it is allowed with reinforcement learning alone')])
 def test_other_data_have_none_of_it(given, sentence):
   with pytest.raises(ConfigError) as caught:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
 from maml_tf.conjugate_gradient import conjugate_gradient
+from maml_tf.errors import ConfigError
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners.imaml import IMAML
 from maml_tf.objectives import MeanSquaredError
@@ -118,5 +119,5 @@ def test_conjugate_gradients_of_several_tasks_at_once():
     dict(proximal_weight=0.0), dict(cg_iterations=0), dict(proximal_weight=float('inf')),
     dict(cg_iterations=2.5), dict(recompute_inner_steps=True)])
 def test_what_is_no_problem_is_refused(given):
-  with pytest.raises(ValueError, match='above 0|1 or more|keeps no inner steps'):
+  with pytest.raises(ConfigError, match='above 0|1 or more|keeps no inner steps'):
     model_of(FullyConnected(1, (2,), 1, 'None'), **given)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import StepSizes, adam, sgd
 from maml_tf.learners import Convolutional, FullyConnected
@@ -260,10 +261,10 @@ def test_step_sizes_can_be_set_to_what_has_their_form():
   sizes.value = {'w': 0.3, 'v': [0.4, 0.5]}
   np.testing.assert_array_equal(sizes.tensors()['v'], [0.4, 0.5])
   for wrong in (0.3, {'w': 0.3}, {'w': 0.3, 'v': 0.4}):
-    with pytest.raises(ValueError, match='has the form that it was made with'):
+    with pytest.raises(ConfigError, match='has the form that it was made with'):
       sizes.value = wrong
   for wrong in ({'w': np.nan, 'v': [0.1, 0.2]}, {'w': 0.3, 'v': [0.1, np.inf]}):
-    with pytest.raises(ValueError, match='must be a finite number'):
+    with pytest.raises(ConfigError, match='must be a finite number'):
       sizes.value = wrong
   assert sizes.value == {'w': 0.3, 'v': [0.4, 0.5]}
 

@@ -671,7 +671,7 @@ def test_reptile_trains_a_model():
   tf.keras.utils.set_random_seed(2)
   model = convolutional()
   before = model.get_weights()
-  with pytest.raises(ValueError, match='Reptile moves all'):
+  with pytest.raises(ConfigError, match='Reptile moves all'):
     Reptile(KerasLearner(model, adapt='dense*'), 'mse', step_size=0.1, num_updates=1)
   reptile = Reptile(model, cross_entropy(), inner_optimizer='sgd', step_size=0.1,
                     num_updates=2)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from finite_differences import assert_is_gradient, gradient_of, meta_loss
 
 from maml_tf import config
+from maml_tf.errors import ConfigError
 from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.learned_step_sizes import KINDS
 from maml_tf.learners import Convolutional, FullyConnected
@@ -107,7 +108,7 @@ def test_a_number_may_be_numpy_s_or_a_tensor(number):
 
 @pytest.mark.parametrize('given', [[0.1, 0.2], {'conv1/kernel': 0.1}, '0.1', float('nan')])
 def test_what_is_no_number_is_refused(given):
-  with pytest.raises(ValueError, match='all start from one number|must be a finite number'):
+  with pytest.raises(ConfigError, match='all start from one number|must be a finite number'):
     classification('layer', step_size=given)
 
 
@@ -143,7 +144,7 @@ def test_a_keras_model_trains_them_beside_its_variables(make_regression):
 @pytest.mark.parametrize('kind', KINDS[1:])
 def test_setting_what_is_not_read_is_refused(kind):
   model, fixed = classification(kind), classification('None')
-  with pytest.raises(ValueError, match='step_size=0.5 would change nothing.*learns its step'):
+  with pytest.raises(ConfigError, match='step_size=0.5 would change nothing.*learns its step'):
     model.step_size = 0.5
   fixed.step_size = 0.5
   assert fixed.step_size == 0.5
@@ -193,13 +194,13 @@ def test_a_learned_rule_of_one_s_own_has_its_derivative(recompute, make_regressi
 @pytest.mark.parametrize('method', ['anil', 'context_vector', 'reptile', 'meta_sgd'])
 def test_the_flag_is_refused_for_a_reason_that_holds_for_the_method(method):
   """ANIL was said to have step sizes of its own kind."""
-  with pytest.raises(ValueError, match='whose step sizes are not learned so: leave it out'):
+  with pytest.raises(ConfigError, match='whose step sizes are not learned so: leave it out'):
     config.resolve({'method': method, 'learned_step_sizes': 'layer'})
 
 
 @pytest.mark.parametrize('updates', [0, -1, 1.5])
 def test_step_sizes_of_no_update_are_refused(updates):
-  with pytest.raises(ValueError, match='num_updates must be an integer, 1 or more'):
+  with pytest.raises(ConfigError, match='num_updates must be an integer, 1 or more'):
     MAML(FullyConnected(1, (2,), 1, 'None'), MeanSquaredError(), 0.1, updates,
          learned_step_sizes='layer_and_step')
 
@@ -209,5 +210,5 @@ def test_step_sizes_of_no_update_are_refused(updates):
     (dict(learned_step_sizes='layer', step_size=[0.1, 0.2]), 'one number')])
 def test_what_cannot_be_learned_is_refused(given, message):
   net = FullyConnected(1, (2,), 1, 'None')
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ConfigError, match=message):
     MAML(net, MeanSquaredError(), **{**dict(step_size=0.1, num_updates=1), **given})

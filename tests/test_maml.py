@@ -262,7 +262,7 @@ def pooling_model(compiled_by_xla):
 
 
 def test_xla_is_refused_where_the_meta_gradient_would_be_wrong():
-  with pytest.raises(ValueError, match='Convolutional that does not say that it is exact'):
+  with pytest.raises(ConfigError, match='Convolutional that does not say that it is exact'):
     pooling_model(False).compile(sgd(), jit_compile=True)
   pooling_model(True).compile(sgd(), jit_compile=True)
 
@@ -325,7 +325,7 @@ def test_episodes_are_divided_by_their_shapes(make_classification, cores, expect
   episodes = make_classification(4, WAYS, 3, (28, 28, 1))
   assert image_model(cores=cores).groups(episodes) == expected
   assert image_model(cores=cores, tasks_at_once=1).groups(episodes) == (1, 1)
-  with pytest.raises(ValueError, match='tasks_at_once=3 and 4 tasks'):
+  with pytest.raises(ConfigError, match='tasks_at_once=3 and 4 tasks'):
     image_model(cores=cores, tasks_at_once=3).groups(episodes)
 
 

@@ -158,9 +158,9 @@ def test_the_help_and_the_messages_know_it(capsys):
 
 
 def test_a_name_is_given_once(lines):
-  with pytest.raises(ValueError, match="already: choose another"):
+  with pytest.raises(ConfigError, match="already: choose another"):
     problems.register(lines)
-  with pytest.raises(ValueError, match='another measure'):
+  with pytest.raises(ConfigError, match='another measure'):
     measures.register(dataclasses.replace(CLOSENESS, scale=1))
 
 

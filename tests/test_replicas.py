@@ -32,7 +32,7 @@ def test_one_device_is_a_case_like_the_others():
     (25, 2, ['24 or 26 tasks', '1, 5, 25']), (4, 8, ['take 8 tasks', '1, 2, 4']),
     (32, 3, ['30 or 33 tasks', '1, 2, 4, 8, 16, 32'])])
 def test_numbers_that_would_do_are_named(tasks, replicas, numbers):
-  with pytest.raises(ValueError) as refused:
+  with pytest.raises(ConfigError) as refused:
     require_divided(tasks, replicas)
   for text in numbers:
     assert text in str(refused.value)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.meta_learners.reptile import Reptile, inner_batches
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
@@ -180,7 +181,7 @@ def test_passes_differ():
     (dict(gradient_clip=1.0), 'gradient_clip'),
     (dict(num_updates=0), 'num_updates must be an integer, 1 or more')])
 def test_wrong_arguments_are_refused(given, shown):
-  with pytest.raises(ValueError, match=shown):
+  with pytest.raises(ConfigError, match=shown):
     reptile(**given)
 
 

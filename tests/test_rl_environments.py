@@ -83,7 +83,7 @@ def test_streams_depend_on_their_key_alone():
 
 
 def test_an_environment_that_is_not_there_is_named():
-  with pytest.raises(ValueError, match="one of point_navigation, .*'humanoid'"):
+  with pytest.raises(ConfigError, match="one of point_navigation, .*'humanoid'"):
     catalogue.environment_named('humanoid')
   assert catalogue.environment_named('point_navigation').horizon == 100
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from rl_problems import generic_parameters, random_batches
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
@@ -336,5 +337,5 @@ def test_shapes_that_change_do_not_compile_again():
 
 
 def test_an_inner_loss_that_is_not_there_is_named():
-  with pytest.raises(ValueError, match="one of log_likelihood, ratio. Received: 'dice'"):
+  with pytest.raises(ConfigError, match="one of log_likelihood, ratio. Received: 'dice'"):
     make(inner_loss='dice')

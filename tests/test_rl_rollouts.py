@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rl_problems import Line, generic_parameters
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.policy import GaussianPolicy
 from maml_tf.rl.rollouts import Sampler, Trajectories, packed
@@ -162,7 +163,7 @@ def test_a_budget_of_steps_takes_whole_rollouts_until_there_are_enough():
 
 def test_a_budget_that_is_not_there_is_named():
   sampler, _, points, tasks = make()
-  with pytest.raises(ValueError, match="rollouts, steps. Received: 'episodes'"):
+  with pytest.raises(ConfigError, match="rollouts, steps. Received: 'episodes'"):
     sampler.sample(points, tasks, 2, KEY, budget='episodes')
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rl_problems import Line
 
+from maml_tf.errors import ConfigError
 from maml_tf.outer_step import variables_of
 from maml_tf.replicas import values_of
 from maml_tf.rl.environments import DiscreteActions
@@ -130,7 +131,7 @@ def test_rollouts_of_all_tasks_can_be_judged_as_those_of_one():
     ({'one_task': True}, 'one_task is for policies that adapt to no task'),
     ({'inner_loss': 'x'}, 'inner_loss must be one of')])
 def test_settings_that_cannot_be_run_are_named(options, sentence):
-  with pytest.raises(ValueError, match=sentence):
+  with pytest.raises(ConfigError, match=sentence):
     make(settings=SMALL._replace(**options))
 
 
@@ -165,7 +166,7 @@ def test_a_deviation_that_collapses_is_one_sentence():
 
 @pytest.mark.parametrize('options', [dict(jit_compile=True), dict(steps_per_execution=5)])
 def test_what_a_step_cannot_be_is_refused(options):
-  with pytest.raises(ValueError, match='runs its steps eagerly, one at a time'):
+  with pytest.raises(ConfigError, match='runs its steps eagerly, one at a time'):
     make().compile(**options)
 
 
@@ -218,7 +219,7 @@ def test_the_first_tasks_are_the_same_however_many_there_are(after_one):
   assert few.fingerprint(2) == HELD_OUT.fingerprint(2) != HELD_OUT.fingerprint(3)
   other = HeldOutTasks(Line(), drawn=5, num_tasks=2, seed=2, rollouts=3)
   assert other.fingerprint(2) != few.fingerprint(2)
-  with pytest.raises(ValueError, match='held-out tasks. Received: batches 1 to 2'):
+  with pytest.raises(ConfigError, match='held-out tasks. Received: batches 1 to 2'):
     few.dataset(1, 2)
 
 
@@ -322,9 +323,9 @@ def test_an_action_that_a_policy_does_not_have_is_one_sentence():
   model = PolicyLearner(Turns(), CategoricalPolicy(1, 3, (6,)), SMALL)
   phase = Trajectories(np.ones((1, 1, 3, 1)), np.array([[[1, 3, -1]]]), np.ones((1, 1, 3)),
                        np.array([[3]]))
-  with pytest.raises(ValueError, match='in step 1 of rollout 0: .*, 3[.]$'):
+  with pytest.raises(ConfigError, match='in step 1 of rollout 0: .*, 3[.]$'):
     model.adapt_to(phase)
-  with pytest.raises(ValueError, match='in step 2 of rollout 0: .*, -1[.]$'):
+  with pytest.raises(ConfigError, match='in step 2 of rollout 0: .*, -1[.]$'):
     model.adapt_to(phase._replace(actions=np.array([[[1, 2, -1]]])))
   model.adapt_to(phase._replace(lengths=np.array([[1]])))   # what is behind does not count
 
@@ -339,7 +340,7 @@ def test_an_action_that_a_policy_does_not_have_is_one_sentence():
 def test_steps_that_could_not_have_been_are_one_sentence(after_one, changes, sentence):
   phase = Trajectories(np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6)),
                        np.array([[6]]))
-  with pytest.raises(ValueError, match=sentence):
+  with pytest.raises(ConfigError, match=sentence):
     after_one.adapt_to(phase._replace(**changes))
 
 
@@ -350,15 +351,15 @@ def test_steps_that_could_not_have_been_are_one_sentence(after_one, changes, sen
 def test_rollouts_of_other_sizes_are_one_sentence(after_one, changes):
   phase = Trajectories(np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6, 1)), np.zeros((1, 1, 6)),
                        np.array([[6]]))
-  with pytest.raises(ValueError, match=r'observations \[1, rollouts, steps, 1\], actions'):
+  with pytest.raises(ConfigError, match=r'observations \[1, rollouts, steps, 1\], actions'):
     after_one.adapt_to(phase._replace(**changes))
 
 
 def test_what_a_policy_cannot_adapt_by_or_act_on_is_one_sentence(after_one):
-  with pytest.raises(ValueError, match='rollouts must be at least 1. Received: 0'):
+  with pytest.raises(ConfigError, match='rollouts must be at least 1. Received: 0'):
     after_one.adapt(1.5, rollouts=0)
   policy = after_one.adapt(1.5, rollouts=0, num_updates=0)
-  with pytest.raises(ValueError, match='An observation has 1 numbers. Received: 3'):
+  with pytest.raises(ConfigError, match='An observation has 1 numbers. Received: 3'):
     policy.act(np.zeros(3))
 
 

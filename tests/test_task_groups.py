@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from maml_tf import experiment, task_groups
 from maml_tf.config import resolve
+from maml_tf.errors import ConfigError
 from maml_tf.task_groups import TaskGroups, keeps_cores_busy
 
 OMNIGLOT, MINIIMAGENET, SINUSOID = 28 * 28, 84 * 84 * 3, 1
@@ -55,7 +56,7 @@ def test_what_is_asked_for(at_once, tasks, cores, expected):
        at_once=st.integers(0, 64), cores=st.none() | st.integers(1, 64))
 def test_every_task_is_in_one_group(tasks, examples, size, at_once, cores):
   if at_once and tasks % min(at_once, tasks):
-    with pytest.raises(ValueError, match=f'tasks_at_once={at_once} and {tasks} tasks'):
+    with pytest.raises(ConfigError, match=f'tasks_at_once={at_once} and {tasks} tasks'):
       task_groups.task_groups(tasks, examples, size, at_once=at_once, cores=cores)
     return
   groups = task_groups.task_groups(tasks, examples, size, at_once=at_once, cores=cores)

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
+from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.meta_learner import MetaLearner, TaskResults
 from maml_tf.meta_parameters import MetaParameters
@@ -85,8 +86,8 @@ class AveragedNets(MetaLearner):
   def __init__(self, learner: Learner, objective: Objective, *, num_nets: int,
                regulariser: str, weight: float, averaged: MetaParameters, **kwargs):
     if regulariser not in REGULARISERS:
-      raise ValueError(f'regulariser must be one of {", ".join(REGULARISERS)}. Received: '
-                       f'{regulariser}.')
+      raise ConfigError(f'regulariser must be one of {", ".join(REGULARISERS)}. Received: '
+                        f'{regulariser}.')
     super().__init__(NetPerTask(learner, num_nets), objective, **kwargs)
     self._regulariser = regulariser
     self._weight = weight

@@ -51,6 +51,8 @@ HALF_LIFE = 2000   # of Snell et al. 2017
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
 _LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'
+# {method: {field of control: what the method calls its own one}}
+_ALIKE = {'imaml': {'cg_iterations': 'imaml_cg_iterations'}}
 
 OWNED = (
     Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
@@ -205,9 +207,11 @@ def _refuse(selector: str, rules: Iterable[Refused], values: Dict[str, Any]) -> 
 def _check_nothing_acts(values: Dict[str, Any]) -> None:
   for field, nothing in NO_CONTROL.items():
     if values[field] != nothing:
+      alike = _ALIKE.get(known_method(values['method']), {}).get(field)
       control = ', '.join(name for name in problems.names() if problems.named(name).acts)
       raise ConfigError(f'{_pair(field, "datasource", values)}, in which no policy acts: '
-                        f'leave it out, or give one of {control}.')
+                        + (f'--method={values["method"]} has --{alike}.' if alike else
+                           f'leave it out, or give one of {control}.'))
 
 
 def _pair(field: str, selector: str, values: Dict[str, Any]) -> str:

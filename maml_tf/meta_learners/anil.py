@@ -7,6 +7,7 @@ from typing import Any, Iterable, Optional
 import tensorflow as tf
 
 from maml_tf.episodes import Batch, Episodes
+from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import adaptation
 from maml_tf.keras_models.heads import require_chosen
 from maml_tf.keras_models.learner import is_chosen
@@ -37,16 +38,16 @@ class ANIL(MAML):
       kept, and stay as they are.
 
   Raises:
-    ValueError: for a learner without a head, or whose `adapt` is another part.
+    ConfigError: for a learner without a head, or whose `adapt` is another part.
   """
 
   takes_other_ways = True   # nothing but the last layer is adapted
 
   def __init__(self, learner: Any, objective: Any, **kwargs):
     if not (isinstance(learner, WithHead) or is_chosen(learner)):
-      raise ValueError('ANIL adapts the head alone: its net must be of the class WithHead. '
-                       f'Received: {type(learner).__name__}. Of a Keras model take '
-                       'KerasLearner(model, adapt=the last layer).')
+      raise ConfigError('ANIL adapts the head alone: its net must be of the class WithHead. '
+                        f'Received: {type(learner).__name__}. Of a Keras model take '
+                        'KerasLearner(model, adapt=the last layer).')
     if is_chosen(learner):
       require_chosen(learner, 'ANIL', adapts_head=True)
     super().__init__(learner, objective, **kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from maml_tf.episodes import Episodes
+from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import adaptation
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.heads import require_chosen
@@ -34,15 +35,15 @@ class BOIL(MAML):
       the head is kept, and stays as it is.
 
   Raises:
-    ValueError: for a learner without a head, or whose `adapt` has it.
+    ConfigError: for a learner without a head, or whose `adapt` has it.
   """
 
   def __init__(self, learner: Any, objective: Any, **kwargs):
     learner, objective = learner_and_objective(learner, objective)
     if not (isinstance(learner, WithHead) or is_chosen(learner)):
-      raise ValueError('BOIL leaves the head alone: its net must be of the class WithHead. '
-                       f'Received: {type(learner).__name__}. Of a Keras model take '
-                       'KerasLearner(model, adapt=all layers but the last one).')
+      raise ConfigError('BOIL leaves the head alone: its net must be of the class WithHead. '
+                        f'Received: {type(learner).__name__}. Of a Keras model take '
+                        'KerasLearner(model, adapt=all layers but the last one).')
     if is_chosen(learner):
       require_chosen(learner, 'BOIL', adapts_head=False)
     super().__init__(learner, objective, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from maml_tf.errors import ConfigError
 from maml_tf.learners.with_context import WithContext
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import Objective
@@ -25,15 +26,15 @@ class ContextVector(MAML):
     objective, **kwargs: see `MAML`.
 
   Raises:
-    ValueError: for a learner without a context.
+    ConfigError: for a learner without a context.
   """
 
   def __init__(self, learner: WithContext, objective: Objective, **kwargs):
     if not isinstance(learner, WithContext):
-      raise ValueError(f'A context vector needs a net of the class WithContext. '
-                       f'Received: {type(learner).__name__}. To a Keras model add a layer '
-                       'with a weight that it joins to its inputs, and take '
-                       'MAML(KerasLearner(model, adapt=that layer), ...).')
+      raise ConfigError(f'A context vector needs a net of the class WithContext. '
+                        f'Received: {type(learner).__name__}. To a Keras model add a layer '
+                        'with a weight that it joins to its inputs, and take '
+                        'MAML(KerasLearner(model, adapt=that layer), ...).')
     super().__init__(learner, objective, **kwargs)
 
   def forward_passes(self, support_examples: int, query_examples: int) -> Optional[int]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_tf.conjugate_gradient import conjugate_gradient
 from maml_tf.episodes import Batch, Episodes
+from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import adaptation, after, loss_and_gradients
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.keras_models.refusals import missing_derivatives
@@ -42,7 +43,7 @@ class IMAML(MetaLearner):
     **kwargs: see `MetaLearner`. There are no steps to recompute.
 
   Raises:
-    ValueError: for a lambda or a number that is not allowed.
+    ConfigError: for a lambda or a number that is not allowed.
   """
 
   own_arguments = ('proximal_weight', 'cg_iterations')
@@ -52,8 +53,8 @@ class IMAML(MetaLearner):
                cg_iterations: int = 5, **kwargs):
     super().__init__(learner, objective, **kwargs)
     if not 0 < proximal_weight < math.inf:
-      raise ValueError('proximal_weight must be a finite number above 0. Received: '
-                       f'{proximal_weight}.')
+      raise ConfigError('proximal_weight must be a finite number above 0. Received: '
+                        f'{proximal_weight}.')
     self._proximal_weight = proximal_weight
     self._cg_iterations = require_count('cg_iterations', cg_iterations, least=1)
 

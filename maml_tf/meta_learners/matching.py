@@ -7,6 +7,7 @@ from typing import Any, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters, ParameterSpec, glorot_uniform, zeros
@@ -55,7 +56,7 @@ class Matching(WithoutInnerLoop):
       whose exponential float32 still holds. Their paper's is 1.
 
   Raises:
-    ValueError: for another `cosine_scale`, or `read_steps` below 1.
+    ConfigError: for another `cosine_scale`, or `read_steps` below 1.
   """
 
   own_arguments = ('shots', 'full_context', 'cosine_scale')
@@ -63,8 +64,8 @@ class Matching(WithoutInnerLoop):
   def __init__(self, learner: Any, objective: Any, *, full_context: bool = False,
                read_steps: int = 5, cosine_scale: float = 1.0, **kwargs):
     if not 0 < cosine_scale <= LARGEST_COSINE_SCALE:
-      raise ValueError(f'cosine_scale must be above 0, and {LARGEST_COSINE_SCALE} at most. '
-                       f'Received: {cosine_scale}.')
+      raise ConfigError(f'cosine_scale must be above 0, and {LARGEST_COSINE_SCALE} at most. '
+                        f'Received: {cosine_scale}.')
     learner, objective = learner_and_objective(learner, objective)
     specs = _lstms(num_features(learner)) if full_context else ()
     super().__init__(learner, objective, own_specs=specs, **kwargs)

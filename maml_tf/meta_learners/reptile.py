@@ -15,6 +15,7 @@ from maml_tf.episodes import (
   num_examples,
   num_tasks,
 )
+from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
@@ -79,7 +80,7 @@ class Reptile(MetaLearner):
     **kwargs: see `MetaLearner`. `gradient_clip` must be 0; there are no steps to recompute.
 
   Raises:
-    ValueError: for an unknown optimizer, a negative size, no update, or a `gradient_clip`.
+    ConfigError: for an unknown optimizer, a negative size, no update, or a `gradient_clip`.
   """
 
   own_arguments = ('inner_optimizer', 'inner_batch_size', 'test_inner_batch_size')
@@ -93,14 +94,14 @@ class Reptile(MetaLearner):
     super().__init__(learner, objective, **kwargs)
     require_updates(self._num_updates, least=1)
     if not self.learner.adapts_all:
-      raise ValueError('Reptile moves all parameters, and only to where they adapt: leave '
-                       'adapt out, and freeze layers by layer.trainable = False.')
+      raise ConfigError('Reptile moves all parameters, and only to where they adapt: leave '
+                        'adapt out, and freeze layers by layer.trainable = False.')
     if inner_optimizer not in OPTIMIZERS:
-      raise ValueError(f'inner_optimizer must be one of {OPTIMIZERS}. '
-                       f'Received: {inner_optimizer!r}.')
+      raise ConfigError(f'inner_optimizer must be one of {OPTIMIZERS}. '
+                        f'Received: {inner_optimizer!r}.')
     if gradient_clip:
-      raise ValueError('The outer step of Reptile is not clipped: gradient_clip must be 0. '
-                       f'Received: {gradient_clip}.')
+      raise ConfigError('The outer step of Reptile is not clipped: gradient_clip must be 0. '
+                        f'Received: {gradient_clip}.')
     self._inner_batch_size = require_count('inner_batch_size', inner_batch_size)
     self._test_inner_batch_size = require_count('test_inner_batch_size',
                                                 test_inner_batch_size)

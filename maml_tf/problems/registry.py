@@ -18,10 +18,10 @@ def register(problem: 'Problem') -> 'Problem':
   """Makes a problem known to flags, configurations, training, tests and reports.
 
   Raises:
-    ValueError: where there is one of that name.
+    ConfigError: where there is one of that name.
   """
   if problem.name in _PROBLEMS:
-    raise ValueError(f'There is a problem {problem.name!r} already: choose another name.')
+    raise ConfigError(f'There is a problem {problem.name!r} already: choose another name.')
   measures.register(problem.measure)
   _PROBLEMS[problem.name] = problem
   return problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.point_navigation import PointNavigation
 
@@ -21,7 +22,7 @@ def environment_named(name: str, threads: int = 1, horizon: int = 0) -> Environm
     MissingLibrary: when gymnasium or MuJoCo is needed and not there.
   """
   if name not in NAMES:
-    raise ValueError(f'environment must be one of {", ".join(NAMES)}. Received: {name!r}.')
+    raise ConfigError(f'environment must be one of {", ".join(NAMES)}. Received: {name!r}.')
   more = {'horizon': horizon} if horizon else {}
   if name == 'point_navigation':
     return PointNavigation(**more)

@@ -21,6 +21,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl import linearised
 from maml_tf.rl.linearised import Passes
 from maml_tf.rl.policy import Outputs, Policy
@@ -66,8 +67,8 @@ class MetaPolicy:
                inner_loss: str = 'log_likelihood', tasks_at_once: int = 5,
                dtype: str = 'float32', shares: Shares = ALONE):
     if inner_loss not in INNER_LOSSES:
-      raise ValueError(f'inner_loss must be one of {", ".join(INNER_LOSSES)}. Received: '
-                       f'{inner_loss!r}.')
+      raise ConfigError(f'inner_loss must be one of {", ".join(INNER_LOSSES)}. Received: '
+                        f'{inner_loss!r}.')
     self.policy = policy
     self.step_size = step_size
     self.first_order = first_order

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.errors import ConfigError
 from maml_tf.measures import RETURN, Measure
 from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_parameters import MetaParameters
@@ -189,9 +190,9 @@ class PolicyLearner(tf.keras.Model):
       jit_compile, steps_per_execution: nothing but the defaults, see the class.
     """
     if jit_compile or steps_per_execution != 1:
-      raise ValueError('A PolicyLearner runs its steps eagerly, one at a time: leave '
-                       f'jit_compile and steps_per_execution out. Received: {jit_compile}, '
-                       f'{steps_per_execution}.')
+      raise ConfigError('A PolicyLearner runs its steps eagerly, one at a time: leave '
+                        f'jit_compile and steps_per_execution out. Received: {jit_compile}, '
+                        f'{steps_per_execution}.')
     super().compile(optimizer=tf.keras.optimizers.SGD() if optimizer is None else optimizer,
                     run_eagerly=True)
     if isinstance(self.outer_step, MetaGradientStep):
@@ -233,10 +234,10 @@ class PolicyLearner(tf.keras.Model):
       seed: of the rollouts.
 
     Raises:
-      ValueError: where there are no rollouts to adapt by.
+      ConfigError: where there are no rollouts to adapt by.
     """
     if rollouts < 1 and num_updates:
-      raise ValueError(f'rollouts must be at least 1. Received: {rollouts}.')
+      raise ConfigError(f'rollouts must be at least 1. Received: {rollouts}.')
     learning, points = self.learning, self.theta()[np.newaxis]
     for update, step_size in enumerate(self.step_sizes(num_updates)):
       trajectories = learning.sampler.sample(
@@ -254,7 +255,7 @@ class PolicyLearner(tf.keras.Model):
       step_size: alpha; None: that of training.
 
     Raises:
-      ValueError: where their sizes do not fit the policy, or each other, and for steps that
+      ConfigError: where their sizes do not fit the policy, or each other, and for steps that
         could not have been: not finite, or of an action that the policy does not have.
     """
     points = self.learning.adapted_to(self.theta()[np.newaxis], self._given(trajectories),
@@ -273,7 +274,7 @@ class PolicyLearner(tf.keras.Model):
     found = tuple(value.shape for value in given)
     if len(sizes) != 3 or sizes[0] != 1 or found != expected:
       of_an_action = ''.join(f', {size}' for size in actions.shape[2:])
-      raise ValueError(
+      raise ConfigError(
           'Trajectories of one task must be observations [1, rollouts, steps, '
           f'{policy.observation_size}], actions [1, rollouts, steps{of_an_action}], rewards '
           '[1, rollouts, steps] and lengths [1, rollouts]. Received the sizes '
@@ -285,14 +286,14 @@ class PolicyLearner(tf.keras.Model):
     """What a likelihood and a baseline would take as it is, or ascribe to the step size."""
     steps, lengths = given.rewards.shape[2], given.lengths
     if not ((lengths >= 0) & (lengths <= steps)).all() or not lengths.any():
-      raise ValueError(f'lengths must be from 0 to the {steps} steps that there are, and not '
-                       f'all be 0. Received: {lengths.tolist()}.')
+      raise ConfigError(f'lengths must be from 0 to the {steps} steps that there are, and not '
+                        f'all be 0. Received: {lengths.tolist()}.')
     usable = (np.isfinite(given.observations).all(axis=-1) & np.isfinite(given.rewards)
               & self.learner.could_choose(given.actions))
     wrong = np.argwhere(given.valid & ~usable)
     if len(wrong):
       _, rollout, step = wrong[0]
-      raise ValueError(
+      raise ConfigError(
           'Observations and rewards must be finite, and actions the policy\'s own, '
           '`AdaptedPolicy.chosen`: finite, or counted from 0 whatever the environment\'s '
           f'begin with. Received, in step {step} of rollout {rollout}: '
@@ -337,7 +338,7 @@ class AdaptedPolicy:
       random: what the action is drawn by; None: the policy's most likely one.
 
     Raises:
-      ValueError: for an observation of another size.
+      ConfigError: for an observation of another size.
     """
     chosen = self.chosen(observation, random)
     return chosen if self._environment is None else self._environment.action(chosen)
@@ -352,8 +353,8 @@ class AdaptedPolicy:
     """
     observation = np.asarray(observation, self._dtype).reshape(1, 1, -1)
     if observation.size != self.policy.observation_size:
-      raise ValueError(f'An observation has {self.policy.observation_size} numbers. Received: '
-                       f'{observation.size}.')
+      raise ConfigError(f'An observation has {self.policy.observation_size} numbers. '
+                        f'Received: {observation.size}.')
     if random is None:
       return self.policy.most_likely(self._parameters, observation)[0, 0]
     noise = self.policy.draw_noise(random, 1)[np.newaxis]

@@ -7,6 +7,7 @@ from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl.advantages import valid_steps
 from maml_tf.rl.environments import Environment, Simulation
 from maml_tf.rl.errors import Diverged, EnvironmentFault
@@ -140,7 +141,7 @@ class Sampler:
       Diverged: where an action is not finite.
     """
     if budget not in BUDGETS:
-      raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: {budget!r}.')
+      raise ConfigError(f'budget must be one of {", ".join(BUDGETS)}. Received: {budget!r}.')
     parameters = self._policy.split(np.asarray(vectors, self._dtype))
     are_all = numbers is None
     numbers = np.arange(len(tasks)) if are_all else np.asarray(numbers)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.data_generator import WHOLE, Part
+from maml_tf.errors import ConfigError
 from maml_tf.rl.environments import Environment
 
 
@@ -69,8 +70,8 @@ class HeldOutTasks:
   def dataset(self, first: int, count: int, every: Part = WHOLE) -> List[HeldOut]:
     """Batches `first` to `first + count - 1`; of these the part that a process has."""
     if not 0 <= first <= first + count <= self._batches:
-      raise ValueError(f'There are {self._batches} batches of held-out tasks. Received: '
-                       f'batches {first} to {first + count - 1}.')
+      raise ConfigError(f'There are {self._batches} batches of held-out tasks. Received: '
+                        f'batches {first} to {first + count - 1}.')
     return [self.batch(index) for index in range(first + every.number, first + count,
                                                  every.of)]
 

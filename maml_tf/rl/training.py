@@ -11,6 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf.errors import ConfigError
 from maml_tf.rl.advantages import advantages
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.errors import Diverged
@@ -71,21 +72,21 @@ class Settings(NamedTuple):
   dtype: str = 'float32'
 
   def check(self) -> None:
-    """Raises `ValueError` for what cannot be run."""
+    """Raises `ConfigError` for what cannot be run."""
     if self.hessian not in HESSIAN_PRODUCTS:
-      raise ValueError(f'hessian must be one of {", ".join(HESSIAN_PRODUCTS)}. Received: '
-                       f'{self.hessian!r}.')
+      raise ConfigError(f'hessian must be one of {", ".join(HESSIAN_PRODUCTS)}. Received: '
+                        f'{self.hessian!r}.')
     if self.budget not in BUDGETS:
-      raise ValueError(f'budget must be one of {", ".join(BUDGETS)}. Received: '
-                       f'{self.budget!r}.')
+      raise ConfigError(f'budget must be one of {", ".join(BUDGETS)}. Received: '
+                        f'{self.budget!r}.')
     for name, least in (('tasks', 1), ('rollouts', 1), ('num_updates', 0),
                         ('hessian_every', 1), ('tasks_at_once', 1)):
       if getattr(self, name) < least:
-        raise ValueError(f'{name} must be at least {least}. Received: '
-                         f'{getattr(self, name)}.')
+        raise ConfigError(f'{name} must be at least {least}. Received: '
+                          f'{getattr(self, name)}.')
     if self.one_task and self.num_updates:
-      raise ValueError('one_task is for policies that adapt to no task: num_updates=0. '
-                       f'Received: num_updates={self.num_updates}.')
+      raise ConfigError('one_task is for policies that adapt to no task: num_updates=0. '
+                        f'Received: num_updates={self.num_updates}.')
 
 
 class Samples(NamedTuple):
