@@ -14,6 +14,7 @@ import flags
 from maml_tf import measures
 from maml_tf.config import ConfigError
 from maml_tf.paper import records
+from maml_tf.paper.other_papers import METHODS
 from maml_tf.paper.records import Measured
 from maml_tf.paper.rows import ROWS, Row, numbers, row_named, row_tested
 from maml_tf.verification import verdicts
@@ -54,6 +55,12 @@ def test_a_flagfile_s_run_is_of_its_row_alone(row):
   assert config.evaluation.num_test_tasks == (40 if row.problem.acts else 600)
   if row.problem.measure is measures.ACCURACY:
     assert config.evaluation.test_set and config.evaluation.test_checkpoint == 'best'
+
+
+@pytest.mark.parametrize('row', [row for row in ROWS if row.method in METHODS],
+                         ids=lambda row: row.name)
+def test_methods_of_other_papers_are_judged_after_as_many_updates_as_they_train_with(row):
+  assert config_of(row).inner_loop.num_updates == row.headline
 
 
 def test_a_misspelt_row_is_recognised():

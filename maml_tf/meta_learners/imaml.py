@@ -31,9 +31,13 @@ class IMAML(MetaLearner):
   same theorem its gradient is that of L_Q minus, with g from above, the derivative of
   g . grad_phi L_S / lambda by w.
 
-  Departures: gradient descent in the inner loop, whose results "Hessian-free" in their
-  tables are of another solver; the nets are those of the MAML paper, and the loss, to whose
-  scale lambda belongs, is on the objective's (see `ScaledCrossEntropy`).
+  Their tables have two inner loops: gradient descent (GD), which this is, and another solver
+  ("Hessian-free").
+
+  Departures: the proximal term is in every inner step, of tests, too; the example of their
+  code has it in one more step behind those of training, and not in tests. Its conjugate
+  gradients are damped, these not. The nets are those of the MAML paper, and the loss, to
+  whose scale lambda belongs, is on the objective's (see `ScaledCrossEntropy`).
 
   Args:
     learner, objective: see `MetaLearner`.

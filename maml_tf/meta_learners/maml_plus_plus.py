@@ -33,7 +33,9 @@ class MAMLPlusPlus(MAML):
     nets take the statistics of the examples at hand, at every step, always.)
   - Cosine annealing (CA) is the optimizer's: `--meta_lr_schedule=cosine`.
 
-  Departures: all small weights of MSL fall to 0 (their code keeps 0.03 / updates). The loss
+  Departures: all small weights of MSL fall to 0 (their code keeps 0.03 / updates), and so do
+  the cosine's step sizes (theirs to 0.00001). Batch norm of the MAML paper's nets has offsets
+  alone. What is tested is one net, and in their code the mean of five. The loss
   that a step logs is what it minimises, the weighted one; its accuracy, and all that is
   validated and tested, are after the last update.
 

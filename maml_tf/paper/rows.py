@@ -204,7 +204,8 @@ def _rows_of_other_papers() -> Tuple[Row, ...]:
       Row(f'{datasource}_{ways}way_{shots}shot_{method}', of_method.places[datasource],
           f'{data_title(datasource)} {ways}-way {shots}-shot, {of_method.label}',
           _images(datasource, ways, shots, **{'method': method, **of_method.more}),
-          {of_method.updates[datasource]: value}, of_method.updates[datasource])
+          {of_method.updates[datasource, ways]: value},
+          of_method.updates[datasource, ways])
       for method, of_method in METHODS.items()
       for (datasource, ways, shots), value in of_method.accuracies.items())
 
