@@ -32,8 +32,19 @@ def test_another_length_or_setting_is_named(given, named):
   assert beside.values == {} and named in beside.why_none
 
 
+@pytest.mark.parametrize('given, named', [
+    (dict(update_batch_size=5, train_update_batch_size=1),
+     'evaluation.train_update_batch_size 5 and not 1'),
+    (dict(train_update_lr=0.5), 'evaluation.train_update_lr 0.01 and not 0.5')])
+def test_a_net_that_was_trained_otherwise_has_not_the_paper_s_values(given, named):
+  config = resolve(dict(datasource='miniimagenet', test_set=True, train=False, **given))
+  beside = comparison(config, config.total_iterations)
+  assert beside.values == {} and named in beside.why_none
+
+
 @pytest.mark.parametrize('given', [
-    dict(seed=3), dict(data_dir='elsewhere'), dict(num_test_tasks=50), dict(tasks_at_once=4)])
+    dict(train_update_batch_size=1, train_update_lr=0.4, train=False), dict(seed=3),
+    dict(data_dir='elsewhere'), dict(num_test_tasks=50), dict(tasks_at_once=4)])
 def test_what_does_not_matter_may_differ(given):
   assert comparison(resolve({'datasource': 'omniglot', 'test_set': True, **given}), 60000
                     ).values == {3: '98.7 +- 0.4'}

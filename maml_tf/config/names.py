@@ -47,11 +47,10 @@ def of_named_file(config: 'Config') -> str:
 
 def _legacy_name(config: 'Config') -> str:
   learner, training = config.learner, config.training
-  step_size = config.evaluation.train_update_lr
   name = (f'cls_{config.trained_classes}.mbs_{training.meta_batch_size}'
           f'.ubs_{config.trained_shots}'
           f'.numstep{config.inner_loop.num_updates}'
-          f'.updatelr{config.inner_loop.update_lr if step_size == -1 else step_size}')
+          f'.updatelr{config.trained_step_size}')
   if learner.num_filters != 64:
     name += f'hidden{learner.num_filters}'
   if learner.max_pool:

@@ -115,6 +115,12 @@ class Config:
     return self.task.update_batch_size if shots == -1 else shots
 
   @property
+  def trained_step_size(self) -> float:
+    """Alpha of that run."""
+    step_size = self.evaluation.train_update_lr
+    return self.inner_loop.update_lr if step_size == -1 else step_size
+
+  @property
   def has_inner_loop(self) -> bool:
     """Whether the method adapts parameters to a task."""
     return known_method(self.training.method) not in WITHOUT_INNER_LOOP

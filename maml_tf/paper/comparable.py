@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Dict, NamedTuple, Optional
 
 from maml_tf.config import Config, differences
@@ -12,10 +13,10 @@ from maml_tf.paper.rows import row_tested
 _OF_NO_MATTER = frozenset([
     'data_dir', 'seed', 'dtype', 'tasks_at_once', 'recompute_inner_steps', 'xla', 'test_set',
     'validation_interval', 'num_validation_tasks', 'metatrain_iterations', 'test_iter',
-    'test_checkpoint', 'num_test_tasks', 'test_num_updates', 'train_update_batch_size',
-    'train_update_lr', 'train', 'resume', 'log', 'logdir', 'legacy_checkpoint', 'pretrained',
-    'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index', 'worker_timeout',
-    'simulation_threads', 'simulation_processes'])
+    'test_checkpoint', 'num_test_tasks', 'test_num_updates', 'train', 'resume', 'log',
+    'logdir', 'legacy_checkpoint', 'pretrained', 'distribution_strategy', 'num_gpus',
+    'worker_hosts', 'task_index', 'worker_timeout', 'simulation_threads',
+    'simulation_processes'])
 # The TF1 code named a checkpoint after its last iteration, or one before.
 _OFF_BY_TF1 = 1000
 
@@ -42,7 +43,7 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
   if row is None or not row.paper:
     return Comparison({})
   planned = row_config(row)
-  changed = differences(planned, config, ignore=_OF_NO_MATTER)
+  changed = differences(_trained_with(planned), _trained_with(config), ignore=_OF_NO_MATTER)
   if changed:
     listed = ', '.join(f'{name} {there} and not {here}'
                        for name, (there, here) in changed.items())
@@ -52,3 +53,10 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
     return Comparison({}, "The paper's values are of "
                           f'{planned.total_iterations:,} iterations, and not of {trained:,}.')
   return Comparison(dict(row.paper))
+
+
+def _trained_with(config: Config) -> Config:
+  """`config`, in which the shots and the step size of the training are numbers always."""
+  return dataclasses.replace(config, evaluation=dataclasses.replace(
+      config.evaluation, train_update_batch_size=config.trained_shots,
+      train_update_lr=config.trained_step_size))
