@@ -29,6 +29,7 @@ from maml_tf.training.checkpoints import (
   restore_for_test,
 )
 from maml_tf.training.optional_addons import tensorflow_addons
+from maml_tf.verification import runs
 
 needs_addons = pytest.mark.skipif(tensorflow_addons() is None,
                                   reason='TensorFlow Addons needs Keras 2')
@@ -175,10 +176,12 @@ def test_a_run_of_an_earlier_version_is_gone_on_with(small_config, tmp_path):
     dict(test_inner_batch_size=2)])
 def test_what_a_score_depends_on_tells_it_from_others(changed, small_config):
   given = dict(method='reptile', test_num_updates=5)   # whose validation is like its test
+  configs = [small_config(**given), small_config(**given),
+             small_config(**{**given, **changed})]
   tasks = [scoring.validation_tasks(config, experiment.build_model(config))[1]()
-           for config in (small_config(**given), small_config(**given),
-                          small_config(**{**given, **changed}))]
+           for config in configs]
   assert tasks[0] == tasks[1] != tasks[2]
+  assert list(map(runs.validated_on, configs)) == tasks   # of `verify`'s runs, too
 
 
 @pytest.mark.slow

@@ -423,7 +423,7 @@ def test_so_are_those_of_a_study(figures):
 
 
 def test_the_end_of_a_method_is_not_joined_to_its_validations(figures):
-  """It is on other tasks, and more of them."""
+  """It is on more tasks."""
   run = {**STUDY['runs'][1], 'updates': 1, 'history': [
       {**line, 'seconds': 10.0} for line in STUDY['runs'][1]['history']]}
   early = {**run, 'label': 'stopped before its first validation', 'history': []}
