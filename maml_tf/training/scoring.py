@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import Config
+from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.replicas import Replicas
@@ -25,10 +26,20 @@ def validation_tasks(config: Config, model: MetaLearner
                                               replicas=Replicas.of(model).number)
   evaluator = Evaluator(experiment.build_validated(config, model), generator, num_tasks,
                         num_updates)
+  return evaluator, functools.cache(lambda: what_tells(config, generator))
+
+
+def what_tells(config: Config, generator: DataGenerator) -> str:
+  """What tells the validation tasks of a run from others: their fingerprint, and how many
+  updates are made in them, of how many examples.
+
+  Args:
+    config: of the run, with the shots of its training.
+    generator: of the tasks.
+  """
   size = config.evaluation.test_inner_batch_size
-  return evaluator, functools.cache(
-      lambda: f'{generator.fingerprint(num_tasks)}, {num_updates} updates'
-              f'{f" of {size} examples" if size else ""}')
+  return (f'{generator.fingerprint(config.training.num_validation_tasks)}, '
+          f'{config.validation_num_updates} updates{f" of {size} examples" if size else ""}')
 
 
 def score_of(model: MetaLearner, evaluator: Evaluator, path: str) -> float:

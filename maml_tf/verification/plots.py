@@ -194,7 +194,7 @@ def study(result: Dict[str, Any]) -> bytes:
 
 def methods(result: Dict[str, Any]) -> bytes:
   """The validation scores of methods against seconds of training, and iterations; as a point
-  with its 95% interval the one at the end, which is on other tasks, and more of them."""
+  with its 95% interval the one at the end, which is on more tasks."""
   measure = measures.named(result['measure'])
   figure = Figure(figsize=(12, 4.4), layout='constrained')
   figure.suptitle(_heading(result))

@@ -25,7 +25,7 @@ from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import records, weights
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
-from maml_tf.training import history, trainer
+from maml_tf.training import history, scoring, trainer
 from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
 from maml_tf.training.checkpoints import (
   BEST_FOLDER,
@@ -106,12 +106,10 @@ def train(config: Config, until: int, watch: Optional[Watch] = None) -> Training
 
 
 def validated_on(config: Config) -> str:
-  """What tells the validation tasks of a run from others: their fingerprint, and how many
-  updates are made in them."""
+  """What tells the validation tasks of a run from others, as in its checkpoints."""
   config = config.with_trained_shots()
-  tasks = config.training.num_validation_tasks
-  generator = experiment.evaluation_generator(config, 'val', tasks)
-  return f'{generator.fingerprint(tasks)}, {config.validation_num_updates} updates'
+  return scoring.what_tells(config, experiment.evaluation_generator(
+      config, 'val', config.training.num_validation_tasks))
 
 
 def done(folder: str) -> int:
