@@ -55,7 +55,8 @@ class Reptile(MetaLearner):
 
   As in the authors' code: passes over the examples in random order, mini-batches
   running on from one pass to the next; Adam with beta_1 = 0, whose second moments
-  go on from meta-batch to meta-batch and into evaluation (without a trace there).
+  go on from meta-batch to meta-batch and into evaluation (without a trace there); the query
+  set of a test is normalised by its own statistics, which is their transductive test.
 
   Departures:
   - The tasks of a meta-batch are computed together, so all of them start from the same
@@ -63,8 +64,6 @@ class Reptile(MetaLearner):
     after the other.
   - The order of the passes is drawn once and is the same for every task: what is at a
     place of an episode is random already. So a run is a function of its seed.
-  - The query batch is normalised by its own statistics, as everywhere here; the
-    authors' transductive test normalises support and query together.
   - Batch norm has no scale, and Omniglot's classifier sees the spatial mean: the
     nets are those of the MAML paper.
   - The loss is on the objective's scale (see `ScaledCrossEntropy`); Adam does not mind.
