@@ -21,7 +21,7 @@ from maml_tf.sources.image_set import SPLITS, DataError
 
 _TABLE_SUFFIXES = ('.csv', '.tsv', '.json')
 _OF_IMAGENET = re.compile(r'(n\d{8})(?:_\d+|\d{8})')
-_WNID = re.compile(r'n\d{8}')
+_WNID = re.compile(r'(?<![A-Za-z])n\d{8}')   # not that of scan00000012.jpg
 _IN_BETWEEN = ('images', 'image', 'img', 'imgs')   # CLASS/images/FILE
 
 File = tuple[int, str]                               # (source, name in it)
@@ -244,24 +244,32 @@ def _with_class_names(split: str, rows: list[tables.Row]) -> list[tables.Row]:
   """Rows whose classes are numbered from 0 in every split: what they mean."""
   if not _are_numbered(rows):
     return rows
-  return [row._replace(label=_wnid_in(row) or f'{split} {int(row.label):03}') for row in rows]
+  wnids = _wnids(rows)
+  return [row._replace(label=wnids.get(int(row.label)) or f'{split} {int(row.label):03}')
+          for row in rows]
 
 
 def _are_numbered(rows: Sequence[tables.Row]) -> bool:
   return all(_number_behind('', row.label) >= 0 for row in rows)
 
 
-def _wnid_in(row: tables.Row) -> str:
-  """ImageNet's name of the class, where the file's has it; else ''."""
-  found = _WNID.search(row.file or '')
-  return found.group() if found else ''
+def _wnids(rows: Sequence[tables.Row]) -> dict[int, str]:
+  """{number: ImageNet's name of the class}, of the numbers whose files all have it in their
+  names, and no others have it: n00000012.jpg may be anybody's twelfth image."""
+  found: dict[int, set[str]] = {}
+  for row in rows:
+    match = _WNID.search(row.file or '')
+    found.setdefault(int(row.label), set()).add(match.group() if match else '')
+  wnids = {number: min(each) for number, each in found.items() if len(each) == 1}
+  times = Counter(wnids.values())
+  return {number: wnid for number, wnid in wnids.items() if wnid and times[wnid] == 1}
 
 
 def _note_shared_numbers(rows: Iterable[Sequence[tables.Row]], problems: Problems) -> None:
   """Tables of tasks number the classes of each split from 0; those of a usual division into
   training and testing have the same classes in each, which nothing else would show."""
   numbers = Counter(number for of_split in rows if _are_numbered(of_split)
-                    for number in {int(row.label) for row in of_split if not _wnid_in(row)})
+                    for number in {int(row.label) for row in of_split} - {*_wnids(of_split)})
   shared = [str(number) for number, splits in sorted(numbers.items()) if splits > 1]
   if shared:
     problems.notes.append(

@@ -150,6 +150,22 @@ def test_numbers_of_several_tables_may_be_the_same_classes(tmp_path, capsys):
   assert 'the set cannot be used' in note
 
 
+@pytest.mark.parametrize('name', ['scan{:09}.png', 'n{:08}.png'])
+def test_names_that_look_like_imagenet_s_by_chance_make_no_classes(tmp_path, name):
+  """Ten files scan00000001?.png have n00000001 in their names."""
+  source = tmp_path / 'own'
+  for place, split in enumerate(SPLITS):
+    numbers = range(8 * place, 8 * place + 8)
+    for number in numbers:
+      saved(source / name.format(number), picture(number))
+    rows = [f'{name.format(number)},{number // 4}' for number in numbers]
+    (source / f'{split}.csv').write_text('\n'.join(['filename,label', *rows]))
+  assert prepare(source, tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == {
+      split: [f'{split} {2 * place + number:03}' for number in (0, 1)]
+      for place, split in enumerate(SPLITS)}
+
+
 def test_another_image_of_the_same_name_is_not_taken_for_a_missing_one(tmp_path, capsys):
   source = class_folders(tmp_path / 'own', names=None)
   with_numbered_classes(source, {'train': 0, 'val': 4, 'test': 6})
