@@ -60,6 +60,24 @@ def _sources_at(path: Path, known_classes: Collection[str], most_files: int
   return [source, *(archives.open_source(path / name) for name in packed)]
 
 
+def note_other_files(names: Sequence[Sequence[str]], problems: Problems) -> None:
+  """Says which files in folders are not taken for images, and which folders for no class."""
+  every = [name for names_of_source in names for name in names_of_source if '/' in name]
+  images = [name for name in every if tables.is_image(name)]
+  others = [name for name in every if not name.lower().endswith(
+      (*tables.IMAGE_SUFFIXES, *tables.OTHER_IMAGE_SUFFIXES, *archives.ARCHIVE_SUFFIXES,
+       *_TABLE_SUFFIXES))]
+  problems.note(others, 'their names do not end as those of images')
+  with_images = {place for name in images for place in _folders_around(name)}
+  problems.note(sorted({posixpath.dirname(name) for name in every} - with_images),
+                'no file in them is an image that is read')
+
+
+def _folders_around(name: str) -> list[str]:
+  parts = name.split('/')
+  return ['/'.join(parts[:count]) for count in range(1, len(parts))]
+
+
 def note_unopened(sources: Sequence[archives.Source], names: Sequence[Sequence[str]],
                   problems: Problems) -> None:
   """Says which archives among the files `sources_of` did not open."""
@@ -105,9 +123,13 @@ class ImageFiles:
                suffixes: tuple[str, ...] = tables.IMAGE_SUFFIXES):
     self.places: list[File] = [(source, name) for source, names_of_source in enumerate(names)
                                for name in names_of_source if name.lower().endswith(suffixes)]
-    # An archive's name counts as a folder: train.zip is as train/.
-    self._packed = [[] if isinstance(source, archives.FolderSource) else
-                    [stem(str(source.path))] for source in sources]
+    # An archive's name counts as a folder: train.zip is as train/. So does that of a folder
+    # beside others; of one alone, and of what lies around it, nobody has said anything.
+    is_folder = [isinstance(source, archives.FolderSource) for source in sources]
+    self._packed = [[] if alone and sum(is_folder) == 1 else
+                    [os.path.basename(os.path.abspath(source.path)) if alone
+                     else stem(str(source.path))]
+                    for source, alone in zip(sources, is_folder)]
     self._by_stem: dict[str, list[File]] = {}
     self._by_class: dict[str, list[File]] = {}
     for place in self.places:
@@ -461,16 +483,19 @@ def check_disjoint(classes: Classes, problems: Problems) -> None:
                      'the three must differ')
 
 
-def note_spellings(names: Iterable[str], problems: Problems) -> None:
-  """Notes names that may be of one class, and may not, as of the letters a and A."""
-  seen: dict[str, str] = {}
-  for name in names:
-    first = seen.setdefault(_spelled_alike(name), name)
-    if first != name:
-      problems.notes.append(
-          f'{first} and {name} are taken as two classes, though only case or Unicode form '
-          'tells them apart: if they are one, put its images in one folder, or it can be '
-          'trained and tested on.')
+def note_spellings(splits: Iterable[Iterable[str]], problems: Problems) -> None:
+  """Notes names in a split that may be of one class, or not, as of the letters a and A."""
+  pairs = []
+  for names in splits:
+    seen: dict[str, str] = {}
+    for name in names:
+      first = seen.setdefault(_spelled_alike(name), name)
+      pairs += [f'{first} and {name}'] if first != name else []
+  if pairs:
+    problems.notes.append(
+        'Taken as two classes, though only case or Unicode form tells them apart: '
+        f'{archives.shortened(pairs)} (where they are one, give it one name, or it is to be '
+        'told from itself, and may be trained and tested on)')
 
 
 def _spelled_alike(name: str) -> str:

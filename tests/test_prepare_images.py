@@ -94,11 +94,22 @@ def test_class_folders_alone_are_divided_and_it_is_written_down(tmp_path, capsys
   preparation = read_manifest(tmp_path / 'out', 'images')['preparation']
   assert preparation['options']['seed'] == 3 and preparation['options']['shares'] == [2, 1, 1]
   assert preparation['source_form'] == 'class folders, divided at random'
-  assert 'not in a class folder: cover.png' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'not in a class folder: cover.png' in printed
+  assert 'The classes were divided at random (--shares, --seed)' in printed
   assert prepare(source, tmp_path / 'same', '--shares=2,1,1', '--seed=3') == 0
   assert classes_of(tmp_path / 'same') == found
   assert prepare(source, tmp_path / 'other', '--shares=2,1,1', '--seed=4') == 0
   assert classes_of(tmp_path / 'other') != found
+
+
+def test_folders_of_splits_may_be_named_one_by_one(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own', names=('training', 'linked', 'test'))
+  (tmp_path / 'val').symlink_to(source / 'linked')
+  folders = [source / 'training', tmp_path / 'val', source / 'test']
+  assert prepare(','.join(map(str, folders)), tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == EXPECTED
+  assert 'at random' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['train', 'evaluation', 'base'])
@@ -210,9 +221,12 @@ def test_other_spellings_in_another_split_are_the_same_class(tmp_path, capsys, o
 
 
 @pytest.mark.parametrize('other', ['TRAIN 0', 'cafe\u0301'])
-def test_other_spellings_without_splits_are_noted(tmp_path, capsys, other):
+@pytest.mark.parametrize('names', [None, SPLITS])
+def test_other_spellings_in_a_split_or_without_are_noted(tmp_path, capsys, other, names):
   """Handwritten letters have an a and an A."""
-  source, _ = with_another_spelling(tmp_path, None, other)
+  source, _ = with_another_spelling(tmp_path, names, other)
+  if names:
+    (source / 'test' / other).rename(source / 'train' / other)
   assert prepare_images.main([f'--source={source}', f'--out={tmp_path / "out"}',
                               '--shares=3,3,3']) == 0
   assert 'only case or Unicode form tells them apart' in capsys.readouterr().out
@@ -342,6 +356,20 @@ def test_formats_that_are_not_read_are_named(tmp_path, capsys):
   (source / 'train' / 'train 0' / 'IMG_1.HEIC').write_bytes(b'heic')
   assert prepare(source, tmp_path / 'out') == 0
   assert 'save them as JPEG or PNG): train/train 0/IMG_1.HEIC' in capsys.readouterr().out
+
+
+def test_files_that_are_not_taken_for_images_are_named(tmp_path, capsys):
+  """As what is fetched from the web: a class or a part of it was gone without a word."""
+  source = class_folders(tmp_path / 'own')
+  (source / 'README').write_text('not in a folder')
+  for number in range(2):
+    saved(source / 'train' / 'gone' / f'{number}', picture(number), format='PNG')
+  saved(source / 'train' / 'train 0' / '9.jpg_large', picture(2), format='JPEG')
+  assert prepare(source, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  assert ('do not end as those of images: train/gone/0, train/gone/1, '
+          'train/train 0/9.jpg_large.\n' in printed)
+  assert 'no file in them is an image that is read: train/gone.\n' in printed
 
 
 @pytest.mark.parametrize('names', [SPLITS, None])
