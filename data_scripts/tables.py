@@ -67,7 +67,8 @@ def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:
   """
   instead = archives.what_it_is_instead(data[:512])
   if len(data) > MOST_BYTES:
-    instead = f'larger than {MOST_BYTES >> 20} MiB'
+    instead = (f'larger than {MOST_BYTES >> 20} MiB (for so many images make folders '
+               'train/CLASS, val/CLASS and test/CLASS in place of the tables)')
   if instead:
     raise TableError(instead)
   if is_json_table(data):

@@ -292,6 +292,20 @@ def test_16_bits_are_resized_as_8_are():
   np.testing.assert_allclose(pixels[:, :, 0].astype(int), np.asarray(expected), atol=2)
 
 
+def test_16_bits_of_which_few_are_used_are_named(tmp_path, capsys):
+  """As of cameras with 12: 16 levels are left of 4096, and of 8 bits in 32 none."""
+  source = class_folders(tmp_path / 'own')
+  for name, brightest, dtype in (('0.tif', 4095, np.uint16), ('1.tif', 255, np.int32),
+                                 ('2.tif', 65535, np.uint16)):
+    levels = np.linspace(0, brightest, 64).astype(dtype).reshape(8, 8)
+    saved(source / 'train' / 'train 0' / name, Image.fromarray(levels))
+  assert prepare(source, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  for mode, count in (('I', 1), ('I;16', 1)):
+    assert f'{count} images were stored as {mode} with no value above 4095' in printed
+  assert '1 images were stored as I;16 and were converted to RGB' in printed
+
+
 def test_more_than_16_bits_are_refused():
   levels = np.full((8, 8), 1 << 20, np.int32)
   with pytest.raises(images.ImageError, match='more than 16 bits'):
