@@ -197,7 +197,8 @@ class ImageFiles:
       labels: all labels of the tables, in lower case: in the folder of another class is
         another image.
     """
-    path = posixpath.normpath(file.replace('\\', '/').casefold()).lstrip('./')
+    exact = posixpath.normpath(file.replace('\\', '/')).lstrip('./')
+    path = exact.casefold()
     path = path if not tables.is_image(path) else os.path.splitext(path)[0]
     folder = f'/{path}'.rpartition('/')[0]
     found = [place for place in self._by_stem.get(path.rsplit('/', 1)[-1], [])
@@ -205,6 +206,8 @@ class ImageFiles:
              or self.class_folder(place).casefold() not in labels]
     if folder in self._folder_ends:   # elsewhere is another image of the same name
       found = [place for place in found if f'{folder}/' in f'{self._folder_path(place)}/']
+    # IMG_1.JPG and IMG_1.jpg, or 1.jpg and 1.png, may be two images.
+    found = [place for place in found if f'/{place[1]}'.endswith(f'/{exact}')] or found
     for narrower in (lambda name: f'/{name}'.endswith(f'/{path}'),
                      lambda name: f'/{label.casefold()}/' in f'/{name}'):
       if len(found) > 1:

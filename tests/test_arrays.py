@@ -151,6 +151,12 @@ def test_examples_may_be_a_list(examples):
     tasks_from_arrays([np.zeros(2), *list(x)[1:]], y, 3, 1, 2)
 
 
+def test_as_many_arrays_as_each_is_long_are_refused():
+  """They were as many inputs in silence, and 28 examples of 28 x 28 pixels no examples."""
+  with pytest.raises(ConfigError, match='list of 28 arrays of length 28 .*np.stack'):
+    tasks_from_arrays(list(np.zeros([28, 28, 28])), np.repeat(range(4), 7), 2, 1, 1)
+
+
 def test_several_inputs_may_be_a_list(examples):
   x, y = examples
   inputs = next(iter(tasks_from_arrays([x, 2 * x], y, 3, 1, 2)))[0][0]

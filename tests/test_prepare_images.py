@@ -141,6 +141,19 @@ def test_tables_name_files_in_class_folders(tmp_path):
   assert train.class_counts.tolist() == [2, 3, 3, 3]
 
 
+def test_files_that_case_or_format_alone_tells_apart_are_two_images(tmp_path):
+  source = class_folders(tmp_path / 'own', names=None)
+  for seed, name in enumerate(('0.PNG', '0.jpg')):
+    saved(source / 'train 0' / name, picture(100 + seed))
+  for split, labels in EXPECTED.items():
+    lines = [f'{path.relative_to(source)},{label}' for label in labels
+             for path in (source / label).iterdir()]
+    (source / f'{split}.csv').write_text('\n'.join(['filename,label', *lines]))
+  assert prepare(source, tmp_path / 'out') == 0
+  train = load_split(tmp_path / 'out', 'images', 'train')
+  assert train.class_counts.tolist() == [5, 3, 3, 3]
+
+
 def with_numbered_classes(source, first):
   """Tables beside class folders, as programs write them; {split: its first number}."""
   for split, labels in EXPECTED.items():

@@ -188,7 +188,9 @@ def _stacked(x: Any, y: np.ndarray) -> Any:
     raise ConfigError('Examples must be of one shape: pad them, or resize. Received: '
                       f'{", ".join(map(str, sorted(shapes)[:5]))}.')
   if shapes and np.shape(x[0])[:1] == (len(x),):
-    return x
+    raise ConfigError(
+        f'A list of {len(x)} arrays of length {len(x)} may be the examples, or as many inputs '
+        'of as many examples: give examples as one array (np.stack), inputs as a dictionary.')
   return _plain(x, 'x') if shapes == {()} else np.stack(x)
 
 
