@@ -133,9 +133,10 @@ class ImageFiles:
     self._by_stem: dict[str, list[File]] = {}
     self._by_class: dict[str, list[File]] = {}
     for place in self.places:
-      self._by_stem.setdefault(stem(place[1]).casefold(), []).append(place)
-      for label in {self.class_folder(place), class_in_name(place)}:
-        self._by_class.setdefault(label.casefold(), []).append(place)
+      self._by_stem.setdefault(_spelled_alike(stem(place[1])), []).append(place)
+      for label in {_spelled_alike(name)
+                    for name in (self.class_folder(place), class_in_name(place))}:
+        self._by_class.setdefault(label, []).append(place)
     self._shared = {source: self._shared_folders(source)
                     for source, packed in enumerate(self._packed) if packed}
     # The ends of the paths of all folders of images.
@@ -148,8 +149,8 @@ class ImageFiles:
     return [*self._packed[place[0]], *place[1].split('/')[:-1]]
 
   def _folder_path(self, place: File) -> str:
-    """That of a file's folder, in lower case and with '/' in front."""
-    return ''.join(f'/{name}' for name in self.folders(place)).casefold()
+    """That of a file's folder, in one spelling and with '/' in front."""
+    return _spelled_alike(''.join(f'/{name}' for name in self.folders(place)))
 
   def class_folder(self, place: File) -> str:
     """The name of the folder that a file is in; '' where it is in none."""
@@ -186,33 +187,33 @@ class ImageFiles:
 
   def of_class(self, label: str) -> list[File]:
     """Those that its folder, or their own names, say to be of a class."""
-    return self._by_class.get(label.casefold(), [])
+    return self._by_class.get(_spelled_alike(label), [])
 
   def of_row(self, file: str, label: str, labels: frozenset[str]) -> list[File]:
-    """The files that a table's row can mean, in whatever case, folder and image format.
+    """The files that a table's row can mean, in whatever spelling, folder and image format.
 
     Args:
       file: as the table has it.
       label: of the row.
-      labels: all labels of the tables, in lower case: in the folder of another class is
+      labels: all labels of the tables, in one spelling: in the folder of another class is
         another image.
     """
     exact = posixpath.normpath(file.replace('\\', '/')).lstrip('./')
-    path = exact.casefold()
+    path, label = _spelled_alike(exact), _spelled_alike(label)
     path = path if not tables.is_image(path) else os.path.splitext(path)[0]
     folder = f'/{path}'.rpartition('/')[0]
     found = [place for place in self._by_stem.get(path.rsplit('/', 1)[-1], [])
-             if self.class_folder(place).casefold() in {label.casefold(), ''}
-             or self.class_folder(place).casefold() not in labels]
+             if (folder_of := _spelled_alike(self.class_folder(place))) in {label, ''}
+             or folder_of not in labels]
     if folder in self._folder_ends:   # elsewhere is another image of the same name
       found = [place for place in found if f'{folder}/' in f'{self._folder_path(place)}/']
-    # IMG_1.JPG and IMG_1.jpg, or 1.jpg and 1.png, may be two images.
+    # 1.JPG and 1.jpg, or 1.jpg and 1.png, may be two images.
     found = [place for place in found if f'/{place[1]}'.endswith(f'/{exact}')] or found
     for narrower in (lambda name: f'/{name}'.endswith(f'/{path}'),
-                     lambda name: f'/{label.casefold()}/' in f'/{name}'):
+                     lambda name: f'/{label}/' in f'/{name}'):
       if len(found) > 1:
         found = [place for place in found
-                 if narrower(os.path.splitext(place[1].casefold())[0])] or found
+                 if narrower(os.path.splitext(_spelled_alike(place[1]))[0])] or found
     return found
 
 
@@ -315,7 +316,7 @@ class _Assignment:
   def __init__(self, files: ImageFiles, rows: Mapping[str, Sequence[tables.Row]],
                problems: Problems):
     self._files, self._rows, self._problems = files, rows, problems
-    self._labels = frozenset(row.label.casefold() for of_split in rows.values()
+    self._labels = frozenset(_spelled_alike(row.label) for of_split in rows.values()
                              for row in of_split)
     self._used: set[File] = set()
     self._renamed = 0

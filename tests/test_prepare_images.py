@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -141,9 +142,24 @@ def test_tables_name_files_in_class_folders(tmp_path):
   assert train.class_counts.tolist() == [2, 3, 3, 3]
 
 
-def test_files_that_case_or_format_alone_tells_apart_are_two_images(tmp_path):
+def test_tables_may_have_another_unicode_form_than_files(tmp_path):
+  """As archives made by macOS have it; a table of Windows does not."""
+  source = tmp_path / 'own'
+  for number, split in enumerate(SPLITS):
+    rows = ['filename,label']
+    for label in (f'Bär {number}', f'café {number}'):
+      for index in range(2):
+        name = f'{label}/é{index}.png'
+        saved(source / unicodedata.normalize('NFD', name), picture(10 * number + index))
+        rows.append(f'{name},{label}')
+    (source / f'{split}.csv').write_text('\n'.join(rows), encoding='utf-8')
+  assert prepare(source, tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out')['test'] == ['Bär 2', 'café 2']
+
+
+def test_files_that_format_alone_tells_apart_are_two_images(tmp_path):
   source = class_folders(tmp_path / 'own', names=None)
-  for seed, name in enumerate(('0.PNG', '0.jpg')):
+  for seed, name in enumerate(('0.bmp', '0.jpg')):
     saved(source / 'train 0' / name, picture(100 + seed))
   for split, labels in EXPECTED.items():
     lines = [f'{path.relative_to(source)},{label}' for label in labels
