@@ -63,12 +63,10 @@ def _sources_at(path: Path, known_classes: Collection[str], most_files: int
 def note_other_files(names: Sequence[Sequence[str]], problems: Problems) -> None:
   """Says which files in folders are not taken for images, and which folders for no class."""
   every = [name for names_of_source in names for name in names_of_source if '/' in name]
-  images = [name for name in every if tables.is_image(name)]
-  others = [name for name in every if not name.lower().endswith(
-      (*tables.IMAGE_SUFFIXES, *tables.OTHER_IMAGE_SUFFIXES, *archives.ARCHIVE_SUFFIXES,
-       *_TABLE_SUFFIXES))]
-  problems.note(others, 'their names do not end as those of images')
-  with_images = {place for name in images for place in _folders_around(name)}
+  problems.note(list(filter(tables.may_be_image, every)),
+                'their names do not end as those of images')
+  with_images = {place for name in filter(tables.is_image, every)
+                 for place in _folders_around(name)}
   problems.note(sorted({posixpath.dirname(name) for name in every} - with_images),
                 'no file in them is an image that is read')
 

@@ -28,8 +28,8 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
           8: Image.Transpose.ROTATE_90}
 _SIDES_CHANGE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 # Of cameras with 12 bits or fewer, whose numbers nobody spread over the 16 of the file.
-_NEARLY_BLACK = (' with no value above 4095 of 65535 (nearly black as 8 bits: scale such '
-                 'files to all of the range)')
+NEARLY_BLACK = (' with no value above 4095 of 65535 (nearly black as 8 bits: scale such '
+                'files to all of the range)')
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError,
            OverflowError, MemoryError, struct.error, zlib.error)
 
@@ -178,7 +178,7 @@ def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = N
     stored = image.mode + (' turned by its Exif' if turn is not None else '')
     if image.mode.startswith('I'):
       image, brightest = _of_8_bits(image, size)
-      stored += _NEARLY_BLACK if brightest < 1 << 12 else ''
+      stored += NEARLY_BLACK if brightest < 1 << 12 else ''
     is_transparent = 'A' in image.mode or 'transparency' in image.info
     # Small first: no copies of the large one.
     image = image.convert('RGBA' if is_transparent else wanted)

@@ -16,6 +16,9 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.ti
 # Images that Pillow does not read by itself, as telephones and cameras make them.
 OTHER_IMAGE_SUFFIXES = ('.heic', '.heif', '.avif', '.jp2', '.jxl', '.dng', '.cr2', '.nef',
                         '.arw', '.psd', '.svg')
+# Lists, notes and annotations beside images.
+_BESIDE_IMAGES = ('.txt', '.md', '.rst', '.csv', '.tsv', '.json', '.xml', '.xmp', '.aae',
+                  '.yaml', '.yml', '.html', '.pdf', '.mat', '.log')
 MOST_BYTES = 4 << 20   # mini-ImageNet's train.csv has 1.2 MB
 # By what the letters of a header's cells say; the first that is there counts.
 _FILE_COLUMNS = ('filename', 'imagefilename', 'imagename', 'imagefile', 'imgname', 'file',
@@ -47,6 +50,12 @@ class Row(NamedTuple):
 
 def is_image(name: str) -> bool:
   return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def may_be_image(name: str) -> bool:
+  """Whether a file that is not read is perhaps an image under another name, as of the web."""
+  return not name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES, *_BESIDE_IMAGES,
+                                    *archives.ARCHIVE_SUFFIXES))
 
 
 def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:

@@ -263,10 +263,19 @@ def test_a_class_without_an_image_that_is_read_is_refused(class_folders):
 def test_images_that_are_left_out_are_named(class_folders):
   Image.new('L', (2, 2)).save(class_folders / 'cover.png')
   (class_folders / 'white' / '1.heic').write_bytes(b'of a telephone')
+  (class_folders / 'white' / '2.jpg_large').write_bytes(b'of the web')
   with pytest.warns(UserWarning) as warned:
     assert shades(class_folders) == {0: 5, 1: 5}
   texts = ' '.join(str(one.message) for one in warned)
   assert '(cover.png)' in texts and '(white/1.heic)' in texts
+  assert '(white/2.jpg_large)' in texts
+  assert {one.filename for one in warned} == {__file__}
+
+
+def test_images_of_which_16_bits_leave_nothing_are_named(class_folders):
+  Image.fromarray(np.full((2, 2), 4095, np.uint16)).save(class_folders / 'black' / '12.png')
+  with pytest.warns(UserWarning, match='nearly black .*: black/12.png') as warned:
+    shades(class_folders)
   assert {one.filename for one in warned} == {__file__}
 
 

@@ -404,7 +404,8 @@ def test_formats_that_are_not_read_are_named(tmp_path, capsys):
 def test_files_that_are_not_taken_for_images_are_named(tmp_path, capsys):
   """As what is fetched from the web: a class or a part of it was gone without a word."""
   source = class_folders(tmp_path / 'own')
-  (source / 'README').write_text('not in a folder')
+  for name in ('README', 'train/train 0/notes.txt'):   # not in a folder; no image by any name
+    (source / name).write_text('')
   for number in range(2):
     saved(source / 'train' / 'gone' / f'{number}', picture(number), format='PNG')
   saved(source / 'train' / 'train 0' / '9.jpg_large', picture(2), format='JPEG')

@@ -134,8 +134,8 @@ def tasks_from_folder(folder: str, ways: int, shots: int, queries: int,
       cannot be read: all of them are named.
 
   Warns:
-    UserWarning: of images that are left out, since they do not lie in a class folder itself,
-      or are of a format that is not read.
+    UserWarning: of files that are left out, since they do not lie in a class folder itself,
+      or are of a format that is not read; of images of 16 bits that are nearly black as 8.
   """
   _require_image_shape(image_size, channels)
   images, classes = class_folders.read(folder, image_size, channels)
