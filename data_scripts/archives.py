@@ -585,6 +585,8 @@ def _path_problem(name: str) -> Optional[str]:
     return "a path with '..'"
   if len(name) > _LONGEST_NAME:
     return f'a path of more than {_LONGEST_NAME} characters'
+  if _normalised(name).count('/') > _DEEPEST_FOLDER:
+    return f'more than {_DEEPEST_FOLDER} folders deep'
   return None
 
 

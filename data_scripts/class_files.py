@@ -6,6 +6,7 @@ train/, val/ and test/, whatever these are called; class folders alone.
 
 from __future__ import annotations
 
+import bisect
 import os
 import posixpath
 import re
@@ -65,15 +66,16 @@ def note_other_files(names: Sequence[Sequence[str]], problems: Problems) -> None
   every = [name for names_of_source in names for name in names_of_source if '/' in name]
   problems.note(list(filter(tables.may_be_image, every)),
                 'their names do not end as those of images')
-  with_images = {place for name in filter(tables.is_image, every)
-                 for place in _folders_around(name)}
-  problems.note(sorted({posixpath.dirname(name) for name in every} - with_images),
+  images = sorted(filter(tables.is_image, every))
+  problems.note([folder for folder in sorted(set(map(posixpath.dirname, every)))
+                 if not _has_start(images, f'{folder}/')],
                 'no file in them is an image that is read')
 
 
-def _folders_around(name: str) -> list[str]:
-  parts = name.split('/')
-  return ['/'.join(parts[:count]) for count in range(1, len(parts))]
+def _has_start(texts: Sequence[str], start: str) -> bool:
+  """Whether one of sorted texts starts so."""
+  place = bisect.bisect_left(texts, start)
+  return place < len(texts) and texts[place].startswith(start)
 
 
 def note_unopened(sources: Sequence[archives.Source], names: Sequence[Sequence[str]],
@@ -137,10 +139,8 @@ class ImageFiles:
         self._by_class.setdefault(label, []).append(place)
     self._shared = {source: self._shared_folders(source)
                     for source, packed in enumerate(self._packed) if packed}
-    # The ends of the paths of all folders of images.
-    self._folder_ends = {path[start:] for path in {self._folder_path(place)
-                                                   for place in self.places}
-                         for start, letter in enumerate(path) if letter == '/'}
+    # Of all folders of images, from the end: a set of all ends may be as large as one likes.
+    self._backwards = sorted({f'{self._folder_path(place)}/'[::-1] for place in self.places})
 
   def folders(self, place: File) -> list[str]:
     """The folders that a file is in, the outermost first."""
@@ -203,7 +203,7 @@ class ImageFiles:
     found = [place for place in self._by_stem.get(path.rsplit('/', 1)[-1], [])
              if (folder_of := _spelled_alike(self.class_folder(place))) in {label, ''}
              or folder_of not in labels]
-    if folder in self._folder_ends:   # elsewhere is another image of the same name
+    if _has_start(self._backwards, f'{folder}/'[::-1]):   # elsewhere is another of that name
       found = [place for place in found if f'{folder}/' in f'{self._folder_path(place)}/']
     # 1.JPG and 1.jpg, or 1.jpg and 1.png, may be two images.
     found = [place for place in found if f'/{place[1]}'.endswith(f'/{exact}')] or found

@@ -198,6 +198,15 @@ def test_names_may_have_other_spaces_and_joiners(tmp_path):
     FolderSource(tmp_path / 'bad').names()
 
 
+@pytest.mark.parametrize('make, file', [(make_zip, 'x.zip'), (make_tar, 'x.tar')])
+def test_members_in_a_maze_are_refused(tmp_path, make, file):
+  make(tmp_path / file, {'a/' * 32 + '1.png': b'1'})
+  archives.open_source(tmp_path / file).names()
+  make(tmp_path / file, {'a/' * 33 + '1.png': b'1'})
+  with pytest.raises(DataError, match='more than 32 folders deep'):
+    archives.open_source(tmp_path / file).names()
+
+
 def test_members_without_a_name_are_refused(tmp_path):
   make_zip(tmp_path / 'x.zip', {'a': b'1'})
   data = (tmp_path / 'x.zip').read_bytes()

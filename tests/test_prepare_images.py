@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_scripts import images, prepare_images
+from data_scripts import archives, class_files, images, preparation, prepare_images
 from maml_tf.sources.image_set import SPLITS, DataError, load_split, read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -446,6 +447,19 @@ def test_folders_in_class_folders_are_of_the_class_in_archives_too(tmp_path, cap
       split: [f'genus {split} 0', f'genus {split} 1'] for split in SPLITS}
   assert ('24 folders in class folders were taken as a part of their class'
           in capsys.readouterr().out)
+
+
+def test_folders_take_as_much_memory_as_their_names():
+  """All ends and all starts of their paths took a hundred times as much."""
+  names = ['a/' * 240 + f'{number:03}/1.png' for number in range(100)]
+  tracemalloc.start()
+  try:
+    class_files.ImageFiles([archives.FolderSource('none')], [names])
+    class_files.note_other_files([names], preparation.Problems())
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < 10 * sum(map(len, names))
 
 
 def test_archives_beside_class_folders_are_named(tmp_path, capsys):
