@@ -157,6 +157,14 @@ def test_as_many_arrays_as_each_is_long_are_refused():
     tasks_from_arrays(list(np.zeros([28, 28, 28])), np.repeat(range(4), 7), 2, 1, 1)
 
 
+def test_labels_may_be_a_column(examples):
+  """As those of `keras.datasets.cifar100`."""
+  x, y = examples
+  found, expected = (next(iter(tasks_from_arrays(x, labels, 3, 1, 2)))
+                     for labels in (y[:, np.newaxis], y))
+  tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+
+
 def test_several_inputs_may_be_a_list(examples):
   x, y = examples
   inputs = next(iter(tasks_from_arrays([x, 2 * x], y, 3, 1, 2)))[0][0]

@@ -28,7 +28,7 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
   Args:
     x: examples: an array, a list of as many arrays of one shape, or a nest of arrays of
       the same length.
-    y: their classes, `[examples]`: numbers or strings.
+    y: their classes, `[examples]` or `[examples, 1]`: numbers or strings.
     ways, shots, queries: classes of a task; examples of a class in its support set and in
       its query set.
     meta_batch_size: tasks of a batch.
@@ -51,6 +51,8 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
     (TensorShape([2, 3, 2]), TensorShape([2, 3]), TensorShape([2, 6, 2]))
   """
   y = _plain(y, 'y')
+  if y.ndim == 2 and y.shape[1] == 1:   # as Keras's data sets have it
+    y = y[:, 0]
   x = tf.nest.map_structure(lambda values: _plain(values, 'x'), _stacked(x, y))
   if y.dtype.kind in 'fmM':
     _require_none_missing(np.isnan(y), 'y')
