@@ -49,6 +49,7 @@ _DEEPEST_FOLDER = 32
 _TAR_HEADER_BYTES = 1 << 20
 _TAR_BLOCK_BYTES = 512
 _IMAGENET_CLASS = re.compile(r'n\d{8}')
+_UTF8 = 1 << 11   # of a zip member's flags: what its name is written in
 _JOINERS = '\u200c\u200d'
 _XZ_MEMORY_BYTES = 128 << 20    # `xz -9` needs 65 MiB
 
@@ -283,7 +284,7 @@ class ZipSource(_Archive):
       if info.filename.endswith('/'):   # `is_dir` fails where there is no name
         check.count_one_more()
       else:
-        check.add(info.filename, info.file_size, _zip_problem(info), info)
+        check.add(_name_of(info), info.file_size, _zip_problem(info), info)
     return check.members()
 
   @contextlib.contextmanager
@@ -301,6 +302,16 @@ class ZipSource(_Archive):
       file.most = None   # the members have limits of their own
       with archive:
         yield archive
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+  """The name of a member. Some programs write UTF-8 without saying so, and `zipfile` takes
+  what nobody says anything of for the code page of DOS."""
+  try:
+    return info.filename if info.flag_bits & _UTF8 else (
+        info.filename.encode('cp437').decode('utf-8'))
+  except UnicodeError:
+    return info.filename
 
 
 def _zip_problem(info: zipfile.ZipInfo) -> Optional[str]:

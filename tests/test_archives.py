@@ -198,6 +198,17 @@ def test_names_may_have_other_spaces_and_joiners(tmp_path):
     FolderSource(tmp_path / 'bad').names()
 
 
+def test_a_zip_need_not_say_that_its_names_are_utf8(tmp_path):
+  for name in ('\xe9', '\u0414'):
+    make_zip(tmp_path / 'x.zip', {'XX/1.png': b'1', 'said \xe9.png': b'2'})
+    data = (tmp_path / 'x.zip').read_bytes()
+    (tmp_path / 'x.zip').write_bytes(data.replace(b'XX', name.encode()))
+    assert contents(ZipSource(tmp_path / 'x.zip')) == {
+        f'{name}/1.png': b'1', 'said \xe9.png': b'2'}
+  (tmp_path / 'x.zip').write_bytes(data.replace(b'XX', b'X\x82'))   # DOS's e with an accent
+  assert 'X\xe9/1.png' in ZipSource(tmp_path / 'x.zip').names()
+
+
 @pytest.mark.parametrize('make, file', [(make_zip, 'x.zip'), (make_tar, 'x.tar')])
 def test_members_in_a_maze_are_refused(tmp_path, make, file):
   make(tmp_path / file, {'a/' * 32 + '1.png': b'1'})
