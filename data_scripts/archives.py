@@ -20,6 +20,7 @@ import os
 import re
 import stat
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -39,6 +40,7 @@ _JUNK = {'__macosx', 'icon\r', 'icon\uf00d', 'network trash folder', 'temporary 
          '#snapshot', 'lost+found', 'found.000', '__pycache__'}
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
            OSError, NotImplementedError, RuntimeError, ValueError)
+_REMEDY = 'fetch the archive again, or unpack what belongs to the set and name the folder'
 # Of a message that names members of an archive, or folders.
 _NAMES_SHOWN = 5
 _LONGEST_NAME = 500       # characters
@@ -47,6 +49,8 @@ _DEEPEST_FOLDER = 32
 _TAR_HEADER_BYTES = 1 << 20
 _TAR_BLOCK_BYTES = 512
 _IMAGENET_CLASS = re.compile(r'n\d{8}')
+_UTF8 = 1 << 11   # of a zip member's flags: what its name is written in
+_JOINERS = '\u200c\u200d'
 _XZ_MEMORY_BYTES = 128 << 20    # `xz -9` needs 65 MiB
 
 
@@ -160,7 +164,7 @@ class FolderSource:
       self._count_one_more()
       if entry.is_symlink():
         self._note_if_outside(entry, prefix + entry.name)
-      if not entry.name.isprintable():   # also: what is not UTF-8
+      if not _is_printable(entry.name):   # also: what is not UTF-8
         unreadable.append(f'{prefix + entry.name!a} (a name with unprintable characters)')
       elif _is_folder(entry):
         self._walk(folder / entry.name, f'{prefix}{entry.name}/', (*above, identity), found,
@@ -177,7 +181,8 @@ class FolderSource:
 
   def _note_if_outside(self, entry: os.DirEntry, name: str) -> None:
     target = os.path.realpath(entry.path)
-    if os.path.commonpath([self._home, target]) != self._home:
+    # Not by `commonpath`, which fails on two disks of Windows.
+    if not f'{target}{os.sep}'.startswith(os.path.join(self._home, '')):
       self.links_out.append(f'{name} -> {target}')
 
   @contextlib.contextmanager
@@ -279,7 +284,7 @@ class ZipSource(_Archive):
       if info.filename.endswith('/'):   # `is_dir` fails where there is no name
         check.count_one_more()
       else:
-        check.add(info.filename, info.file_size, _zip_problem(info), info)
+        check.add(_name_of(info), info.file_size, _zip_problem(info), info)
     return check.members()
 
   @contextlib.contextmanager
@@ -289,14 +294,24 @@ class ZipSource(_Archive):
       try:
         archive = zipfile.ZipFile(file)
       except TooLargeError as error:
-        raise DataError(f'{str(self.path)!r} is not the data set, since {error}: fetch the '
-                        'archive again.') from error
+        raise DataError(f'{str(self.path)!r} is not the data set, since {error}: '
+                        f'{_REMEDY}.') from error
       except _DAMAGE as error:
         raise DataError(f'{str(self.path)!r} is not a whole zip archive ({error}), as after '
                         'a download that broke off: fetch it again.') from error
       file.most = None   # the members have limits of their own
       with archive:
         yield archive
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+  """The name of a member. Some programs write UTF-8 without saying so, and `zipfile` takes
+  what nobody says anything of for the code page of DOS."""
+  try:
+    return info.filename if info.flag_bits & _UTF8 else (
+        info.filename.encode('cp437').decode('utf-8'))
+  except UnicodeError:
+    return info.filename
 
 
 def _zip_problem(info: zipfile.ZipInfo) -> Optional[str]:
@@ -342,8 +357,8 @@ class TarSource(_Archive):
           raise tarfile.ReadError(f'it breaks off, or is damaged, at byte {stream.tell()}')
         stream.check_to_the_end()
     except TooLargeError as error:
-      raise DataError(f'{str(self.path)!r} is not the data set, since {error}: fetch the '
-                      'archive again.') from error
+      raise DataError(f'{str(self.path)!r} is not the data set, since {error}: '
+                      f'{_REMEDY}.') from error
     except _DAMAGE as error:
       raise DataError(f'{str(self.path)!r} is not a whole tar archive ({error}): fetch it '
                       'again.') from error
@@ -529,7 +544,7 @@ class _MemberCheck:
     self._count += 1
     if self._count > self._limits.files:
       raise DataError(f'{str(self._path)!r} holds more than {self._limits.files} files, so '
-                      'it is not the data set: fetch the archive again.')
+                      f'it is not the data set: {_REMEDY}.')
 
   def add(self, name: str, size: int, problem: Optional[str], member) -> None:
     """Raises DataError at once where a limit is exceeded, else collects."""
@@ -581,12 +596,22 @@ def _path_problem(name: str) -> Optional[str]:
     return "a path with '..'"
   if len(name) > _LONGEST_NAME:
     return f'a path of more than {_LONGEST_NAME} characters'
+  if _normalised(name).count('/') > _DEEPEST_FOLDER:
+    return f'more than {_DEEPEST_FOLDER} folders deep'
   return None
 
 
 def _characters_problem(name: str) -> Optional[str]:
   # Also what is not UTF-8.
-  return None if name.isprintable() else 'a path with unprintable characters'
+  return None if _is_printable(name) else 'a path with unprintable characters'
+
+
+def _is_printable(name: str) -> bool:
+  """Whether it has neither what moves a terminal's cursor nor what is no text. Python has no
+  space printable but one, and macOS names screenshots with another; joiners are in words of
+  Persian and Hindi."""
+  return all(character.isprintable() or unicodedata.category(character) == 'Zs'
+             or character in _JOINERS for character in name)
 
 
 def _normalised(name: str) -> str:
@@ -611,8 +636,7 @@ def _bounded(name: str, file: BinaryIO, limit: int) -> Item:
 def _check_total(path: Path, total_bytes: int, limits: Limits) -> None:
   if total_bytes > limits.total_bytes:
     raise DataError(f'{str(path)!r} unpacks to more than {limits.total_bytes >> 20} MiB, far '
-                    'more than the data set has: fetch the archive again, or unpack what '
-                    'belongs to the set and name the folder.')
+                    f'more than the data set has: {_REMEDY}.')
 
 
 def _check_it_may_be_an_archive(path: Path) -> None:

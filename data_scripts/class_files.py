@@ -6,6 +6,7 @@ train/, val/ and test/, whatever these are called; class folders alone.
 
 from __future__ import annotations
 
+import bisect
 import os
 import posixpath
 import re
@@ -21,7 +22,7 @@ from maml_tf.sources.image_set import SPLITS, DataError
 
 _TABLE_SUFFIXES = ('.csv', '.tsv', '.json')
 _OF_IMAGENET = re.compile(r'(n\d{8})(?:_\d+|\d{8})')
-_WNID = re.compile(r'n\d{8}')
+_WNID = re.compile(r'(?<![A-Za-z])n\d{8}')   # not that of scan00000012.jpg
 _IN_BETWEEN = ('images', 'image', 'img', 'imgs')   # CLASS/images/FILE
 
 File = tuple[int, str]                               # (source, name in it)
@@ -58,6 +59,23 @@ def _sources_at(path: Path, known_classes: Collection[str], most_files: int
   packed = [name for name in names if name.lower().endswith(archives.ARCHIVE_SUFFIXES)
             and (not folders or split_of(stem(name)) in lacking)]
   return [source, *(archives.open_source(path / name) for name in packed)]
+
+
+def note_other_files(names: Sequence[Sequence[str]], problems: Problems) -> None:
+  """Says which files in folders are not taken for images, and which folders for no class."""
+  every = [name for names_of_source in names for name in names_of_source if '/' in name]
+  problems.note(list(filter(tables.may_be_image, every)),
+                'their names do not end as those of images')
+  images = sorted(filter(tables.is_image, every))
+  problems.note([folder for folder in sorted(set(map(posixpath.dirname, every)))
+                 if not _has_start(images, f'{folder}/')],
+                'no file in them is an image that is read')
+
+
+def _has_start(texts: Sequence[str], start: str) -> bool:
+  """Whether one of sorted texts starts so."""
+  place = bisect.bisect_left(texts, start)
+  return place < len(texts) and texts[place].startswith(start)
 
 
 def note_unopened(sources: Sequence[archives.Source], names: Sequence[Sequence[str]],
@@ -105,29 +123,32 @@ class ImageFiles:
                suffixes: tuple[str, ...] = tables.IMAGE_SUFFIXES):
     self.places: list[File] = [(source, name) for source, names_of_source in enumerate(names)
                                for name in names_of_source if name.lower().endswith(suffixes)]
-    # An archive's name counts as a folder: train.zip is as train/.
-    self._packed = [[] if isinstance(source, archives.FolderSource) else
-                    [stem(str(source.path))] for source in sources]
+    # An archive's name counts as a folder: train.zip is as train/. So does that of a folder
+    # beside others; of one alone, and of what lies around it, nobody has said anything.
+    is_folder = [isinstance(source, archives.FolderSource) for source in sources]
+    self._packed = [[] if alone and sum(is_folder) == 1 else
+                    [os.path.basename(os.path.abspath(source.path)) if alone
+                     else stem(str(source.path))]
+                    for source, alone in zip(sources, is_folder)]
     self._by_stem: dict[str, list[File]] = {}
     self._by_class: dict[str, list[File]] = {}
     for place in self.places:
-      self._by_stem.setdefault(stem(place[1]).casefold(), []).append(place)
-      for label in {self.class_folder(place), class_in_name(place)}:
-        self._by_class.setdefault(label.casefold(), []).append(place)
+      self._by_stem.setdefault(_spelled_alike(stem(place[1])), []).append(place)
+      for label in {_spelled_alike(name)
+                    for name in (self.class_folder(place), class_in_name(place))}:
+        self._by_class.setdefault(label, []).append(place)
     self._shared = {source: self._shared_folders(source)
                     for source, packed in enumerate(self._packed) if packed}
-    # The ends of the paths of all folders of images.
-    self._folder_ends = {path[start:] for path in {self._folder_path(place)
-                                                   for place in self.places}
-                         for start, letter in enumerate(path) if letter == '/'}
+    # Of all folders of images, from the end: a set of all ends may be as large as one likes.
+    self._backwards = sorted({f'{self._folder_path(place)}/'[::-1] for place in self.places})
 
   def folders(self, place: File) -> list[str]:
     """The folders that a file is in, the outermost first."""
     return [*self._packed[place[0]], *place[1].split('/')[:-1]]
 
   def _folder_path(self, place: File) -> str:
-    """That of a file's folder, in lower case and with '/' in front."""
-    return ''.join(f'/{name}' for name in self.folders(place)).casefold()
+    """That of a file's folder, in one spelling and with '/' in front."""
+    return _spelled_alike(''.join(f'/{name}' for name in self.folders(place)))
 
   def class_folder(self, place: File) -> str:
     """The name of the folder that a file is in; '' where it is in none."""
@@ -164,30 +185,33 @@ class ImageFiles:
 
   def of_class(self, label: str) -> list[File]:
     """Those that its folder, or their own names, say to be of a class."""
-    return self._by_class.get(label.casefold(), [])
+    return self._by_class.get(_spelled_alike(label), [])
 
   def of_row(self, file: str, label: str, labels: frozenset[str]) -> list[File]:
-    """The files that a table's row can mean, in whatever case, folder and image format.
+    """The files that a table's row can mean, in whatever spelling, folder and image format.
 
     Args:
       file: as the table has it.
       label: of the row.
-      labels: all labels of the tables, in lower case: in the folder of another class is
+      labels: all labels of the tables, in one spelling: in the folder of another class is
         another image.
     """
-    path = posixpath.normpath(file.replace('\\', '/').casefold()).lstrip('./')
+    exact = posixpath.normpath(file.replace('\\', '/')).lstrip('./')
+    path, label = _spelled_alike(exact), _spelled_alike(label)
     path = path if not tables.is_image(path) else os.path.splitext(path)[0]
     folder = f'/{path}'.rpartition('/')[0]
     found = [place for place in self._by_stem.get(path.rsplit('/', 1)[-1], [])
-             if self.class_folder(place).casefold() in {label.casefold(), ''}
-             or self.class_folder(place).casefold() not in labels]
-    if folder in self._folder_ends:   # elsewhere is another image of the same name
+             if (folder_of := _spelled_alike(self.class_folder(place))) in {label, ''}
+             or folder_of not in labels]
+    if _has_start(self._backwards, f'{folder}/'[::-1]):   # elsewhere is another of that name
       found = [place for place in found if f'{folder}/' in f'{self._folder_path(place)}/']
+    # 1.JPG and 1.jpg, or 1.jpg and 1.png, may be two images.
+    found = [place for place in found if f'/{place[1]}'.endswith(f'/{exact}')] or found
     for narrower in (lambda name: f'/{name}'.endswith(f'/{path}'),
-                     lambda name: f'/{label.casefold()}/' in f'/{name}'):
+                     lambda name: f'/{label}/' in f'/{name}'):
       if len(found) > 1:
         found = [place for place in found
-                 if narrower(os.path.splitext(place[1].casefold())[0])] or found
+                 if narrower(os.path.splitext(_spelled_alike(place[1]))[0])] or found
     return found
 
 
@@ -244,24 +268,32 @@ def _with_class_names(split: str, rows: list[tables.Row]) -> list[tables.Row]:
   """Rows whose classes are numbered from 0 in every split: what they mean."""
   if not _are_numbered(rows):
     return rows
-  return [row._replace(label=_wnid_in(row) or f'{split} {int(row.label):03}') for row in rows]
+  wnids = _wnids(rows)
+  return [row._replace(label=wnids.get(int(row.label)) or f'{split} {int(row.label):03}')
+          for row in rows]
 
 
 def _are_numbered(rows: Sequence[tables.Row]) -> bool:
   return all(_number_behind('', row.label) >= 0 for row in rows)
 
 
-def _wnid_in(row: tables.Row) -> str:
-  """ImageNet's name of the class, where the file's has it; else ''."""
-  found = _WNID.search(row.file or '')
-  return found.group() if found else ''
+def _wnids(rows: Sequence[tables.Row]) -> dict[int, str]:
+  """{number: ImageNet's name of the class}, of the numbers whose files all have it in their
+  names, and no others have it: n00000012.jpg may be anybody's twelfth image."""
+  found: dict[int, set[str]] = {}
+  for row in rows:
+    match = _WNID.search(row.file or '')
+    found.setdefault(int(row.label), set()).add(match.group() if match else '')
+  wnids = {number: min(each) for number, each in found.items() if len(each) == 1}
+  times = Counter(wnids.values())
+  return {number: wnid for number, wnid in wnids.items() if wnid and times[wnid] == 1}
 
 
 def _note_shared_numbers(rows: Iterable[Sequence[tables.Row]], problems: Problems) -> None:
   """Tables of tasks number the classes of each split from 0; those of a usual division into
   training and testing have the same classes in each, which nothing else would show."""
   numbers = Counter(number for of_split in rows if _are_numbered(of_split)
-                    for number in {int(row.label) for row in of_split if not _wnid_in(row)})
+                    for number in {int(row.label) for row in of_split} - {*_wnids(of_split)})
   shared = [str(number) for number, splits in sorted(numbers.items()) if splits > 1]
   if shared:
     problems.notes.append(
@@ -282,7 +314,7 @@ class _Assignment:
   def __init__(self, files: ImageFiles, rows: Mapping[str, Sequence[tables.Row]],
                problems: Problems):
     self._files, self._rows, self._problems = files, rows, problems
-    self._labels = frozenset(row.label.casefold() for of_split in rows.values()
+    self._labels = frozenset(_spelled_alike(row.label) for of_split in rows.values()
                              for row in of_split)
     self._used: set[File] = set()
     self._renamed = 0
@@ -453,16 +485,19 @@ def check_disjoint(classes: Classes, problems: Problems) -> None:
                      'the three must differ')
 
 
-def note_spellings(names: Iterable[str], problems: Problems) -> None:
-  """Notes names that may be of one class, and may not, as of the letters a and A."""
-  seen: dict[str, str] = {}
-  for name in names:
-    first = seen.setdefault(_spelled_alike(name), name)
-    if first != name:
-      problems.notes.append(
-          f'{first} and {name} are taken as two classes, though only case or Unicode form '
-          'tells them apart: if they are one, put its images in one folder, or it can be '
-          'trained and tested on.')
+def note_spellings(splits: Iterable[Iterable[str]], problems: Problems) -> None:
+  """Notes names in a split that may be of one class, or not, as of the letters a and A."""
+  pairs = []
+  for names in splits:
+    seen: dict[str, str] = {}
+    for name in names:
+      first = seen.setdefault(_spelled_alike(name), name)
+      pairs += [f'{first} and {name}'] if first != name else []
+  if pairs:
+    problems.notes.append(
+        'Taken as two classes, though only case or Unicode form tells them apart: '
+        f'{archives.shortened(pairs)} (where they are one, give it one name, or it is to be '
+        'told from itself, and may be trained and tested on)')
 
 
 def _spelled_alike(name: str) -> str:

@@ -27,6 +27,9 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
           6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
 _SIDES_CHANGE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+# Of cameras with 12 bits or fewer, whose numbers nobody spread over the 16 of the file.
+NEARLY_BLACK = (' with no value above 4095 of 65535 (nearly black as 8 bits: scale such '
+                'files to all of the range)')
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError,
            OverflowError, MemoryError, struct.error, zlib.error)
 
@@ -160,8 +163,8 @@ def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = N
 
   Returns:
     uint8 `[height, width, channels]`, and how it was stored where that was something else.
-    16 bits become 8, what is transparent is put on white, and the image is turned as its
-    Exif says. It is resized with Lanczos, without regard to its proportions.
+    Of 16 bits the upper 8 are taken, what is transparent is put on white, and the image is
+    turned as its Exif says. It is resized with Lanczos, without regard to its proportions.
 
   Raises:
     ImageError: see `decode`.
@@ -173,7 +176,9 @@ def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = N
     turn = _TURNS.get(image.getexif().get(_ORIENTATION))
     size = (height, width) if turn in _SIDES_CHANGE else (width, height)
     stored = image.mode + (' turned by its Exif' if turn is not None else '')
-    image = _of_8_bits(image, size) if image.mode.startswith('I') else image
+    if image.mode.startswith('I'):
+      image, brightest = _of_8_bits(image, size)
+      stored += NEARLY_BLACK if brightest < 1 << 12 else ''
     is_transparent = 'A' in image.mode or 'transparency' in image.info
     # Small first: no copies of the large one.
     image = image.convert('RGBA' if is_transparent else wanted)
@@ -190,8 +195,8 @@ def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = N
   return pixels, None if stored == wanted else stored
 
 
-def _of_8_bits(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-  """Grey of 16 bits, resized; Pillow would make 255 of all above it.
+def _of_8_bits(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, int]:
+  """Grey of 16 bits, resized, and its largest value; Pillow would make 255 of all above it.
 
   Raises:
     ImageError: for more than 16 bits.
@@ -202,4 +207,5 @@ def _of_8_bits(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     raise ImageError('pixels of more than 16 bits, not grey or colour')
   if image.size != size:
     image = image.resize(size, Image.Resampling.LANCZOS)
-  return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))
+  pixels = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
+  return Image.fromarray(pixels), high

@@ -2,7 +2,8 @@
 
   python data_scripts/prepare_images.py --source=FOLDER --out=data/images --size=84
 
---source is a folder, or a zip or tar archive, with
+--source is a folder, or a zip or tar archive, or several of these, separated by commas
+(train.zip,val.zip,test.zip or folders of these names), with
 
   train/, val/ and test/ (or validation, novel, ...), with one folder for each class;
   or class folders alone, which are divided at random, by --shares and --seed;
@@ -113,6 +114,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
   problems.note([name for names_of_source in names for name in names_of_source
                  if name.lower().endswith(tables.OTHER_IMAGE_SUFFIXES)],
                 'such files are not read (save them as JPEG or PNG)')
+  class_files.note_other_files(names, problems)
   files = class_files.ImageFiles(sources, names)
   classes, form = class_files.classes_of(sources, names, files, problems)
   if not form:
@@ -125,10 +127,14 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
           'each class, and put its images there.'
           + ''.join(f' {note}.' for note in problems.notes))
-    class_files.note_spellings(folders, problems)
+    class_files.note_spellings([folders], problems)
+    problems.notes.append('The classes were divided at random (--shares, --seed), since '
+                          'neither folders nor tables say which are of train, val and test')
     classes = class_files.in_splits(folders, _divided(list(folders), shares, seed))
     return preparation.Plan(classes, sources, 'class folders, divided at random')
   class_files.check_disjoint(classes, problems)
+  class_files.note_spellings(
+      [[name for name, _ in of_split] for of_split in classes.values()], problems)
   return preparation.Plan(classes, sources, form)
 
 

@@ -16,6 +16,9 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.ti
 # Images that Pillow does not read by itself, as telephones and cameras make them.
 OTHER_IMAGE_SUFFIXES = ('.heic', '.heif', '.avif', '.jp2', '.jxl', '.dng', '.cr2', '.nef',
                         '.arw', '.psd', '.svg')
+# Lists, notes and annotations beside images.
+_BESIDE_IMAGES = ('.txt', '.md', '.rst', '.csv', '.tsv', '.json', '.xml', '.xmp', '.aae',
+                  '.yaml', '.yml', '.html', '.pdf', '.mat', '.log')
 MOST_BYTES = 4 << 20   # mini-ImageNet's train.csv has 1.2 MB
 # By what the letters of a header's cells say; the first that is there counts.
 _FILE_COLUMNS = ('filename', 'imagefilename', 'imagename', 'imagefile', 'imgname', 'file',
@@ -49,6 +52,12 @@ def is_image(name: str) -> bool:
   return name.lower().endswith(IMAGE_SUFFIXES)
 
 
+def may_be_image(name: str) -> bool:
+  """Whether a file that is not read is perhaps an image under another name, as of the web."""
+  return not name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES, *_BESIDE_IMAGES,
+                                    *archives.ARCHIVE_SUFFIXES))
+
+
 def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:
   """The rows of a table.
 
@@ -67,7 +76,8 @@ def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:
   """
   instead = archives.what_it_is_instead(data[:512])
   if len(data) > MOST_BYTES:
-    instead = f'larger than {MOST_BYTES >> 20} MiB'
+    instead = (f'larger than {MOST_BYTES >> 20} MiB (for so many images make folders '
+               'train/CLASS, val/CLASS and test/CLASS in place of the tables)')
   if instead:
     raise TableError(instead)
   if is_json_table(data):

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import ntpath
 import os
 import pathlib
 import stat
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -184,6 +186,38 @@ def test_names_that_are_not_utf8_are_refused(tmp_path):
     FolderSource(tmp_path).names()
 
 
+def test_names_may_have_other_spaces_and_joiners(tmp_path):
+  """As macOS names screenshots, and as words of Persian are written."""
+  names = ['Bild\xa01.png', 'Screenshot 7.35.14\u202fPM.png', 'مي\u200cخواهم.png']
+  make_folder(tmp_path / 'set', dict.fromkeys(names, b'1'))
+  make_zip(tmp_path / 'x.zip', dict.fromkeys(names, b'1'))
+  assert set(names) <= set(FolderSource(tmp_path / 'set').names())
+  assert ZipSource(tmp_path / 'x.zip').names() == names
+  make_folder(tmp_path / 'bad', {'a\u202e.png': b'1'})   # turns what follows around
+  with pytest.raises(DataError, match='unprintable'):
+    FolderSource(tmp_path / 'bad').names()
+
+
+def test_a_zip_need_not_say_that_its_names_are_utf8(tmp_path):
+  for name in ('\xe9', '\u0414'):
+    make_zip(tmp_path / 'x.zip', {'XX/1.png': b'1', 'said \xe9.png': b'2'})
+    data = (tmp_path / 'x.zip').read_bytes()
+    (tmp_path / 'x.zip').write_bytes(data.replace(b'XX', name.encode()))
+    assert contents(ZipSource(tmp_path / 'x.zip')) == {
+        f'{name}/1.png': b'1', 'said \xe9.png': b'2'}
+  (tmp_path / 'x.zip').write_bytes(data.replace(b'XX', b'X\x82'))   # DOS's e with an accent
+  assert 'X\xe9/1.png' in ZipSource(tmp_path / 'x.zip').names()
+
+
+@pytest.mark.parametrize('make, file', [(make_zip, 'x.zip'), (make_tar, 'x.tar')])
+def test_members_in_a_maze_are_refused(tmp_path, make, file):
+  make(tmp_path / file, {'a/' * 32 + '1.png': b'1'})
+  archives.open_source(tmp_path / file).names()
+  make(tmp_path / file, {'a/' * 33 + '1.png': b'1'})
+  with pytest.raises(DataError, match='more than 32 folders deep'):
+    archives.open_source(tmp_path / file).names()
+
+
 def test_members_without_a_name_are_refused(tmp_path):
   make_zip(tmp_path / 'x.zip', {'a': b'1'})
   data = (tmp_path / 'x.zip').read_bytes()
@@ -300,7 +334,7 @@ def test_bombs_are_refused_by_what_they_claim(tmp_path, make, name):
   make(tmp_path / name, {'a': b'0' * 600, 'b': b'0' * 600})
   with pytest.raises(DataError, match='unpacks to more than'):
     archives.open_source(tmp_path / name, Limits(total_bytes=1000)).names()
-  with pytest.raises(DataError, match='more than 1 files'):
+  with pytest.raises(DataError, match='more than 1 files.* or unpack what belongs'):
     archives.open_source(tmp_path / name, Limits(files=1)).names()
 
 
@@ -367,6 +401,17 @@ def test_links_out_of_a_folder_are_named(tmp_path):
   assert contents(source)['more.txt'] == b'two' and contents(source)['again.txt'] == b'four'
   assert source.links_out == [f'images -> {tmp_path / "disk" / "a"}',
                               f'more.txt -> {tmp_path / "disk" / "b" / "2.txt"}']
+
+
+def test_a_link_to_another_disk_of_windows_leads_out(monkeypatch):
+  source = FolderSource('C:\\set')
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'path', ntpath)
+    patch.setattr(os, 'sep', ntpath.sep)
+    source._home = 'C:\\set'
+    for target in ('D:\\more', 'C:\\set\\1', 'C:\\sets'):
+      source._note_if_outside(SimpleNamespace(path=target), 'link')
+  assert source.links_out == ['link -> D:\\more', 'link -> C:\\sets']
 
 
 def test_a_maze_of_folders_is_refused(tmp_path):

@@ -151,6 +151,20 @@ def test_examples_may_be_a_list(examples):
     tasks_from_arrays([np.zeros(2), *list(x)[1:]], y, 3, 1, 2)
 
 
+def test_as_many_arrays_as_each_is_long_are_refused():
+  """They were as many inputs in silence, and 28 examples of 28 x 28 pixels no examples."""
+  with pytest.raises(ConfigError, match='list of 28 arrays of length 28 .*np.stack'):
+    tasks_from_arrays(list(np.zeros([28, 28, 28])), np.repeat(range(4), 7), 2, 1, 1)
+
+
+def test_labels_may_be_a_column(examples):
+  """As those of `keras.datasets.cifar100`."""
+  x, y = examples
+  found, expected = (next(iter(tasks_from_arrays(x, labels, 3, 1, 2)))
+                     for labels in (y[:, np.newaxis], y))
+  tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+
+
 def test_several_inputs_may_be_a_list(examples):
   x, y = examples
   inputs = next(iter(tasks_from_arrays([x, 2 * x], y, 3, 1, 2)))[0][0]
@@ -257,10 +271,19 @@ def test_a_class_without_an_image_that_is_read_is_refused(class_folders):
 def test_images_that_are_left_out_are_named(class_folders):
   Image.new('L', (2, 2)).save(class_folders / 'cover.png')
   (class_folders / 'white' / '1.heic').write_bytes(b'of a telephone')
+  (class_folders / 'white' / '2.jpg_large').write_bytes(b'of the web')
   with pytest.warns(UserWarning) as warned:
     assert shades(class_folders) == {0: 5, 1: 5}
   texts = ' '.join(str(one.message) for one in warned)
   assert '(cover.png)' in texts and '(white/1.heic)' in texts
+  assert '(white/2.jpg_large)' in texts
+  assert {one.filename for one in warned} == {__file__}
+
+
+def test_images_of_which_16_bits_leave_nothing_are_named(class_folders):
+  Image.fromarray(np.full((2, 2), 4095, np.uint16)).save(class_folders / 'black' / '12.png')
+  with pytest.warns(UserWarning, match='nearly black .*: black/12.png') as warned:
+    shades(class_folders)
   assert {one.filename for one in warned} == {__file__}
 
 

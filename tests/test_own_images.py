@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -19,6 +20,7 @@ from data_scripts import prepare_images
 from maml_tf import application, problems
 from maml_tf.config import Config, ConfigError
 from maml_tf.errors import DataError, WriteError
+from maml_tf.problems.own_images import OWN
 from maml_tf.training.checkpoints import experiment_folder, prepare_folder, stored_config
 
 CLASSES, IMAGES = 9, 6
@@ -34,6 +36,13 @@ def draw_classes(folder, classes=CLASSES, images=IMAGES, side=12, name='class{:0
       pixels = colour + random.randint(0, 50, (side, side, 3))
       Image.fromarray(pixels.astype(np.uint8)).save(
           folder / name.format(number) / f'{index}.png')
+
+
+def test_a_photo_gets_the_shape_of_the_set(tmp_path):
+  """A set of a script of one's own need not be square."""
+  Image.new('RGB', (10, 10)).save(tmp_path / '1.png')
+  problem = dataclasses.replace(OWN, shape=(4, 6, 3))
+  assert problem.pixels((tmp_path / '1.png').read_bytes(), None).shape == (4, 6, 3)
 
 
 @pytest.fixture(scope='module')

@@ -356,6 +356,8 @@ def test_linked_folders_are_read_once(tmp_path):
   folder = draw(tmp_path / 'photos', ['a', 'b'])
   (tmp_path / 'links').mkdir()
   (tmp_path / 'links' / 'there').symlink_to(folder)
+  for name in ('a', 'a, too'):
+    (tmp_path / 'links' / name).symlink_to(folder / 'a')
   (folder / 'a' / 'round').symlink_to(tmp_path / 'links')
   read = photos.read_query([str(tmp_path / 'links')], resolve({'datasource': 'omniglot'}))
   assert len(read.names) == 5

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_scripts import images, prepare_images
+from data_scripts import archives, class_files, images, preparation, prepare_images
 from maml_tf.sources.image_set import SPLITS, DataError, load_split, read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -94,11 +96,22 @@ def test_class_folders_alone_are_divided_and_it_is_written_down(tmp_path, capsys
   preparation = read_manifest(tmp_path / 'out', 'images')['preparation']
   assert preparation['options']['seed'] == 3 and preparation['options']['shares'] == [2, 1, 1]
   assert preparation['source_form'] == 'class folders, divided at random'
-  assert 'not in a class folder: cover.png' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'not in a class folder: cover.png' in printed
+  assert 'The classes were divided at random (--shares, --seed)' in printed
   assert prepare(source, tmp_path / 'same', '--shares=2,1,1', '--seed=3') == 0
   assert classes_of(tmp_path / 'same') == found
   assert prepare(source, tmp_path / 'other', '--shares=2,1,1', '--seed=4') == 0
   assert classes_of(tmp_path / 'other') != found
+
+
+def test_folders_of_splits_may_be_named_one_by_one(tmp_path, capsys):
+  source = class_folders(tmp_path / 'own', names=('training', 'linked', 'test'))
+  (tmp_path / 'val').symlink_to(source / 'linked')
+  folders = [source / 'training', tmp_path / 'val', source / 'test']
+  assert prepare(','.join(map(str, folders)), tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == EXPECTED
+  assert 'at random' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['train', 'evaluation', 'base'])
@@ -130,6 +143,34 @@ def test_tables_name_files_in_class_folders(tmp_path):
   assert train.class_counts.tolist() == [2, 3, 3, 3]
 
 
+def test_tables_may_have_another_unicode_form_than_files(tmp_path):
+  """As archives made by macOS have it; a table of Windows does not."""
+  source = tmp_path / 'own'
+  for number, split in enumerate(SPLITS):
+    rows = ['filename,label']
+    for label in (f'Bär {number}', f'café {number}'):
+      for index in range(2):
+        name = f'{label}/é{index}.png'
+        saved(source / unicodedata.normalize('NFD', name), picture(10 * number + index))
+        rows.append(f'{name},{label}')
+    (source / f'{split}.csv').write_text('\n'.join(rows), encoding='utf-8')
+  assert prepare(source, tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out')['test'] == ['Bär 2', 'café 2']
+
+
+def test_files_that_format_alone_tells_apart_are_two_images(tmp_path):
+  source = class_folders(tmp_path / 'own', names=None)
+  for seed, name in enumerate(('0.bmp', '0.jpg')):
+    saved(source / 'train 0' / name, picture(100 + seed))
+  for split, labels in EXPECTED.items():
+    lines = [f'{path.relative_to(source)},{label}' for label in labels
+             for path in (source / label).iterdir()]
+    (source / f'{split}.csv').write_text('\n'.join(['filename,label', *lines]))
+  assert prepare(source, tmp_path / 'out') == 0
+  train = load_split(tmp_path / 'out', 'images', 'train')
+  assert train.class_counts.tolist() == [5, 3, 3, 3]
+
+
 def with_numbered_classes(source, first):
   """Tables beside class folders, as programs write them; {split: its first number}."""
   for split, labels in EXPECTED.items():
@@ -148,6 +189,22 @@ def test_numbers_of_several_tables_may_be_the_same_classes(tmp_path, capsys):
   assert 'different classes in each (3, 4): where the same' in capsys.readouterr().out
   [note] = read_manifest(tmp_path / 'shared', 'images')['preparation']['notes']
   assert 'the set cannot be used' in note
+
+
+@pytest.mark.parametrize('name', ['scan{:09}.png', 'n{:08}.png'])
+def test_names_that_look_like_imagenet_s_by_chance_make_no_classes(tmp_path, name):
+  """Ten files scan00000001?.png have n00000001 in their names."""
+  source = tmp_path / 'own'
+  for place, split in enumerate(SPLITS):
+    numbers = range(8 * place, 8 * place + 8)
+    for number in numbers:
+      saved(source / name.format(number), picture(number))
+    rows = [f'{name.format(number)},{number // 4}' for number in numbers]
+    (source / f'{split}.csv').write_text('\n'.join(['filename,label', *rows]))
+  assert prepare(source, tmp_path / 'out') == 0
+  assert classes_of(tmp_path / 'out') == {
+      split: [f'{split} {2 * place + number:03}' for number in (0, 1)]
+      for place, split in enumerate(SPLITS)}
 
 
 def test_another_image_of_the_same_name_is_not_taken_for_a_missing_one(tmp_path, capsys):
@@ -194,9 +251,12 @@ def test_other_spellings_in_another_split_are_the_same_class(tmp_path, capsys, o
 
 
 @pytest.mark.parametrize('other', ['TRAIN 0', 'cafe\u0301'])
-def test_other_spellings_without_splits_are_noted(tmp_path, capsys, other):
+@pytest.mark.parametrize('names', [None, SPLITS])
+def test_other_spellings_in_a_split_or_without_are_noted(tmp_path, capsys, other, names):
   """Handwritten letters have an a and an A."""
-  source, _ = with_another_spelling(tmp_path, None, other)
+  source, _ = with_another_spelling(tmp_path, names, other)
+  if names:
+    (source / 'test' / other).rename(source / 'train' / other)
   assert prepare_images.main([f'--source={source}', f'--out={tmp_path / "out"}',
                               '--shares=3,3,3']) == 0
   assert 'only case or Unicode form tells them apart' in capsys.readouterr().out
@@ -260,6 +320,20 @@ def test_16_bits_are_resized_as_8_are():
   pixels, _ = images.own_pixels(file_of(Image.fromarray(levels * 257), 'PNG'), 8, 1)
   expected = Image.fromarray(levels.astype(np.uint8)).resize((8, 8), Image.Resampling.LANCZOS)
   np.testing.assert_allclose(pixels[:, :, 0].astype(int), np.asarray(expected), atol=2)
+
+
+def test_16_bits_of_which_few_are_used_are_named(tmp_path, capsys):
+  """As of cameras with 12: 16 levels are left of 4096, and of 8 bits in 32 none."""
+  source = class_folders(tmp_path / 'own')
+  for name, brightest, dtype in (('0.tif', 4095, np.uint16), ('1.tif', 255, np.int32),
+                                 ('2.tif', 65535, np.uint16)):
+    levels = np.linspace(0, brightest, 64).astype(dtype).reshape(8, 8)
+    saved(source / 'train' / 'train 0' / name, Image.fromarray(levels))
+  assert prepare(source, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  for mode, count in (('I', 1), ('I;16', 1)):
+    assert f'{count} images were stored as {mode} with no value above 4095' in printed
+  assert '1 images were stored as I;16 and were converted to RGB' in printed
 
 
 def test_more_than_16_bits_are_refused():
@@ -328,6 +402,21 @@ def test_formats_that_are_not_read_are_named(tmp_path, capsys):
   assert 'save them as JPEG or PNG): train/train 0/IMG_1.HEIC' in capsys.readouterr().out
 
 
+def test_files_that_are_not_taken_for_images_are_named(tmp_path, capsys):
+  """As what is fetched from the web: a class or a part of it was gone without a word."""
+  source = class_folders(tmp_path / 'own')
+  for name in ('README', 'train/train 0/notes.txt'):   # not in a folder; no image by any name
+    (source / name).write_text('')
+  for number in range(2):
+    saved(source / 'train' / 'gone' / f'{number}', picture(number), format='PNG')
+  saved(source / 'train' / 'train 0' / '9.jpg_large', picture(2), format='JPEG')
+  assert prepare(source, tmp_path / 'out') == 0
+  printed = capsys.readouterr().out
+  assert ('do not end as those of images: train/gone/0, train/gone/1, '
+          'train/train 0/9.jpg_large.\n' in printed)
+  assert 'no file in them is an image that is read: train/gone.\n' in printed
+
+
 @pytest.mark.parametrize('names', [SPLITS, None])
 def test_folders_in_class_folders_are_of_the_class_and_named(tmp_path, capsys, names):
   source = class_folders(tmp_path / 'own', names=names)
@@ -358,6 +447,19 @@ def test_folders_in_class_folders_are_of_the_class_in_archives_too(tmp_path, cap
       split: [f'genus {split} 0', f'genus {split} 1'] for split in SPLITS}
   assert ('24 folders in class folders were taken as a part of their class'
           in capsys.readouterr().out)
+
+
+def test_folders_take_as_much_memory_as_their_names():
+  """All ends and all starts of their paths took a hundred times as much."""
+  names = ['a/' * 240 + f'{number:03}/1.png' for number in range(100)]
+  tracemalloc.start()
+  try:
+    class_files.ImageFiles([archives.FolderSource('none')], [names])
+    class_files.note_other_files([names], preparation.Problems())
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < 10 * sum(map(len, names))
 
 
 def test_archives_beside_class_folders_are_named(tmp_path, capsys):

@@ -121,9 +121,9 @@ class Images(Problem):
 
   def pixels(self, data: bytes, config: 'Config'):
     from data_scripts.images import ImageError, own_pixels
-    side, _, channels = self.shape
+    height, width, channels = self.shape
     try:
-      image, _ = own_pixels(data, side, channels)
+      image, _ = own_pixels(data, height, channels, width)
     except ImageError as error:
       raise DataError(str(error)) from error
     return 255 - image if self.inverted else image

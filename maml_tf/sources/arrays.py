@@ -28,7 +28,7 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
   Args:
     x: examples: an array, a list of as many arrays of one shape, or a nest of arrays of
       the same length.
-    y: their classes, `[examples]`: numbers or strings.
+    y: their classes, `[examples]` or `[examples, 1]`: numbers or strings.
     ways, shots, queries: classes of a task; examples of a class in its support set and in
       its query set.
     meta_batch_size: tasks of a batch.
@@ -51,6 +51,8 @@ def tasks_from_arrays(x: Any, y: Any, ways: int = 5, shots: int = 1, queries: in
     (TensorShape([2, 3, 2]), TensorShape([2, 3]), TensorShape([2, 6, 2]))
   """
   y = _plain(y, 'y')
+  if y.ndim == 2 and y.shape[1] == 1:   # as Keras's data sets have it
+    y = y[:, 0]
   x = tf.nest.map_structure(lambda values: _plain(values, 'x'), _stacked(x, y))
   if y.dtype.kind in 'fmM':
     _require_none_missing(np.isnan(y), 'y')
@@ -134,8 +136,8 @@ def tasks_from_folder(folder: str, ways: int, shots: int, queries: int,
       cannot be read: all of them are named.
 
   Warns:
-    UserWarning: of images that are left out, since they do not lie in a class folder itself,
-      or are of a format that is not read.
+    UserWarning: of files that are left out, since they do not lie in a class folder itself,
+      or are of a format that is not read; of images of 16 bits that are nearly black as 8.
   """
   _require_image_shape(image_size, channels)
   images, classes = class_folders.read(folder, image_size, channels)
@@ -188,7 +190,9 @@ def _stacked(x: Any, y: np.ndarray) -> Any:
     raise ConfigError('Examples must be of one shape: pad them, or resize. Received: '
                       f'{", ".join(map(str, sorted(shapes)[:5]))}.')
   if shapes and np.shape(x[0])[:1] == (len(x),):
-    return x
+    raise ConfigError(
+        f'A list of {len(x)} arrays of length {len(x)} may be the examples, or as many inputs '
+        'of as many examples: give examples as one array (np.stack), inputs as a dictionary.')
   return _plain(x, 'x') if shapes == {()} else np.stack(x)
 
 

@@ -33,7 +33,7 @@ def read(folder: str, size: Tuple[int, int], channels: int) -> Tuple[np.ndarray,
       cannot be read: all of them are named.
 
   Warns:
-    UserWarning: of images that are left out.
+    UserWarning: of files that are left out, and of images of 16 bits that are nearly black.
   """
   from data_scripts import archives, tables
   if not os.path.isdir(folder):
@@ -46,6 +46,8 @@ def read(folder: str, size: Tuple[int, int], channels: int) -> Tuple[np.ndarray,
         'they do not lie in a class folder itself: put them there')
   _warn([name for name in names if name.lower().endswith(tables.OTHER_IMAGE_SUFFIXES)],
         'such files are not read: save them as JPEG or PNG')
+  _warn([name for name in names if '/' in name and tables.may_be_image(name)],
+        'their names do not end as those of images')
   return _pixels(source, images, size, channels), [
       name.partition('/')[0] for name in sorted(images)]
 
@@ -84,15 +86,20 @@ def _warn(names: Sequence[str], why: str) -> None:
 
 def _pixels(source, names: Sequence[str], size: Tuple[int, int], channels: int) -> np.ndarray:
   """Of the files in sorted order."""
-  from data_scripts.images import ImageError, own_pixels
+  from data_scripts.archives import shortened
+  from data_scripts.images import NEARLY_BLACK, ImageError, own_pixels
   height, width = size
   images, problems = np.empty((len(names), height, width, channels), np.uint8), []
+  dark = []
   for index, item in enumerate(source.read(names)):
     try:
       if item.problem:
         raise ImageError(item.problem)
-      images[index], _ = own_pixels(item.data, height, channels, width)
+      images[index], stored = own_pixels(item.data, height, channels, width)
+      dark += [item.name] if NEARLY_BLACK in (stored or '') else []
     except ImageError as error:
       problems.append(f'{os.path.join(str(source), item.name)}: {error}')
   require_readable(problems, len(names))
+  if dark:   # for the line that calls `tasks_from_folder`
+    warnings.warn(f'Images{NEARLY_BLACK}: {shortened(dark)}.', stacklevel=4)
   return images
