@@ -203,8 +203,8 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
       with contextlib.suppress(OSError, ValueError):
         line = _Line(server.accept()[0])
         answer = line.receive(timeout=_QUIET)
-        if _is_hello(answer) and answer['worker'] in missing:
-          lines[answer['worker']] = line
+        if _is_hello(answer) and 0 < answer['worker'] < len(hosts):
+          lines[answer['worker']] = line   # the newest of one that was started again
           _require_same(answer, hello, lines)
   for line in lines.values():
     line.send(dict(go=True))
@@ -238,7 +238,7 @@ def _join(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeout:
     try:
       line = _Line(socket.create_connection((host.strip('[]'), int(port)), _QUIET))
       line.send(hello)
-      answer = line.receive(timeout=max(_RETRY, deadline + GRACE - time.monotonic()))
+      answer = line.receive(timeout=timeout + GRACE)   # it may have come just now
       if answer.get('go'):
         return line
       error = LostError(str(answer['end']))

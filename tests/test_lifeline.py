@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -142,6 +143,32 @@ def test_one_that_never_comes_is_named(start):
     code, sentence = ended(process)
     assert code == LOST
     assert f'Worker 1 ({hosts[1]}) did not come within 10 s' in sentence
+
+
+def test_one_that_is_started_again_while_others_are_missing_is_taken(start):
+  hosts = hosts_of(3)
+  first = start(hosts, 0)
+  wait_until_it_listens(hosts[0])
+  with socket.create_connection(('127.0.0.1', int(hosts[0].rpartition(':')[2]))) as killed:
+    killed.sendall(json.dumps(dict(worker=1, workers=hosts, what={})).encode() + b'\n')
+  for process in [start(hosts, 1), start(hosts, 2), first]:
+    assert ended(process) == (0, '')
+
+
+def test_who_came_before_worker_0_hears_from_it_who_is_missing():
+  """Its own time is over before that of worker 0, which is there."""
+  def answer():
+    with server.accept()[0] as connection:
+      time.sleep(3)
+      connection.sendall(b'{"end": "Worker 2 did not come.", "code": 75}\n')
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    threading.Thread(target=answer, daemon=True).start()
+    host = f'127.0.0.1:{server.getsockname()[1]}'
+    done = subprocess.run([sys.executable, '-c', (
+        'import time; from maml_tf import lifeline; lifeline._join('
+        f'["{host}", "b:1", "c:1"], {{}}, time.monotonic() + 2 - lifeline.GRACE, 60)')],
+        capture_output=True, text=True, check=False, timeout=LONGEST)
+  assert done.stderr.splitlines()[-1] == 'maml_tf.lifeline.LostError: Worker 2 did not come.'
 
 
 def test_without_worker_0_the_others_name_it(start):
