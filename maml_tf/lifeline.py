@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import sys
 import threading
@@ -179,6 +180,10 @@ class _Line:
       raise ValueError('not an object')
     return message
 
+  def speaks(self) -> bool:
+    """Whether something came, be it the end: of who waits to go on it can be nothing else."""
+    return bool(select.select([self._connection], [], [], 0)[0])
+
   def close(self) -> None:
     self._file.close()
     self._connection.close()
@@ -191,8 +196,11 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
   port = int(hosts[0].rpartition(':')[2])
   quiet_until = time.monotonic() + _QUIET
   with _listening(port) as server:
-    while len(lines) < len(hosts) - 1:
+    while True:
+      lines = {worker: line for worker, line in lines.items() if not line.speaks()}
       missing = [worker for worker in range(1, len(hosts)) if worker not in lines]
+      if not missing:
+        break
       if time.monotonic() > deadline:
         error = LostError(_never_came(hosts, missing, timeout))
         _dismiss(lines, error)
@@ -203,8 +211,8 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
       with contextlib.suppress(OSError, ValueError):
         line = _Line(server.accept()[0])
         answer = line.receive(timeout=_QUIET)
-        if _is_hello(answer) and 0 < answer['worker'] < len(hosts):
-          lines[answer['worker']] = line   # the newest of one that was started again
+        if _is_hello(answer) and answer['worker'] in missing:
+          lines[answer['worker']] = line
           _require_same(answer, hello, lines)
   for line in lines.values():
     line.send(dict(go=True))
