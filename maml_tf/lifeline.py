@@ -126,9 +126,11 @@ def meet(hosts: Sequence[str], index: int, what: Dict[str, Any], timeout: float,
 
   Raises:
     LostError: when a worker does not come in time; it is named.
-    UserError: when one was started with something else.
+    UserError: when one was started with something else, or the port is another's.
   """
   deadline = time.monotonic() + timeout
+  if index != 0:
+    _listening(hosts, index).close()   # as TensorFlow will, whose error is a traceback
   hello = dict(worker=index, workers=list(hosts), what=what)
   peers = (_gather(hosts, hello, deadline, timeout) if index == 0
            else {0: _join(hosts, hello, deadline, timeout)})
@@ -193,9 +195,8 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
             ) -> Dict[int, _Line]:
   """Of worker 0: the connections, when all are there. The port is free again then."""
   lines: Dict[int, _Line] = {}
-  port = int(hosts[0].rpartition(':')[2])
   quiet_until = time.monotonic() + _QUIET
-  with _listening(port) as server:
+  with _listening(hosts, 0) as server:
     while True:
       lines = {worker: line for worker, line in lines.items() if not line.speaks()}
       missing = [worker for worker in range(1, len(hosts)) if worker not in lines]
@@ -225,15 +226,18 @@ def _is_hello(message: Dict[str, Any]) -> bool:
           and isinstance(message.get('what'), dict))
 
 
-def _listening(port: int) -> socket.socket:
-  both = socket.has_dualstack_ipv6()
+def _listening(hosts: Sequence[str], index: int) -> socket.socket:
+  """At the port of a worker, which is nobody else's: nor of one that was given its place."""
+  port, both = int(hosts[index].rpartition(':')[2]), socket.has_dualstack_ipv6()
   try:
     server = socket.create_server(
         ('', port), family=socket.AF_INET6 if both else socket.AF_INET, backlog=128,
-        reuse_port=True, dualstack_ipv6=both)
+        dualstack_ipv6=both)
   except OSError as error:
-    raise UserError(f'Port {port} of worker 0 cannot be used ({error.strerror}): choose '
-                    'another one in --worker_hosts (TF_CONFIG).') from error
+    raise UserError(
+        f'Port {port} of worker {index} cannot be used ({os.strerror(error.errno)}): choose '
+        'another one in --worker_hosts (TF_CONFIG), if no other process was started as this '
+        'worker.') from error
   server.settimeout(_RETRY)
   return server
 

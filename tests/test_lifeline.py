@@ -215,8 +215,20 @@ def test_what_is_not_of_this_program_is_not_taken_for_a_worker(start):
   assert ended(first) == (0, '')
 
 
-def test_a_port_that_is_taken_is_named(start):
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_port_that_is_taken_is_named(start, index):
   with socket.create_server(('127.0.0.1', 0)) as taken:
     port = taken.getsockname()[1]
-    code, sentence = ended(start([f'127.0.0.1:{port}', '127.0.0.1:1'], 0))
-  assert code == 2 and f'Port {port} of worker 0 cannot be used' in sentence
+    hosts = ['127.0.0.1:1', '127.0.0.1:2']
+    hosts[index] = f'127.0.0.1:{port}'
+    code, sentence = ended(start(hosts, index))
+  assert code == 2 and f'Port {port} of worker {index} cannot be used (Address' in sentence
+
+
+def test_two_that_were_started_as_worker_0_do_not_both_wait(start):
+  hosts = hosts_of(2)
+  first = start(hosts, 0)
+  wait_until_it_listens(hosts[0])
+  code, sentence = ended(start(hosts, 0))
+  assert code == 2 and 'if no other process was started as this worker' in sentence
+  assert [ended(process) for process in (start(hosts, 1), first)] == [(0, ''), (0, '')]
