@@ -1,6 +1,7 @@
 # A CPU:  docker build -t maml .
-# A GPU, with the CUDA that TensorFlow 2.15 is built for:
-#         docker build -t maml --build-arg BASE=nvidia/cuda:12.2.2-cudnn8-runtime-ubuntu22.04 .
+# A GPU, with the CUDA that TensorFlow 2.15 is built for, and libdevice, without which XLA
+# compiles nothing there: the smaller images (runtime) lack it.
+#         docker build -t maml --build-arg BASE=nvidia/cuda:12.2.2-cudnn8-devel-ubuntu22.04 .
 # Then:   docker run --rm -v "$PWD/logs:/maml/logs" maml main.py
 # docs/index.md has more.
 ARG BASE=python:3.11-slim-bookworm

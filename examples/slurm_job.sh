@@ -16,13 +16,14 @@
 set -u
 cd "$SLURM_SUBMIT_DIR"
 # One Python for all nodes: PYTHON=/shared/venv/bin/python sbatch examples/slurm_job.sh
-srun --kill-on-bad-exit=1 "${PYTHON:-python}" main.py \
+# Workers end together by themselves; who is killed for the exit code of another has none.
+srun --kill-on-bad-exit=0 "${PYTHON:-python}" main.py \
   --flagfile=flags/omniglot_5way_1shot.flags \
   --distribution_strategy=multi_worker_mirrored --num_gpus=-1 "$@"
 code=$?
-# 75: a worker was lost, or did not come; the others saved nothing newer than the last
-# checkpoint, from which the same job goes on.
-if [ "$code" -eq 75 ]; then
-  scontrol requeue "$SLURM_JOB_ID"
+# 75: a worker was lost, or did not come; 137: it was killed, of which srun tells rather than of
+# the 75 of the others. The same job goes on from the last checkpoint, up to 100 times.
+if [ "$code" -eq 75 ] || [ "$code" -eq 137 ]; then
+  [ "${SLURM_RESTART_COUNT:-0}" -ge 100 ] || scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -195,9 +195,9 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'distribution_strategy':
             f'Who computes the tasks of a meta-batch: {", ".join(config.STRATEGIES)}. '
             'mirrored: the GPUs of this machine. multi_worker_mirrored: several processes, '
-            'each with the devices of its machine. auto: mirrored where there is more than '
+            'each with the GPUs of its machine. auto: mirrored where there is more than '
             'one GPU. off: one device.',
-        'num_gpus': 'How many of the GPUs of this machine, 0 or more; -1: all.',
+        'num_gpus': 'How many of the GPUs of this machine; 0: the CPU computes; -1: all.',
         'worker_hosts':
             'With multi_worker_mirrored: HOST:PORT of each process, with commas between, '
             'the same for all. Worker 0, the first, is the one that writes files. TF_CONFIG '

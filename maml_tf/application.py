@@ -8,7 +8,7 @@ import os
 import time
 from typing import Optional, Tuple
 
-from maml_tf import bars, command_line, devices, experiment, outputs
+from maml_tf import bars, command_line, experiment, outputs
 from maml_tf.config import Config, ConfigError
 from maml_tf.config.summary import summary
 from maml_tf.evaluation.protocol import Evaluator, where_not_finite
@@ -47,7 +47,7 @@ def run(config: Config, program: str = 'main.py') -> int:
 
 
 def _run(config: Config, program: str) -> int:
-  print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
+  print(f'Device: {experiment.set_up(config)}')
   print(summary(config))
   with leaving(lambda: _what_was_trained(config)), joined(config, program) as replicas:
     if replicas.are_several:

@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(config: Config, options: argparse.Namespace) -> None:
-  print(f'Device: {devices.set_up(experiment.side_by_side(config))}')
+  print(f'Device: {experiment.set_up(config)}')
   with joined(config, 'maml_tf.benchmark') as replicas:
     if replicas.are_several:
       print(f'Strategy: {replicas.describe()}')

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Union
 
 import tensorflow as tf
 
+from maml_tf import devices
 from maml_tf.batch_generator import BatchGenerator
 from maml_tf.config import Config, ConfigError
 from maml_tf.data_generator import DataGenerator
@@ -19,6 +21,13 @@ from maml_tf.task_groups import available_cores, divides, keeps_cores_busy, task
 EVALUATION_SEED = 0
 # The step size is tuned on validation tasks that are not those either.
 TUNING_SEED = 1
+
+
+def set_up(config: Config) -> str:
+  """`devices.set_up` for a run, before anything asks TensorFlow for devices."""
+  if config.run.num_gpus == 0:   # all that goes by whether there is one goes by this
+    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+  return devices.set_up(side_by_side(config))
 
 
 def build_learner(config: Config) -> Learner:

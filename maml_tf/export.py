@@ -57,6 +57,8 @@ def _run(options: argparse.Namespace) -> None:
   trained = trained_of(options, config, ways)
   config = trained.config
   print(f'Exporting {trained.source}; this takes a while.', flush=True)
+  for sentence in support.left_out if support else ():
+    print(sentence)
   net = task_net.task_net(trained.model, ways, updates)
   with reported(options.out):
     os.makedirs(options.out, exist_ok=True)

@@ -53,8 +53,8 @@ def beating(path: str) -> Iterator[None]:
   finally:
     ended.set()
     thread.join()
-    if _is_own(path, own):
-      with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):   # also of a server that is gone
+      if _is_own(path, own):
         os.remove(path)
 
 

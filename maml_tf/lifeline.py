@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import sys
 import threading
@@ -125,9 +126,11 @@ def meet(hosts: Sequence[str], index: int, what: Dict[str, Any], timeout: float,
 
   Raises:
     LostError: when a worker does not come in time; it is named.
-    UserError: when one was started with something else.
+    UserError: when one was started with something else, or the port is another's.
   """
   deadline = time.monotonic() + timeout
+  if index != 0:
+    _listening(hosts, index).close()   # as TensorFlow will, whose error is a traceback
   hello = dict(worker=index, workers=list(hosts), what=what)
   peers = (_gather(hosts, hello, deadline, timeout) if index == 0
            else {0: _join(hosts, hello, deadline, timeout)})
@@ -179,6 +182,10 @@ class _Line:
       raise ValueError('not an object')
     return message
 
+  def speaks(self) -> bool:
+    """Whether something came, be it the end: of who waits to go on it can be nothing else."""
+    return bool(select.select([self._connection], [], [], 0)[0])
+
   def close(self) -> None:
     self._file.close()
     self._connection.close()
@@ -188,11 +195,13 @@ def _gather(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeou
             ) -> Dict[int, _Line]:
   """Of worker 0: the connections, when all are there. The port is free again then."""
   lines: Dict[int, _Line] = {}
-  port = int(hosts[0].rpartition(':')[2])
   quiet_until = time.monotonic() + _QUIET
-  with _listening(port) as server:
-    while len(lines) < len(hosts) - 1:
+  with _listening(hosts, 0) as server:
+    while True:
+      lines = {worker: line for worker, line in lines.items() if not line.speaks()}
       missing = [worker for worker in range(1, len(hosts)) if worker not in lines]
+      if not missing:
+        break
       if time.monotonic() > deadline:
         error = LostError(_never_came(hosts, missing, timeout))
         _dismiss(lines, error)
@@ -217,15 +226,18 @@ def _is_hello(message: Dict[str, Any]) -> bool:
           and isinstance(message.get('what'), dict))
 
 
-def _listening(port: int) -> socket.socket:
-  both = socket.has_dualstack_ipv6()
+def _listening(hosts: Sequence[str], index: int) -> socket.socket:
+  """At the port of a worker, which is nobody else's: nor of one that was given its place."""
+  port, both = int(hosts[index].rpartition(':')[2]), socket.has_dualstack_ipv6()
   try:
     server = socket.create_server(
         ('', port), family=socket.AF_INET6 if both else socket.AF_INET, backlog=128,
-        reuse_port=True, dualstack_ipv6=both)
+        dualstack_ipv6=both)
   except OSError as error:
-    raise UserError(f'Port {port} of worker 0 cannot be used ({error.strerror}): choose '
-                    'another one in --worker_hosts (TF_CONFIG).') from error
+    raise UserError(
+        f'Port {port} of worker {index} cannot be used ({os.strerror(error.errno)}): choose '
+        'another one in --worker_hosts (TF_CONFIG), if no other process was started as this '
+        'worker.') from error
   server.settimeout(_RETRY)
   return server
 
@@ -238,7 +250,7 @@ def _join(hosts: Sequence[str], hello: Dict[str, Any], deadline: float, timeout:
     try:
       line = _Line(socket.create_connection((host.strip('[]'), int(port)), _QUIET))
       line.send(hello)
-      answer = line.receive(timeout=max(_RETRY, deadline + GRACE - time.monotonic()))
+      answer = line.receive(timeout=timeout + GRACE)   # it may have come just now
       if answer.get('go'):
         return line
       error = LostError(str(answer['end']))

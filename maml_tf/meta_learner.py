@@ -417,13 +417,14 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """The mean over tasks of everything in `TaskResults`, named as in the TF1 code."""
     results = self.task_results(episodes, self._num_updates)
     keras = isinstance(self.objective, KerasObjective)
-    # The last meta-batch may have fewer tasks than the others.
+    # The last meta-batch may have fewer tasks than the others, and so a replica of it none,
+    # and no mean.
     tasks = tf.shape(next(iter(results.query.values())))[0]
     for name, value in (plainly_named_means if keras else named_means)(results).items():
       if name not in self._means:
         self._means[name] = tf.keras.metrics.Mean(name=name,
                                                   dtype=self.meta_parameters.dtype)
-      self._means[name].update_state(value, sample_weight=tasks)
+      self._means[name].update_state(tf.where(tasks > 0, value, 0), sample_weight=tasks)
     return {name: mean.result() for name, mean in self._means.items()}
 
   @property

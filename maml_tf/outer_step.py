@@ -6,12 +6,12 @@ import abc
 import contextlib
 import inspect
 import numbers
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
 from maml_tf.custom_gradients import others_are_let_go
-from maml_tf.episodes import Episodes, num_tasks
+from maml_tf.episodes import Episodes, leading_sizes
 from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Parameters
 
@@ -86,8 +86,8 @@ class GradientStep(OuterStep):
 
   def __call__(self, model, episodes: Episodes) -> Means:
     means, gradients = (self.gradient or model.meta_gradient)(episodes)
-    means, gradients = over_replicas({**means, **self.along}, gradients,
-                                     num_tasks(episodes))
+    [tasks] = leading_sizes(episodes, axes=1)
+    means, gradients = over_replicas({**means, **self.along}, gradients, tasks)
     diverged = tf.convert_to_tensor(self.diverged)
     proceed = tf.logical_and(all_finite(means['loss'], gradients),
                              tf.logical_not(diverged))
@@ -115,19 +115,20 @@ def all_finite(loss: tf.Tensor, gradients: Parameters) -> tf.Tensor:
       tf.reduce_all(tf.math.is_finite(value)) for value in gradients.values()])
 
 
-def over_replicas(means: Means, gradients: Parameters, tasks: int
+def over_replicas(means: Means, gradients: Parameters, tasks: Union[int, tf.Tensor]
                   ) -> Tuple[Means, Parameters]:
   """The means over the tasks of all replicas, of those over the `tasks` of this one.
 
-  One all-reduce of one vector: sums over tasks, and their number.
+  One all-reduce of one vector: sums over tasks, and their number. Of a batch of fewer tasks
+  than the others some replica may have none, and so means that are no numbers.
   """
   context = tf.distribute.get_replica_context()
   if context.num_replicas_in_sync == 1:
     return means, gradients
   values = tf.nest.flatten((means, gradients))
   tasks = tf.cast(tasks, values[0].dtype)
-  vector = tf.concat([tf.reshape(value * tasks, [-1]) for value in values]
-                     + [[tasks]], axis=0)
+  vector = tf.concat([tf.reshape(tf.math.multiply_no_nan(value, tasks), [-1])
+                      for value in values] + [[tasks]], axis=0)
   vector = context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
   parts = tf.split(vector[:-1] / vector[-1],
                    [value.shape.num_elements() for value in values])

@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple, Tuple
 import tensorflow as tf
 
 from maml_tf.config import Config, ConfigError
+from maml_tf.config.models import PAPER
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import known_method
@@ -66,8 +67,8 @@ def build_pure_step(config: Config, model: MetaLearner) -> PureStep:
     is not finite changes nothing.
 
   Raises:
-    ConfigError: for sinusoids, another optimizer, a method whose steps have a state of
-      their own, or a run that does not begin with new parameters.
+    ConfigError: for sinusoids, a Keras model, another optimizer, a method whose steps have a
+      state of their own, or a run that does not begin with new parameters.
   """
   require_supported(config)
   episodes_of = config.problem.episodes_on_device(config)
@@ -110,6 +111,9 @@ def require_supported(config: Config) -> None:
   if not config.baseline.trains_on_tasks:
     raise ConfigError(f'--baseline={training.baseline} trains on no tasks, and has no '
                       'meta-step to export: leave it out.')
+  if config.learner.model != PAPER:
+    raise ConfigError(f'--model={config.learner.model} is a Keras model, whose dropout and '
+                      'state are not written as a pure function: leave it out.')
   for name in ('pretrained', 'legacy_checkpoint'):
     value = getattr(config.run, name)
     if value is not None:

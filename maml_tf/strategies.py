@@ -15,7 +15,7 @@ from maml_tf.lifeline import Lifeline, ends_by_itself, meet
 from maml_tf.replicas import Replicas, require_divided
 
 # What the processes of a run may have different: their place, and what their machine has.
-_OF_A_WORKER = ('task_index', 'logdir', 'data_dir', 'num_gpus', 'simulation_threads',
+_OF_A_WORKER = ('task_index', 'logdir', 'data_dir', 'simulation_threads',
                 'simulation_processes')
 
 
@@ -82,10 +82,11 @@ def _of_this_process(config: Config) -> tf.distribute.Strategy:
 
 
 def _of_workers(workers: Cluster, config: Config, program: str) -> tf.distribute.Strategy:
-  """TensorFlow waits in here, without a bound of its own, and deaf to signals."""
+  """TensorFlow waits in here, without a bound of its own, and deaf to signals. It takes no
+  GPU that the resolver does not tell of, and as many for granted in all workers."""
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
       tf.train.ClusterSpec({'worker': list(workers.hosts)}), task_type='worker',
-      task_id=workers.index, rpc_layer='grpc')
+      task_id=workers.index, num_accelerators={'GPU': len(_gpus(config))}, rpc_layer='grpc')
   handler = signal.getsignal(signal.SIGTERM)
   with ends_by_itself(config.run.worker_timeout, program,
                       'All workers came, and TensorFlow did not connect them within '
@@ -133,7 +134,7 @@ def _fitting(config: Config, replicas: Replicas) -> Replicas:
 def _to_agree_on(config: Config) -> Dict[str, Any]:
   values = {f'--{name}': value for name, value in config.to_values().items()
             if name not in (*_OF_A_WORKER, 'worker_hosts', 'worker_timeout')}
-  return {'TensorFlow': tf.__version__, **values,
+  return {'TensorFlow': tf.__version__, **values, '--num_gpus': len(_gpus(config)),
           'data of SHA-256': _listed(config.problem.data_hashes(config)),
           'files of SHA-256': _listed(from_file.digests(config.to_values()))}
 

@@ -44,7 +44,21 @@ def fit(path) -> int:
       maml.compile(tf.keras.optimizers.SGD(0.1), metrics=['accuracy'])
     history = maml.fit(tasks, steps_per_epoch=2, validation_data=tasks.take(1), verbose=0)
     return {**history.history, 'evaluated': maml.evaluate(tasks.take(1), verbose=0)}
-  both = [fitted(None), fitted(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))]
+
+  def uneven(strategy):
+    """Of a number of tasks that is not known, and of which one replica has none at the end."""
+    inputs = np.random.RandomState(1).normal(size=(5, 3, 1)).astype('float32')
+    batch = inputs, 2 * inputs
+    few = tf.data.Dataset.from_tensor_slices((batch, batch)).batch(4)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+      maml = maml_tf.MAML(maml_tf.FullyConnected(1, (4,), 1, norm='None'),
+                          maml_tf.MeanSquaredError(), step_size=0.05, num_updates=1)
+      maml.compile(tf.keras.optimizers.SGD(0.05))
+    maml.fit(few, verbose=0, shuffle=False)
+    return {'uneven': next(iter(maml.state().values())).ravel().tolist(),
+            'uneven, evaluated': maml.evaluate(few, verbose=0)}
+  two = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
+  both = [{**fitted(strategy), **uneven(strategy)} for strategy in (None, two)]
   with open(path, 'w', encoding='utf-8') as file:
     json.dump(both, file)
   return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from maml_tf import devices
+from maml_tf import config, devices, experiment
 
 ROOT = Path(__file__).parent.parent
 REPEATED_STEPS = """
@@ -37,7 +37,7 @@ print(len(digests))
 """
 TOO_LATE = """
 import tensorflow as tf
-from maml_tf import devices
+from maml_tf import config, devices, experiment
 tf.constant(0.0)   # starts TensorFlow's threads
 devices.set_up(side_by_side=True)
 print(devices.cores_for_tasks())
@@ -75,6 +75,14 @@ def test_the_memory_of_the_smallest_gpu(told, expected, tmp_path, monkeypatch):
   monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
   monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['card'])
   assert devices.gpu_memory() == expected
+
+
+@pytest.mark.parametrize('asked, visible', [(0, '-1'), (-1, '5'), (1, '5')])
+def test_a_run_that_wants_no_gpu_sees_none(asked, visible, monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5')
+  monkeypatch.setattr(devices, 'set_up', lambda side_by_side: 'a device')
+  assert experiment.set_up(config.resolve({'num_gpus': asked})) == 'a device'
+  assert os.environ['CUDA_VISIBLE_DEVICES'] == visible
 
 
 def test_without_a_gpu_nothing_is_asked(monkeypatch):

@@ -18,17 +18,21 @@ SLURM = ROOT / 'examples' / 'slurm_job.sh'
 KUBERNETES = ROOT / 'examples' / 'kubernetes_job.yaml'
 
 
-@pytest.mark.parametrize('code, requeued', [(0, ''), (2, ''), (75, 'requeue 7\n')])
-def test_the_slurm_job_runs_main_and_requeues_what_was_lost(tmp_path, code, requeued):
-  """With an srun that notes how it was called, and a scontrol that does the same."""
+@pytest.mark.parametrize('code, before, requeued', [
+    (0, '0', ''), (2, '0', ''), (75, '99', 'requeue 7\n'), (137, '0', 'requeue 7\n'),
+    (137, '100', '')])
+def test_the_slurm_job_runs_main_and_requeues_what_was_lost(tmp_path, code, before, requeued):
+  """With an srun that notes how it was called, and a scontrol that does the same. The code of
+  srun is the highest of all workers', of one that was killed 128 and the signal."""
   _program(tmp_path / 'srun', f'echo "$@" > {tmp_path}/srun.txt; exit {code}')
   _program(tmp_path / 'scontrol', f'echo "$@" > {tmp_path}/scontrol.txt')
   done = subprocess.run(
       ['bash', str(SLURM), '--seed=3'], check=False,
       env={'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', 'SLURM_JOB_ID': '7',
-           'SLURM_SUBMIT_DIR': str(ROOT)})
+           'SLURM_RESTART_COUNT': before, 'SLURM_SUBMIT_DIR': str(ROOT)})
   assert done.returncode == code
   words = (tmp_path / 'srun.txt').read_text().split()
+  assert words[0] == '--kill-on-bad-exit=0'   # or the 75 of one would make 137 of the others
   config = flags.parse([''] + _flags(words[words.index('main.py') + 1:]))
   assert config.run.distribution_strategy == 'multi_worker_mirrored'
   assert config.task.datasource == 'omniglot' and config.task.seed == 3

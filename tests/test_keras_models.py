@@ -1289,6 +1289,18 @@ def test_variables_that_are_frozen_or_not_behind_it_are_refused():
       use()
 
 
+def test_batch_normalisation_over_replicas_asks_no_other_one(monkeypatch):
+  """Which has other tasks, and is not waited for within a graph."""
+  def refuse(*_, **__):
+    raise AssertionError('another replica was asked')
+  monkeypatch.setattr(tf.distribute.ReplicaContext, 'all_reduce', refuse)
+  norm = tf.keras.layers.BatchNormalization(synchronized=True)
+  model = sequential((4,), layer('Dense', 4), norm, layer('Dense', CLASSES))
+  maml = MAML(model, cross_entropy(), step_size=0.3, num_updates=1)
+  maml.meta_gradient(batch_for(model), batch_for(model, 1))
+  assert norm.synchronized   # as it was
+
+
 @pytest.mark.skipif(KERAS3, reason='Keras 3 has one class')
 def test_batch_normalisation_over_replicas_goes_by_the_batch_too(float64):
   own = tf.keras.layers.experimental.SyncBatchNormalization

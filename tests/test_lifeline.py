@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -144,6 +145,32 @@ def test_one_that_never_comes_is_named(start):
     assert f'Worker 1 ({hosts[1]}) did not come within 10 s' in sentence
 
 
+def test_one_that_is_started_again_while_others_are_missing_is_taken(start):
+  hosts = hosts_of(3)
+  first = start(hosts, 0)
+  wait_until_it_listens(hosts[0])
+  with socket.create_connection(('127.0.0.1', int(hosts[0].rpartition(':')[2]))) as killed:
+    killed.sendall(json.dumps(dict(worker=1, workers=hosts, what={})).encode() + b'\n')
+  for process in [start(hosts, 1), start(hosts, 2), first]:
+    assert ended(process) == (0, '')
+
+
+def test_who_came_before_worker_0_hears_from_it_who_is_missing():
+  """Its own time is over before that of worker 0, which is there."""
+  def answer():
+    with server.accept()[0] as connection:
+      time.sleep(3)
+      connection.sendall(b'{"end": "Worker 2 did not come.", "code": 75}\n')
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    threading.Thread(target=answer, daemon=True).start()
+    host = f'127.0.0.1:{server.getsockname()[1]}'
+    done = subprocess.run([sys.executable, '-c', (
+        'import time; from maml_tf import lifeline; lifeline._join('
+        f'["{host}", "b:1", "c:1"], {{}}, time.monotonic() + 2 - lifeline.GRACE, 60)')],
+        capture_output=True, text=True, check=False, timeout=LONGEST)
+  assert done.stderr.splitlines()[-1] == 'maml_tf.lifeline.LostError: Worker 2 did not come.'
+
+
 def test_without_worker_0_the_others_name_it(start):
   hosts = hosts_of(2)
   code, sentence = ended(start(hosts, 1, timeout=0.5))
@@ -188,8 +215,20 @@ def test_what_is_not_of_this_program_is_not_taken_for_a_worker(start):
   assert ended(first) == (0, '')
 
 
-def test_a_port_that_is_taken_is_named(start):
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_port_that_is_taken_is_named(start, index):
   with socket.create_server(('127.0.0.1', 0)) as taken:
     port = taken.getsockname()[1]
-    code, sentence = ended(start([f'127.0.0.1:{port}', '127.0.0.1:1'], 0))
-  assert code == 2 and f'Port {port} of worker 0 cannot be used' in sentence
+    hosts = ['127.0.0.1:1', '127.0.0.1:2']
+    hosts[index] = f'127.0.0.1:{port}'
+    code, sentence = ended(start(hosts, index))
+  assert code == 2 and f'Port {port} of worker {index} cannot be used (Address' in sentence
+
+
+def test_two_that_were_started_as_worker_0_do_not_both_wait(start):
+  hosts = hosts_of(2)
+  first = start(hosts, 0)
+  wait_until_it_listens(hosts[0])
+  code, sentence = ended(start(hosts, 0))
+  assert code == 2 and 'if no other process was started as this worker' in sentence
+  assert [ended(process) for process in (start(hosts, 1), first)] == [(0, ''), (0, '')]

@@ -407,6 +407,21 @@ def test_exports_give_the_same_numbers_without_this_package(run, tmp_path, capfd
   assert 'is not empty: choose another folder' in capfd.readouterr().err
 
 
+def test_an_export_says_what_it_passes_over(tmp_path, monkeypatch, capsys):
+  """Its net would be of fewer photos than somebody thinks."""
+  support = draw(tmp_path / 'support', ['a', 'b', 'c'])
+  (support / 'a' / 'phone.HEIC').write_bytes(b'')
+  config = resolve({'datasource': 'omniglot'})
+  monkeypatch.setattr(export, 'config_of', lambda _: config)
+  monkeypatch.setattr(export, 'trained_of', lambda *_: trained.Trained(config, None, 'it', []))
+  def end(*_):
+    raise ConfigError('The rest is not of interest.')
+  monkeypatch.setattr(task_net, 'task_net', end)
+  assert export.main([f'--run={tmp_path}', f'--support={support}',
+                      f'--out={tmp_path / "out"}']) == 2
+  assert 'phone.HEIC' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--ways=1'], '--ways=1 is not allowed: it must be 2 or more'),
     (['--ways=4', '--support=SUPPORT'], 'which has 3 class folders: leave it out'),

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import experiment, export_step, pure_step, run_exported
-from maml_tf.config import ConfigError, resolve
+from maml_tf.config import ConfigError, from_values, resolve
 from maml_tf.sources.image_set import load_split
 from maml_tf.training import phases
 
@@ -98,6 +98,13 @@ def test_a_run_that_begins_with_more_than_new_parameters_is_refused(
   with pytest.raises(ConfigError, match=shown):
     export_step.export(small_config('omniglot', **given), str(tmp_path / 'step'), STEPS)
   assert not (tmp_path / 'step').exists()
+
+
+def test_a_keras_model_is_refused_before_it_is_built(small_config):
+  """Its dropout acts in `fit` alone, and its moving averages are variables."""
+  config = from_values({**small_config('omniglot').to_values(), 'model': 'resnet12'})
+  with pytest.raises(ConfigError, match='--model=resnet12 is a Keras model'):
+    pure_step.require_supported(config)
 
 
 def test_policies_are_refused_by_what_was_given(tmp_path):

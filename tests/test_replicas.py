@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from maml_tf import config as config_module
 from maml_tf import strategies
+from maml_tf.cluster import Cluster
 from maml_tf.config import ConfigError
 from maml_tf.data_generator import DataGenerator, Part
 from maml_tf.replicas import Replicas, replica_number, require_divided
@@ -102,6 +103,18 @@ def test_processes_agree_on_the_content_of_files_of_one_s_own(tmp_path):
     return strategies._to_agree_on(config_module.resolve(
         dict(datasource='omniglot', model=f'{file}:net')))
   assert agreed('one = 1') == agreed('one = 1') != agreed('two = 2')
+
+
+@pytest.mark.parametrize('asked, used', [(-1, 3), (2, 2), (0, 0)])
+def test_workers_compute_on_their_gpus_and_agree_on_how_many(asked, used, monkeypatch):
+  """TensorFlow takes as many as the resolver tells of, and none where it tells of none."""
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda _: ['GPU'] * 3)
+  monkeypatch.setattr(tf.distribute, 'MultiWorkerMirroredStrategy', lambda resolver: resolver)
+  config = config_module.resolve(dict(distribution_strategy='multi_worker_mirrored',
+                                      num_gpus=asked))
+  resolver = strategies._of_workers(Cluster(('a:1', 'b:1'), 0), config, 'main.py')
+  assert resolver.num_accelerators() == {'GPU': used}
+  assert strategies._to_agree_on(config)['--num_gpus'] == used
 
 
 @pytest.mark.parametrize('strategy, several', [('off', False), ('auto', False),

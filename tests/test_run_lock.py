@@ -160,6 +160,14 @@ def test_without_locks_who_was_replaced_stops(tmp_path, without_locks, monkeypat
   assert path.exists()   # which is not this one's
 
 
+def test_without_locks_a_server_that_is_gone_at_the_end_fails_nothing(
+    tmp_path, without_locks, monkeypatch):
+  def refuse(_):
+    raise OSError(errno.ESTALE, 'Stale file handle')
+  with run_lock(str(tmp_path / 'run')):
+    monkeypatch.setattr(heartbeat, '_text', refuse)
+
+
 def test_without_locks_a_file_that_somebody_removed_comes_back(tmp_path, without_locks):
   path = tmp_path / 'run.lock'
   with run_lock(str(tmp_path / 'run')):

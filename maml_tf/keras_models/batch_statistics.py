@@ -38,6 +38,9 @@ def in_mode(layers: List, statistics: str, own: List) -> Iterator[Tuple[Any, str
   """
   for layer in (*normalisations(layers), *own):
     yield layer, 'call', _always(layer.call, statistics == 'batch')
+  for layer in normalisations(layers):
+    if getattr(layer, 'synchronized', False):   # with replicas, which have other tasks
+      yield layer, 'synchronized', False
 
 
 def may_average(layers: List) -> List:
