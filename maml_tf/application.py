@@ -215,6 +215,7 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
     if not config.run.train:
       weights.require_same_shots(path, config)
     weights.load(path, model)
+    weights.require_same_pooling(path, config)
   else:
     from maml_tf.legacy import checkpoint as legacy_checkpoint  # few runs need it
     path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)

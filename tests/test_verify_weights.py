@@ -237,6 +237,19 @@ def test_weights_of_other_shots_are_refused_unless_it_is_said(small_config, caps
   assert application.run(config) == command_line.DONE
 
 
+@pytest.mark.parametrize('train', [False, True])
+def test_weights_of_a_net_with_another_pooling_are_refused(train, small_config):
+  """On Omniglot they have the same shapes, and would be tested, and trained on, in silence."""
+  given = dict(train=train, method='prototypical', num_filters=64, max_pool=True,
+               pretrained='omniglot_5way_1shot_prototypical')
+  pooled, strided = (small_config('omniglot', **{**given, 'max_pool': max_pool})
+                     for max_pool in (True, False))
+  application._load_named(pooled, experiment.build_model(pooled))
+  with pytest.raises(ConfigError, match='max_pool=False: give --max_pool=True .or --flagfile='
+                                        'flags/omniglot_5way_1shot_prototypical.flags'):
+    application._load_named(strided, experiment.build_model(strided))
+
+
 def test_weights_of_other_data_are_not_said_to_lack_shots_alone(small_config, capsys):
   """`--update_batch_size`, which was the advice, would not have helped."""
   config = small_config(train=False, pretrained='omniglot_5way_1shot')

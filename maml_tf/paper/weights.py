@@ -150,6 +150,24 @@ def require_same_shots(path: str, config: Config) -> None:
       'same.')
 
 
+def require_same_pooling(path: str, config: Config) -> None:
+  """Refuses weights of a net with max-pooling for one without, and the other way round: on
+  Omniglot both have the same shapes, and compute something else.
+
+  Raises:
+    ConfigError: naming both.
+  """
+  record = origin(path)
+  if record is None:
+    return
+  pooled, asked = record.fields['config']['learner']['max_pool'], config.learner.max_pool
+  if pooled != asked:
+    raise ConfigError(
+        f'--pretrained={config.run.pretrained} are weights of a net with --max_pool={pooled}, '
+        f'and the flags are of one with --max_pool={asked}: give --max_pool={pooled} (or '
+        f'--flagfile=flags/{record.fields["row"]}.flags).')
+
+
 def _arrays(path: str) -> Dict[str, np.ndarray]:
   try:
     if os.path.getsize(path) > _LARGEST_FILE:
