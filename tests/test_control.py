@@ -18,6 +18,7 @@ from maml_tf.config import ConfigError, resolve
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS, row_named
+from maml_tf.reports import animation
 from maml_tf.reports.paths import paths_figure
 from maml_tf.rl.errors import Diverged
 from maml_tf.training.checkpoints import experiment_folder
@@ -365,6 +366,14 @@ def test_a_policy_is_seen_before_and_after_each_update(tmp_path, capsys):
     last = np.asarray(image.convert('RGB'))
   panels = np.split(np.any(first != last, axis=2), 4, axis=1)
   assert all(panel.any() for panel in panels)   # something moves in each
+
+
+@pytest.mark.parametrize('scenes', [2, 9, 100, 101, 201, 1001])
+def test_the_last_frame_is_the_end_with_the_return_over_it(scenes, monkeypatch):
+  monkeypatch.setattr(animation, '_frame', lambda panels, titles, time: time)
+  times = animation._frames([range(scenes), range(2)], None)
+  assert times[0] == 0 and times[-1] == scenes - 1
+  assert times == sorted(set(times)) and len(times) <= animation.MOST_FRAMES
 
 
 def test_what_cannot_be_seen_is_one_sentence(tmp_path, capsys):

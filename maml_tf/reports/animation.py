@@ -79,9 +79,9 @@ def _scene(environment: Environment, simulation) -> Drawing:
 
 
 def _frames(panels: Sequence[List[Drawing]], titles) -> List[Image.Image]:
-  longest = max(map(len, panels))
-  every = -(-longest // MOST_FRAMES)
-  return [_frame(panels, titles, time) for time in range(0, longest, every)]
+  last = max(map(len, panels)) - 1   # whose sums of rewards are the returns
+  every = -(-last // (MOST_FRAMES - 1))
+  return [_frame(panels, titles, time) for time in (*range(0, last, every), last)]
 
 
 def _frame(panels: Sequence[List[Drawing]], titles, time: int) -> Image.Image:
