@@ -154,9 +154,12 @@ def test_other_commands_are_those_of_a_file_that_knows_their_options(command):
     source += (ROOT / 'maml_tf' / 'predict.py').read_text(encoding='utf-8')
   known = set(re.findall(r"'(--\w+)'", source)) | {'--help'}
   if 'flags.main_config' in source:
-    known |= {f'--{name}' for name in flags.flag_names()}
+    known |= {'--flagfile', *(f'--{name}' for name in flags.flag_names())}
   for option in re.findall(r'--\w+', command):
     assert option in known, f'{option} in: {command}'
+  if path.stem == 'render':
+    words = [word for word in words[2:] if not word.startswith(('--out=', '--task='))]
+    assert flags.parse(['main.py', *map(_filled_in, words)]).problem.acts
 
 
 # --- links
