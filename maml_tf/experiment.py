@@ -25,9 +25,14 @@ TUNING_SEED = 1
 
 def set_up(config: Config) -> str:
   """`devices.set_up` for a run, before anything asks TensorFlow for devices."""
+  hide_unwanted_gpus(config)
+  return devices.set_up(side_by_side(config))
+
+
+def hide_unwanted_gpus(config: Config) -> None:
+  """For a run on the CPU; before anything asks TensorFlow for devices."""
   if config.run.num_gpus == 0:   # all that goes by whether there is one goes by this
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
-  return devices.set_up(side_by_side(config))
 
 
 def build_learner(config: Config) -> Learner:

@@ -45,7 +45,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if name in _IN_THE_PLACE_OF:
       parser.error(f'{argument} is not possible here: give --{_IN_THE_PLACE_OF[name]}')
   config = flags.main_config(
-      ['main.py', '--train=False', *rest, f'--test_query_size={max(options.query_sizes)}',
+      ['main.py', *rest, '--train=False', f'--test_query_size={max(options.query_sizes)}',
        f'--num_test_tasks={max(options.tasks)}'], 'maml_tf.matrix')
   load_tensorflow()
   def action() -> int:
@@ -76,6 +76,7 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   from maml_tf.evaluation.results_files import versions
   from maml_tf.training.checkpoints import experiment_folder
   config.problem.require_query_conditions(config)
+  experiment.hide_unwanted_gpus(config)
   print(f'Device: {devices.set_up()}', flush=True)
   model = experiment.build_model(config)
   folder = experiment_folder(config)

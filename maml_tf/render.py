@@ -3,8 +3,8 @@
   python -m maml_tf.render --out=FILE.gif [--task=0] FLAGS OF main.py
 
 The flags name the run whose checkpoint is shown, as for `main.py --train=False`; or give
---pretrained=ROW. --task is the number of a held-out task, --updates how many updates are
-shown (default --test_num_updates). Needs no display.
+--pretrained=ROW with the row's --flagfile. --task is the number of a held-out task, --updates
+how many updates are shown (default --test_num_updates). Needs no display.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def _render(config: Config, path: str, task: int, updates: Optional[int]) -> Non
     raise ConfigError(f'--out={path} is not allowed: it must be a FILE.gif, as an '
                       'animated GIF is what is written.')
   paths.require_place_of_file(path)
+  experiment.set_up(config)
   model = experiment.build_model(config)
   checkpoint, _ = application.load_for_test(config, model, experiment_folder(config))
   generator = experiment.evaluation_generator(config, config.split,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import application, command_line, experiment, matrix
-from maml_tf.config import resolve
+import flags
+from maml_tf import application, command_line, devices, experiment, matrix
+from maml_tf.config import ConfigError, resolve
 from maml_tf.data_generator import DataGenerator
 from maml_tf.evaluation import conditions
 from maml_tf.evaluation.protocol import Evaluator
@@ -253,6 +255,27 @@ def test_a_run_of_this_project(arguments, small_config, capsys):
   assert matrix.main(flags) == command_line.DONE
   out = capsys.readouterr().out
   assert str(pathlib.Path(config.run.logdir) / config.experiment_name) in out
+
+
+def test_the_named_file_is_tested_and_nothing_is_trained(arguments, monkeypatch):
+  """With --train=True it was a checkpoint of the folder, under the name of its own matrix."""
+  seen = []
+  monkeypatch.setattr(matrix, 'run', lambda config, *_: seen.append(config) or {'rows': []})
+  assert matrix.main([*arguments, '--train=True']) == command_line.DONE
+  assert not seen[0].run.train and seen[0].of_named_file
+
+
+@pytest.mark.parametrize('asked, visible', [(0, '-1'), (-1, '5')])
+def test_a_matrix_that_wants_no_gpu_sees_none(asked, visible, arguments, monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5')
+  def set_up():
+    raise ConfigError(os.environ['CUDA_VISIBLE_DEVICES'])
+  monkeypatch.setattr(devices, 'set_up', set_up)
+  config = flags.parse(['main.py', *(argument for argument in arguments if not
+                                     argument.startswith(('--tasks', '--query', '--updates'))),
+                        '--train=False', f'--num_gpus={asked}'])
+  with pytest.raises(ConfigError, match=f'^{visible}$'):
+    matrix.run(config, [2], [1], [1])
 
 
 @pytest.mark.parametrize('changes, shown', [
