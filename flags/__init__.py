@@ -19,7 +19,7 @@ from absl import flags as absl_flags
 
 import maml_tf
 from flags import definitions
-from maml_tf import from_file, problems
+from maml_tf import from_file, outputs, problems
 from maml_tf.config import TRUST_REGION, Config, ConfigError, resolve, section_fields
 from maml_tf.config.fits import OWNED
 
@@ -53,7 +53,8 @@ def main_config(argv: Sequence[str], program: str = 'main.py',
       cannot be run, after one sentence on stderr.
   """
   if _HELP_ARGUMENTS.intersection(argv[1:]):
-    print(help_text(), end='')
+    with outputs.lasting():   # its reader may be gone
+      print(help_text(), end='')
     sys.exit(0)
   if '--version' in argv[1:]:
     print(f'maml-tf {maml_tf.__version__}, Python {platform.python_version()}')

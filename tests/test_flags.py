@@ -1144,6 +1144,15 @@ def test_forms_of_help(arguments, capsys):
   assert capsys.readouterr().out == flags.help_text()
 
 
+def test_help_that_nobody_reads_any_more_is_no_traceback():
+  reading, writing = os.pipe()
+  os.close(reading)
+  with open(writing, 'wb') as stream:
+    done = subprocess.run([sys.executable, 'main.py', '--help'], cwd=ROOT, stdout=stream,
+                          stderr=subprocess.PIPE, text=True, check=False)
+  assert (done.returncode, done.stderr) == (0, '')
+
+
 @pytest.mark.parametrize('name, default', [
     ('update_lr', 'sinusoid 0.001; omniglot 0.4 (20 classes or more: 0.1); '
      'miniimagenet, images 0.01'),
