@@ -10,7 +10,7 @@ import numpy as np
 from maml_tf.data_generator import DataGenerator
 from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation.protocol import Evaluator, score
-from maml_tf.measures import Measure
+from maml_tf.measures import Measure, counted
 from maml_tf.meta_learner import MetaLearner
 
 STEP_SIZES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -44,9 +44,9 @@ class Tuning(NamedTuple):
       return 'not finite' if value is None else measure.text(value)
     listed = ', '.join(f'{step_size:g}: {shown(values[-1])}'
                        for step_size, values in self.measured.items())
-    updates = len(next(iter(self.measured.values()))) - 1
+    updates = counted(len(next(iter(self.measured.values()))) - 1, 'update')
     return (f'Step size of the fine-tuning: {self.step_size:g}, chosen on {self.num_tasks} '
-            f'{self.split} tasks ({measure.title} after {updates} updates: {listed})')
+            f'{self.split} tasks ({measure.title} after {updates}: {listed})')
 
 
 def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
