@@ -227,7 +227,6 @@ _DEFAULTS_IN_WORDS = {
     'regulariser_weight': '0; with l2 '
                           f'{REGULARISER_WEIGHTS["l2"]}, with mean '
                           f'{REGULARISER_WEIGHTS["mean"]}',
-    'tune_update_lr': 'False; with --baseline=fine_tuning True',
 }
 
 # {type in the configuration: (parser, what it accepts, placeholder in the help)}.
@@ -354,7 +353,8 @@ def _default_in_words(name: str) -> str:
     words = list(by_words)
   else:
     words = [f'{_together(names)} {value}' for value, names in by_words.items()]
-  return '; '.join(words + _defaults_of_methods(name, usual))
+  return '; '.join(words + _defaults_of_methods(name, usual)
+                   + _defaults_of_baselines(name, usual))
 
 
 def _together(names: Sequence[str]) -> str:
@@ -368,19 +368,35 @@ def _together(names: Sequence[str]) -> str:
 def _defaults_of_methods(name: str, usual: dict) -> list[str]:
   """What differs from MAML's, e.g. ['with --method=reptile omniglot 5']."""
   words = []
-  for method in config.METHODS[1:]:
+  for method in config.METHODS[1:] if name != 'method' else ():
     own = {datasource: config.preset(datasource, method=method)[name] for datasource in usual
            if method in (problems.named(datasource).methods or config.METHODS)}
-    differing = {datasource: value for datasource, value in own.items()
-                 if value != usual[datasource]}
-    if not differing or name == 'method':
-      continue
-    by_value: dict[str, list[str]] = {}
-    for datasource, value in differing.items():
-      by_value.setdefault(str(value), []).append(datasource)
-    values = (str(next(iter(own.values()))) if len(set(own.values())) == 1 else
-              ', '.join(f'{datasource} {value}' for value, datasources in by_value.items()
-                        for datasource in ([_together(datasources)]
-                                           if len(datasources) > 3 else datasources)))
-    words.append(f'with --method={method} {values}')
+    words += _where_differing(f'--method={method}', own, usual)
   return words
+
+
+def _defaults_of_baselines(name: str, usual: dict) -> list[str]:
+  """The same of baselines."""
+  words = []
+  for baseline in problems.baseline_names():
+    own = {}
+    for datasource in usual:
+      values, known = config.preset(datasource), problems.named(datasource).baselines
+      if baseline in known:
+        own[datasource] = {**values, **known[baseline].preset(values, {})}[name]
+    words += _where_differing(f'--baseline={baseline}', own, usual)
+  return words
+
+
+def _where_differing(choice: str, own: dict, usual: dict) -> list[str]:
+  by_value: dict[str, list[str]] = {}
+  for datasource, value in own.items():
+    if value != usual[datasource]:
+      by_value.setdefault(str(value), []).append(datasource)
+  if not by_value:
+    return []
+  values = (str(next(iter(own.values()))) if len(set(own.values())) == 1 else
+            ', '.join(f'{datasource} {value}' for value, datasources in by_value.items()
+                      for datasource in ([_together(datasources)]
+                                         if len(datasources) > 3 else datasources)))
+  return [f'with {choice} {values}']

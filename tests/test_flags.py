@@ -1159,11 +1159,13 @@ def test_help_that_nobody_reads_any_more_is_no_traceback():
     ('meta_batch_size',
      'sinusoid 25; omniglot 32 (20 classes or more: 16); miniimagenet, images 4 '
      '(5 shots or more: 2)'),
-    ('meta_lr', '0.001; with --method=reptile 1.0'),
+    ('pretrain_iterations', '0; with --baseline=oracle sinusoid 15000, point_navigation 100'),
+    ('meta_lr', '0.001; with --method=reptile 1.0; with --baseline=averaged 0.002'),
+    ('tune_update_lr', 'False; with --baseline=fine_tuning True'),
     ('method', 'maml'),
     ('train_query_size', 'the value of --update_batch_size; miniimagenet 15'),
 ])
 def test_help_states_the_presets(name, default):
   blocks = re.split(r'\n  --', ' '.join(flags.help_text().split(' ')))
-  block, = [block for block in blocks if block.startswith(f'{name}=')]
+  block, = [block for block in blocks if block.startswith((f'{name}=', f'[no]{name}\n'))]
   assert f'Default: {default}' in ' '.join(block.split('\n\n')[0].split())
