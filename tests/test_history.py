@@ -84,6 +84,16 @@ def test_of_images_there_are_accuracies(tmp_path):
   assert (line['val_accuracy_0'], line['val_accuracy_1']) == pytest.approx((0.2, 0.6))
 
 
+def test_what_pre_training_does_not_log_is_a_mean_of_what_follows_it(tmp_path):
+  """With both in one line the return after an update was divided by the steps of both."""
+  kept = History(str(tmp_path), 0)
+  for logs in ({'loss': 1.0}, {'loss': 2.0}, {'loss': 6.0, 'return_1': -4.0}):
+    kept.add(1, logs)
+  kept.write(3, Validated(4.0))
+  [line] = lines_of(tmp_path)
+  assert (line['loss'], line['return_1'], line['executions']) == (3.0, -4.0, 3)
+
+
 def test_the_score_is_that_which_the_checkpoint_is_chosen_by(tmp_path):
   values = np.random.default_rng(0).random((600, 6)).astype(np.float32)
   assert any(values.mean(axis=0) != [values[:, update].mean() for update in range(6)])

@@ -28,8 +28,9 @@ class History:
     iterations, seconds: how many of them the line is about, and how long these took,
       validation included. They do not cover what a killed process did after its last
       line, or what was trained before there was a history.
-    executions: of training steps, over which `loss` and `accuracy` are means. An
-      execution of several steps counts with its last one.
+    executions: of training steps, over which `loss` and `accuracy` are means; what is not
+      logged in pre-training is one over those behind it. An execution of several steps counts
+      with its last one.
     loss, and what else the problem measures (accuracy): of training meta-batches, after the
       inner updates (while pre-training: without any).
     val_support_loss, val_support_MEASURE: on the validation tasks' support sets before any
@@ -52,6 +53,7 @@ class History:
   def __init__(self, folder: str, iteration: int):
     self._path = os.path.join(folder, HISTORY_FILE)
     self._rest: Dict[str, float] = {}
+    self._counts: Dict[str, int] = {}   # executions that logged it: phases log others
     self._mark = time.monotonic()
     self._written = 0   # the last iteration that the file has
     self._has_rest = False   # whether its last line is one without validation
@@ -72,6 +74,7 @@ class History:
     self._mark = now
     for name, value in {**counts, **logs}.items():
       self._rest[name] = self._rest.get(name, 0.0) + float(value)
+      self._counts[name] = self._counts.get(name, 0) + 1
 
   def write(self, iteration: int, validation: Optional[TaskResults]) -> None:
     """A line about everything since the line before."""
@@ -79,11 +82,11 @@ class History:
     line: Line = {
         'iteration': iteration, 'iterations': int(rest.pop('iterations')),
         'seconds': round(rest.pop('seconds'), 3), 'executions': int(rest.pop('executions'))}
-    line.update({name: value / max(line['executions'], 1) for name, value in rest.items()})
+    line.update({name: value / self._counts.get(name, 1) for name, value in rest.items()})
     if validation is not None:
       line.update(_of_validation(validation))
     self._append(line)
-    self._rest = {}
+    self._rest, self._counts = {}, {}
     self._rest_ends = 0
     self._written = iteration
 
@@ -104,6 +107,7 @@ class History:
     if self._has_rest:   # it stays in the file until a line takes it up
       rest = lines.pop()
       self._rest = _sums(rest)
+      self._counts = dict.fromkeys(self._rest, int(rest['executions'] or 1))
       self._rest_ends = int(rest['iteration']) if rest['iteration'] == iteration else 0
     self._written = int(lines[-1]['iteration']) if lines else 0
 
