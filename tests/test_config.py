@@ -286,6 +286,8 @@ def given_values(draw):
   if baseline != 'None':
     for name in ('metatrain_iterations', 'stop_grad', 'recompute_inner_steps'):
       given.pop(name, None)   # all of its training is pre-training
+  if baseline == 'oracle':
+    given.pop('meta_gradient_clip', None)   # which pre-training does not do
   if baseline not in ('None', 'oracle'):
     given.pop('legacy_checkpoint', None)   # the TF1 code does not have them
   if baseline == 'averaged':
@@ -601,6 +603,7 @@ WRONG = [
     ({'train_update_lr': 0.5}, 'train_update_lr=0.5'),
     ({'method': 'reptile', 'baseline': 'oracle'}, '--baseline=oracle'),
     ({'method': 'anil', 'baseline': 'oracle'}, '--method=anil'),
+    ({'baseline': 'oracle', 'meta_gradient_clip': 10.0}, 'meta_gradient_clip=10.0'),
     ({'method': 'reptile', 'stop_grad': True}, 'stop_grad=True'),
     ({'method': 'reptile', 'meta_gradient_clip': 10.0}, 'meta_gradient_clip=10.0'),
     ({'method': 'reptile', 'pretrain_iterations': 5, 'meta_lr_schedule': 'constant'},

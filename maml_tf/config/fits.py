@@ -134,6 +134,8 @@ _POINTLESS: Dict[str, Dict[Any, Tuple[Refused, ...]]] = {
     'num_updates': {1: (
         Refused('multi_step_iterations', 0, 'after which there is no loss but the last'),)},
     'method': {'meta_sgd': _OF_THE_CHECKPOINT},
+    'baseline': {'oracle': (
+        Refused('meta_gradient_clip', 0, 'whose gradients are not clipped'),)},
     'pretrain_iterations': {0: (
         Refused('pretrain_rollouts', 0, 'in which nothing is pre-trained'),)},
     'learned_step_sizes': dict.fromkeys(_LEARNED, _OF_THE_CHECKPOINT),
