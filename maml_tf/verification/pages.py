@@ -224,8 +224,8 @@ def runs_page(states: Sequence[RowState], results: str = records.RESULTS) -> str
   """Of each run its checkpoint, duration, machine, commit and files."""
   lines = ['The test tasks are for one look, at the checkpoint that the validation tasks '
            'chose, or at the last one; "tested" counts the looks of `maml_tf.verify`, and of '
-           "`main.py` in the run's folder before it (others are counted in the files that they "
-           'write). `--row=NAME --train` goes on from a kept run on any machine.', '']
+           "`main.py` in the run's folder before it (others are counted in the files that "
+           'they write). `--row=NAME --train` goes on from a kept run on any machine.', '']
   for title, of_group in _groups(states).items():
     runs = [_run(row, record, results) for row, found, _ in of_group for record in found]
     if runs:
