@@ -20,6 +20,7 @@ from absl import flags as absl_flags
 import maml_tf
 from flags import definitions
 from maml_tf import from_file, outputs, problems
+from maml_tf.before_tensorflow import set_environment
 from maml_tf.config import TRUST_REGION, Config, ConfigError, resolve, section_fields
 from maml_tf.config.fits import OWNED
 
@@ -59,6 +60,7 @@ def main_config(argv: Sequence[str], program: str = 'main.py',
   if '--version' in argv[1:]:
     print(f'maml-tf {maml_tf.__version__}, Python {platform.python_version()}')
     sys.exit(0)
+  set_environment()   # a file that --method names is loaded, and TensorFlow with it
   try:
     config = parse(argv)
     strategy = config.run.distribution_strategy

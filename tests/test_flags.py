@@ -1123,6 +1123,14 @@ def test_tensorflow_is_not_imported():
   assert finished.returncode == 0
 
 
+def test_a_file_of_ones_own_is_loaded_in_the_environment_for_tensorflow(tmp_path, monkeypatch):
+  """It loads it: with all of its own log, and another choice of kernels."""
+  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')
+  path = tmp_path / 'own.py'
+  path.write_text("import os\nraise ValueError(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))\n")
+  assert 'cannot be imported (ValueError: 3)' in mistake(f'--method={path}:Own')[1]
+
+
 # --- help -------------------------------------------------------------------
 
 
