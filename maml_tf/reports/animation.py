@@ -80,7 +80,7 @@ def _scene(environment: Environment, simulation) -> Drawing:
 
 def _frames(panels: Sequence[List[Drawing]], titles) -> List[Image.Image]:
   last = max(map(len, panels)) - 1   # whose sums of rewards are the returns
-  every = -(-last // (MOST_FRAMES - 1))
+  every = max(-(-last // (MOST_FRAMES - 1)), 1)
   return [_frame(panels, titles, time) for time in (*range(0, last, every), last)]
 
 
