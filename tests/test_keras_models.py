@@ -593,6 +593,14 @@ def test_a_step_of_one_s_own_loop_says_that_it_is_not_finite_and_the_next_one_le
   assert set(maml.train_on_batch(*task, return_dict=True)) == {'loss', 'accuracy'}
 
 
+def test_the_initialisation_of_a_regularised_model_is_called():
+  model = regularised()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  inputs = batch_for(model)[0].astype('float32')
+  for examples in (inputs, inputs[:, :2]):
+    np.testing.assert_allclose(maml(examples)[0], model(examples[0]), rtol=1e-5, atol=1e-6)
+
+
 def test_without_a_task_nothing_is_predicted_or_exported(tmp_path):
   maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
   compared = Prototypical(dense(), cross_entropy(), shots=2)
