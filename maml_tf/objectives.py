@@ -134,14 +134,13 @@ def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 def require_same_axes(name: str, labels: tf.Tensor, outputs: tf.Tensor) -> None:
   """Raises: ConfigError: where numbers of classes, as labels, would be broadcast against the
-  outputs of all classes, in silence where the sizes allow it."""
-  ranks = labels.shape.rank, outputs.shape.rank
-  if None not in ranks and ranks[0] != ranks[1]:
+  outputs of all classes, or one target against all of them, in silence."""
+  if not labels.shape.is_compatible_with(outputs.shape):
     raise ConfigError(
         f'{name} takes a target for each output. Received: labels '
         f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: for numbers of '
         'classes take a sparse cross-entropy (of metrics accuracy), or give one-hot rows; '
-        'targets must have the axes of the outputs.')
+        'targets must have the shape of the outputs.')
 
 
 def with_axes_of(labels: Any, outputs: Any) -> Any:

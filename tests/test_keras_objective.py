@@ -172,8 +172,9 @@ NUMBERS, ROWS = tf.constant([[0, 1, 2]] * TASKS), tf.stack([tf.eye(3)] * TASKS)
     losses.MeanSquaredError(name='mine')], ids=called)
 def test_numbers_of_classes_are_no_targets(loss):
   """As many examples as classes: most of these were broadcast against each other."""
-  with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
-    KerasObjective(loss).loss(values(TASKS, 3, 3), NUMBERS)
+  for numbers in (NUMBERS, NUMBERS[..., tf.newaxis]):
+    with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
+      KerasObjective(loss).loss(values(TASKS, 3, 3), numbers)
   KerasObjective(loss).loss(values(TASKS, 3, 3), ROWS)
 
 
@@ -183,8 +184,9 @@ def test_numbers_of_classes_are_no_targets(loss):
     METRICS.Precision()], ids=called)
 def test_nor_are_they_those_of_metrics(metric):
   objective = KerasObjective(lambda labels, outputs: outputs, [metric])
-  with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
-    objective.measured(values(TASKS, 3, 3), NUMBERS)
+  for numbers in (NUMBERS, NUMBERS[..., tf.newaxis]):
+    with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
+      objective.measured(values(TASKS, 3, 3), numbers)
   assert len(objective.measured(values(TASKS, 3, 3), ROWS)) == 2
 
 
