@@ -233,6 +233,17 @@ def test_a_function_of_keras_heeds_masks_as_its_name_does():
       np.testing.assert_allclose(value, [np.mean(np.abs(labels - outputs)[0, 0])], rtol=1e-5)
 
 
+@pytest.mark.parametrize('metric', [
+    'mse', METRICS.MeanSquaredError(), METRICS.MeanSquaredError(name='mine')], ids=called)
+def test_masks_count_in_metrics_of_labels_without_an_axis_too(metric):
+  labels, outputs = values(1, 2, 3), values(1, 2, 3, 1, seed=1)
+  mask = tf.constant([[[True, True, False], [True, False, False]]])
+  objective = KerasObjective('mse', [metric])
+  found = objective.measured(ModelOutputs(outputs, tf.zeros([1]), [mask]), labels)
+  errors = np.square(labels - outputs[..., 0])[mask]
+  np.testing.assert_allclose(found[objective.measure.name], [errors.mean()], rtol=1e-5)
+
+
 @pytest.mark.parametrize('metric, larger', [
     ('AUC', True), (tf.keras.metrics.MeanIoU(2), True), ('mae', False)], ids=str)
 def test_which_metrics_are_the_better_the_larger_they_are(metric, larger):

@@ -364,13 +364,13 @@ def _metric(metric: Any, of_logits: bool) -> Callable[[Any, Any, Any], tf.Tensor
 
   def checked(labels, outputs, mask):
     _require_labels_of(named, labels, outputs)
-    return value(labels, outputs, mask)
+    return value(with_axes_of(labels, outputs), outputs, mask)
   return checked
 
 
 def _mean_of(function: Callable) -> Callable[[Any, Any, Any], tf.Tensor]:
   def mean(labels, outputs, mask):
-    values = function(with_axes_of(labels, outputs), outputs)
+    values = function(labels, outputs)
     return _mean(values, mask if _name_in_keras(function) else None)
   return mean
 
