@@ -163,6 +163,17 @@ def test_accuracy_of_one_logit_is_that_of_its_sign():
   np.testing.assert_allclose(found['accuracy'], [0.75])
 
 
+def test_accuracy_of_outputs_without_an_axis_of_classes():
+  """Keras takes the examples for the classes: one of them is right, or none."""
+  outputs, labels = tf.constant([[0.9, 0.2, 0.4, 0.6]]), tf.constant([[1, 0, 1, 1]])
+  for one in (labels, labels[..., tf.newaxis]):
+    found = KerasObjective('binary_crossentropy', ['accuracy']).measured(outputs, one)
+    np.testing.assert_allclose(found['accuracy'], [0.75])
+  masked = ModelOutputs(outputs, tf.zeros([1]), [tf.constant([[True, True, True, False]])])
+  found = KerasObjective('binary_crossentropy', ['accuracy']).measured(masked, labels)
+  np.testing.assert_allclose(found['accuracy'], [2 / 3], rtol=1e-6)
+
+
 NUMBERS, ROWS = tf.constant([[0, 1, 2]] * TASKS), tf.stack([tf.eye(3)] * TASKS)
 
 

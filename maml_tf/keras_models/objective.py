@@ -420,6 +420,8 @@ def _accuracy(labels: tf.Tensor, outputs: tf.Tensor, mask: Optional[tf.Tensor],
     raise ConfigError('The metric accuracy is of one output. Received: '
                       f'{_structure(outputs)}: give a function of (labels, outputs).')
   _require_one_tensor('The metric accuracy', labels)
+  if outputs.shape.rank == 1:   # or one of all examples would be the chosen class
+    outputs = outputs[:, tf.newaxis]
   if outputs.shape[-1] == 1:
     labels = tf.cast(labels, outputs.dtype)   # Keras 2 compares them as they are
     values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs,
