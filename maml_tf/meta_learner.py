@@ -51,6 +51,7 @@ from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
 from maml_tf.meta_parameters import Extended, MetaParameters
+from maml_tf.objectives import of_each_task
 from maml_tf.outer_step import (
   GradientStep,
   OuterStep,
@@ -557,7 +558,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                     else type(measured).__name__)
         raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
                           f"task as 'loss' of a dictionary. Received: {received}.")
-      loss = tf.reduce_sum(measured['loss'])
+      loss = tf.reduce_sum(of_each_task(measured['loss']))
     with missing_derivatives():
       gradients = tape.gradient(loss, parameters)
     self._require_connected(gradients)

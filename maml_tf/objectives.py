@@ -108,6 +108,21 @@ class ScaledCrossEntropy(CrossEntropy):
     return loss * self._shots / examples
 
 
+def of_each_task(loss: tf.Tensor) -> tf.Tensor:
+  """`loss`, `[tasks]`.
+
+  Raises:
+    ConfigError: for one of examples, whose sum the inner loop would follow, and for one of all
+      tasks, of which it would follow a share.
+  """
+  if loss.shape.rank not in (None, 1):
+    raise ConfigError(
+        'The loss of an Objective must be a value for each task, [tasks]. Received: one of '
+        f'the shape {loss.shape.as_list()}: take the mean over all axes but the first one; a '
+        'Keras loss, or a function of (labels, outputs), is given as it is.')
+  return loss
+
+
 def class_numbers(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
   """Numbers of classes as integers, `[tasks, examples]`; an axis of size 1 behind is left out.
 

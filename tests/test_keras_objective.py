@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import KerasObjective, MeanSquaredError
+from maml_tf import (
+  IMAML,
+  MAML,
+  FullyConnected,
+  KerasObjective,
+  MeanCrossEntropy,
+  MeanSquaredError,
+)
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.learner import ModelOutputs
+from maml_tf.objectives import Objective
 
 losses = tf.keras.losses
 METRICS = tf.keras.metrics
@@ -259,6 +267,35 @@ def test_masks_count_in_metrics_of_labels_without_an_axis_too(metric):
     ('AUC', True), (tf.keras.metrics.MeanIoU(2), True), ('mae', False)], ids=str)
 def test_which_metrics_are_the_better_the_larger_they_are(metric, larger):
   assert KerasObjective('mse', metrics=[metric]).measure.larger_is_better == larger
+
+
+class Unreduced(Objective):
+
+  def __init__(self, reduced):
+    self._reduced = reduced
+
+  def loss(self, outputs, labels):
+    return self._reduced(tf.square(outputs - labels)[..., 0])
+
+
+@pytest.mark.parametrize('reduced', [tf.identity, tf.reduce_mean], ids=['examples', 'scalar'])
+@pytest.mark.parametrize('method, updates', [(MAML, 0), (MAML, 1), (IMAML, 1)])
+def test_an_objective_gives_a_value_for_each_task(reduced, method, updates):
+  """The inner loop followed the sum over examples, or divided the step size by the tasks."""
+  inputs, targets = values(TASKS, EXAMPLES, 1), values(TASKS, EXAMPLES, 1, seed=1)
+  maml = method(FullyConnected(1, (3,), 1, norm='None'), Unreduced(reduced), step_size=0.1,
+                num_updates=updates)
+  with pytest.raises(ConfigError, match='a value for each task'):
+    maml.meta_gradient((inputs, targets), (inputs, targets))
+
+
+def test_of_sequences_a_loss_of_keras_does():
+  net = tf.keras.Sequential([tf.keras.layers.Input((5, 2)), tf.keras.layers.Dense(3)])
+  task = values(TASKS, EXAMPLES, 5, 2), tf.zeros([TASKS, EXAMPLES, 5], tf.int32)
+  with pytest.raises(ConfigError, match='a value for each task.*a Keras loss'):
+    MAML(net, MeanCrossEntropy(), step_size=0.1, num_updates=1).meta_gradient(task, task)
+  of_keras = losses.SparseCategoricalCrossentropy(from_logits=True)
+  MAML(net, of_keras, step_size=0.1, num_updates=1).meta_gradient(task, task)
 
 
 def test_a_class_is_no_loss():
