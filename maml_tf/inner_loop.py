@@ -20,6 +20,7 @@ from maml_tf.custom_gradients import custom_gradient
 from maml_tf.episodes import leading_sizes
 from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.learners.base import Parameters
+from maml_tf.objectives import of_each_task
 
 # (parameters, batch) -> `[tasks]`.
 TaskLoss = Callable[[Parameters, Any], tf.Tensor]
@@ -205,7 +206,7 @@ def loss_and_gradients(loss: Callable[[Parameters], tf.Tensor], fast: Parameters
   0 where the loss does not depend on a parameter."""
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(fast)
-    losses = loss(fast)
+    losses = of_each_task(loss(fast))
     # No copy is shared, so the gradient of the sum is each task's own.
     total = tf.reduce_sum(losses)
   gradients = tape.gradient(total, fast,

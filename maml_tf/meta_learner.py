@@ -51,6 +51,7 @@ from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure
 from maml_tf.meta_parameters import Extended, MetaParameters
+from maml_tf.objectives import of_each_task
 from maml_tf.outer_step import (
   GradientStep,
   OuterStep,
@@ -331,10 +332,22 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """Raises: ConfigError: as `predict` does."""
     self.predict()
 
-  def train_on_batch(self, *arguments, **kwargs):
-    """As in Keras, of a meta-batch."""
+  def train_on_batch(self, *arguments, return_dict: bool = False, **kwargs):
+    """As in Keras, of a meta-batch: the loss, or a list with the loss first.
+
+    Raises:
+      NotFiniteError: where the loss or the meta-gradient is not finite; nothing was changed,
+        and a further call goes on from there.
+    """
+    self.diverged.assign(False)
     with user_errors():
-      return super().train_on_batch(*arguments, **kwargs)
+      logs = super().train_on_batch(*arguments, return_dict=True, **kwargs)
+    require_finite_steps(self)
+    if return_dict:
+      return logs
+    # Keras sorts those whose means no evaluation has made yet: accuracy would be the first.
+    values = [logs[name] for name in self._all_in_order(logs)]
+    return values if len(values) > 1 else values[0]
 
   def test_on_batch(self, *arguments, **kwargs):
     """As in Keras, of a meta-batch."""
@@ -391,8 +404,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       measured, gradients = self._gradients_in_groups(parameters, episodes,
                                                       self.groups(episodes))
     tasks = _number_of(measured['loss'])
-    names = dict.fromkeys([*self._in_order(measured), *sorted(measured)])
-    return ({name: tf.reduce_mean(measured[name]) for name in names},
+    return ({name: tf.reduce_mean(measured[name]) for name in self._all_in_order(measured)},
             {name: tf.reduce_sum(value, axis=0) / tasks for name, value in gradients.items()})
 
   # Autograph has nothing to convert here, and takes seconds to find that out.
@@ -546,7 +558,7 @@ class MetaLearner(tf.keras.Model, abc.ABC):
                     else type(measured).__name__)
         raise ConfigError(f'{type(self).__name__}.task_objectives must give the loss of each '
                           f"task as 'loss' of a dictionary. Received: {received}.")
-      loss = tf.reduce_sum(measured['loss'])
+      loss = tf.reduce_sum(of_each_task(measured['loss']))
     with missing_derivatives():
       gradients = tape.gradient(loss, parameters)
     self._require_connected(gradients)
@@ -588,6 +600,10 @@ class MetaLearner(tf.keras.Model, abc.ABC):
   def _in_order(self, measured: Mapping[str, Any]) -> List[str]:
     """The names, in the objective's order, which a graph does not keep."""
     return [measure.name for measure in self.objective.measures if measure.name in measured]
+
+  def _all_in_order(self, measured: Mapping[str, Any]) -> List[str]:
+    """And behind them those that are none of its measures."""
+    return list(dict.fromkeys([*self._in_order(measured), *sorted(measured)]))
 
   def _cast(self, episodes: Any) -> Episodes:
     given = as_episodes(episodes)

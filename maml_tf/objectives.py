@@ -108,6 +108,21 @@ class ScaledCrossEntropy(CrossEntropy):
     return loss * self._shots / examples
 
 
+def of_each_task(loss: tf.Tensor) -> tf.Tensor:
+  """`loss`, `[tasks]`.
+
+  Raises:
+    ConfigError: for one of examples, whose sum the inner loop would follow, and for one of all
+      tasks, of which it would follow a share.
+  """
+  if loss.shape.rank not in (None, 1):
+    raise ConfigError(
+        'The loss of an Objective must be a value for each task, [tasks]. Received: one of '
+        f'the shape {loss.shape.as_list()}: take the mean over all axes but the first one; a '
+        'Keras loss, or a function of (labels, outputs), is given as it is.')
+  return loss
+
+
 def class_numbers(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
   """Numbers of classes as integers, `[tasks, examples]`; an axis of size 1 behind is left out.
 
@@ -134,14 +149,13 @@ def accuracy(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 def require_same_axes(name: str, labels: tf.Tensor, outputs: tf.Tensor) -> None:
   """Raises: ConfigError: where numbers of classes, as labels, would be broadcast against the
-  outputs of all classes, in silence where the sizes allow it."""
-  ranks = labels.shape.rank, outputs.shape.rank
-  if None not in ranks and ranks[0] != ranks[1]:
+  outputs of all classes, or one target against all of them, in silence."""
+  if not labels.shape.is_compatible_with(outputs.shape):
     raise ConfigError(
         f'{name} takes a target for each output. Received: labels '
         f'{labels.shape.as_list()} for outputs {outputs.shape.as_list()}: for numbers of '
         'classes take a sparse cross-entropy (of metrics accuracy), or give one-hot rows; '
-        'targets must have the axes of the outputs.')
+        'targets must have the shape of the outputs.')
 
 
 def with_axes_of(labels: Any, outputs: Any) -> Any:

@@ -281,7 +281,7 @@ def test_a_loop_gives_what_one_update_after_the_other_gives(rule, in_a_graph):
   targets = tf.constant([0.0, 3.0], tf.float64)
 
   def steps():
-    return adaptation(distance, {'w': tf.constant([1.0], tf.float64)}, targets,
+    return adaptation(distance, {'w': tf.constant(1.0, tf.float64)}, targets,
                       RULES[rule](), names=['w'], num_updates=5)
   def looped():
     return (after_each(steps(), lambda values: values['w'] ** 2),
@@ -298,10 +298,10 @@ def test_a_loop_gives_what_one_update_after_the_other_gives(rule, in_a_graph):
 def test_one_update_or_none_needs_no_loop():
   def graph(num_updates):
     def results(targets):
-      steps = adaptation(distance, {'w': tf.constant([1.0])}, targets, sgd(0.1), names=['w'],
+      steps = adaptation(distance, {'w': tf.constant(1.0)}, targets, sgd(0.1), names=['w'],
                          num_updates=num_updates)
       return after_each(steps, lambda values: values['w'])
     return tf.function(results).get_concrete_function(tf.TensorSpec([2], tf.float32))
   for num_updates in (0, 1):
-    assert graph(num_updates)(tf.zeros([2])).shape == (2, num_updates + 1, 1)
+    assert graph(num_updates)(tf.zeros([2])).shape == (2, num_updates + 1)
     assert not [op for op in graph(num_updates).graph.get_operations() if 'While' in op.type]

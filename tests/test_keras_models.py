@@ -572,6 +572,35 @@ def test_a_meta_batch_of_arrays_is_taken_by_all_of_keras_s_functions(method):
       function(task[0])
 
 
+def test_a_step_of_one_s_own_loop_says_that_it_is_not_finite_and_the_next_one_learns():
+  """All steps behind it learned nothing, with a loss as ever."""
+  model = dense()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  maml.compile(tf.keras.optimizers.SGD(0.1), metrics=['accuracy'])
+  labels = np.tile(np.arange(CLASSES), (TASKS, EXAMPLES // CLASSES)).astype('int32')
+  inputs = batch_for(model)[0].astype('float32')
+  task = (inputs, labels), (inputs, labels)
+  before = model.get_weights()
+  with pytest.raises(NotFiniteError, match='Lower step_size'):
+    maml.train_on_batch(task[0], (inputs * np.nan, labels))
+  for one, expected in zip(model.get_weights(), before):
+    np.testing.assert_array_equal(one, expected)
+  expected = maml.meta_gradient(*task)[0]
+  logs = maml.train_on_batch(*task)
+  assert len(logs) == 2
+  assert logs[0] == pytest.approx(float(expected), rel=1e-5)
+  assert any((one != other).any() for one, other in zip(model.get_weights(), before))
+  assert set(maml.train_on_batch(*task, return_dict=True)) == {'loss', 'accuracy'}
+
+
+def test_the_initialisation_of_a_regularised_model_is_called():
+  model = regularised()
+  maml = MAML(model, cross_entropy(), step_size=0.1, num_updates=1)
+  inputs = batch_for(model)[0].astype('float32')
+  for examples in (inputs, inputs[:, :2]):
+    np.testing.assert_allclose(maml(examples)[0], model(examples[0]), rtol=1e-5, atol=1e-6)
+
+
 def test_without_a_task_nothing_is_predicted_or_exported(tmp_path):
   maml = MAML(dense(), cross_entropy(), step_size=0.1, num_updates=1)
   compared = Prototypical(dense(), cross_entropy(), shots=2)

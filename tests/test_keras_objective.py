@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf import KerasObjective, MeanSquaredError
+from maml_tf import (
+  IMAML,
+  MAML,
+  FullyConnected,
+  KerasObjective,
+  MeanCrossEntropy,
+  MeanSquaredError,
+)
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.learner import ModelOutputs
+from maml_tf.objectives import Objective
 
 losses = tf.keras.losses
 METRICS = tf.keras.metrics
@@ -163,6 +171,17 @@ def test_accuracy_of_one_logit_is_that_of_its_sign():
   np.testing.assert_allclose(found['accuracy'], [0.75])
 
 
+def test_accuracy_of_outputs_without_an_axis_of_classes():
+  """Keras takes the examples for the classes: one of them is right, or none."""
+  outputs, labels = tf.constant([[0.9, 0.2, 0.4, 0.6]]), tf.constant([[1, 0, 1, 1]])
+  for one in (labels, labels[..., tf.newaxis]):
+    found = KerasObjective('binary_crossentropy', ['accuracy']).measured(outputs, one)
+    np.testing.assert_allclose(found['accuracy'], [0.75])
+  masked = ModelOutputs(outputs, tf.zeros([1]), [tf.constant([[True, True, True, False]])])
+  found = KerasObjective('binary_crossentropy', ['accuracy']).measured(masked, labels)
+  np.testing.assert_allclose(found['accuracy'], [2 / 3], rtol=1e-6)
+
+
 NUMBERS, ROWS = tf.constant([[0, 1, 2]] * TASKS), tf.stack([tf.eye(3)] * TASKS)
 
 
@@ -172,8 +191,9 @@ NUMBERS, ROWS = tf.constant([[0, 1, 2]] * TASKS), tf.stack([tf.eye(3)] * TASKS)
     losses.MeanSquaredError(name='mine')], ids=called)
 def test_numbers_of_classes_are_no_targets(loss):
   """As many examples as classes: most of these were broadcast against each other."""
-  with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
-    KerasObjective(loss).loss(values(TASKS, 3, 3), NUMBERS)
+  for numbers in (NUMBERS, NUMBERS[..., tf.newaxis]):
+    with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
+      KerasObjective(loss).loss(values(TASKS, 3, 3), numbers)
   KerasObjective(loss).loss(values(TASKS, 3, 3), ROWS)
 
 
@@ -183,8 +203,9 @@ def test_numbers_of_classes_are_no_targets(loss):
     METRICS.Precision()], ids=called)
 def test_nor_are_they_those_of_metrics(metric):
   objective = KerasObjective(lambda labels, outputs: outputs, [metric])
-  with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
-    objective.measured(values(TASKS, 3, 3), NUMBERS)
+  for numbers in (NUMBERS, NUMBERS[..., tf.newaxis]):
+    with pytest.raises(ConfigError, match='takes a target for each output.*one-hot rows'):
+      objective.measured(values(TASKS, 3, 3), numbers)
   assert len(objective.measured(values(TASKS, 3, 3), ROWS)) == 2
 
 
@@ -231,10 +252,50 @@ def test_a_function_of_keras_heeds_masks_as_its_name_does():
       np.testing.assert_allclose(value, [np.mean(np.abs(labels - outputs)[0, 0])], rtol=1e-5)
 
 
+@pytest.mark.parametrize('metric', [
+    'mse', METRICS.MeanSquaredError(), METRICS.MeanSquaredError(name='mine')], ids=called)
+def test_masks_count_in_metrics_of_labels_without_an_axis_too(metric):
+  labels, outputs = values(1, 2, 3), values(1, 2, 3, 1, seed=1)
+  mask = tf.constant([[[True, True, False], [True, False, False]]])
+  objective = KerasObjective('mse', [metric])
+  found = objective.measured(ModelOutputs(outputs, tf.zeros([1]), [mask]), labels)
+  errors = np.square(labels - outputs[..., 0])[mask]
+  np.testing.assert_allclose(found[objective.measure.name], [errors.mean()], rtol=1e-5)
+
+
 @pytest.mark.parametrize('metric, larger', [
     ('AUC', True), (tf.keras.metrics.MeanIoU(2), True), ('mae', False)], ids=str)
 def test_which_metrics_are_the_better_the_larger_they_are(metric, larger):
   assert KerasObjective('mse', metrics=[metric]).measure.larger_is_better == larger
+
+
+class Unreduced(Objective):
+
+  def __init__(self, reduced):
+    self._reduced = reduced
+
+  def loss(self, outputs, labels):
+    return self._reduced(tf.square(outputs - labels)[..., 0])
+
+
+@pytest.mark.parametrize('reduced', [tf.identity, tf.reduce_mean], ids=['examples', 'scalar'])
+@pytest.mark.parametrize('method, updates', [(MAML, 0), (MAML, 1), (IMAML, 1)])
+def test_an_objective_gives_a_value_for_each_task(reduced, method, updates):
+  """The inner loop followed the sum over examples, or divided the step size by the tasks."""
+  inputs, targets = values(TASKS, EXAMPLES, 1), values(TASKS, EXAMPLES, 1, seed=1)
+  maml = method(FullyConnected(1, (3,), 1, norm='None'), Unreduced(reduced), step_size=0.1,
+                num_updates=updates)
+  with pytest.raises(ConfigError, match='a value for each task'):
+    maml.meta_gradient((inputs, targets), (inputs, targets))
+
+
+def test_of_sequences_a_loss_of_keras_does():
+  net = tf.keras.Sequential([tf.keras.layers.Input((5, 2)), tf.keras.layers.Dense(3)])
+  task = values(TASKS, EXAMPLES, 5, 2), tf.zeros([TASKS, EXAMPLES, 5], tf.int32)
+  with pytest.raises(ConfigError, match='a value for each task.*a Keras loss'):
+    MAML(net, MeanCrossEntropy(), step_size=0.1, num_updates=1).meta_gradient(task, task)
+  of_keras = losses.SparseCategoricalCrossentropy(from_logits=True)
+  MAML(net, of_keras, step_size=0.1, num_updates=1).meta_gradient(task, task)
 
 
 def test_a_class_is_no_loss():

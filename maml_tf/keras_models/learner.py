@@ -343,6 +343,8 @@ class KerasLearner(Learner):
     changes = itertools.chain(changes, reads.changes())
     with exact(), attributes(changes), (
         replaced([*pairs, *state.values()], reads.on_read)) as read:
+      # Within the call of another layer Keras 2 keeps those of the passes, and graphs, before.
+      self.model._clear_losses()
       outputs = self.model(inputs, training=seed is not None)
       refusals.refuse_without_derivative(
           [name for name, variable in self._variables.items() if id(variable) in reads.found],

@@ -364,13 +364,13 @@ def _metric(metric: Any, of_logits: bool) -> Callable[[Any, Any, Any], tf.Tensor
 
   def checked(labels, outputs, mask):
     _require_labels_of(named, labels, outputs)
-    return value(labels, outputs, mask)
+    return value(with_axes_of(labels, outputs), outputs, mask)
   return checked
 
 
 def _mean_of(function: Callable) -> Callable[[Any, Any, Any], tf.Tensor]:
   def mean(labels, outputs, mask):
-    values = function(with_axes_of(labels, outputs), outputs)
+    values = function(labels, outputs)
     return _mean(values, mask if _name_in_keras(function) else None)
   return mean
 
@@ -420,6 +420,8 @@ def _accuracy(labels: tf.Tensor, outputs: tf.Tensor, mask: Optional[tf.Tensor],
     raise ConfigError('The metric accuracy is of one output. Received: '
                       f'{_structure(outputs)}: give a function of (labels, outputs).')
   _require_one_tensor('The metric accuracy', labels)
+  if outputs.shape.rank == 1:   # or one of all examples would be the chosen class
+    outputs = outputs[:, tf.newaxis]
   if outputs.shape[-1] == 1:
     labels = tf.cast(labels, outputs.dtype)   # Keras 2 compares them as they are
     values = metrics.binary_accuracy(tf.reshape(labels, tf.shape(outputs)), outputs,

@@ -15,6 +15,7 @@ from maml_tf.keras_models.randomness import of_pass
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner, require_count
+from maml_tf.objectives import of_each_task
 
 
 class IMAML(MetaLearner):
@@ -76,7 +77,8 @@ class IMAML(MetaLearner):
     def proximal_loss(values: Parameters, batch: Batch) -> tf.Tensor:
       distance = tf.add_n([_of_tasks(tf.square(values[name] - parameters[name]))
                            for name in names])
-      return self.task_loss(values, batch) + self._proximal_weight / 2 * distance
+      loss = of_each_task(self.task_loss(values, batch))
+      return loss + self._proximal_weight / 2 * distance
     return adaptation(proximal_loss, parameters, episodes.support,
                       self.inner_optimizer(parameters), names=names,
                       num_updates=num_updates, first_order=True)
