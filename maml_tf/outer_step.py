@@ -143,9 +143,11 @@ def apply_reduced(optimizer, gradients: Sequence[tf.Tensor], variables: Sequence
     kwargs = dict(skip_gradients_aggregation=True)
   elif 'experimental_aggregate_gradients' in options:     # its older kind
     kwargs = dict(experimental_aggregate_gradients=False)
-  else:                                                   # Keras 3 always sums them
+  else:   # Keras 3 always sums them, and clips before: of a share the bound would be as many
     replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-    kwargs, gradients = {}, [value / replicas for value in gradients]
+    kwargs = {}
+    if replicas > 1:
+      gradients = [value / replicas for value in optimizer._clip_gradients(gradients)]
   with others_are_let_go():
     optimizer.apply_gradients(zip(gradients, variables), **kwargs)
 
