@@ -97,6 +97,13 @@ def stem(name: str) -> str:
   return base[:-len(known)] if known else os.path.splitext(base)[0]
 
 
+def _folder_name(source: archives.Source) -> str:
+  """That of the folder which a source is, or is as."""
+  if isinstance(source, archives.FolderSource):
+    return os.path.basename(os.path.abspath(source.path))
+  return stem(str(source.path))
+
+
 def class_in_name(place: File) -> str:
   """The class in the name of an image of ImageNet, its own or of the tables; else ''."""
   match = _OF_IMAGENET.fullmatch(stem(place[1]))
@@ -125,11 +132,9 @@ class ImageFiles:
                                for name in names_of_source if name.lower().endswith(suffixes)]
     # An archive's name counts as a folder: train.zip is as train/. So does that of a folder
     # beside others; of one alone, and of what lies around it, nobody has said anything.
-    is_folder = [isinstance(source, archives.FolderSource) for source in sources]
-    self._packed = [[] if alone and sum(is_folder) == 1 else
-                    [os.path.basename(os.path.abspath(source.path)) if alone
-                     else stem(str(source.path))]
-                    for source, alone in zip(sources, is_folder)]
+    folders = [source for source in sources if isinstance(source, archives.FolderSource)]
+    self._packed = [[] if folders == [source] else [_folder_name(source)]
+                    for source in sources]
     self._by_stem: dict[str, list[File]] = {}
     self._by_class: dict[str, list[File]] = {}
     for place in self.places:

@@ -48,11 +48,12 @@ NO_CONTROL: Dict[str, Any] = dict(
     rollout_budget=None, inner_loss=None, test_later_step=0.0, simulation_threads=0,
     simulation_processes=1, **NO_TRUST_REGION)
 HALF_LIFE = 2000   # of Snell et al. 2017
+# {argument of a method: the field that says it, where that has another name}.
+FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
+                       'shots': 'update_batch_size'}
 _ALL_EXAMPLES = 'whose inner steps take all support examples'
 _LAST_LOSS = 'which minimises the loss after the last update'
 _NOT_KEPT = 'which does not keep the inner steps of the whole net'
-# {method: {field of control: what the method calls its own one}}
-_ALIKE = {'imaml': {'cg_iterations': 'imaml_cg_iterations'}}
 
 OWNED = (
     Owned('inner_optimizer', 'sgd', 'method', ('reptile',), 'whose inner steps are sgd'),
@@ -209,11 +210,19 @@ def _refuse(selector: str, rules: Iterable[Refused], values: Dict[str, Any]) -> 
 def _check_nothing_acts(values: Dict[str, Any]) -> None:
   for field, nothing in NO_CONTROL.items():
     if values[field] != nothing:
-      alike = _ALIKE.get(known_method(values['method']), {}).get(field)
-      control = ', '.join(name for name in problems.names() if problems.named(name).acts)
+      advice = _own_flag(field, values['method']) or (
+          'leave it out, or give one of '
+          + ', '.join(name for name in problems.names() if problems.named(name).acts))
       raise ConfigError(f'{_pair(field, "datasource", values)}, in which no policy acts: '
-                        + (f'--method={values["method"]} has --{alike}.' if alike else
-                           f'leave it out, or give one of {control}.'))
+                        f'{advice}.')
+
+
+def _own_flag(field: str, method: str) -> str:
+  """What says of a method what `field` says of control; '' where nothing does."""
+  own = FIELDS_OF_ARGUMENTS.get(field)
+  known = known_method(method)
+  has = any(own == owned.field and known in owned.owners for owned in OWNED)
+  return f'--method={method} has --{own}' if has else ''
 
 
 def _pair(field: str, selector: str, values: Dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
-from maml_tf.config.fits import HALF_LIFE, NO_CONTROL
+from maml_tf.config.fits import FIELDS_OF_ARGUMENTS, HALF_LIFE, NO_CONTROL
 from maml_tf.config.sections import (
   SECTIONS,
   ControlConfig,
@@ -102,11 +102,11 @@ class Config:
   def method_arguments(self, names: Tuple[str, ...]) -> Dict[str, Any]:
     """What the configuration says of the arguments that a method has of its own."""
     values = self.to_values()
-    unknown = [name for name in names if _FIELDS_OF_ARGUMENTS.get(name, name) not in values]
+    unknown = [name for name in names if FIELDS_OF_ARGUMENTS.get(name, name) not in values]
     if unknown:
       raise ConfigError(f'--method={self.training.method} names own_arguments {unknown} for '
                         'which there is no flag: give them defaults, and leave them out.')
-    return {name: values[_FIELDS_OF_ARGUMENTS.get(name, name)] for name in names}
+    return {name: values[FIELDS_OF_ARGUMENTS.get(name, name)] for name in names}
 
   @property
   def trained_shots(self) -> int:
@@ -178,9 +178,6 @@ class Config:
 
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
-# {argument of a method: the field that says it, where that has another name}.
-_FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
-                        'shots': 'update_batch_size'}
 
 # Fields that a '~' may stand in.
 _PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')

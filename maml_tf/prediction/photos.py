@@ -122,10 +122,11 @@ def _files(folder: str, suffixes: Tuple[str, ...], deep: bool) -> List[str]:
   from data_scripts.archives import is_junk
   found, seen = [], set()
   for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
-    if os.path.realpath(place) in seen:
+    home = os.path.realpath(place)
+    if home in seen:
       folders.clear()
       continue
-    seen.add(os.path.realpath(place))
+    seen.add(home)
     folders[:] = sorted(name for name in folders if deep and not is_junk(name))
     found += [os.path.join(place, name) for name in sorted(names)
               if name.lower().endswith(suffixes) and not is_junk(name)]
