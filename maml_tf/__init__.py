@@ -60,7 +60,7 @@ _HOMES = {   # {name: its module}
     'ScaledCrossEntropy': 'objectives',
     'Siamese': 'meta_learners.siamese',
     'SinusoidSource': 'sources.sinusoid',
-    'TaskResults': 'meta_learner',
+    'TaskResults': 'task_results',
     'WithContext': 'learners',
     'adam': 'inner_optimizers',
     'adaptation': 'inner_loop',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict
+from typing import Any, Dict, List, Mapping, Sequence
 
 from maml_tf.errors import ConfigError
 
@@ -98,3 +98,14 @@ def named(name: str) -> Measure:
 
 register(MEAN_SQUARED_ERROR)
 register(ACCURACY)
+
+
+def in_order(measures: Sequence[Measure], measured: Mapping[str, Any]) -> List[str]:
+  """The names of what was `measured`, in the order of the measures, which a graph does not
+  keep."""
+  return [measure.name for measure in measures if measure.name in measured]
+
+
+def all_in_order(measures: Sequence[Measure], measured: Mapping[str, Any]) -> List[str]:
+  """And behind them those that are none of the measures."""
+  return list(dict.fromkeys([*in_order(measures, measured), *sorted(measured)]))

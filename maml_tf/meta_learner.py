@@ -13,7 +13,6 @@ from typing import (
   Iterable,
   List,
   Mapping,
-  NamedTuple,
   Optional,
   Sequence,
   Tuple,
@@ -22,6 +21,7 @@ from typing import (
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.counts import require_count, require_updates
 from maml_tf.episodes import (
   Batch,
   Episodes,
@@ -37,45 +37,21 @@ from maml_tf.errors import ConfigError
 from maml_tf.in_groups import InGroups
 from maml_tf.inner_loop import adaptation, after, after_each
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
-from maml_tf.keras_fit import (
-  EndWhenNotFinite,
-  refuse_weights,
-  require_finite_parameters,
-  require_finite_steps,
-  user_errors,
-  with_callback,
-)
+from maml_tf.keras_fit import require_finite_parameters, user_errors
+from maml_tf.keras_interface import KerasInterface
 from maml_tf.keras_models.front import learner_and_objective
-from maml_tf.keras_models.objective import KerasObjective, require_probabilities
+from maml_tf.keras_models.objective import require_probabilities
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
-from maml_tf.measures import Measure
+from maml_tf.measures import Measure, all_in_order, in_order
 from maml_tf.meta_parameters import Extended, MetaParameters
 from maml_tf.objectives import of_each_task
-from maml_tf.outer_step import (
-  GradientStep,
-  OuterStep,
-  apply_reduced,
-  make_state,
-  variables_of,
-)
+from maml_tf.outer_step import GradientStep, OuterStep, apply_reduced, variables_of
 from maml_tf.task_groups import TaskGroups, available_cores, task_groups
+from maml_tf.task_results import TaskResults
 
 
-class TaskResults(NamedTuple):
-  """How well each task was solved, by the name of the measure.
-
-  Attributes:
-    support: `[tasks]`, on the support set before any update (the TF1 code's 'pre-update'
-      values).
-    query: `[tasks, updates + 1]`, on the query set before the first update and after
-      each one.
-  """
-  support: Dict[str, tf.Tensor]
-  query: Dict[str, tf.Tensor]
-
-
-class MetaLearner(tf.keras.Model, abc.ABC):
+class MetaLearner(KerasInterface):
   """A Keras model whose batches are meta-batches of tasks (`Episodes`).
 
   Train it through `compile` and `fit`; `fit` and callbacks are Keras's own. A subclass
@@ -108,20 +84,16 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     logs_are_summaries: whether TensorBoard is shown what steps gave, since their batches
       cannot be measured by themselves.
     in_graphs: whether its steps are parts of graphs.
-    has_inner_loop: whether it adapts parameters to a task, by steps of some size.
     takes_other_ways: whether what it trained adapts to tasks of other ways: a new last layer,
       the same for all classes, does it no harm, or there is none.
     can_clip: whether its outer step follows a gradient, which `gradient_clip` can bound.
     keeps_inner_steps: whether a derivative is taken through them, for which
       `recompute_inner_steps` computes them again.
-    outer_step: what a meta-batch changes, see `OuterStep`.
-    steps_of_an_execution: `steps_per_execution`, once it is compiled.
   """
 
   own_arguments: Tuple[str, ...] = ()
   logs_are_summaries: bool = False
   in_graphs = True
-  has_inner_loop = True
   takes_other_ways = False
   can_clip = True
   keeps_inner_steps = True
@@ -141,15 +113,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         parameters = Extended(parameters, own_specs, seed)
     if recompute_inner_steps:
       self._require_recomputable(learner)
-    # Keras casts what `call` gets to this type.
-    super().__init__(dtype=dtype if parameters is None else parameters.dtype)
+    super().__init__(dtype if parameters is None else parameters.dtype)
     self.learner = learner
     self.objective = objective
     self.meta_parameters = (MetaParameters(learner, seed, dtype, own_specs)
                             if parameters is None else parameters)
-    self.built = True
-    # What a step logs is the mean over all replicas, in each of them: Keras 2 adds that up.
-    self.distribute_reduction_method = 'first'
     dtype = self.meta_parameters.dtype
     self.outer_step: OuterStep = GradientStep(gradient_clip, dtype)
     _require_named(step_size, learner)
@@ -163,11 +131,11 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     self._forget_graphs()
 
   def _forget_graphs(self) -> None:
+    super()._forget_graphs()
     in_a_graph = self.learner.one_task_at_a_time
     self._gradients_in_groups = InGroups(self._group_gradient, in_a_graph)
     self._results_in_groups = InGroups(self._group_results, in_a_graph)
     self._outputs_in_groups = InGroups(self._group_outputs, in_a_graph)
-    self._means: Dict[str, tf.keras.metrics.Mean] = {}
 
   def _require_recomputable(self, learner: Learner) -> None:
     if not self.keeps_inner_steps:
@@ -211,16 +179,6 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """What is traced meanwhile reads no variable of the step sizes."""
     return self._step_sizes.as_constants()
 
-  @property
-  def diverged(self) -> tf.Variable:
-    """Whether a step met a loss or gradient that is not finite."""
-    return self.outer_step.diverged
-
-  @property
-  def latest_loss(self) -> tf.Variable:
-    """Of that step, or else of the latest one."""
-    return self.outer_step.latest_loss
-
   def state(self) -> Dict[str, np.ndarray]:
     """{name: array} of all that a test depends on: the parameters, and what a method keeps
     beside them. It is what a file of weights holds."""
@@ -259,121 +217,6 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """Over how many of a task's examples the loss is that a step of training logs."""
     return query_examples
 
-  def compile(self, optimizer, loss: None = None, metrics: Optional[Sequence] = None, *,
-              jit_compile: bool = False, steps_per_execution: int = 1,
-              run_eagerly: bool = False, **others) -> None:
-    """As in Keras; the optimizer's state exists from here on.
-
-    Args:
-      optimizer: of the outer step.
-      loss: none, as the meta-learner was made with one.
-      metrics: of Keras, for a task, where the loss is one of Keras, too.
-      jit_compile: compile by XLA. Never chosen by Keras: max-pooling has a wrong second
-        derivative there.
-      steps_per_execution, run_eagerly: as in Keras.
-
-    Raises:
-      ConfigError: for a loss, or metrics beside an `Objective`, which is in their place;
-        for XLA and a learner that is not exact under it.
-    """
-    if isinstance(self.objective, KerasObjective) and metrics is not None:
-      self.objective = self.objective.with_metrics(metrics)
-      metrics = None
-    _refuse(dict(loss=loss, metrics=metrics, **others))
-    self.steps_of_an_execution = steps_per_execution
-    if jit_compile and not self.learner.exact_under_xla:
-      raise ConfigError(
-          f'jit_compile={jit_compile} is not possible with a {type(self.learner).__name__} '
-          'that does not say that it is exact under XLA (exact_under_xla): leave it out. A '
-          'Convolutional with max-pooling is exact with compiled_by_xla=True.')
-    self._forget_graphs()   # a method may read how many steps the optimizer made
-    super().compile(optimizer=optimizer, jit_compile=bool(jit_compile),
-                    steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
-    make_state(self.optimizer, self.trainable_variables)
-
-  def fit(self, *arguments, **kwargs):
-    """As in Keras, of meta-batches.
-
-    Raises:
-      NotFiniteError: behind an epoch in which a loss or a meta-gradient was not finite; the
-        variables are those before it, and a further `fit` goes on from there.
-    """
-    self.diverged.assign(False)
-    fit = super().fit
-    refuse_weights(fit, arguments, kwargs)
-    given = with_callback(fit, arguments, kwargs, EndWhenNotFinite())
-    with user_errors():
-      history = fit(*given.args, **given.kwargs)
-    require_finite_steps(self)
-    return history
-
-  def evaluate(self, *arguments, **kwargs):
-    """As in Keras, of meta-batches."""
-    evaluate = super().evaluate
-    refuse_weights(evaluate, arguments, kwargs)
-    try:
-      with user_errors():
-        return evaluate(*arguments, **kwargs)
-    except BaseException:
-      # The means are made in the first call of its graph, which a second one may not do.
-      self.test_function = None
-      raise
-
-  def predict(self, *_, **__) -> None:
-    """Raises: ConfigError: there is a net for each task."""
-    raise ConfigError(
-        f'A {type(self).__name__} predicts nothing before it is adapted to a task: '
-        'adapt(support_inputs, support_labels).predict(inputs), or of many tasks '
-        'adapted_outputs(tasks, num_updates).' if self.has_inner_loop else
-        f'A {type(self).__name__} predicts nothing without a support set: take '
-        'adapted_outputs(tasks), the logits of the query examples.')
-
-  def predict_on_batch(self, *_, **__) -> None:
-    """Raises: ConfigError: as `predict` does."""
-    self.predict()
-
-  def train_on_batch(self, *arguments, return_dict: bool = False, **kwargs):
-    """As in Keras, of a meta-batch: the loss, or a list with the loss first.
-
-    Raises:
-      NotFiniteError: where the loss or the meta-gradient is not finite; nothing was changed,
-        and a further call goes on from there.
-    """
-    self.diverged.assign(False)
-    with user_errors():
-      logs = super().train_on_batch(*arguments, return_dict=True, **kwargs)
-    require_finite_steps(self)
-    if return_dict:
-      return logs
-    # Keras sorts those whose means no evaluation has made yet: accuracy would be the first.
-    values = [logs[name] for name in self._all_in_order(logs)]
-    return values if len(values) > 1 else values[0]
-
-  def test_on_batch(self, *arguments, **kwargs):
-    """As in Keras, of a meta-batch."""
-    with user_errors():
-      return super().test_on_batch(*arguments, **kwargs)
-
-  def get_config(self) -> Dict[str, Any]:
-    """Its name alone, as it is not saved as one model: Keras's would warn at every
-    `save_weights`."""
-    return {'name': self.name}
-
-  def save(self, *_, **__) -> None:
-    """Raises: ConfigError: what Keras would write could not be loaded."""
-    raise ConfigError(
-        f'A {type(self).__name__} cannot be saved as one model, since it could not be loaded '
-        'again: save its net (model.save), or its variables (save_weights; of ModelCheckpoint '
-        'save_weights_only=True).')
-
-  def export(self, *_, **__) -> None:
-    """Raises: ConfigError: what Keras would write is not adapted to any task."""
-    in_python = ('export the Keras model that adapt(...) makes for a task; '
-                 if self.has_inner_loop else '')
-    raise ConfigError(
-        f'A {type(self).__name__} as such is not exported, since it belongs to no task: '
-        f'{in_python}runs of the command line are exported by python -m maml_tf.export.')
-
   def call(self, inputs):
     """The initialisation's outputs, without adaptation. `[tasks, examples, ...]`."""
     return self.learner.outputs(self.meta_parameters.tensors(), inputs)
@@ -404,7 +247,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
       measured, gradients = self._gradients_in_groups(parameters, episodes,
                                                       self.groups(episodes))
     tasks = _number_of(measured['loss'])
-    return ({name: tf.reduce_mean(measured[name]) for name in self._all_in_order(measured)},
+    names = all_in_order(self.objective.measures, measured)
+    return ({name: tf.reduce_mean(measured[name]) for name in names},
             {name: tf.reduce_sum(value, axis=0) / tasks for name, value in gradients.items()})
 
   # Autograph has nothing to convert here, and takes seconds to find that out.
@@ -424,25 +268,6 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     """All that `apply_gradients` changes."""
     return [*self.trainable_variables, *variables_of(self.optimizer)]
 
-  @tf.autograph.experimental.do_not_convert
-  def test_step(self, episodes: Any) -> Dict[str, tf.Tensor]:
-    """The mean over tasks of everything in `TaskResults`, named as in the TF1 code."""
-    results = self.task_results(episodes, self._num_updates)
-    keras = isinstance(self.objective, KerasObjective)
-    # The last meta-batch may have fewer tasks than the others, and so a replica of it none,
-    # and no mean.
-    tasks = tf.shape(next(iter(results.query.values())))[0]
-    for name, value in (plainly_named_means if keras else named_means)(results).items():
-      if name not in self._means:
-        self._means[name] = tf.keras.metrics.Mean(name=name,
-                                                  dtype=self.meta_parameters.dtype)
-      self._means[name].update_state(tf.where(tasks > 0, value, 0), sample_weight=tasks)
-    return {name: mean.result() for name, mean in self._means.items()}
-
-  @property
-  def metrics(self) -> List[tf.keras.metrics.Metric]:
-    return list(self._means.values())
-
   def task_results(self, episodes: Any, num_updates: int) -> TaskResults:
     """Adapts to every task by `num_updates` steps, and measures on the way.
 
@@ -454,7 +279,8 @@ class MetaLearner(tf.keras.Model, abc.ABC):
     with user_errors():
       results = self._results_in_groups(self.meta_parameters.tensors(), episodes,
                                         self.groups(episodes), num_updates)
-    return TaskResults(*({name: merged(values[name]) for name in self._in_order(values)}
+    return TaskResults(*({name: merged(values[name])
+                          for name in in_order(self.objective.measures, values)}
                          for values in results))
 
   def results_function(self, num_updates: int) -> Callable[[Any], TaskResults]:
@@ -597,37 +423,12 @@ class MetaLearner(tf.keras.Model, abc.ABC):
         measured(parameters, episodes.support),
         after_each(steps, lambda adapted: measured(adapted, episodes.query)))
 
-  def _in_order(self, measured: Mapping[str, Any]) -> List[str]:
-    """The names, in the objective's order, which a graph does not keep."""
-    return [measure.name for measure in self.objective.measures if measure.name in measured]
-
-  def _all_in_order(self, measured: Mapping[str, Any]) -> List[str]:
-    """And behind them those that are none of its measures."""
-    return list(dict.fromkeys([*self._in_order(measured), *sorted(measured)]))
-
   def _cast(self, episodes: Any) -> Episodes:
     given = as_episodes(episodes)
     dtype = self.meta_parameters.dtype
     cast = Episodes.of(*(as_tensors(part, dtype) for batch in given for part in batch))
     require_consistent(cast)
     return cast
-
-
-def require_updates(number: Any, least: int = 0) -> int:
-  """Raises: ConfigError: for what is no number of updates, or fewer than `least`."""
-  return require_count('num_updates', number, least)
-
-
-def require_count(name: str, number: Any, least: int = 0) -> int:
-  """Raises: ConfigError: where an argument is no integer, or below `least`."""
-  if not is_integer(number) or number < least:
-    raise ConfigError(f'{name} must be an integer, {least} or more. Received: {number!r}.',
-                      name)
-  return int(number)
-
-
-def is_integer(value: Any) -> bool:
-  return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _require_named(step_size: Any, learner: Learner) -> None:
@@ -640,42 +441,7 @@ def _require_named(step_size: Any, learner: Learner) -> None:
                       f'{", ".join(map(str, step_size))}.', 'step_size')
 
 
-def named_means(results: TaskResults) -> Dict[str, tf.Tensor]:
-  """{name: mean over tasks}, under the TF1 code's names without their prefix.
-
-  'Pre-update' is the support set before any update, 'Post-update ..., step J' the
-  query set after J updates. 'Query ... before update' is new here.
-  """
-  means = {f'Pre-update_{name}': tf.reduce_mean(values)
-           for name, values in results.support.items()}
-  for name, values in results.query.items():
-    by_step = tf.unstack(tf.reduce_mean(values, axis=0))
-    means[f'Query_{name}_before_update'] = by_step[0]
-    # The TF1 code wrote 'Post-update loss, step 1'; TensorBoard showed this.
-    means.update({f'Post-update_{name}__step_{step}': value
-                  for step, value in enumerate(by_step) if step > 0})
-  return means
-
-
-def plainly_named_means(results: TaskResults) -> Dict[str, tf.Tensor]:
-  """As in `named_means`, of the query set alone: 'loss' after the last update, as Keras
-  names it, and 'loss_before_update'."""
-  means = {name: tf.reduce_mean(values[:, -1]) for name, values in results.query.items()}
-  means.update({f'{name}_before_update': tf.reduce_mean(values[:, 0])
-                for name, values in results.query.items()})
-  return means
-
-
 def _number_of(values: tf.Tensor):
   """How many elements: as a number where it is known."""
   known = values.shape.num_elements()
   return tf.cast(tf.size(values), values.dtype) if known is None else known
-
-
-def _refuse(arguments: Mapping[str, Any]) -> None:
-  given = [name for name, value in arguments.items() if value is not None]
-  if given:
-    raise ConfigError(
-        f'compile() has no {", ".join(given)}: what a task minimises and is judged by is '
-        'what the meta-learner was made with, MAML(model, loss). A loss of Keras goes with '
-        'metrics here; of an Objective they are its own (measures).', given[0])

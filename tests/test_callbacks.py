@@ -17,7 +17,7 @@ from PIL import Image
 
 from maml_tf import devices, experiment, interruptions
 from maml_tf.measures import MEAN_SQUARED_ERROR
-from maml_tf.meta_learner import named_means
+from maml_tf.task_results import named_means
 from maml_tf.training import callbacks, history, optional_addons, summaries, trainer
 from maml_tf.training.checkpoints import prepare_folder
 
@@ -301,7 +301,7 @@ class Recorded:
     self.offers = []
 
   def __call__(self):
-    from maml_tf.meta_learner import TaskResults
+    from maml_tf.task_results import TaskResults
     loss = np.full([2, 2], next(self._losses))
     return TaskResults({'loss': loss[:, 0]}, {'loss': loss})
 

@@ -20,9 +20,9 @@ from maml_tf.config import ConfigError, resolve
 from maml_tf.evaluation import protocol, results_files
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.evaluation.results_files import ProtocolRun
-from maml_tf.meta_learner import TaskResults
 from maml_tf.paper import weights
 from maml_tf.paper.rows import row_tested
+from maml_tf.task_results import TaskResults
 from maml_tf.training.checkpoints import Checkpoints, prepare_folder
 
 # Statistics.

@@ -10,10 +10,10 @@ from maml_tf.episodes import as_episodes
 from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.measures import LOSS
-from maml_tf.meta_learner import named_means
 from maml_tf.meta_learners.maml import MAML
 from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import MeanSquaredError, Objective, ScaledCrossEntropy
+from maml_tf.task_results import named_means
 from maml_tf.training.optimizers import build_optimizer
 
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 1)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from maml_tf import bars, experiment
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR, RETURN
-from maml_tf.meta_learner import TaskResults
+from maml_tf.task_results import TaskResults
 from maml_tf.training import progress, trainer
 from maml_tf.training.checkpoints import prepare_folder
 

@@ -11,10 +11,11 @@ import tensorflow as tf
 from maml_tf.episodes import Batch, Episodes
 from maml_tf.errors import ConfigError
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
-from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import Objective
 from maml_tf.outer_step import assign, raw
+from maml_tf.task_results import TaskResults
 
 REGULARISERS = ('None', 'l2', 'mean')
 

@@ -10,9 +10,10 @@ from maml_tf.baselines.pretraining import Pretraining
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
-from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import Objective
 from maml_tf.task_groups import TaskGroups
+from maml_tf.task_results import TaskResults
 
 
 class ClassifierTraining(Pretraining):

@@ -12,8 +12,8 @@ from maml_tf.inner_loop import adaptation
 from maml_tf.learners import FullyConnected
 from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
-from maml_tf.meta_learner import TaskResults
 from maml_tf.objectives import Objective
+from maml_tf.task_results import TaskResults
 
 
 class FineTuning(ClassifierBaseline):

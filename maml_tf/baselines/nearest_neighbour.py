@@ -7,7 +7,7 @@ import tensorflow as tf
 from maml_tf.baselines.classifier import ClassifierBaseline
 from maml_tf.episodes import Episodes
 from maml_tf.learners.base import Parameters
-from maml_tf.meta_learner import TaskResults
+from maml_tf.task_results import TaskResults
 
 
 class NearestNeighbour(ClassifierBaseline):

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from maml_tf.data_generator import WHOLE, DataGenerator, Part
 from maml_tf.measures import Measure, counted
-from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.numpy_calls import as_raised
 from maml_tf.replicas import Replicas
+from maml_tf.task_results import TaskResults
 
 
 class Statistics(NamedTuple):

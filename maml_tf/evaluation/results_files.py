@@ -17,8 +17,8 @@ from maml_tf.evaluation.protocol import Statistics, statistics
 from maml_tf.evaluation.tuning import Tuning
 from maml_tf.files import as_json, make_written, whole_file
 from maml_tf.measures import Measure
-from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_learners import short_name
+from maml_tf.task_results import TaskResults
 
 
 class ProtocolRun(NamedTuple):

@@ -8,13 +8,14 @@ from typing import Dict, Iterable, Optional
 import tensorflow as tf
 
 from maml_tf.conjugate_gradient import conjugate_gradient
+from maml_tf.counts import require_count
 from maml_tf.episodes import Batch, Episodes
 from maml_tf.errors import ConfigError
 from maml_tf.inner_loop import adaptation, after, loss_and_gradients
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Parameters
-from maml_tf.meta_learner import MetaLearner, require_count
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import of_each_task
 
 

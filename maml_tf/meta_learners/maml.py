@@ -6,12 +6,13 @@ from typing import Any, Dict, Optional, Sequence
 
 import tensorflow as tf
 
+from maml_tf.counts import require_updates
 from maml_tf.episodes import Episodes
 from maml_tf.inner_optimizers import InnerOptimizer, StepSize
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learned_step_sizes import FIXED, LAYER_AND_STEP, LearnedStepSizes
 from maml_tf.learners.base import Parameters, ParameterSpec
-from maml_tf.meta_learner import MetaLearner, require_updates
+from maml_tf.meta_learner import MetaLearner
 
 
 class MAML(MetaLearner):

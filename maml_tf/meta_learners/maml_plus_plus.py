@@ -6,13 +6,13 @@ from typing import Any, Container, Dict, Iterable, List, Optional
 
 import tensorflow as tf
 
+from maml_tf.counts import require_count, require_updates
 from maml_tf.episodes import Episodes
 from maml_tf.inner_loop import adaptation
 from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learned_step_sizes import LAYER_AND_STEP
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec, zeros
-from maml_tf.meta_learner import require_count, require_updates
 from maml_tf.meta_learners.maml import MAML, passes_per_update
 from maml_tf.meta_parameters import MetaParameters
 

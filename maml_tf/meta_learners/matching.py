@@ -7,11 +7,11 @@ from typing import Any, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.counts import require_count
 from maml_tf.errors import ConfigError
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learners import comparisons
 from maml_tf.learners.base import Parameters, ParameterSpec, glorot_uniform, zeros
-from maml_tf.meta_learner import require_count
 from maml_tf.meta_learners import LARGEST_COSINE_SCALE
 from maml_tf.meta_learners.without_inner_loop import (
   Embedded,

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf import inner_optimizers
+from maml_tf.counts import require_count, require_updates
 from maml_tf.episodes import (
   Batch,
   Episodes,
@@ -20,7 +21,7 @@ from maml_tf.inner_loop import Adaptation, copies_per_task, loss_and_gradients
 from maml_tf.inner_optimizers import AdamState, InnerOptimizer
 from maml_tf.keras_models.randomness import of_pass
 from maml_tf.learners.base import Learner, Parameters
-from maml_tf.meta_learner import MetaLearner, require_count, require_updates
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import Objective
 from maml_tf.second_moments import SecondMoments, named
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.counts import require_count
 from maml_tf.episodes import Episodes, known_num_examples
 from maml_tf.errors import ConfigError
 from maml_tf.keras_fit import require
@@ -17,8 +18,9 @@ from maml_tf.keras_models.learner import ModelOutputs
 from maml_tf.learners.base import Learner, Parameters
 from maml_tf.learners.embedding import Embedding
 from maml_tf.learners.with_head import WithHead
-from maml_tf.meta_learner import MetaLearner, TaskResults, require_count
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import Objective
+from maml_tf.task_results import TaskResults
 
 
 class Embedded(NamedTuple):

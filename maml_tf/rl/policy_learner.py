@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from maml_tf.errors import ConfigError
 from maml_tf.measures import RETURN, Measure
-from maml_tf.meta_learner import TaskResults
 from maml_tf.meta_parameters import MetaParameters
 from maml_tf.outer_step import Means, OuterStep, apply_reduced, make_state, variables_of
 from maml_tf.replicas import Replicas, values_of
@@ -22,6 +21,7 @@ from maml_tf.rl.shares import Shares
 from maml_tf.rl.streams import ADAPTATION
 from maml_tf.rl.task_streams import HeldOut
 from maml_tf.rl.training import Learning, Samples, Settings
+from maml_tf.task_results import TaskResults
 
 
 class TrustRegionStep(OuterStep):

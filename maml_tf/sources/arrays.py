@@ -8,9 +8,9 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.counts import is_integer, require_count
 from maml_tf.episodes import with_arrays
 from maml_tf.errors import ConfigError, UserError
-from maml_tf.meta_learner import is_integer, require_count
 from maml_tf.numpy_calls import numpy_function
 from maml_tf.sources import class_folders
 

@@ -21,7 +21,8 @@ from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
 from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation.protocol import Evaluator, score, where_not_finite
-from maml_tf.meta_learner import MetaLearner, TaskResults
+from maml_tf.meta_learner import MetaLearner
+from maml_tf.task_results import TaskResults
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.history import History
 from maml_tf.training.summaries import TRAINING, VALIDATION, Summaries

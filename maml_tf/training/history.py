@@ -12,7 +12,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
 
 if TYPE_CHECKING:   # what reads histories needs no TensorFlow
-  from maml_tf.meta_learner import TaskResults
+  from maml_tf.task_results import TaskResults
 
 HISTORY_FILE = 'history.csv'
 _TRAINING = ('iteration', 'iterations', 'seconds', 'executions', 'loss')

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from maml_tf import outputs
 from maml_tf.measures import Measure, counted
-from maml_tf.meta_learner import TaskResults
+from maml_tf.task_results import TaskResults
 from maml_tf.training.callbacks import IterationCallback, Validation, passed
 
 # Without a terminal there is no bar: a line as often as this, in seconds.

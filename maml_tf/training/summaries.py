@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, Mapping
 import tensorflow as tf
 
 from maml_tf.errors import WriteError
-from maml_tf.meta_learner import TaskResults, named_means
+from maml_tf.task_results import TaskResults, named_means
 from maml_tf.training.checkpoint_files import first_line
 
 TRAINING, VALIDATION = 'train', 'validation'
