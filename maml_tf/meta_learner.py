@@ -40,7 +40,7 @@ from maml_tf.inner_optimizers import InnerOptimizer, StepSize, StepSizes, sgd
 from maml_tf.keras_fit import require_finite_parameters, user_errors
 from maml_tf.keras_interface import KerasInterface
 from maml_tf.keras_models.front import learner_and_objective
-from maml_tf.keras_models.objective import require_probabilities
+from maml_tf.keras_models.probabilities import require_probabilities
 from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.measures import Measure, all_in_order, in_order

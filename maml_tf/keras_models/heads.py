@@ -5,8 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
+from maml_tf.keras_models.adapted_layers import Adapted
 from maml_tf.keras_models.inner_layers import output_layer
-from maml_tf.keras_models.learner import Adapted, KerasLearner
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.keras_models.parameters import names_counted_from_0
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP
 
