@@ -28,7 +28,8 @@ from maml_tf.rl.training import Settings
 from maml_tf.rl.trpo import TrustRegion
 
 gymnasium = pytest.importorskip('gymnasium', reason='gymnasium is not installed (extra rl)')
-from maml_tf.rl.gymnasium_tasks import GymnasiumTasks, _same_task  # noqa: E402
+from maml_tf.rl.gymnasium_tasks import GymnasiumTasks  # noqa: E402
+from maml_tf.rl.same_tasks import same_task  # noqa: E402
 
 SPACES = gymnasium.spaces
 EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'own_environment.py'
@@ -310,7 +311,7 @@ def test_what_its_own_code_does_wrong_is_one_sentence(changes, sentence):
 def test_what_breaks_later_is_one_sentence_too():
   environment = GymnasiumTasks(Walk, horizon=6)
   simulation = environment.start([1.0], [stream(0, 0)])
-  environment._instances[0].step = broken
+  environment.instances(1)[0].step = broken
   with pytest.raises(EnvironmentFault, match=BROKEN):
     simulation.step(np.zeros([1, 1]), np.ones(1, bool))
 
@@ -471,7 +472,7 @@ def test_an_episode_may_write_into_the_arrays_of_its_task(made):
   task = environment.draw_tasks(3, stream(0))[2]
   for values, again in zip(sampled(environment, [task]), sampled(environment, [task])):
     np.testing.assert_array_equal(values, again)
-  assert _same_task(task, made(np.array([2.0])))
+  assert same_task(task, made(np.array([2.0])))
 
 
 @pytest.mark.parametrize('last', [False, True])
@@ -544,9 +545,9 @@ def test_an_array_that_an_environment_writes_into_is_copied():
       self.buffer[:] = self.position, 1.0
       return self.buffer
   environment = GymnasiumTasks(Same, horizon=6)
-  first = environment.begun(environment._instances[0], 1.0, seed=0)
+  first = environment.begun(environment.instances(1)[0], 1.0, seed=0)
   before = first.copy()
-  environment.stepped(environment._instances[0], np.ones(1))
+  environment.stepped(environment.instances(1)[0], np.ones(1))
   np.testing.assert_array_equal(first, before)
 
 
@@ -588,7 +589,7 @@ RAGGED = np.array([PAIR, None], object)
     (PAIR / 3, (PAIR / 3).astype(np.float32), True), ([0.1], np.float32([0.1]), True),
     (type('Own', (), {'__eq__': lambda self, other: 1 / 0})(), 1.0, False)])
 def test_tasks_of_any_kind_are_compared(first, second, same):
-  assert _same_task(first, second) is same
+  assert same_task(first, second) is same
 
 
 def test_tasks_of_several_lengths_may_be_drawn():

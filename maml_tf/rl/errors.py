@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from maml_tf.errors import FailedError
 
 
@@ -20,3 +22,9 @@ class Diverged(ReinforcementError):
 class MissingLibrary(ReinforcementError):
   """An environment needs a library that is not installed, or not in this version."""
   exit_code = 2
+
+
+def short(value: Any) -> str:
+  """For a message."""
+  of_how_many = f' of {len(value)}' if isinstance(value, tuple) else ''
+  return f'{type(value).__name__}{of_how_many} {" ".join(repr(value).split())[:80]}'

@@ -27,17 +27,16 @@ from maml_tf.rl.environments import (
   Environment,
   Simulation,
 )
-from maml_tf.rl.errors import EnvironmentFault, MissingLibrary
+from maml_tf.rl.errors import EnvironmentFault, MissingLibrary, short
+from maml_tf.rl.gymnasium_checks import check_tasks
 from maml_tf.rl.gymnasium_processes import Begin, EpisodeProcesses
+from maml_tf.rl.same_tasks import copied
 from maml_tf.rl.streams import CHECKS, stream
 
 INSTALL = "pip install 'gymnasium>=1.0'"
 METHODS = ('sample_tasks', 'set_task')
-CHECKED_TASKS, CHECKED_STEPS = 5, 20
 # What seeds may be: gymnasium wants a non-negative int, NumPy's old generators 32 bits.
 SEEDS = 2 ** 31
-
-_Episode = List[Tuple[np.ndarray, float]]   # observations, and rewards before them
 
 
 class GymnasiumTasks(Environment):
@@ -82,15 +81,15 @@ class GymnasiumTasks(Environment):
         functools.partial(_loaded, load or (lambda: make), horizon, name), processes,
         self.name)
     if check:
-      self._check_tasks()
+      check_tasks(self)
 
   def draw_tasks(self, count: int, random: np.random.Generator) -> Sequence:
-    return self._drawn(count, int(random.integers(SEEDS)))
+    return self.drawn(count, int(random.integers(SEEDS)))
 
   def test_tasks(self, count: int, seed: int) -> Sequence:
     """Drawn by a seed of their own; whether they occur in training, too, is up to
     `sample_tasks`."""
-    return self._drawn(count, int(stream(seed, CHECKS).integers(SEEDS)))
+    return self.drawn(count, int(stream(seed, CHECKS).integers(SEEDS)))
 
   def start(self, tasks: Sequence, randoms: Sequence[np.random.Generator]) -> Simulation:
     seeds = [int(random.integers(SEEDS)) for random in randoms]
@@ -99,8 +98,7 @@ class GymnasiumTasks(Environment):
 
   def begin(self, tasks: Sequence, seeds: Sequence[int]) -> Simulation:
     """Episodes in this process."""
-    self._have_instances(len(tasks))
-    return _Episodes(self, self._instances[:len(tasks)], tasks, seeds)
+    return _Episodes(self, self.instances(len(tasks)), tasks, seeds)
 
   def action(self, chosen: np.ndarray) -> Any:
     """What the environment gets of an action of the policy."""
@@ -111,11 +109,11 @@ class GymnasiumTasks(Environment):
 
   def begun(self, instance: Any, task: Any, seed: int) -> np.ndarray:
     """Sets a task and resets: the first observation, flat."""
-    self._call('set_task', _method(instance, 'set_task'), _copied(task))
+    self._call('set_task', _method(instance, 'set_task'), copied(task))
     returned = self._call('reset', instance.reset, seed=seed)
     if not isinstance(returned, tuple) or len(returned) != 2:
       raise EnvironmentFault(f'{self.name}.reset() has to return (observation, info), as in '
-                             f'gymnasium. Received: {_short(returned)}.')
+                             f'gymnasium. Received: {short(returned)}.')
     return self._flat(returned[0])
 
   def stepped(self, instance: Any, chosen: np.ndarray) -> Tuple[np.ndarray, float, bool]:
@@ -124,14 +122,24 @@ class GymnasiumTasks(Environment):
     if not isinstance(returned, tuple) or len(returned) != 5:
       raise EnvironmentFault(f'{self.name}.step() has to return (observation, reward, '
                              'terminated, truncated, info), as in gymnasium. Received: '
-                             f'{_short(returned)}.')
+                             f'{short(returned)}.')
     observation, reward, terminated, truncated, _ = returned
     reward = self._as(float, reward, 'a reward that is no number')
     ends = [self._as(bool, value, 'an end that is neither True nor False')
             for value in (terminated, truncated)]
     return self._flat(observation), reward, any(ends)
 
-  def _have_instances(self, count: int) -> None:
+  @property
+  def says_its_task(self) -> bool:
+    """Whether it has `get_task`."""
+    return _method(self._instances[0], 'get_task') is not None
+
+  def task_of(self, instance: Any) -> Any:
+    """What `get_task` says."""
+    return self._call('get_task', _method(instance, 'get_task'))
+
+  def instances(self, count: int) -> List[Any]:
+    """So many, each an object of its own, which are kept."""
     first = _innermost(self._instances[0])
     while len(self._instances) < count:
       another = self._made()
@@ -140,11 +148,12 @@ class GymnasiumTasks(Environment):
             f'What makes {self.name} returned the same object twice, and every rollout needs '
             'one of its own: make a new one in each call, def make(): return MyEnv(...).')
       self._instances.append(another)
+    return self._instances[:count]
 
   def _made(self) -> Any:
     if not callable(self._make):
       raise EnvironmentFault('An environment has to be a class, or a function that makes '
-                             f'one. Received: {_short(self._make)}.')
+                             f'one. Received: {short(self._make)}.')
     missing = _required_arguments(self._make)
     if missing:
       raise EnvironmentFault(
@@ -170,7 +179,7 @@ class GymnasiumTasks(Environment):
     try:
       return kind(value)
     except (TypeError, ValueError) as error:
-      raise EnvironmentFault(f'{self.name}.step() returned {wrong}: {_short(value)}.'
+      raise EnvironmentFault(f'{self.name}.step() returned {wrong}: {short(value)}.'
                              ) from error
 
   def _flat(self, observation: Any) -> np.ndarray:
@@ -178,14 +187,15 @@ class GymnasiumTasks(Environment):
       flat = np.array(observation, np.float64).ravel()
     except (TypeError, ValueError) as error:
       raise EnvironmentFault(f'{self.name} returned an observation that is no array of '
-                             f'numbers: {_short(observation)}.') from error
+                             f'numbers: {short(observation)}.') from error
     if flat.size != self.observation_size:
       raise EnvironmentFault(
           f'{self.name} returned an observation of {flat.size} numbers, and its '
           f'observation_space says {self.observation_size}.')
     return flat
 
-  def _drawn(self, count: int, seed: int) -> Sequence:
+  def drawn(self, count: int, seed: int) -> Sequence:
+    """So many tasks of `sample_tasks`, as a function of the seed."""
     instance = self._instances[0]
     with _global_seeds(seed):
       with contextlib.suppress(Exception):   # of one that cannot without a task; or else
@@ -195,7 +205,7 @@ class GymnasiumTasks(Environment):
       returned = self._call('sample_tasks', _method(instance, 'sample_tasks'), count)
       if not isinstance(returned, Iterable) or isinstance(returned, (str, Mapping)):
         raise EnvironmentFault(f'{self.name}.sample_tasks({count}) has to return a list of '
-                               f'{count} tasks. Received: {_short(returned)}.')
+                               f'{count} tasks. Received: {short(returned)}.')
       tasks = self._call('sample_tasks', list, returned)   # of a generator, which draws now
     if len(tasks) != count:
       raise EnvironmentFault(f'{self.name}.sample_tasks({count}) returned {len(tasks)} '
@@ -242,82 +252,6 @@ class GymnasiumTasks(Environment):
     raise EnvironmentFault(f'The actions of {self.name} must be a gymnasium.spaces.Box of '
                            f'floats, or Discrete. Received: {space}.')
 
-  def _check_tasks(self) -> None:
-    """A few episodes of a few tasks: finite, repeatable, and of the task that was set."""
-    tasks = self._drawn(CHECKED_TASKS, 0)
-    episodes = [self._checked_episode(task) for task in tasks]
-    self._check_repetition(tasks, episodes[0])
-    different = any(not _same_task(task, tasks[0]) for task in tasks[1:])
-    if different and _all_same(episodes) and not self._says_its_task():
-      self._check_whole_episodes(tasks)
-
-  def _check_repetition(self, tasks: Sequence[Any], episode: _Episode) -> None:
-    """In an instance that other tasks ran in, and in a new one; then of the tasks."""
-    self._have_instances(2)
-    if not _all_same([episode, *(self._checked_episode(tasks[0], instance=instance)
-                                 for instance in self._instances[:2])]):
-      raise EnvironmentFault(
-          f'Two episodes of {self.name} with the same task, seed and actions differ, so no '
-          'run could be repeated. Take random numbers from self.np_random alone, which '
-          'reset(seed=...) seeds, draw none in __init__(), keep nothing from one episode to '
-          'the next, as NormalizeObservation does, and leave the task as it is: one that '
-          'changes in an episode has to be copied in set_task().')
-    # Here, since it comes with TensorFlow, which the processes of episodes need not import.
-    from maml_tf.rl.task_streams import as_bytes
-    again = self._drawn(len(tasks), 0)
-    if [*map(as_bytes, again)] != [*map(as_bytes, tasks)]:
-      raise EnvironmentFault(
-          f'{self.name}.sample_tasks({len(tasks)}) returned other tasks with the same seed, '
-          'so no run could be repeated. Take random numbers from self.np_random, which is '
-          'seeded before each call; a task that changes in an episode has to be copied in '
-          'set_task().')
-
-  def _says_its_task(self) -> bool:
-    """Whether `get_task` says which one it is, which `_check_task` compares."""
-    return _method(self._instances[0], 'get_task') is not None
-
-  def _check_whole_episodes(self, tasks: Sequence[Any]) -> None:
-    """Whether they differ at last, as those of sparse rewards may."""
-    if _all_same([self._checked_episode(task, self.horizon) for task in tasks]):
-      raise EnvironmentFault(
-          f'The task of {self.name} has no effect: episodes of {len(tasks)} tasks with the '
-          'same seed and actions are equal. reset() must not choose another task than '
-          'set_task(task) did. Where random actions hardly ever meet what a task changes '
-          '(sparse rewards), add get_task(), which returns the task that is set: it is '
-          'compared instead.')
-
-  def _checked_episode(self, task: Any, steps: int = CHECKED_STEPS,
-                       instance: Optional[Any] = None) -> _Episode:
-    instance = self._instances[0] if instance is None else instance
-    random = stream(0, CHECKS)
-    seen = [(self.begun(instance, task, seed=0), 0.0)]
-    self._check_task(instance, task)
-    for _ in range(min(steps, self.horizon)):
-      observation, reward, over = self.stepped(instance, self._random_action(random))
-      seen.append((observation, reward))
-      if not np.isfinite(reward) or not np.isfinite(observation).all():
-        raise EnvironmentFault(
-            f'{self.name} returned a reward or an observation that is not finite: {reward}, '
-            f'{observation}. Correct the environment, or let it end the episode before that.')
-      if over:
-        break
-    return seen
-
-  def _check_task(self, instance: Any, task: Any) -> None:
-    if not self._says_its_task():
-      return
-    said = self._call('get_task', _method(instance, 'get_task'))
-    if not _same_task(said, task):
-      raise EnvironmentFault(
-          f'reset() of {self.name} changes the task: {_short(task)} was set, and get_task() '
-          f'says {_short(said)}. reset() must not choose another task than set_task(task) '
-          'did.')
-
-  def _random_action(self, random: np.random.Generator) -> np.ndarray:
-    if isinstance(self.actions, DiscreteActions):
-      return random.integers(self.actions.count)
-    return random.standard_normal(self.actions.size)
-
 
 class _Episodes(Simulation):
 
@@ -348,16 +282,6 @@ def _loaded(load: Callable[[], Callable[[], Any]], horizon: Optional[int],
   return lambda tasks, seeds: environment().begin(tasks, seeds)
 
 
-def _copied(task: Any) -> Any:
-  """With arrays of its own, since an environment may write into them, and all rollouts of a
-  task share it. What is of a user's class stays the same object."""
-  if isinstance(task, np.ndarray):
-    return task.copy()
-  if type(task) is dict:
-    return {name: _copied(value) for name, value in task.items()}
-  return type(task)(map(_copied, task)) if type(task) in (list, tuple) else task
-
-
 def _required_arguments(function: Callable) -> List[str]:
   """Names of those without a default; none where Python cannot say."""
   try:
@@ -367,12 +291,6 @@ def _required_arguments(function: Callable) -> List[str]:
   return [parameter.name for parameter in parameters
           if parameter.default is parameter.empty
           and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
-
-
-def _short(value: Any) -> str:
-  """For a message."""
-  of_how_many = f' of {len(value)}' if isinstance(value, tuple) else ''
-  return f'{type(value).__name__}{of_how_many} {" ".join(repr(value).split())[:80]}'
 
 
 def _innermost(instance: Any) -> Any:
@@ -395,42 +313,6 @@ def _spaces():
     raise MissingLibrary(f'An environment of one\'s own needs gymnasium, which is not '
                          f'installed: {INSTALL}') from error
   return spaces
-
-
-def _all_same(episodes: Sequence[Sequence]) -> bool:
-  return all(_same(episode, episodes[0]) for episode in episodes[1:])
-
-
-def _same(first: Sequence, second: Sequence) -> bool:
-  return len(first) == len(second) and all(
-      np.array_equal(a, b) and r == s for (a, r), (b, s) in zip(first, second))
-
-
-def _same_task(first: Any, second: Any) -> bool:
-  """Equal, for tasks of any kind: numbers, arrays, dictionaries of them, objects."""
-  if isinstance(first, dict) and isinstance(second, dict):
-    return first.keys() == second.keys() and all(
-        _same_task(value, second[name]) for name, value in first.items())
-  if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
-    return len(first) == len(second) and all(map(_same_task, first, second))
-  if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-    if object in (first.dtype, second.dtype):   # which may have arrays in them
-      return _same_task(first.tolist(), second.tolist())
-    return np.array_equal(*_as_coarse(first, second))
-  try:
-    first, second = _as_coarse(first, second)
-    return bool(np.all(first == second))
-  except Exception:   # of arrays of other shapes, and whatever a user's class does
-    return False
-
-
-def _as_coarse(first: Any, second: Any) -> Tuple[Any, Any]:
-  """Floats in the less precise of both types, since an environment may store its task so."""
-  arrays = np.asarray(first), np.asarray(second)
-  if any(array.dtype.kind != 'f' for array in arrays):
-    return first, second
-  coarse = min((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize)
-  return arrays[0].astype(coarse), arrays[1].astype(coarse)
 
 
 @contextlib.contextmanager
