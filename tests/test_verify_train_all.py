@@ -171,9 +171,8 @@ def test_what_a_turn_is_given(train, folder, monkeypatch):
 
 def test_the_time_is_over(train, capsys):
   """After a turn: what is left would not be worth starting."""
-  started = time.monotonic()
   code, order = train([job(A)], {'a': ['train']}, hours=0.0001)
-  assert code == 0 and order == ['a'] and time.monotonic() - started < 10
+  assert code == 0 and order == ['a']
   assert 'Not finished: 1 of 1 runs of the plan.' in capsys.readouterr().out
 
 
@@ -293,6 +292,7 @@ def test_a_folder_that_turns_cannot_be_started_in_is_one_sentence(train, folder)
     train([job(A)], {'a': ['finish']}, repository=str(folder / 'nowhere'))
 
 
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='this system pins nothing')
 def test_the_training_has_so_many_cores():
   script = ('from maml_tf.verification import turn_process\n'
             'from maml_tf.task_groups import available_cores\n'
@@ -306,11 +306,10 @@ def test_the_training_has_so_many_cores():
 def test_without_affinity_tensorflow_gets_so_many_threads(monkeypatch):
   monkeypatch.delattr(os, 'sched_setaffinity', raising=False)
   for name in turn_process._THREADS:
-    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(name, '')   # to be put back, or taken away again
+    monkeypatch.delenv(name)
   turn_process.pin(3)
   assert [os.environ[name] for name in turn_process._THREADS] == ['3', '3', '3']
-  for name in turn_process._THREADS:
-    monkeypatch.delenv(name)
 
 
 def test_a_turn_waits_for_one_that_was_left_behind(tmp_path, capsys):
