@@ -11,7 +11,9 @@ import gc
 import importlib.util
 import math
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -449,6 +451,20 @@ def forks():
     pytest.skip('what becomes of a process is read from /proc, as Linux has it')
   with forked.Forks() as started:
     yield started
+
+
+@pytest.fixture(scope='session')
+def git():
+  """A function: a folder and the arguments of `git` there -> what it prints. Commits are
+  nobody's, and are not signed, whatever whoever runs the tests has configured."""
+  if shutil.which('git') is None:
+    pytest.skip('git is not installed')
+
+  def run(folder, *arguments):
+    return subprocess.run(
+        ['git', '-c', 'user.name=n', '-c', 'user.email=e', '-c', 'commit.gpgsign=false',
+         *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+  return run
 
 
 @pytest.fixture

@@ -370,21 +370,20 @@ def tiny(tmp_path, *more):
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(git, tmp_path):
   """With this package, committed."""
   folder = tmp_path / 'repository'
   for name in ('maml_tf', 'flags'):
     shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
   (folder / '.gitignore').write_text('__pycache__/\n')
   for command in (['init', '-q'], ['add', '.'], ['commit', '-q', '-m', 'first']):
-    subprocess.run(['git', '-c', 'user.name=n', '-c', 'user.email=e', *command], cwd=folder,
-                   check=True)
+    git(folder, *command)
   return folder
 
 
 @pytest.mark.slow
 def test_a_command_that_is_killed_and_stopped_goes_on_and_edits_do_not_reach_it(
-    repository, tmp_path):
+    git, repository, tmp_path):
   row = tiny(tmp_path, '--metatrain_iterations=1000000')
   script = COMMAND.replace('FLAGFILE', row.flagfile_path)
   output, results = tmp_path / 'output.txt', repository / 'results'
@@ -429,8 +428,7 @@ def test_a_command_that_is_killed_and_stopped_goes_on_and_edits_do_not_reach_it(
   assert process.wait(LONGEST) == 0, output.read_text()
   assert 'All runs of the plan are finished.' in output.read_text()
   record = records.read(row, 0, str(results))
-  commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=repository, check=True,
-                          capture_output=True, text=True).stdout.strip()
+  commit = git(repository, 'rev-parse', 'HEAD')
   assert record.trained == goal and record.fields['times_tested'] == 1
   assert record.fields['training']['by_commit'] == [[commit, 0, goal]]
   assert record.fields['training']['validation_tasks'] == [[600, 0, goal]]
