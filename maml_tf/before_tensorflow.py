@@ -61,6 +61,16 @@ def address_space() -> Optional[int]:
   return None if limit == resource.RLIM_INFINITY else limit
 
 
+def peak_memory() -> Optional[float]:
+  """MiB, the most that this process has had at once; None: not known."""
+  try:
+    import resource
+  except ImportError:   # Windows
+    return None
+  unit = 1 if sys.platform == 'darwin' else 1 << 10   # bytes: what the system counts in
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 20)
+
+
 def without(error: ImportError) -> str:
   """What to do where a package cannot be imported, in one sentence."""
   if sys.version_info[:2] > NEWEST_PYTHON:

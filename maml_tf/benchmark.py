@@ -54,7 +54,6 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import sys
 import time
 from typing import Dict, Optional, Sequence
@@ -64,7 +63,7 @@ import numpy as np
 import flags
 from maml_tf import paths
 from maml_tf.argument_types import whole
-from maml_tf.before_tensorflow import load_tensorflow
+from maml_tf.before_tensorflow import load_tensorflow, peak_memory
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config
 
@@ -158,7 +157,7 @@ def measure(config: Config, steps: int, profile: Optional[str], replicas: Replic
       'tasks_per_second': config.training.meta_batch_size / median,
       'input_wait_fraction': wait,
       'seconds_to_first_step': seconds_to_first_step,
-      'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+      'peak_rss_mb': peak_memory(),
       'gflop_per_step': gflop,
       'sgemm_gflops': float(np.mean(sgemm)),
       'efficiency': None if gflop is None else gflop / median / float(np.mean(sgemm)),
@@ -218,7 +217,7 @@ def measure_control(config: Config, iterations: int, replicas: Replicas
     model = experiment.build_model(config)
   phases.compile_model(config, model)
   return {**speed.measure(model, iterations, config.problem.threads(config)),
-          'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+          'peak_rss_mb': peak_memory()}
 
 
 def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:

@@ -11,13 +11,14 @@ import gc
 import importlib.util
 import math
 import os
-import resource
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from maml_tf.before_tensorflow import set_environment
+from maml_tf.before_tensorflow import peak_memory, set_environment
 
 # Before anything imports TensorFlow. Nothing here imports it at module level: the
 # tests of the data scripts do without it.
@@ -159,11 +160,11 @@ def _writes_in_temporary_folders_only():
   assert not appeared and not written, f'a test wrote {sorted(appeared) + written}'
 
 
-_peaks = []   # MB of each worker, or of the one process
+_peaks = []   # MiB of each worker, or of the one process
 
 
 def pytest_sessionfinish(session):
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  peak = peak_memory() or math.nan
   if hasattr(session.config, 'workeroutput'):
     session.config.workeroutput['peak'] = peak
   else:
@@ -218,7 +219,7 @@ def _collect():
 def _resident_now():
   try:
     with open('/proc/self/statm') as file:
-      return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+      return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE') / 1e6
   except OSError:   # not on Linux
     return 0.0
 
@@ -446,10 +447,24 @@ def make_record(tmp_path):
 def forks():
   """Starts processes that can be killed; see `forked`."""
   import forked
-  if not hasattr(os, 'fork'):
-    pytest.skip('this system has no fork')
+  if not os.path.exists('/proc/self/stat'):
+    pytest.skip('what becomes of a process is read from /proc, as Linux has it')
   with forked.Forks() as started:
     yield started
+
+
+@pytest.fixture(scope='session')
+def git():
+  """A function: a folder and the arguments of `git` there -> what it prints. Commits are
+  nobody's, and are not signed, whatever whoever runs the tests has configured."""
+  if shutil.which('git') is None:
+    pytest.skip('git is not installed')
+
+  def run(folder, *arguments):
+    return subprocess.run(
+        ['git', '-c', 'user.name=n', '-c', 'user.email=e', '-c', 'commit.gpgsign=false',
+         *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+  return run
 
 
 @pytest.fixture

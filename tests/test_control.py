@@ -61,9 +61,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(tmp_path, capsys):
   assert 'Resumed at iteration 1 of 3' in capsys.readouterr().out
   for name, value in expected.items():
     np.testing.assert_array_equal(value, received[name], err_msg=name)
-  for one, other in zip(history(whole), history(parts)):
-    for column in ('return', 'loss', 'kl', 'val_return_0', 'val_return_1'):
-      assert one[column] == other[column], column
+  columns = ('iteration', 'return', 'loss', 'kl', 'val_return_0', 'val_return_1')
+  one, other = ([[line[column] for column in columns] for line in history(config)]
+                for config in (whole, parts))
+  assert one == other and [line[0] for line in one] == ['2', '3']
 
 
 def test_a_test_gives_returns_a_table_and_the_picture_of_paths(tmp_path, capsys):

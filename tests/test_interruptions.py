@@ -79,7 +79,7 @@ def test_while_it_is_loaded_a_command_ends_at_once(number):
             f'flags.main_config = load\n'
             f'main.main(sys.argv)\n')
   done = subprocess.run([sys.executable, '-c', script], cwd=REPOSITORY, text=True,
-                        capture_output=True, timeout=240,
+                        capture_output=True, timeout=600,
                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
                         if os.name == 'posix' else None)
   assert done.returncode == 128 + number, done.stderr

@@ -21,7 +21,7 @@ from maml_tf.training.checkpoint_files import damage, iteration_of
 INTERVAL = 20
 PRETRAINING = 130
 ITERATIONS_PER_KILL = 160
-LONGEST = 60   # seconds until a process does something
+LONGEST = 300   # seconds until a process does something
 
 
 def arguments(logdir, kills):

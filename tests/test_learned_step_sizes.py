@@ -25,10 +25,10 @@ def linear(inputs):
   return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
 
 
-def by_numpy(theta, alpha, episodes, updates):
+def by_numpy(theta, alpha, episodes, updates, first_order):
   """Loss, and gradients by theta and alpha, of linear regressions: their gradient is
   2/n X'(X theta - y) and their Hessian 2/n X'X, so that with J = I - diag(alpha) H the
-  chain rule is a product (equations 2 and 3 of Meta-SGD)."""
+  chain rule is a product (equations 2 and 3 of Meta-SGD); in first order J is I."""
   losses, by_theta, by_alpha = [], [], []
   for task in range(TASKS):
     x, xq = (linear(part.inputs[task].numpy()) for part in episodes)
@@ -42,24 +42,26 @@ def by_numpy(theta, alpha, episodes, updates):
     upstream, of_alpha = 2 / len(xq) * xq.T @ (xq @ phi - yq), 0
     for gradient in reversed(path):
       of_alpha = of_alpha - gradient * upstream
-      upstream = upstream - hessian @ (alpha * upstream)
+      upstream = upstream - (not first_order) * hessian @ (alpha * upstream)
     by_theta.append(upstream)
     by_alpha.append(of_alpha)
   return np.mean(losses), np.mean(by_theta, axis=0), np.mean(by_alpha, axis=0)
 
 
 @pytest.mark.parametrize('updates', [1, 3])
-@pytest.mark.parametrize('recompute', [False, True])
-def test_meta_sgd_is_its_equations(make_regression, updates, recompute):
+@pytest.mark.parametrize('recompute, first_order', [
+    (False, False), (True, False), (False, True)])
+def test_meta_sgd_is_its_equations(make_regression, updates, recompute, first_order):
   episodes = make_regression(TASKS, EXAMPLES, INPUTS)
   model = MetaSGD(FullyConnected(INPUTS, (), 1, 'None'), MeanSquaredError(), step_size=0.1,
-                  num_updates=updates, dtype='float64', recompute_inner_steps=recompute)
+                  num_updates=updates, dtype='float64', recompute_inner_steps=recompute,
+                  first_order=first_order)
   theta, alpha = np.array([0.3, -0.7, 0.2]), np.array([0.03, -0.05, 0.08])
   model.meta_parameters.assign({
       'output/kernel': theta[:2, None], 'output/bias': theta[2:],
       'step_size/output/kernel': alpha[:2, None], 'step_size/output/bias': alpha[2:]})
   means, gradients = model.meta_gradient(episodes)
-  loss, by_theta, by_alpha = by_numpy(theta, alpha, episodes, updates)
+  loss, by_theta, by_alpha = by_numpy(theta, alpha, episodes, updates, first_order)
   np.testing.assert_allclose(means['loss'], loss, rtol=1e-12)
   for prefix, expected in (('', by_theta), ('step_size/', by_alpha)):
     received = np.concatenate([np.ravel(gradients[f'{prefix}output/kernel']),

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import numpy as np
 import pytest
 from four_replicas import CASES
 from two_replicas import difference
 
-LONGEST = 600   # seconds, on a machine that is busy
-
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
+def trained(forks, tmp_path_factory):
   """A function: number of replicas -> {case/number: array}; each is trained once."""
-  from forked import Forks
   folder = tmp_path_factory.mktemp('trained')
-  with Forks() as forks:
-    @functools.cache
-    def train(replicas):
-      process = forks.start('four_replicas:train_on', folder / f'{replicas}.txt', replicas,
-                            str(folder / f'{replicas}.npz'))
-      deadline = time.monotonic() + LONGEST
-      while process.alive and time.monotonic() < deadline:
-        time.sleep(0.05)
-      assert process.wait() == 0, process.output_text()
-      return dict(np.load(folder / f'{replicas}.npz'))
-    yield train
+
+  @functools.cache
+  def train(replicas):
+    process = forks.start('four_replicas:train_on', folder / f'{replicas}.txt', replicas,
+                          str(folder / f'{replicas}.npz'))
+    assert process.wait() == 0, process.output_text()
+    return dict(np.load(folder / f'{replicas}.npz'))
+  return train
 
 
 @pytest.mark.slow

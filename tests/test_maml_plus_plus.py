@@ -114,8 +114,10 @@ def test_losses_of_all_updates_count_the_less_the_later_it_is(iteration, weights
 @pytest.mark.parametrize('iteration', [0, 9, 10])
 @pytest.mark.parametrize('tasks_at_once', [0, 1])
 def test_the_order_changes_with_the_iteration(iteration, tasks_at_once, episodes):
-  model = model_of(first_order_iterations=10, tasks_at_once=tasks_at_once, **OFF)
-  assert_same(at_iteration(model, iteration), episodes, first_order=iteration < 10)
+  """Of what is learned beside the net, too."""
+  model = model_of(first_order_iterations=10, tasks_at_once=tasks_at_once, per_step_norm=True)
+  assert_same(at_iteration(model, iteration), episodes, first_order=iteration < 10,
+              alphas=True, per_step=True)
 
 
 @pytest.mark.parametrize('norm, tables', [('batch_norm', 2), ('layer_norm', 4)])

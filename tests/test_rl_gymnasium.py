@@ -433,7 +433,7 @@ def test_a_program_ends_with_its_processes(tmp_path):
       '  tasks = environment.test_tasks(2, 1)\n'
       '  environment.start(tasks, [stream(0, 0), stream(0, 1)])\n'
       "  print('begun')\n", encoding='utf-8')
-  found = subprocess.run([sys.executable, str(tmp_path / 'script.py')], timeout=120,
+  found = subprocess.run([sys.executable, str(tmp_path / 'script.py')], timeout=600,
                          env={**os.environ, 'PYTHONPATH': str(EXAMPLE.parents[1])},
                          capture_output=True, text=True, check=False)
   assert (found.returncode, found.stdout, found.stderr) == (0, 'begun\n', '')

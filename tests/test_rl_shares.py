@@ -24,7 +24,7 @@ from maml_tf.rl.shares import ALONE, Shares
 from maml_tf.rl.task_streams import HeldOutTasks, Iterations
 from maml_tf.rl.training import Learning
 
-LONGEST = 120   # seconds to wait for another thread
+LONGEST = 600   # seconds to wait for another thread, on a busy machine
 SETTINGS = SMALL._replace(tasks=4, dtype='float64')
 CASES = {
     'exact': SETTINGS,

@@ -638,14 +638,11 @@ def test_a_row_has_no_more_iterations_than_its_flagfile(call, row):
 
 # Where results come from.
 
-def test_the_commit_and_whether_it_was_changed(tmp_path):
-  def git(*arguments):
-    subprocess.run(['git', '-c', 'user.name=n', '-c', 'user.email=e', *arguments],
-                   cwd=tmp_path, check=True, capture_output=True)
-  git('init', '-q')
+def test_the_commit_and_whether_it_was_changed(git, tmp_path):
+  git(tmp_path, 'init', '-q')
   (tmp_path / 'a').write_text('1')
-  git('add', 'a')
-  git('commit', '-q', '-m', 'first')
+  git(tmp_path, 'add', 'a')
+  git(tmp_path, 'commit', '-q', '-m', 'first')
   clean = provenance.commit(str(tmp_path))
   assert len(clean) == 40
   (tmp_path / 'results').mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
@@ -11,13 +10,8 @@ from maml_tf.config import ConfigError
 from maml_tf.verification import clone
 
 
-def git(folder, *arguments):
-  return subprocess.run(['git', '-c', 'user.name=n', '-c', 'user.email=e', *arguments],
-                        cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
-
-
 @pytest.fixture
-def repository(tmp_path):
+def repository(git, tmp_path):
   folder = tmp_path / 'repository'
   folder.mkdir()
   (folder / 'code.py').write_text('1')
@@ -32,7 +26,7 @@ def content(source):
     return file.read()
 
 
-def test_edits_beside_it_do_not_reach_it(repository, tmp_path):
+def test_edits_beside_it_do_not_reach_it(git, repository, tmp_path):
   first = git(repository, 'rev-parse', 'HEAD')
   (repository / 'code.py').write_text('2')   # not committed
   with clone.fixed_commit(str(tmp_path / 'clones'), str(repository)) as source:
@@ -48,7 +42,7 @@ def test_edits_beside_it_do_not_reach_it(repository, tmp_path):
     assert source.commit != first and content(source) == '3'
 
 
-def test_what_a_killed_process_left_is_used_again_if_it_is_whole(repository, tmp_path):
+def test_what_a_killed_process_left_is_used_again_if_it_is_whole(git, repository, tmp_path):
   commit = git(repository, 'rev-parse', 'HEAD')
   path = tmp_path / 'clones' / commit
   git(repository, 'worktree', 'add', '--detach', str(path), commit)

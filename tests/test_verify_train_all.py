@@ -171,9 +171,8 @@ def test_what_a_turn_is_given(train, folder, monkeypatch):
 
 def test_the_time_is_over(train, capsys):
   """After a turn: what is left would not be worth starting."""
-  started = time.monotonic()
   code, order = train([job(A)], {'a': ['train']}, hours=0.0001)
-  assert code == 0 and order == ['a'] and time.monotonic() - started < 10
+  assert code == 0 and order == ['a']
   assert 'Not finished: 1 of 1 runs of the plan.' in capsys.readouterr().out
 
 
@@ -293,6 +292,7 @@ def test_a_folder_that_turns_cannot_be_started_in_is_one_sentence(train, folder)
     train([job(A)], {'a': ['finish']}, repository=str(folder / 'nowhere'))
 
 
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='this system pins nothing')
 def test_the_training_has_so_many_cores():
   script = ('from maml_tf.verification import turn_process\n'
             'from maml_tf.task_groups import available_cores\n'
@@ -306,11 +306,10 @@ def test_the_training_has_so_many_cores():
 def test_without_affinity_tensorflow_gets_so_many_threads(monkeypatch):
   monkeypatch.delattr(os, 'sched_setaffinity', raising=False)
   for name in turn_process._THREADS:
-    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(name, '')   # to be put back, or taken away again
+    monkeypatch.delenv(name)
   turn_process.pin(3)
   assert [os.environ[name] for name in turn_process._THREADS] == ['3', '3', '3']
-  for name in turn_process._THREADS:
-    monkeypatch.delenv(name)
 
 
 def test_a_turn_waits_for_one_that_was_left_behind(tmp_path, capsys):
@@ -371,21 +370,20 @@ def tiny(tmp_path, *more):
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(git, tmp_path):
   """With this package, committed."""
   folder = tmp_path / 'repository'
   for name in ('maml_tf', 'flags'):
     shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
   (folder / '.gitignore').write_text('__pycache__/\n')
   for command in (['init', '-q'], ['add', '.'], ['commit', '-q', '-m', 'first']):
-    subprocess.run(['git', '-c', 'user.name=n', '-c', 'user.email=e', *command], cwd=folder,
-                   check=True)
+    git(folder, *command)
   return folder
 
 
 @pytest.mark.slow
 def test_a_command_that_is_killed_and_stopped_goes_on_and_edits_do_not_reach_it(
-    repository, tmp_path):
+    git, repository, tmp_path):
   row = tiny(tmp_path, '--metatrain_iterations=1000000')
   script = COMMAND.replace('FLAGFILE', row.flagfile_path)
   output, results = tmp_path / 'output.txt', repository / 'results'
@@ -430,8 +428,7 @@ def test_a_command_that_is_killed_and_stopped_goes_on_and_edits_do_not_reach_it(
   assert process.wait(LONGEST) == 0, output.read_text()
   assert 'All runs of the plan are finished.' in output.read_text()
   record = records.read(row, 0, str(results))
-  commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=repository, check=True,
-                          capture_output=True, text=True).stdout.strip()
+  commit = git(repository, 'rev-parse', 'HEAD')
   assert record.trained == goal and record.fields['times_tested'] == 1
   assert record.fields['training']['by_commit'] == [[commit, 0, goal]]
   assert record.fields['training']['validation_tasks'] == [[600, 0, goal]]
