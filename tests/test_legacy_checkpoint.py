@@ -12,10 +12,15 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import application, command_line, experiment
-from maml_tf.config import resolve
+from maml_tf.config import ConfigError, resolve
 from maml_tf.legacy import checkpoint, convert
 from maml_tf.legacy.names import to_legacy
-from maml_tf.training.checkpoints import CheckpointError, Checkpoints, experiment_folder
+from maml_tf.training.checkpoints import (
+  CheckpointError,
+  Checkpoints,
+  experiment_folder,
+  prepare_folder,
+)
 
 LEGACY = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy'
 needs_released = pytest.mark.skipif(
@@ -274,6 +279,19 @@ def test_a_run_from_scratch_is_not_continued_from_a_tf1_checkpoint(
   config = small_config(metatrain_iterations=0, legacy_checkpoint=legacy_sinusoid[0])
   assert application.run(config) == command_line.REFUSED
   assert 'legacy_checkpoint' in capsys.readouterr().err
+
+
+def test_a_run_of_the_tf1_code_is_neither_gone_on_with_nor_overwritten(
+    legacy_sinusoid, small_config):
+  """Its folder has the name that this project gives, and its command resumed there."""
+  folder = pathlib.Path(experiment_folder(small_config()))
+  shutil.copytree(os.path.dirname(legacy_sinusoid[0]), folder)
+  before = {path.name: path.read_bytes() for path in folder.iterdir()}
+  with pytest.raises(ConfigError, match=r'TF1 code, .*--legacy_checkpoint=.*/model300'):
+    prepare_folder(small_config())
+  assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+  prepare_folder(small_config(resume=False))
+  assert (folder.parent / f'{folder.name}.previous1' / 'model300.index').exists()
 
 
 @pytest.mark.parametrize('train', [True, False])
