@@ -341,6 +341,8 @@ def test_a_converted_run_can_be_trained_on(legacy_sinusoid, tmp_path, small_conf
     (['--out=x', '--to_legacy', '--pretrained=sinusoid_5shot'], '--pretrained'),
     (['--out=x', '--to_legacy', '--logdir=missing'], 'no checkpoint'),
     (['--out=x', '--to_legacy', '--test_iter=7', '--logdir=missing'], '--test_iter=7'),
+    (['--out=x[1]', '--to_legacy'], 'x[1] is not allowed: it has a pair of brackets'),
+    (['--out=gs://x', '--legacy_checkpoint=model1'], 'gs://x is not allowed: it is a URL'),
     (['--out=x', '--bogus=1'], '--bogus')])
 def test_conversions_that_are_refused(arguments, shown, capsys, monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
@@ -385,6 +387,20 @@ def test_what_the_tf1_code_does_not_have_is_not_written_for_it(given, shown, tmp
   assert error.startswith('maml_tf.legacy.convert: --to_legacy does not fit ')
   assert shown in error and error.count('\n') == 1 and 'legacy_checkpoint' not in error
   assert not (tmp_path / 'x').exists()
+
+
+def test_a_method_that_learns_more_starts_from_no_checkpoint_of_the_tf1_code(
+    legacy_sinusoid, small_config, tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('own.py').write_text(METHOD_WITH_MORE)
+  legacy = dict(legacy_checkpoint=legacy_sinusoid[0], method='own.py:WithMore')
+  assert application.run(small_config(train=False, **legacy)) == command_line.REFUSED
+  assert convert.main([*(f'--{name}={value}' for name, value in legacy.items()),
+                       '--out=runs']) == command_line.REFUSED
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 2 and all(
+      '--legacy_checkpoint does not fit --method=own.py:WithMore' in line for line in errors)
+  assert not pathlib.Path('runs').exists()
 
 
 def test_a_conversion_overwrites_nothing(legacy_sinusoid, tmp_path, capsys):
