@@ -58,6 +58,20 @@ def message_of(path, learner, **kwargs) -> str:
   return message
 
 
+@pytest.mark.parametrize('datasource, another_split', [
+    ('omniglot', True), ('sinusoid', False)])
+def test_a_net_that_may_know_the_tested_classes_is_not_tested_in_silence(
+    datasource, another_split, tmp_path, generic_values, capsys):
+  path = str(tmp_path / 'model1')
+  config = resolve({'datasource': datasource, 'train': False, 'legacy_checkpoint': path})
+  model = experiment.build_model(config)
+  checkpoint.write(path, model.learner, generic_values(model.learner, dtype='float32'))
+  assert checkpoint.load(config, model) == path
+  said = capsys.readouterr().out
+  assert ('the net was trained on' in said) == another_split
+  assert said.count('\n') == another_split
+
+
 @pytest.mark.parametrize('given', NETS, ids=str)
 def test_round_trip_of_every_net(given, tmp_path, generic_values):
   learner = experiment.build_learner(resolve(given))

@@ -34,6 +34,8 @@ _UNREADABLE = (tf.errors.OpError, ValueError, TypeError, LookupError, Arithmetic
 def load(config: Config, model: MetaLearner) -> str:
   """Gives `model` the parameters of --legacy_checkpoint; the prefix of its files.
 
+  Where the TF1 code had another split, a line says so.
+
   Raises:
     ConfigError: see `require_net_alone`.
     CheckpointError: see `resolve_path` and `read`.
@@ -41,6 +43,10 @@ def load(config: Config, model: MetaLearner) -> str:
   require_net_alone(config, model, 'legacy_checkpoint')
   path = resolve_path(config.run.legacy_checkpoint)
   model.meta_parameters.assign(read(path, model.learner, config.learner.dtype))
+  if not config.problem.split_of_tf1:
+    print(f'The TF1 code divided the classes of {config.problem.name} in the order in which '
+          'a file system lists them: those of validation and test here may be ones that the '
+          'net was trained on, and then its scores say nothing of new ones.', flush=True)
   return path
 
 
