@@ -137,6 +137,7 @@ def _printable(text: str) -> str:
 
 def _written(path: str, lines: Sequence[str]) -> bool:
   try:
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)   # as data/, in a new clone
     with open(path, 'w', encoding='utf-8') as file:
       file.writelines(f'{line}\n' for line in lines)
     return True
@@ -229,8 +230,8 @@ def check_counts(plan: Plan, layout: Layout, problems: Problems,
     classes = plan.classes[split]
     if len(classes) != expected:
       problems.add(f'split {split}', f'{len(classes)} classes, expected {expected}',
-                   remedy='complete the set' if classes else
-                   f'name the folder of its classes {split}/, or complete the set')
+                   remedy=f'name the folder of its classes {split}/, or complete the set'
+                   if any(plan.classes.values()) and not classes else 'complete the set')
     for name, files in classes:
       if len(files) != layout.images_per_class:
         is_small = len(files) < layout.images_per_class

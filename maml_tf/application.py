@@ -218,10 +218,8 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
     weights.require_same_pooling(path, config)
   else:
     from maml_tf.legacy import checkpoint as legacy_checkpoint  # few runs need it
-    path = legacy_checkpoint.resolve_path(config.run.legacy_checkpoint)
+    path = legacy_checkpoint.load(config, model)
     iteration = legacy_checkpoint.iteration_of(path)
-    model.meta_parameters.assign(
-        legacy_checkpoint.read(path, model.learner, config.learner.dtype))
   return path, iteration
 
 

@@ -56,7 +56,15 @@ def test_what_has_no_value_in_the_paper_says_nothing():
 
 
 def test_a_tf1_checkpoint_is_named_after_one_of_its_last_iterations():
-  given = dict(datasource='omniglot', test_set=True, train=False,
+  given = dict(datasource='miniimagenet', test_set=True, train=False,
                legacy_checkpoint='model59999')
   assert comparison(resolve(given), 59999).values
   assert not comparison(resolve(given), 40000).values
+
+
+@pytest.mark.parametrize('given', [
+    dict(test_set=True, train=False), dict(test_set=True), dict(train=False, update_lr=0.1)])
+def test_characters_that_the_tf1_code_may_have_trained_on_are_no_test_of_its_net(given):
+  config = resolve(dict(datasource='omniglot', legacy_checkpoint='model59999', **given))
+  beside = comparison(config, 59999)
+  assert beside.values == {} and 'did not know' in beside.why_none

@@ -71,6 +71,14 @@ def test_a_test_is_advised_by_flags_that_it_has(run, fields):
     assert config.to_values()[field] == value
 
 
+@pytest.mark.parametrize('field', ['legacy_checkpoint', 'pretrained'])
+def test_a_test_of_a_named_file_is_advised_to_name_another(field):
+  run = dict(train=False, **{field: 'x'})
+  assert re.findall(r'--(\w+)', advice_for_test(resolve(run))) == [
+      'update_lr', 'test_num_updates', field]
+  assert advice_for_test(resolve({**run, 'train': True})).endswith('--test_iter')
+
+
 @pytest.mark.parametrize('method', METHODS)
 def test_fewer_updates_are_advised_where_there_are_any(method):
   said = fewer_or_another(resolve(dict(datasource='omniglot', method=method)), 'updates',

@@ -194,6 +194,15 @@ def test_advice_does_not_repeat_the_mistake(prepared, tmp_path):
     image_set.read_manifest(tmp_path / 'raw', 'omniglot')
 
 
+def test_what_stands_where_the_prepared_set_would_be_is_prepared_beside_it(
+    tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'data' / 'omniglot' / 'Greek').mkdir(parents=True)
+  with pytest.raises(DataError) as error:   # the writer replaces nothing of the user's
+    image_set.read_manifest('data/omniglot', 'omniglot')
+  assert '--source=data/omniglot --out=data/omniglot-prepared`' in str(error.value)
+
+
 def test_a_file_is_no_folder_to_prepare_into(tmp_path):
   (tmp_path / 'omniglot.zip').write_bytes(b'')
   with pytest.raises(DataError, match='is a file, and no folder with the prepared omniglot'):

@@ -12,10 +12,15 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import application, command_line, experiment
-from maml_tf.config import resolve
+from maml_tf.config import ConfigError, resolve
 from maml_tf.legacy import checkpoint, convert
 from maml_tf.legacy.names import to_legacy
-from maml_tf.training.checkpoints import CheckpointError, Checkpoints, experiment_folder
+from maml_tf.training.checkpoints import (
+  CheckpointError,
+  Checkpoints,
+  experiment_folder,
+  prepare_folder,
+)
 
 LEGACY = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy'
 needs_released = pytest.mark.skipif(
@@ -51,6 +56,20 @@ def message_of(path, learner, **kwargs) -> str:
   message = str(caught.value)
   assert '\n' not in message and message.endswith('.') and '. ' not in message
   return message
+
+
+@pytest.mark.parametrize('datasource, another_split', [
+    ('omniglot', True), ('sinusoid', False)])
+def test_a_net_that_may_know_the_tested_classes_is_not_tested_in_silence(
+    datasource, another_split, tmp_path, generic_values, capsys):
+  path = str(tmp_path / 'model1')
+  config = resolve({'datasource': datasource, 'train': False, 'legacy_checkpoint': path})
+  model = experiment.build_model(config)
+  checkpoint.write(path, model.learner, generic_values(model.learner, dtype='float32'))
+  assert checkpoint.load(config, model) == path
+  said = capsys.readouterr().out
+  assert ('the net was trained on' in said) == another_split
+  assert said.count('\n') == another_split
 
 
 @pytest.mark.parametrize('given', NETS, ids=str)
@@ -276,6 +295,19 @@ def test_a_run_from_scratch_is_not_continued_from_a_tf1_checkpoint(
   assert 'legacy_checkpoint' in capsys.readouterr().err
 
 
+def test_a_run_of_the_tf1_code_is_neither_gone_on_with_nor_overwritten(
+    legacy_sinusoid, small_config):
+  """Its folder has the name that this project gives, and its command resumed there."""
+  folder = pathlib.Path(experiment_folder(small_config()))
+  shutil.copytree(os.path.dirname(legacy_sinusoid[0]), folder)
+  before = {path.name: path.read_bytes() for path in folder.iterdir()}
+  with pytest.raises(ConfigError, match=r'TF1 code, .*--legacy_checkpoint=.*/model300'):
+    prepare_folder(small_config())
+  assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+  prepare_folder(small_config(resume=False))
+  assert (folder.parent / f'{folder.name}.previous1' / 'model300.index').exists()
+
+
 @pytest.mark.parametrize('train', [True, False])
 def test_main_refuses_a_checkpoint_that_does_not_fit(legacy_sinusoid, small_config, capsys,
                                                      train):
@@ -323,6 +355,8 @@ def test_a_converted_run_can_be_trained_on(legacy_sinusoid, tmp_path, small_conf
     (['--out=x', '--to_legacy', '--pretrained=sinusoid_5shot'], '--pretrained'),
     (['--out=x', '--to_legacy', '--logdir=missing'], 'no checkpoint'),
     (['--out=x', '--to_legacy', '--test_iter=7', '--logdir=missing'], '--test_iter=7'),
+    (['--out=x[1]', '--to_legacy'], 'x[1] is not allowed: it has a pair of brackets'),
+    (['--out=gs://x', '--legacy_checkpoint=model1'], 'gs://x is not allowed: it is a URL'),
     (['--out=x', '--bogus=1'], '--bogus')])
 def test_conversions_that_are_refused(arguments, shown, capsys, monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
@@ -367,6 +401,20 @@ def test_what_the_tf1_code_does_not_have_is_not_written_for_it(given, shown, tmp
   assert error.startswith('maml_tf.legacy.convert: --to_legacy does not fit ')
   assert shown in error and error.count('\n') == 1 and 'legacy_checkpoint' not in error
   assert not (tmp_path / 'x').exists()
+
+
+def test_a_method_that_learns_more_starts_from_no_checkpoint_of_the_tf1_code(
+    legacy_sinusoid, small_config, tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('own.py').write_text(METHOD_WITH_MORE)
+  legacy = dict(legacy_checkpoint=legacy_sinusoid[0], method='own.py:WithMore')
+  assert application.run(small_config(train=False, **legacy)) == command_line.REFUSED
+  assert convert.main([*(f'--{name}={value}' for name, value in legacy.items()),
+                       '--out=runs']) == command_line.REFUSED
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 2 and all(
+      '--legacy_checkpoint does not fit --method=own.py:WithMore' in line for line in errors)
+  assert not pathlib.Path('runs').exists()
 
 
 def test_a_conversion_overwrites_nothing(legacy_sinusoid, tmp_path, capsys):

@@ -203,6 +203,18 @@ def test_a_split_of_an_unusual_name_is_named_in_one_line(with_images, tmp_path, 
   assert len(message.splitlines()) == 3
 
 
+def test_tables_without_any_of_their_images_ask_for_these_alone(with_images, tmp_path, capsys):
+  shutil.rmtree(with_images / 'images')
+  (with_images / 'images').mkdir()
+  (with_images / 'images' / 'other.jpg').write_bytes(b'')
+  message = failure(capsys, with_images, tmp_path / 'data' / 'out')
+  assert 'put the missing images there' in message.splitlines()[0]
+  assert 'name the folder' not in message
+  lines = (tmp_path / 'data' / 'out-problems.txt').read_text().splitlines()
+  # All are in a folder that was not there, and on the screen 20: the three splits among them.
+  assert len(lines) == 31 and message.count('has no file') == 17
+
+
 def test_images_outside_of_the_class_folders_are_mentioned(with_images, tmp_path, capsys):
   folders = class_folders(with_images, tmp_path / 'folders')
   for name in ('overview.jpg', 'train/montage.png'):

@@ -93,12 +93,13 @@ def test_a_test_without_a_checkpoint_names_those_that_there_are(small_config):
         checkpoints.experiment_folder(small_config()), small_config(train=False))
 
 
-def test_a_checkpoint_of_the_tf1_code_is_named(small_config):
+@pytest.mark.parametrize('given', [dict(), dict(test_iter=59000)])   # as TF1's commands do
+def test_a_checkpoint_of_the_tf1_code_is_named(given, small_config):
   folder = checkpoints.prepare_folder(small_config())
   for number in (9000, 59999):
     Path(folder, f'model{number}.index').touch()
   with pytest.raises(CheckpointError, match=r'TF1 code .*--legacy_checkpoint=.*/model59999'):
-    checkpoints.restore_for_test(folder, small_config(train=False))
+    checkpoints.restore_for_test(folder, small_config(train=False, **given))
 
 
 def test_what_has_no_data_has_no_file(small_config, tmp_path):

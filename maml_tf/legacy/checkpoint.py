@@ -13,9 +13,11 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
 from maml_tf.learners.base import Learner
 from maml_tf.legacy.names import from_legacy, mismatch, norm_scopes, to_legacy
+from maml_tf.meta_learner import MetaLearner
 from maml_tf.training.checkpoint_files import OBJECT_GRAPH
 from maml_tf.training.checkpoints import CheckpointError
 
@@ -27,6 +29,33 @@ _OF_TRAINING = re.compile(
 # What `load_checkpoint` and its reader raise for files that are damaged, or none at all.
 _UNREADABLE = (tf.errors.OpError, ValueError, TypeError, LookupError, ArithmeticError,
                RuntimeError, MemoryError, OSError)
+
+
+def load(config: Config, model: MetaLearner) -> str:
+  """Gives `model` the parameters of --legacy_checkpoint; the prefix of its files.
+
+  Where the TF1 code had another split, a line says so.
+
+  Raises:
+    ConfigError: see `require_net_alone`.
+    CheckpointError: see `resolve_path` and `read`.
+  """
+  require_net_alone(config, model, 'legacy_checkpoint')
+  path = resolve_path(config.run.legacy_checkpoint)
+  model.meta_parameters.assign(read(path, model.learner, config.learner.dtype))
+  if not config.problem.split_of_tf1:
+    print(f'The TF1 code divided the classes of {config.problem.name} in the order in which '
+          'a file system lists them: those of validation and test here may be ones that the '
+          'net was trained on, and then its scores say nothing of new ones.', flush=True)
+  return path
+
+
+def require_net_alone(config: Config, model: MetaLearner, flag: str) -> None:
+  """Raises: ConfigError: for a method of one's own that learns something beside the net."""
+  if set(model.meta_parameters.arrays()) != {
+      spec.name for spec in model.learner.parameter_specs}:
+    raise ConfigError(f'--{flag} does not fit --method={config.training.method}, which has '
+                      'other parameters than any net of the TF1 code: leave one of them out.')
 
 
 def read(path: str, learner: Learner, dtype: str = 'float32') -> Dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
 from typing import List, Optional
 
@@ -37,7 +38,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     print(f'Written: {write(config, options.out)}')
     if not options.to_legacy:
       print('Test it with the same flags: python main.py --train=False '
-            f'--logdir={options.out} ...')
+            f'{shlex.quote(f"--logdir={options.out}")} ...')
   return exit_code('maml_tf.legacy.convert', action)
 
 
@@ -59,10 +60,8 @@ def from_legacy(config: Config, out: str) -> str:
   if config.run.legacy_checkpoint is None:
     raise ConfigError('--legacy_checkpoint is not given: it must name the checkpoint of '
                       'the TF1 code to convert; for the other direction give --to_legacy.')
-  source = checkpoint.resolve_path(config.run.legacy_checkpoint)
   model = experiment.build_model(config)
-  model.meta_parameters.assign(
-      checkpoint.read(source, model.learner, config.learner.dtype))
+  source = checkpoint.load(config, model)
   run = dataclasses.replace(config.run, logdir=out, legacy_checkpoint=None)
   config = dataclasses.replace(config, run=run)
   folder = checkpoints.experiment_folder(config)
@@ -99,10 +98,7 @@ def to_legacy(config: Config, out: str) -> str:
                       '--logdir: leave one of them out.')
   _require_in_legacy_code(config)
   model = experiment.build_model(config)
-  if set(model.meta_parameters.arrays()) != {
-      spec.name for spec in model.learner.parameter_specs}:   # a method of one's own
-    raise ConfigError(f'--to_legacy does not fit --method={config.training.method}, which has '
-                      'other parameters than any net of the TF1 code: leave one of them out.')
+  checkpoint.require_net_alone(config, model, 'to_legacy')
   source = checkpoints.restore_for_test(checkpoints.experiment_folder(config), config,
                                         parameters=model.meta_parameters)
   path = os.path.join(out, f'model{checkpoints.iteration_of(source)}')
@@ -126,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
   parser = OneSentenceParser(
       prog='python -m maml_tf.legacy.convert', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-  parser.add_argument('--out', type=paths.argument, required=True, metavar='FOLDER',
+  parser.add_argument('--out', type=paths.of_checkpoints, required=True, metavar='FOLDER',
                       help='where to write')
   parser.add_argument('--to_legacy', action='store_true',
                       help="from this project to the TF1 code's format")

@@ -26,7 +26,8 @@ class Comparison(NamedTuple):
 
   Attributes:
     values: {updates: the paper's value}.
-    why_none: a sentence where there would be values, and they are of another run.
+    why_none: a sentence where there would be values, and they are of another run, or the
+      tested classes may be ones that the TF1 code trained on.
   """
   values: Dict[int, str]
   why_none: Optional[str] = None
@@ -39,6 +40,8 @@ def comparison(config: Config, trained: Optional[int]) -> Comparison:
     config: of the test.
     trained: iterations of the tested run; None: not known.
   """
+  if config.run.legacy_checkpoint is not None and not config.problem.split_of_tf1:
+    return Comparison({}, "The paper's values are of classes that the net did not know.")
   row = row_tested(config)
   if row is None or not row.paper:
     return Comparison({})

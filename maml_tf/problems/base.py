@@ -41,6 +41,7 @@ class Problem(abc.ABC):
     most_steps_per_execution: training steps that go into one execution: many where a step
       takes less than what Keras does around it.
     acts: whether a policy acts in environments: reinforcement learning.
+    split_of_tf1: whether the TF1 code had the same classes to train on, and to test on.
     may_test_validation: whether `test_set` chooses between test and validation tasks.
     methods: of `--method` that it can be learned by; None: all.
     save_interval: iterations between two checkpoints; None: the TF1 code's.
@@ -61,6 +62,7 @@ class Problem(abc.ABC):
   usual_ways: int = 5
   xla_pays: bool = False
   acts: bool = False
+  split_of_tf1: bool = True
   may_test_validation: bool = False
   methods: Optional[Tuple[str, ...]] = None
   save_interval: Optional[int] = None

@@ -37,7 +37,7 @@ class Images(Problem):
     reptile_preset: (ways, shots) -> the same for Reptile.
     comparing_preset: (method, shots) -> the same for methods without an inner loop.
     inverted: whether the set is stored inverted, so that ink is 255.
-    special_presets: see `Problem`.
+    special_presets, split_of_tf1: see `Problem`.
   """
   name: str
   shape: Tuple[int, int, int]
@@ -52,6 +52,7 @@ class Images(Problem):
   comparing_preset: Callable[[str, int], Dict[str, Any]] = lambda method, shots: {}
   special_presets: Tuple[Tuple[str, int, Optional[int]], ...] = ()
   inverted: bool = False
+  split_of_tf1: bool = True
   measure = ACCURACY
   has_classes = True
   may_test_validation = True
@@ -283,7 +284,7 @@ OMNIGLOT = Images(
     rotations=True, spatial_mean=True, needs_pooling=False, classifier_iterations=30000,
     own_preset=_omniglot, reptile_preset=_omniglot_by_reptile,
     comparing_preset=_omniglot_by_comparing,
-    special_presets=(('20 classes or more', 20, None),), inverted=True)
+    special_presets=(('20 classes or more', 20, None),), inverted=True, split_of_tf1=False)
 MINIIMAGENET = Images(
     'miniimagenet', (84, 84, 3), {'train': 64, 'val': 16, 'test': 20}, examples=600,
     rotations=False, spatial_mean=False, needs_pooling=True, classifier_iterations=12000,

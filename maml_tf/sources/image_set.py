@@ -157,8 +157,10 @@ def _checked_manifest(folder: Path, name: str) -> dict[str, Any]:
   if not path.is_file():
     found = {entry.name for entry in folder.iterdir()} - LEFT_BY_SYSTEMS
     if found and not found & PREPARED_FILES:   # the source itself, perhaps
-      remedy = (f'`python {_script(name)} --source={shlex.quote(str(folder))} '
-                f'--out=data/{name}`')
+      out = f'data/{name}'
+      if os.path.realpath(out) == os.path.realpath(folder):   # which is not replaced
+        out += '-prepared'
+      remedy = f'`python {_script(name)} --source={shlex.quote(str(folder))} --out={out}`'
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it does not hold '
                     f'{_prepared(name)}: prepare them with {remedy}.')
   try:

@@ -288,10 +288,30 @@ def _prepare(folder: str, config: Config) -> None:
     require_same_keras(folder, (CheckpointFiles(folder, KEPT).paths or [None])[-1])
     require_same_data(folder, config)
     require_same_code(folder, config)
+  else:
+    _require_not_of_tf1(folder)
   os.makedirs(folder, exist_ok=True)
   write_whole(path, config.to_json())
   note_data(folder, config)
   note_code(folder, config)
+
+
+def _require_not_of_tf1(folder: str) -> None:
+  """Raises `ConfigError` for a folder of the TF1 code, which has the same name there: its
+  command went on from what is in it, and its list of checkpoints would be overwritten."""
+  legacy = _newest_of_tf1(folder)
+  if legacy is not None:
+    raise ConfigError(
+        f'{folder} holds a run of the TF1 code, which is not gone on with: choose another '
+        f'--logdir, and {shlex.quote(f"--legacy_checkpoint={legacy}")} to start from its '
+        'parameters, or move it aside with --resume=False.')
+
+
+def _newest_of_tf1(folder: str) -> Optional[str]:
+  """The TF1 code's checkpoint of the latest iteration in a folder; None without any."""
+  indices = glob.glob(os.path.join(glob.escape(folder), 'model[0-9]*.index'))
+  return max((path[:-len('.index')] for path in indices),
+             key=lambda path: (len(path), path), default=None)
 
 
 def goes_on(config: Config) -> bool:
@@ -364,10 +384,11 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
     path = os.path.join(folder, f'model-{config.evaluation.test_iter}')
     if path not in files.paths:
       kept = [iteration_of(name) for name in files.paths]
+      others = (f', which has {kept}: choose one of these, or ' if kept else
+                f'{_what_is_there_instead(folder)}: ')
       raise CheckpointError(
           f'--test_iter={config.evaluation.test_iter}: there is no checkpoint of that '
-          f'iteration in {folder}, which has {kept or "none"}: choose one of these, or '
-          f'{advice}.')
+          f'iteration in {folder}{others}{advice}.')
     return require_whole(path, 'leave --test_iter out to test the newest one')
   if config.evaluation.test_checkpoint == 'best':
     path = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
@@ -393,12 +414,10 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
 def _what_is_there_instead(folder: str) -> str:
   """Of a folder without checkpoints, to follow its name: those of the TF1 code in it, or the
   folders beside it that have some. Of a flag that differs the name does, too."""
-  legacy = [os.path.basename(path)[:-len('.index')] for path in
-            glob.glob(os.path.join(glob.escape(folder), 'model[0-9]*.index'))]
-  if legacy:
-    path = os.path.join(folder, max(legacy, key=lambda name: (len(name), name)))
+  legacy = _newest_of_tf1(folder)
+  if legacy is not None:
     return (f', but there are checkpoints of the TF1 code (test one by '
-            f'{shlex.quote(f"--legacy_checkpoint={path}")})')
+            f'{shlex.quote(f"--legacy_checkpoint={legacy}")})')
   around = os.path.dirname(folder)
   names = [name for name in (sorted(os.listdir(around)) if os.path.isdir(around) else [])
            if CheckpointFiles(os.path.join(around, name), KEPT).paths]

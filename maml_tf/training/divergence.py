@@ -46,10 +46,16 @@ def advice_for_test(config: Config, updates: str = 'test_num_updates') -> str:
     config: of the test.
     updates: the flag of how many there are.
   """
-  fewer = fewer_or_another(config, updates, 'test_iter')
+  fewer = fewer_or_another(config, updates, _flag_of_what_is_tested(config))
   is_learned = 'train_update_lr' in pointless(config)
   return fewer if is_learned or 'update_lr' in without_meaning(config) else (
       f'lower --update_lr={config.inner_loop.update_lr}, {fewer}')
+
+
+def _flag_of_what_is_tested(config: Config) -> str:
+  named = [] if config.run.train else [
+      field for field in ('legacy_checkpoint', 'pretrained') if getattr(config.run, field)]
+  return named[0] if named else 'test_iter'   # which is refused beside these
 
 
 def fewer_or_another(config: Config, updates: str, iteration: str) -> str:
