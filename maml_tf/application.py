@@ -62,9 +62,10 @@ def _run(config: Config, program: str) -> int:
 def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> int:
   print(describe(model))
   if config.run.train:
-    _require_validation(config)
-    if replicas.is_writer and _names_parameters(config) and not goes_on(config):
-      print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
+    if replicas.is_writer:   # which alone has the folder of the run
+      _require_validation(config)
+      if _names_parameters(config) and not goes_on(config):
+        print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
       return command_line.DONE
   with leaving(lambda: 'the test was not done to its end; '
@@ -90,6 +91,9 @@ def _what_was_trained(config: Config) -> str:
   """In a phrase, when a run is interrupted."""
   if not config.run.train:
     return 'nothing was tested yet'
+  if config.run.distribution_strategy == 'multi_worker_mirrored':   # the folder is worker 0's
+    return (f'{_command_that_goes_on(config)}, for all workers, goes on from the last '
+            'checkpoint, if there is one')
   iterations = [iteration_of(path)
                 for path in CheckpointFiles(experiment_folder(config), KEPT).paths]
   if not iterations:
@@ -108,8 +112,8 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
   is_writer = Replicas.of(model).is_writer
   with (training_folder(config) if is_writer else
         contextlib.nullcontext(experiment_folder(config))) as folder:
-    print(f'Experiment folder: {folder}', flush=True)
     if is_writer:
+      print(f'Experiment folder: {folder}', flush=True)
       config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until)
   say_where_it_stopped(config, result, is_writer)
