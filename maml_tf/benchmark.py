@@ -54,10 +54,9 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import sys
 import time
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -78,6 +77,7 @@ from maml_tf.errors import ConfigError, DataError  # noqa: E402
 from maml_tf.flops import flop_per_example  # noqa: E402
 from maml_tf.keras_models import paper_net  # noqa: E402
 from maml_tf.meta_learner import MetaLearner  # noqa: E402
+from maml_tf.peak_memory import peak_memory_mb  # noqa: E402
 from maml_tf.replicas import Replicas  # noqa: E402
 from maml_tf.strategies import joined  # noqa: E402
 from maml_tf.training import phases  # noqa: E402
@@ -102,6 +102,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(config: Config, options: argparse.Namespace) -> None:
+  baseline = config.training.baseline
+  if baseline != 'None':
+    raise ConfigError(f'--baseline={baseline} is not meta-trained, and has no meta-step to be '
+                      'timed: leave it out.')
   print(f'Device: {experiment.set_up(config)}')
   with joined(config, 'maml_tf.benchmark') as replicas:
     if replicas.are_several:
@@ -158,7 +162,7 @@ def measure(config: Config, steps: int, profile: Optional[str], replicas: Replic
       'tasks_per_second': config.training.meta_batch_size / median,
       'input_wait_fraction': wait,
       'seconds_to_first_step': seconds_to_first_step,
-      'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+      'peak_rss_mb': peak_memory_mb(),
       'gflop_per_step': gflop,
       'sgemm_gflops': float(np.mean(sgemm)),
       'efficiency': None if gflop is None else gflop / median / float(np.mean(sgemm)),
@@ -218,7 +222,7 @@ def measure_control(config: Config, iterations: int, replicas: Replicas
     model = experiment.build_model(config)
   phases.compile_model(config, model)
   return {**speed.measure(model, iterations, config.problem.threads(config)),
-          'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+          'peak_rss_mb': peak_memory_mb()}
 
 
 def gflop_per_step(config: Config, model: MetaLearner) -> Optional[float]:
@@ -241,9 +245,7 @@ def sgemm_gflops() -> float:
   """What large float32 matrix products reach here, in 1e9 operations per second."""
   matrices = [tf.random.normal([MATRIX_SIZE, MATRIX_SIZE])
               for _ in range(devices.cores_for_tasks() or 1)]
-  @tf.function(autograph=False)
-  def products():
-    return [tf.matmul(matrix, matrix) for matrix in matrices]
+  products = tf.function(lambda: _products(matrices), autograph=False)
   products()
   seconds = []
   for _ in range(MATRIX_PRODUCTS):
@@ -252,6 +254,11 @@ def sgemm_gflops() -> float:
       product.numpy()
     seconds.append(time.perf_counter() - before)
   return len(matrices) * 2 * MATRIX_SIZE**3 / float(np.median(seconds)) / 1e9
+
+
+def _products(matrices: Sequence[tf.Tensor]) -> List[tf.Tensor]:
+  """A number of each: to bring all of it from a GPU takes longer than to compute it."""
+  return [tf.matmul(matrix, matrix)[0, 0] for matrix in matrices]
 
 
 class _EndsOfExecutions(tf.keras.callbacks.Callback):

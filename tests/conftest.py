@@ -11,13 +11,13 @@ import gc
 import importlib.util
 import math
 import os
-import resource
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from maml_tf.before_tensorflow import set_environment
+from maml_tf.peak_memory import peak_memory_mb
 
 # Before anything imports TensorFlow. Nothing here imports it at module level: the
 # tests of the data scripts do without it.
@@ -163,7 +163,7 @@ _peaks = []   # MB of each worker, or of the one process
 
 
 def pytest_sessionfinish(session):
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  peak = peak_memory_mb() or 0.0
   if hasattr(session.config, 'workeroutput'):
     session.config.workeroutput['peak'] = peak
   else:
@@ -218,7 +218,7 @@ def _collect():
 def _resident_now():
   try:
     with open('/proc/self/statm') as file:
-      return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+      return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6
   except OSError:   # not on Linux
     return 0.0
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 
-from maml_tf import benchmark, experiment
+from maml_tf import benchmark, experiment, peak_memory
 from maml_tf.config import resolve
 from maml_tf.training import phases
 
@@ -95,6 +98,38 @@ def test_a_matrix_product_is_timed(monkeypatch):
   # A multiplication and an addition for each of 256 terms of 256 x 256 sums, in a second.
   products = benchmark.devices.cores_for_tasks() or 1
   assert benchmark.sgemm_gflops() == pytest.approx(products * 2 * 256**3 / 1e9)
+
+
+def test_one_number_of_a_product_is_waited_for():
+  """All of it was copied, which from a GPU takes longer than the product: the efficiency was
+  that of the copy."""
+  [corner] = benchmark._products([tf.ones([256, 256])])
+  assert corner.shape == () and corner.numpy() == 256
+
+
+@pytest.mark.parametrize('system, per_mib', [('linux', 1024), ('darwin', 1024**2)])
+def test_the_peak_of_memory_is_in_mib(system, per_mib, monkeypatch):
+  """macOS counts bytes: it was 1,024 times as much."""
+  used = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(
+      ru_maxrss=300 * per_mib))
+  monkeypatch.setitem(sys.modules, 'resource', used)
+  monkeypatch.setattr(sys, 'platform', system)
+  assert runpy.run_path(peak_memory.__file__)['peak_memory_mb']() == 300
+
+
+def test_without_a_peak_of_memory_the_rest_is_measured(monkeypatch):
+  """On Windows: the benchmark could not be imported."""
+  monkeypatch.setitem(sys.modules, 'resource', None)
+  assert peak_memory.peak_memory_mb() is None
+  assert 'resource' not in vars(benchmark)
+
+
+@pytest.mark.parametrize('baseline', ['oracle', 'averaged'])
+def test_what_is_not_meta_trained_has_no_meta_step(baseline, capsys):
+  """A meta-step was timed that such a run never makes."""
+  assert benchmark.main(['maml_tf.benchmark', f'--baseline={baseline}']) == 2
+  assert (f'--baseline={baseline} is not meta-trained, and has no meta-step'
+          in capsys.readouterr().err)
 
 
 class SlowGenerator:
