@@ -16,6 +16,7 @@ from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.files import reported
 from maml_tf.interruptions import leaving, put_off
+from maml_tf.measures import counted
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import weights
 from maml_tf.paper.comparable import comparison
@@ -82,8 +83,8 @@ def _require_validation(config: Config) -> None:
   if (config.evaluation.test_checkpoint == 'best' and 0 < iterations < interval
       and not (config.run.resume and best.paths)):   # without, it is moved aside
     raise ConfigError(
-        f'--test_checkpoint=best does not fit a run of {iterations} iterations, which '
-        f'--validation_interval={interval} never validates: give --validation_interval='
+        f'--test_checkpoint=best does not fit a run of {counted(iterations, "iteration")}, '
+        f'which --validation_interval={interval} never validates: give --validation_interval='
         f'{max(1, iterations // 10)}, or --test_checkpoint=latest.')
 
 
@@ -259,10 +260,10 @@ def _say_where_from(origin: Optional[Record]) -> None:
 
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:
   config = test_run.config
-  tasks = config.evaluation.num_test_tasks
+  tasks = counted(config.evaluation.num_test_tasks, 'task')
   split = config.problem.recorded_split(config)
   classes = f' of the {split} classes' if split else ''
-  print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
+  print(f'Test: {tasks}{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   origin = _origin(config)
   beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
   try:   # written before it is printed: who reads this may be gone
