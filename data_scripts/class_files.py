@@ -18,6 +18,7 @@ from pathlib import Path
 from data_scripts import archives, tables
 from data_scripts.preparation import Problems, paths_of, sorted_classes, what_is_there
 from data_scripts.split_names import split_of
+from maml_tf.measures import counted
 from maml_tf.sources.image_set import SPLITS, DataError
 
 _TABLE_SUFFIXES = ('.csv', '.tsv', '.json')
@@ -334,9 +335,10 @@ class _Assignment:
                for label in sorted(by_label)]
       classes[split] = [(label, files) for label, files in found if files]
     if self._renamed:
+      renamed = counted(self._renamed, 'image')
       self._problems.notes.append(
-          f'Taken from class folders by their order ({self._renamed} images), since they have '
-          'other names than in the tables, as ImageNet\'s own')
+          f'Taken from class folders by their order ({renamed}), since '
+          'they have other names than in the tables, as ImageNet\'s own')
     self._problems.note([place[1] for place in self._files.places
                          if place not in self._used],
                         'they are in no CSV file')
@@ -389,9 +391,10 @@ class _Assignment:
     if min(numbered) >= 0 and positions[0] > 0 and positions[-1] <= len(files):
       return [files[position - 1] for position in positions]
     self._problems.add(
-        f'class {label}', f'{len(files)} files of other names than the {len(rows)} in '
-        f'{split}.csv, as {files[0][1]}', kind='other names', remedy='name the files as in '
-        'the tables, or take the complete class folders of ILSVRC 2012')
+        f'class {label}', f'{counted(len(files), "file")} of other names than the '
+        f'{len(rows)} in {split}.csv, as {files[0][1]}', kind='other names',
+        remedy='name the files as in the tables, or take the complete class folders of '
+        'ILSVRC 2012')
     return files
 
 
@@ -437,9 +440,11 @@ def _note_inner_folders(files: ImageFiles, labelled: Iterable[tuple[str, File]],
   genera and species, may have meant the inner ones."""
   inner = sorted({files.folder_in_class(place, label) for label, place in labelled} - {''})
   if inner:
+    were = 'was' if len(inner) == 1 else 'were'
     problems.notes.append(
-        f'{len(inner)} folders in class folders were taken as a part of their class, as '
-        f'{inner[0]} (where each of them is a class, leave the folders around them out)')
+        f'{counted(len(inner), "folder")} in class folders {were} taken as a part of their '
+        f'class, as {inner[0]} (where each of them is a class, leave the folders around them '
+        'out)')
 
 
 def _check_one_name(names: Mapping[str, set[str]], problems: Problems) -> None:

@@ -21,6 +21,7 @@ from data_scripts.image_set_writer import ImageSetWriter
 from data_scripts.progress import ProgressBar
 from maml_tf import outputs
 from maml_tf.command_line import INTERRUPTED, REFUSED, OneSentenceParser
+from maml_tf.measures import counted
 from maml_tf.sources import image_set
 from maml_tf.sources.image_set import DataError
 
@@ -229,13 +230,13 @@ def check_counts(plan: Plan, layout: Layout, problems: Problems,
   for split, expected in layout.classes.items():
     classes = plan.classes[split]
     if len(classes) != expected:
-      problems.add(f'split {split}', f'{len(classes)} classes, expected {expected}',
+      problems.add(f'split {split}', f'{counted(len(classes), "class")}, expected {expected}',
                    remedy=f'name the folder of its classes {split}/, or complete the set'
                    if any(plan.classes.values()) and not classes else 'complete the set')
     for name, files in classes:
       if len(files) != layout.images_per_class:
         is_small = len(files) < layout.images_per_class
-        problems.add(f'class {name}', f'{len(files)} images, expected '
+        problems.add(f'class {name}', f'{counted(len(files), "image")}, expected '
                      f'{layout.images_per_class}', kind='too few' if is_small else 'too many',
                      remedy='complete the set' if is_small else 'leave the images of the set',
                      is_count=least is not None and
@@ -341,7 +342,8 @@ def _require_same_files(request: Request, plan: Plan, done: Mapping[str, Any]) -
   differing = sorted(key for key in {*was, *now} if was.get(key, 0) != now.get(key, 0))
   if differing:
     listed = archives.shortened([
-        f'{split}/{name}: {was.get((split, name), 0)} images, now {now.get((split, name), 0)}'
+        f'{split}/{name}: {counted(was.get((split, name), 0), "image")}, now '
+        f'{now.get((split, name), 0)}'
         for split, name in differing])
     raise DataError(f'The folder {request.out!r} holds {request.name} prepared of other files '
                     f'than those of {request.source!r} ({listed}): choose another --out, or '
@@ -371,8 +373,9 @@ class Twins:
       names = [f'{files[split][index]} and {files[other][at]}'
                for (split, index), (other, at) in pairs if (split != other) == are_in_two]
       if names:
-        found.append(_printable(f'{len(names)} images are there {where} (take one of each '
-                                f'away): {archives.shortened(names)}'))
+        are = 'is' if len(names) == 1 else 'are'
+        found.append(_printable(f'{counted(len(names), "image")} {are} there {where} (take '
+                                f'one of each away): {archives.shortened(names)}'))
     return found
 
 
@@ -468,7 +471,9 @@ def _print_summary(request: Request, outcome: Outcome, notes: Sequence[str],
     print(f'  {split:5}  {len(counts):5} classes  {sum(counts):6} images')
   for mode, count in sorted(outcome.stored_modes.items()):
     kind = 'grey' if request.image_shape and request.image_shape[2] == 1 else 'RGB'
-    print(f'  {count} images were stored as {mode} and were converted to {kind}.')
+    were = 'was' if count == 1 else 'were'
+    print(f'  {counted(count, "image")} {were} stored as {mode} and {were} converted to '
+          f'{kind}.')
   for note in notes:
     print(f'  {note}.')
   with contextlib.suppress(OSError):   # of an earlier attempt
@@ -572,5 +577,6 @@ def what_is_there(names: Sequence[Sequence[str]]) -> str:
     return 'it holds no files'
   counts = ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(_KINDS_SHOWN))
   packed = any(name.lower().endswith(archives.ARCHIVE_SUFFIXES) for name in every)
-  return (f'it holds {len(every)} files ({counts}), the first of them {every[0][:100]!r}'
+  return (f'it holds {counted(len(every), "file")} ({counts}), the first of them '
+          f'{every[0][:100]!r}'
           + (', and archives in an archive are not opened' if packed else ''))

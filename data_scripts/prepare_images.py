@@ -31,6 +31,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 from data_scripts import archives, class_files, images, preparation, tables  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import counts, whole  # noqa: E402
+from maml_tf.measures import counted  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -121,8 +122,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
     folders = class_files.top_folders(files, problems)
     if len(folders) < LEAST_CLASSES * len(image_set.SPLITS):
       raise DataError(
-          f'The source {source!r} has {len(folders)} class '
-          f'{"folder" if len(folders) == 1 else "folders"} with images '
+          f'The source {source!r} has {counted(len(folders), "class folder")} with images '
           f'({archives.shortened(list(folders)) or preparation.what_is_there(names)}), and '
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
           'each class, and put its images there.'
@@ -151,12 +151,14 @@ def _check_enough(plan: preparation.Plan, problems: preparation.Problems) -> Non
   for split in image_set.SPLITS:
     classes = plan.counts(split)
     if len(classes) < LEAST_CLASSES:
-      problems.add(f'split {split}', f'{len(classes)} classes, at least {LEAST_CLASSES} are '
-                   'needed', remedy='move classes of another split there, or give class '
+      problems.add(f'split {split}', f'{counted(len(classes), "class")}, at least '
+                   f'{LEAST_CLASSES} are needed',
+                   remedy='move classes of another split there, or give class '
                    'folders without splits, which are divided at random')
     for name, count in classes:
       if count < LEAST_PER_CLASS:
-        problems.add(f'class {name}', f'{count} images, at least {LEAST_PER_CLASS} are needed',
+        problems.add(f'class {name}', f'{counted(count, "image")}, at least '
+                     f'{LEAST_PER_CLASS} are needed',
                      remedy='add images, or take the class away')
 
 

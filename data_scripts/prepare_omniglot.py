@@ -31,6 +31,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 from data_scripts import archives, class_files, downloads, images, preparation  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import whole  # noqa: E402
+from maml_tf.measures import counted  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
 from maml_tf.sources.image_set import DataError  # noqa: E402
 
@@ -167,10 +168,10 @@ def make_plan(source: str, layout: preparation.Layout, seed: int,
       {part: [(name, classes[name]) for name in split[part]] for part in image_set.SPLITS},
       sources, form)
   if len(classes) != total:   # the split of another number of classes says nothing
-    problems.add('the set', f'{len(classes)} characters, expected {total}')
+    problems.add('the set', f'{counted(len(classes), "character")}, expected {total}')
     for name, files in classes.items():
       if len(files) != layout.images_per_class:
-        problems.add(f'class {name}', f'{len(files)} images, expected '
+        problems.add(f'class {name}', f'{counted(len(files), "image")}, expected '
                                       f'{layout.images_per_class}', kind='count')
   else:
     preparation.check_counts(plan, layout, problems)

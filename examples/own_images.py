@@ -10,6 +10,7 @@ export. Every step is a command line, which is printed.
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import random
 import shlex
@@ -50,8 +51,8 @@ def main(folder: str, iterations: int = 100) -> float:
           f'--query={query}', f'--out={out}')
   command('-m maml_tf.export', export.main, f'--run={runs}', f'--support={support}',
           f'--out={os.path.join(folder, "exported")}')
-  with open(out, encoding='utf-8') as file:
-    rows = [line.split(',') for line in file.read().splitlines()[1:]]
+  with open(out, newline='', encoding='utf-8') as file:
+    _, *rows = csv.reader(file)
   share = sum(os.path.basename(name).startswith(found) for name, found, *_ in rows) / len(rows)
   print(f'{100 * share:.0f}% of {len(rows)} photos are classified right')
   return share

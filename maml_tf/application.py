@@ -16,6 +16,7 @@ from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
 from maml_tf.files import reported
 from maml_tf.interruptions import leaving, put_off
+from maml_tf.measures import counted
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.paper import weights
 from maml_tf.paper.comparable import comparison
@@ -62,9 +63,10 @@ def _run(config: Config, program: str) -> int:
 def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> int:
   print(describe(model))
   if config.run.train:
-    _require_validation(config)
-    if replicas.is_writer and _names_parameters(config) and not goes_on(config):
-      print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
+    if replicas.is_writer:   # which alone has the folder of the run
+      _require_validation(config)
+      if _names_parameters(config) and not goes_on(config):
+        print(f'Parameters of a new run: from {_load_named(config, model)[0]}')
     if train_or_resume(config, model).interrupted_by is not None:
       return command_line.DONE
   with leaving(lambda: 'the test was not done to its end; '
@@ -81,8 +83,8 @@ def _require_validation(config: Config) -> None:
   if (config.evaluation.test_checkpoint == 'best' and 0 < iterations < interval
       and not (config.run.resume and best.paths)):   # without, it is moved aside
     raise ConfigError(
-        f'--test_checkpoint=best does not fit a run of {iterations} iterations, which '
-        f'--validation_interval={interval} never validates: give --validation_interval='
+        f'--test_checkpoint=best does not fit a run of {counted(iterations, "iteration")}, '
+        f'which --validation_interval={interval} never validates: give --validation_interval='
         f'{max(1, iterations // 10)}, or --test_checkpoint=latest.')
 
 
@@ -90,6 +92,9 @@ def _what_was_trained(config: Config) -> str:
   """In a phrase, when a run is interrupted."""
   if not config.run.train:
     return 'nothing was tested yet'
+  if config.run.distribution_strategy == 'multi_worker_mirrored':   # the folder is worker 0's
+    return (f'{_command_that_goes_on(config)}, for all workers, goes on from the last '
+            'checkpoint, if there is one')
   iterations = [iteration_of(path)
                 for path in CheckpointFiles(experiment_folder(config), KEPT).paths]
   if not iterations:
@@ -108,8 +113,8 @@ def train_or_resume(config: Config, model: MetaLearner, until: Optional[int] = N
   is_writer = Replicas.of(model).is_writer
   with (training_folder(config) if is_writer else
         contextlib.nullcontext(experiment_folder(config))) as folder:
-    print(f'Experiment folder: {folder}', flush=True)
     if is_writer:
+      print(f'Experiment folder: {folder}', flush=True)
       config.problem.keep_beside(folder, config)
     result = train(config, model, folder, until)
   say_where_it_stopped(config, result, is_writer)
@@ -253,10 +258,10 @@ def _say_where_from(origin: Optional[Record]) -> None:
 
 def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -> None:
   config = test_run.config
-  tasks = config.evaluation.num_test_tasks
+  tasks = counted(config.evaluation.num_test_tasks, 'task')
   split = config.problem.recorded_split(config)
   classes = f' of the {split} classes' if split else ''
-  print(f'Test: {tasks} tasks{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
+  print(f'Test: {tasks}{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   origin = _origin(config)
   beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
   try:   # written before it is printed: who reads this may be gone

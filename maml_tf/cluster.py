@@ -113,6 +113,8 @@ def of_slurm(environment: Mapping[str, str]) -> Cluster:
     nodes = _slurm_nodes(environment['SLURM_STEP_NODELIST'])
     tasks = _slurm_tasks(environment['SLURM_STEP_TASKS_PER_NODE'])
     job = int(environment.get('SLURM_JOB_ID', '0'))
+  except ConfigError:   # which is a ValueError, and says by itself what to do
+    raise
   except (KeyError, ValueError) as error:
     raise ConfigError(f'The variables of Slurm are not understood ({error!r}): start it by '
                       'srun, or give --worker_hosts and --task_index.') from error

@@ -62,8 +62,14 @@ def phase_name(updates: int) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-  """'1 shot', '2 shots'."""
-  return f'{count} {thing}' + ('' if count == 1 else 's')
+  """A number of things, in words.
+
+  Example:
+    >>> counted(1, 'shot'), counted(2, 'shot'), counted(1000, 'class')
+    ('1 shot', '2 shots', '1,000 classes')
+  """
+  ending = '' if count == 1 else 'es' if thing.endswith('s') else 's'
+  return f'{count:,} {thing}{ending}'
 
 
 # Every task has a loss. That of a classification is judged by its accuracy instead.

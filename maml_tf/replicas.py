@@ -155,7 +155,7 @@ class Replicas:
     replicas = counted(self.number, 'replica')
     if self.workers == 1:
       return replicas
-    return f'{replicas} in {self.workers} processes, this is worker {self.worker}'
+    return f'{replicas} in {counted(self.workers, "process")}, this is worker {self.worker}'
 
 
 def _read_from_one(make: Callable, **kwargs: Any) -> tf.Variable:
@@ -189,8 +189,8 @@ def require_divided(tasks: int, replicas: int) -> None:
   below, above = tasks // replicas * replicas, -(-tasks // replicas) * replicas
   batches = f'{below} or {above}' if below else f'{above}'
   fitting = ', '.join(str(number) for number in divisors(tasks))
-  raise ConfigError(f'{tasks} tasks are not divided by {replicas} replicas: take {batches} '
-                    f'tasks, or as many replicas as {fitting}.')
+  raise ConfigError(f'{counted(tasks, "task")} cannot be divided by {replicas} replicas: take '
+                    f'{batches} tasks, or as many replicas as {fitting}.')
 
 
 def divisors(number: int) -> List[int]:

@@ -30,6 +30,7 @@ from typing import List, NamedTuple, Sequence
 
 from maml_tf.argument_types import number, whole
 from maml_tf.command_line import OneSentenceParser
+from maml_tf.measures import counted
 
 REPLICAS = tuple(2**power for power in range(1, 11))
 
@@ -124,7 +125,7 @@ def main(argv: Sequence[str]) -> int:
         f'{size / 1e6:.3g} MB to exchange:\n')
   print('\n'.join(weak_scaling(task, options.tasks, size, overhead)))
   if options.meta_batch_size is not None:
-    print(f'\nThe same {options.meta_batch_size} tasks, shared:\n')
+    print(f'\nThe same {counted(options.meta_batch_size, "task")}, shared:\n')
     print('\n'.join(strong_scaling(task, options.meta_batch_size, size, overhead)))
   return 0
 

@@ -15,6 +15,7 @@ from stopping import interrupt_at
 
 import main
 from maml_tf import application, command_line
+from maml_tf.replicas import Replicas
 from maml_tf.sources import image_set
 from maml_tf.training import progress
 from maml_tf.training.checkpoints import experiment_folder
@@ -222,6 +223,27 @@ def test_a_signal_outside_of_training_says_what_stands(number, small_config, cap
   assert application.run(config) == 128 + number
   assert the_sentence(capsys.readouterr().err).endswith(
       'the same command goes on from iteration 0.')
+
+
+def test_a_worker_that_does_not_write_neither_names_a_folder_nor_looks_for_one(
+    small_config, capsys, monkeypatch):
+  """It named one that it never makes, and looked there for the best checkpoint and the last
+  one of worker 0."""
+  monkeypatch.setattr(Replicas, 'is_writer', property(lambda self: False))
+  config = small_config(metatrain_iterations=2, validation_interval=5,
+                        test_checkpoint='best', num_test_tasks=2)
+  assert application.run(config) == 0
+  out = capsys.readouterr().out
+  assert 'FullyConnected' in out and 'Experiment folder' not in out
+  assert not os.path.exists(config.run.logdir)
+  several = small_config(distribution_strategy='multi_worker_mirrored',
+                         worker_hosts='a:1,b:1', task_index=1)
+  def interrupted(*_):
+    raise KeyboardInterrupt
+  monkeypatch.setattr(application, 'joined', interrupted)
+  assert application.run(several) == 130
+  assert the_sentence(capsys.readouterr().err).endswith(
+      'the same command, for all workers, goes on from the last checkpoint, if there is one.')
 
 
 # What is refused: exit code 2, one sentence.

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from maml_tf import benchmark, experiment
 from maml_tf.config import resolve
@@ -95,6 +96,21 @@ def test_a_matrix_product_is_timed(monkeypatch):
   # A multiplication and an addition for each of 256 terms of 256 x 256 sums, in a second.
   products = benchmark.devices.cores_for_tasks() or 1
   assert benchmark.sgemm_gflops() == pytest.approx(products * 2 * 256**3 / 1e9)
+
+
+def test_one_number_of_a_product_is_waited_for():
+  """All of it was copied, which from a GPU takes longer than the product: the efficiency was
+  that of the copy."""
+  [corner] = benchmark._products([tf.ones([256, 256])])
+  assert corner.shape == () and corner.numpy() == 256
+
+
+@pytest.mark.parametrize('baseline', ['oracle', 'averaged'])
+def test_what_is_not_meta_trained_has_no_meta_step(baseline, capsys):
+  """A meta-step was timed that such a run never makes."""
+  assert benchmark.main(['maml_tf.benchmark', f'--baseline={baseline}']) == 2
+  assert (f'--baseline={baseline} is not meta-trained, and has no meta-step'
+          in capsys.readouterr().err)
 
 
 class SlowGenerator:

@@ -54,7 +54,7 @@ def test_slurms_lists_are_read_by_slurm(tmp_path, monkeypatch):
   monkeypatch.setenv('PATH', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
   found = cluster(environment=slurm('node[9-10]'))
   assert found.hosts == (f'node9:{SLURM_PORT}', f'node10:{SLURM_PORT}')
-  with pytest.raises(ConfigError, match='scontrol show hostnames'):
+  with pytest.raises(ConfigError, match='^`scontrol show hostnames node.1-2.` failed'):
     cluster(environment=slurm('node[1-2]'))
 
 

@@ -21,6 +21,7 @@ from maml_tf.paper.rows import ROWS, row_named
 from maml_tf.reports import animation
 from maml_tf.reports.paths import paths_figure
 from maml_tf.rl.errors import Diverged
+from maml_tf.rl.evaluation import adapted_rollouts
 from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.verification import returns_plot, runs
 
@@ -112,6 +113,22 @@ def test_figure_4_shows_the_paths_of_each_task(tmp_path):
     assert all(tuple(path.get_xydata()[0]) == (0, 0) for path in paths)
     np.testing.assert_array_equal(star.get_xydata()[0], goal)
     assert re.fullmatch(r'returns -\d+, -\d+, -\d+, -\d+', axes.get_title())
+
+
+def test_the_paths_of_figure_4_end_where_the_last_action_leads(tmp_path):
+  """They ended one step before: a reward is of the place behind its action."""
+  config = small(tmp_path)
+  model = experiment.build_model(config)
+  generator = experiment.evaluation_generator(config, 'test', 3)
+  held_out = generator.first(3)
+  before = next(adapted_rollouts(model.learning, model.theta(), held_out.tasks,
+                                 model.protocol(held_out, 3)))
+  figure = paths_figure(model, generator, 'title')
+  for task, (axes, goal) in enumerate(zip(figure.axes, held_out.tasks)):
+    for rollout, path in enumerate(axes.lines[:2]):
+      rewards = before.rewards[task, rollout, :before.lengths[task, rollout]]
+      np.testing.assert_allclose(
+          -np.linalg.norm(path.get_xydata()[1:] - goal, axis=1), rewards, rtol=1e-12)
 
 
 @pytest.mark.parametrize('baseline', BASELINES)

@@ -475,6 +475,20 @@ def test_a_named_file_of_weights_leaves_the_results_of_the_run_in_the_folder(
   assert {'fitted_curves', 'test_ubs5_stepsize0.01'} <= new
 
 
+def test_a_test_of_other_tasks_leaves_the_picture_of_the_run(saved, small_config):
+  """One with other shots, or another step size, replaced it beside the table of the first."""
+  config = small_config()
+  _, folder = saved(config, scale=0.5)
+  pictures = {'fitted_curves.png'}
+  for given, name in (
+      (dict(), ''), (dict(update_batch_size=10, train_update_batch_size=5), '_ubs10'),
+      (dict(update_lr=0.02, train_update_lr=0.01), '_stepsize0.02')):
+    tested = small_config(train=False, **given)
+    application.test(tested, experiment.build_model(tested), folder)
+    pictures.add(f'fitted_curves{name}.png')
+    assert {path.name for path in Path(folder).glob('*.png')} == pictures
+
+
 @pytest.mark.slow
 def test_validation_classes_and_test_classes_have_files_of_their_own(
     saved, small_config, capsys):

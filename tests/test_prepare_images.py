@@ -333,7 +333,7 @@ def test_16_bits_of_which_few_are_used_are_named(tmp_path, capsys):
   printed = capsys.readouterr().out
   for mode, count in (('I', 1), ('I;16', 1)):
     assert f'{count} images were stored as {mode} with no value above 4095' in printed
-  assert '1 images were stored as I;16 and were converted to RGB' in printed
+  assert '1 image was stored as I;16 and was converted to RGB' in printed
 
 
 def test_more_than_16_bits_are_refused():
@@ -380,8 +380,8 @@ def test_everything_that_is_wrong_is_reported_together(tmp_path, capsys):
   (source / 'test' / 'test 0').rename(source / 'train' / 'val 1')
   message = failure(capsys, source, tmp_path / 'out')
   for expected in ('0.png: an empty file', '0.png: a web page',
-                   'class val 0: 1 images, at least 2 are needed',
-                   'class val 1: both in train and in val', 'split test: 1 classes, at least'):
+                   'class val 0: 1 image, at least 2 are needed',
+                   'class val 1: both in train and in val', 'split test: 1 class, at least'):
     assert expected in message
 
 
@@ -546,7 +546,7 @@ def test_images_that_are_there_twice_are_named(tmp_path, capsys):
   (source / 'train' / 'train 1' / 'again.png').write_bytes(shared)
   assert prepare(source, tmp_path / 'out') == 0
   printed = capsys.readouterr().out
-  assert '1 images are there in two splits, so that testing meets what training saw' in printed
+  assert '1 image is there in two splits, so that testing meets what training saw' in printed
   assert 'train/train 0/0.png and test/test 1/other.png' in printed
   assert 'train/train 0/0.png and train/train 1/again.png' in printed
   assert len(read_manifest(tmp_path / 'out', 'images')['preparation']['notes']) == 2

@@ -429,7 +429,7 @@ def test_missing_and_extra_images_are_taken_and_named_if_asked(with_images, tmp_
   for path in list((folders / 'train' / labels['train'][0]).iterdir())[1:]:
     path.unlink()
   message = failure(capsys, folders, tmp_path / 'out', '--skip_damaged')
-  assert f'class {labels["train"][0]}: 1 images, expected 4' in message
+  assert f'class {labels["train"][0]}: 1 image, expected 4' in message
 
 
 def test_images_of_other_sizes_and_modes_are_converted(with_images, tmp_path, capsys):
@@ -449,7 +449,7 @@ def test_images_of_other_sizes_and_modes_are_converted(with_images, tmp_path, ca
         expected = image.convert('RGB')
     np.testing.assert_array_equal(images[index], np.asarray(expected))
   printed = capsys.readouterr().out
-  assert '1 images were stored as L' in printed and '1 images were stored as CMYK' in printed
+  assert '1 image was stored as L' in printed and '1 image was stored as CMYK' in printed
   assert preparation_of(tmp_path / 'out')['stored_modes'] == {'CMYK': 1, 'L': 1}
 
 
@@ -480,7 +480,7 @@ def test_a_missing_class_is_reported(with_images, tmp_path, capsys):
   (with_images / 'test.csv').write_text('\n'.join(['filename,label', *kept]))
   for file in (with_images / 'images').glob(f'{label}*'):
     file.unlink()
-  assert 'split test: 1 classes, expected 2' in failure(capsys, with_images, tmp_path / 'out')
+  assert 'split test: 1 class, expected 2' in failure(capsys, with_images, tmp_path / 'out')
 
 
 def test_a_class_in_two_splits_is_reported(with_images, tmp_path, capsys):

@@ -11,6 +11,8 @@ from PIL import Image
 
 from maml_tf import experiment
 from maml_tf.episodes import Episodes
+from maml_tf.problems.images import OMNIGLOT
+from maml_tf.problems.own_images import OWN
 from maml_tf.reports import fitted_curves, sample_tasks
 
 
@@ -118,6 +120,16 @@ def test_sample_tasks_are_a_picture_with_a_class_in_each_row(
     expected = np.arange(rows).reshape([rows, 1] + [1] * (centres.ndim - 2)) / 100
     np.testing.assert_allclose(centres, np.broadcast_to(expected, centres.shape), atol=1e-6)
     assert axes.get_title() in ('support', 'query')
+
+
+@pytest.mark.parametrize('problem, white', [(OMNIGLOT, 0.0), (OWN, 1.0)])
+def test_gray_images_are_drawn_as_they_are_and_no_negatives(problem, white, figures):
+  """Omniglot is stored inverted; gray images of one's own are not, and were drawn so."""
+  problem.sample_tasks(coloured_episodes(1, 2, 1, 1, 1))
+  [figure] = figures
+  [image] = figure.axes[0].images
+  assert image.cmap(image.norm(white))[:3] == (1, 1, 1)
+  assert image.cmap(image.norm(1 - white))[:3] == (0, 0, 0)
 
 
 def test_the_titles_of_sample_tasks_do_not_overlap(figures):

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from maml_tf import bars, experiment
+from maml_tf.config import resolve
+from maml_tf.config.summary import summary
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR, RETURN
 from maml_tf.task_results import TaskResults
 from maml_tf.training import progress, trainer
@@ -130,6 +132,19 @@ def test_a_line_a_minute_says_how_long_it_will_take(capsys, monkeypatch):
   shown.close()
   assert capsys.readouterr().err == (
       '600/1,000  loss 4, accuracy 50.00 %  500 iterations in 2 min\n')
+
+
+def test_one_of_a_kind_is_no_plural(capsys):
+  shown = progress.Progress(0, 10, _Validated(), 10**6, ACCURACY)
+  shown.on_train_begin()
+  shown.iteration = 1
+  shown.after_iterations(0, 1, {'loss': 2.0, 'accuracy': 0.5})
+  shown.close()
+  assert capsys.readouterr().err.endswith('1 iteration in 0 s\n')
+  config = resolve(dict(meta_batch_size=1, metatrain_iterations=1))
+  assert summary(config).endswith(', 1 task a step, 1 iteration, seed 0')
+  policy = resolve(dict(datasource='point_navigation', update_batch_size=1))
+  assert ': 1 rollout an update, ' in summary(policy)
 
 
 def test_no_loss_beside_a_return():

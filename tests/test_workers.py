@@ -139,8 +139,8 @@ def test_a_meta_batch_that_replicas_do_not_divide_is_refused_by_numbers(forks, t
   run = Run(forks, tmp_path, 30, more=['--meta_batch_size=25'])
   assert run.codes() == [2, 2]
   for text in run.texts():
-    assert ('--meta_batch_size=25 does not fit: 25 tasks are not divided by 2 replicas: take '
-            '24 or 26 tasks, or as many replicas as 1, 5, 25.') in text
+    assert ('--meta_batch_size=25 does not fit: 25 tasks cannot be divided by 2 replicas: '
+            'take 24 or 26 tasks, or as many replicas as 1, 5, 25.') in text
 
 
 @pytest.mark.slow

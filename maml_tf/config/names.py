@@ -45,6 +45,17 @@ def of_named_file(config: 'Config') -> str:
   return '_of_' + re.sub(r'[^\w.-]', '-', name) + digits
 
 
+def of_pictures(config: 'Config') -> str:
+  """The end of the names of a test's pictures, so that those of a run's own test stay: what
+  its tables' names say that is not as in training."""
+  shots, evaluation = config.task.update_batch_size, config.evaluation
+  step_size = 'tuned' if evaluation.tune_update_lr else config.inner_loop.update_lr
+  parts = ((config.split, config.split != 'test'),
+           (f'ubs{shots}', shots != config.trained_shots),
+           (f'stepsize{step_size}', step_size != config.trained_step_size))
+  return ''.join(f'_{text}' for text, differs in parts if differs) + config.of_named_file
+
+
 def _legacy_name(config: 'Config') -> str:
   learner, training = config.learner, config.training
   name = (f'cls_{config.trained_classes}.mbs_{training.meta_batch_size}'

@@ -23,8 +23,8 @@ def summary(config: 'Config') -> str:
   parts = [config.problem.task_in_words(config)]
   if config.has_inner_loop and training.metatrain_iterations:
     parts.append(_updates(config))
-    parts.append(f'{training.meta_batch_size} tasks a step')
-  parts += [f'{config.total_iterations:,} iterations', f'seed {config.task.seed}']
+    parts.append(f'{counted(training.meta_batch_size, "task")} a step')
+  parts += [counted(config.total_iterations, 'iteration'), f'seed {config.task.seed}']
   return f'{config.task.datasource}, {name}: {", ".join(parts)}'
 
 

@@ -45,8 +45,9 @@ class Tuning(NamedTuple):
     listed = ', '.join(f'{step_size:g}: {shown(values[-1])}'
                        for step_size, values in self.measured.items())
     updates = counted(len(next(iter(self.measured.values()))) - 1, 'update')
-    return (f'Step size of the fine-tuning: {self.step_size:g}, chosen on {self.num_tasks} '
-            f'{self.split} tasks ({measure.title} after {updates}: {listed})')
+    return (f'Step size of the fine-tuning: {self.step_size:g}, chosen on '
+            f'{counted(self.num_tasks, f"{self.split} task")} ({measure.title} after '
+            f'{updates}: {listed})')
 
 
 def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
@@ -79,7 +80,7 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
   if scores[best] == -math.inf:
     raise NotFiniteError(
         f'No step size of {", ".join(f"{one:g}" for one in scores)} gives a finite '
-        f'{model.measure.name} after {num_updates} updates on the {split} tasks: train with a '
-        'lower --meta_lr, or test another checkpoint.')
+        f'{model.measure.name} after {counted(num_updates, "update")} on the {split} '
+        'tasks: train with a lower --meta_lr, or test another checkpoint.')
   model.step_size = best
   return Tuning(best, measured, num_tasks, split, generator.fingerprint(num_tasks))

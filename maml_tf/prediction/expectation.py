@@ -40,7 +40,7 @@ class Measured(NamedTuple):
   def describe(self) -> str:
     classes = 'test' if self.split == 'test' else 'validation'
     return (f'{100 * self.mean:.1f}% +- {100 * self.ci95:.1f} of the answers right, as in its '
-            f'test{self.others} on {self.tasks} tasks of the {classes} classes')
+            f'test{self.others} on {counted(self.tasks, "task")} of the {classes} classes')
 
 
 def of_run(folder: str, checkpoint: str = '', config: Optional['Config'] = None

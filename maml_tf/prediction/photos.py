@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from maml_tf.errors import DataError
+from maml_tf.measures import counted
 from maml_tf.sources import class_folders
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def read_support(folder: str, config: 'Config') -> Support:
   empty = [name for name, paths in files.items() if not paths]
   if empty or len(files) < LEAST_CLASSES:
     there = f'no image in {", ".join(empty[:_SHOWN])}' if empty else (
-        f'{len(files)} class folders')
+        counted(len(files), 'class folder'))
     raise DataError(f'--support={folder} has {there}: it must have a folder for each of '
                     f'{LEAST_CLASSES} classes or more, each with an image or more.')
   numbered = _as_episodes_have_them(list(files.values()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from maml_tf.argument_types import MOST
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported
-from maml_tf.measures import RETURN
+from maml_tf.measures import RETURN, counted
 from maml_tf.problems.base import Problem
 from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
@@ -180,7 +180,7 @@ class Control(Problem):
         test_later_step=self.later_step)
 
   def task_in_words(self, config: 'Config') -> str:
-    return f'{config.task.update_batch_size} rollouts an update'
+    return f'{counted(config.task.update_batch_size, "rollout")} an update'
 
   def method_preset(self, method: str, num_classes: int, shots: int) -> Dict[str, Any]:
     return dict(context_size=5) if method == 'context_vector' else {}
@@ -285,9 +285,10 @@ class PointNavigation(Control):
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
     """Figure 4; none of policies that diverge, of which the test says so."""
+    from maml_tf.config.names import of_pictures
     from maml_tf.reports.paths import save_paths
     from maml_tf.rl.errors import Diverged
-    path = os.path.join(folder, f'paths{config.of_named_file}.png')
+    path = os.path.join(folder, f'paths{of_pictures(config)}.png')
     try:
       with reported(path):
         save_paths(path, model, generator, title)

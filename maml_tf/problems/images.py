@@ -184,7 +184,7 @@ class Images(Problem):
 
   def sample_tasks(self, episodes) -> bytes:
     from maml_tf.reports.sample_tasks import sample_tasks_png
-    return sample_tasks_png(episodes)
+    return sample_tasks_png(episodes, self.inverted)
 
   def _check_net(self, config: 'Config') -> None:
     learner = config.learner

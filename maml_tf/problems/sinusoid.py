@@ -129,8 +129,9 @@ class Sinusoid(Problem):
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
     """Figure 2."""
+    from maml_tf.config.names import of_pictures
     from maml_tf.reports.fitted_curves import save_fitted_curves
-    path = os.path.join(folder, f'fitted_curves{config.of_named_file}.png')
+    path = os.path.join(folder, f'fitted_curves{of_pictures(config)}.png')
     with reported(path):
       save_fitted_curves(path, model, generator, title)
     return [path]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from maml_tf.files import write_whole
 from maml_tf.measures import phase_name
 from maml_tf.reports.png import png
+from maml_tf.rl.environments import Environment
 from maml_tf.rl.evaluation import adapted_rollouts
 from maml_tf.rl.policy_learner import PolicyLearner
 from maml_tf.rl.rollouts import Trajectories
@@ -47,15 +48,16 @@ def paths_figure(model: PolicyLearner, generator: HeldOutTasks, title: str) -> F
   figure.suptitle(title)
   for task, axes in enumerate(
       figure.subplots(1, len(goals), squeeze=False, sharey=True)[0]):
-    _draw(axes, np.asarray(goals[task]), phases, task)
+    _draw(axes, model.learning.environment, np.asarray(goals[task]), phases, task)
   figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside lower center',
                 ncols=UPDATES + 2)
   return figure
 
 
-def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: int) -> None:
+def _draw(axes: Axes, environment: Environment, goal: np.ndarray,
+          phases: Sequence[Trajectories], task: int) -> None:
   for updates, (phase, (colour, style)) in enumerate(zip(phases, STYLES)):
-    for number, points in enumerate(_paths(phase, task)):
+    for number, points in enumerate(_paths(environment, goal, phase, task)):
       axes.plot(points[:, 0], points[:, 1], style, color=colour, linewidth=1,
                 label=None if number else phase_name(updates))
   axes.plot(*goal, '*', color='C3', markersize=14, label='goal')
@@ -65,6 +67,19 @@ def _draw(axes: Axes, goal: np.ndarray, phases: Sequence[Trajectories], task: in
   axes.tick_params(labelsize=8)
 
 
-def _paths(phase: Trajectories, task: int) -> List[np.ndarray]:
-  return [phase.observations[task, rollout, :phase.lengths[task, rollout]]
-          for rollout in range(min(PATHS, phase.lengths.shape[1]))]
+def _paths(environment: Environment, goal: np.ndarray, phase: Trajectories, task: int
+           ) -> List[np.ndarray]:
+  lengths = phase.lengths[task, :PATHS]   # 0: there is no such rollout
+  return [_path(environment, goal, phase.actions[task, rollout, :length])
+          for rollout, length in enumerate(lengths) if length]
+
+
+def _path(environment: Environment, goal: np.ndarray, actions: np.ndarray) -> np.ndarray:
+  """Positions from the start to where the last action leads, which no action answers: of a
+  point that is moved again."""
+  simulation = environment.start([goal], [np.random.default_rng()])
+  points = [simulation.observations[0]]
+  for action in actions:
+    simulation.step(action[np.newaxis], np.array([True]))
+    points.append(simulation.observations[0])
+  return np.array(points)

@@ -13,11 +13,12 @@ MOST_CLASSES = 10
 MOST_IMAGES = 6
 
 
-def sample_tasks_png(episodes: Episodes) -> bytes:
+def sample_tasks_png(episodes: Episodes, inverted: bool = False) -> bytes:
   """The first tasks of a meta-batch, a row per class: support left, query right.
 
   Args:
     episodes: of images, `[tasks, examples, height, width, channels]`, 0 to 1.
+    inverted: whether 1 is ink, and not light; of images of one channel.
 
   Returns:
     The bytes of a PNG file.
@@ -32,7 +33,8 @@ def sample_tasks_png(episodes: Episodes) -> bytes:
     part.suptitle(f'task {task}', fontsize=10)
     both_axes = part.subplots(1, 2, width_ratios=widths)
     for axes, name, images in zip(both_axes, ('support', 'query'), (support, query)):
-      axes.imshow(_grid(images[task, :MOST_CLASSES]), cmap='gray_r', vmin=0, vmax=1)
+      axes.imshow(_grid(images[task, :MOST_CLASSES]), vmin=0, vmax=1,
+                  cmap='gray_r' if inverted else 'gray')
       axes.set_title(name, fontsize=9)
       axes.set_axis_off()
   return png(figure)

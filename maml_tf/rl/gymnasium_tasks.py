@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, T
 import numpy as np
 
 from maml_tf.errors import UserError
+from maml_tf.measures import counted
 from maml_tf.rl.environments import (
   Actions,
   ContinuousActions,
@@ -205,7 +206,7 @@ class GymnasiumTasks(Environment):
       returned = self._call('sample_tasks', _method(instance, 'sample_tasks'), count)
       if not isinstance(returned, Iterable) or isinstance(returned, (str, Mapping)):
         raise EnvironmentFault(f'{self.name}.sample_tasks({count}) has to return a list of '
-                               f'{count} tasks. Received: {short(returned)}.')
+                               f'{counted(count, "task")}. Received: {short(returned)}.')
       tasks = self._call('sample_tasks', list, returned)   # of a generator, which draws now
     if len(tasks) != count:
       raise EnvironmentFault(f'{self.name}.sample_tasks({count}) returned {len(tasks)} '

@@ -11,6 +11,7 @@ import tensorflow as tf
 from maml_tf.counts import is_integer, require_count
 from maml_tf.episodes import with_arrays
 from maml_tf.errors import ConfigError, UserError
+from maml_tf.measures import counted
 from maml_tf.numpy_calls import numpy_function
 from maml_tf.sources import class_folders
 
@@ -223,8 +224,9 @@ def _require_enough(groups: Sequence[np.ndarray], ways: int, examples: int) -> N
   smallest = min(map(len, groups), default=0)
   if len(groups) < ways or smallest < examples:
     raise ConfigError(
-        f'Tasks of {ways} classes with {examples} examples each (shots + queries) need as '
-        f'many. Received: {len(groups)} classes, the smallest of {smallest} examples.')
+        f'Tasks of {ways} classes with {counted(examples, "example")} each (shots + '
+        f'queries) need as many. Received: {counted(len(groups), "class")}, the smallest of '
+        f'{counted(smallest, "example")}.')
 
 
 def _arrays(task: Optional[Any]) -> Task:

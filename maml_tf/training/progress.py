@@ -102,8 +102,8 @@ class Progress(IterationCallback):
       return
     self._bar.close()
     if self._means.text():
-      self._say(self.iteration, f'{self.iteration - self._first_iteration:,} iterations in '
-                                f'{_duration(time.monotonic() - self._started)}')
+      done = counted(self.iteration - self._first_iteration, 'iteration')
+      self._say(self.iteration, f'{done} in {_duration(time.monotonic() - self._started)}')
       self._means.forget()
 
   def _say(self, iteration: int, text: str) -> None:

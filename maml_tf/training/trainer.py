@@ -25,6 +25,7 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.config.summary import summary
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.files import reported, write_whole
+from maml_tf.measures import counted
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.outer_step import raw
 from maml_tf.replicas import Replicas, values_of
@@ -138,7 +139,8 @@ class _Run:
     if iteration > config.total_iterations:
       raise ConfigError(
           f'--metatrain_iterations={config.training.metatrain_iterations} is below what the '
-          f'run in {folder} has done already ({iteration} iterations in all): ask for more, '
+          f'run in {folder} has done already ({counted(iteration, "iteration")} in all): ask '
+          'for more, '
           'test with --train=False, or start over with --resume=False.')
     if iteration:
       print(f'Resumed at iteration {iteration} of {config.total_iterations}')
