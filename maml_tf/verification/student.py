@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def quantile(freedom: int) -> float:
   """How many standard errors a 95% interval of a mean reaches to each side.
 
