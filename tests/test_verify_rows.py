@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,19 @@ def test_seeds_are_those_of_the_files(make_record):
   assert records.seeds(ACCURACY, '.json', results) == (0, 2, 10)
   assert records.read(ACCURACY, 3, results) is None
   assert not [name for name in os.listdir(Path(results) / 'accuracy') if 'tmp' in name]
+
+
+@pytest.mark.parametrize('name, said', [
+    ('accuracy/seed1.json', 'is of accuracy with seed 0'),
+    ('error/seed0.json', 'is of accuracy with seed 0')])
+def test_a_record_counts_for_its_own_row_and_seed_alone(name, said, make_record):
+  """Under the name of another seed it was a second run, which made the interval smaller."""
+  results = Path(make_record(ACCURACY, 0))
+  (results / 'error').mkdir()
+  shutil.copy(results / 'accuracy' / 'seed0.json', results / name)
+  with pytest.raises(ConfigError, match=f'{name} {said}'):
+    for row in (ACCURACY, ERROR):
+      records.read_all(row, str(results))
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
