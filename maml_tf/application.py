@@ -263,7 +263,8 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   classes = f' of the {split} classes' if split else ''
   print(f'Test: {tasks}{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   origin = _origin(config)
-  beside = comparison(config, _trained(config, folder, test_run.iteration, origin))
+  beside = comparison(config, _trained(config, folder, test_run.iteration, origin),
+                      None if origin is None else origin.fields['row'])
   try:   # written before it is printed: who reads this may be gone
     with reported(folder), put_off():   # all of them, or none
       paths = list(write_results(folder, test_run))

@@ -6,10 +6,11 @@
 Other shots are possible for every method; other ways for those whose last layer can be a new
 one (ANIL, Reptile) and those that have none (prototypical, matching, Siamese), and refused for
 others; another set where its images have the size that the net takes. What is not given is as
-in the run. The result is written into the run's folder, and `python -m maml_tf.predict` knows
-of it. The file says how often such tasks were tested (`times_tested`): who chooses by what is
-seen here has chosen by the test classes. The records of `python -m maml_tf.verify` count their
-own tests alone.
+in the run; the step size is that of its training, as `predict` takes it, also where the run's
+own test had a tuned one. The result is written into the run's folder, and `python -m
+maml_tf.predict` knows of it. The file says how often such tasks were tested (`times_tested`):
+who chooses by what is seen here has chosen by the test classes. The records of `python -m
+maml_tf.verify` count their own tests alone.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def tested_config(config, options: argparse.Namespace):
   given = dict(
       update_batch_size=shots, train_update_batch_size=-1, train=False, test_iter=-1,
       test_query_size=options.queries or config.task.test_query_size,
-      num_test_tasks=options.tasks, test_set=options.split == 'test')
+      num_test_tasks=options.tasks, test_set=options.split == 'test',
+      tune_update_lr=False)   # `predict` knows of the result, and takes no tuned step size
   name = options.datasource or config.task.datasource
   folder = options.data_dir or (
       default_data_dir(name) if options.datasource else trained.data_dir_of_run(options.run))

@@ -55,6 +55,13 @@ def test_what_has_no_value_in_the_paper_says_nothing():
   assert comparison(resolve(dict(datasource='omniglot', test_set=False)), 5) == ({}, None)
 
 
+@pytest.mark.parametrize('start', ['pretrained', 'legacy_checkpoint'])
+def test_a_training_that_starts_from_trained_weights_is_not_the_paper_s(start):
+  given = {'datasource': 'omniglot', 'test_set': True, start: 'omniglot_20way_1shot'}
+  beside = comparison(resolve(given), 60000)
+  assert beside.values == {} and f'run.{start} None and not omniglot' in beside.why_none
+
+
 def test_a_tf1_checkpoint_is_named_after_one_of_its_last_iterations():
   given = dict(datasource='miniimagenet', test_set=True, train=False,
                legacy_checkpoint='model59999')

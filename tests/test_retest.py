@@ -136,6 +136,19 @@ def test_an_iteration_of_a_run_that_began_with_other_weights(run_of, sample_data
   assert written['iteration'] == 1
 
 
+def test_the_step_size_is_that_of_training_and_not_said_to_be_tuned(run_of, sample_data,
+                                                                    tmp_path):
+  run = shutil.copytree(run_of('maml'), tmp_path / 'run')
+  config = json.loads((run / 'config.json').read_text())
+  config['evaluation']['tune_update_lr'] = True
+  (run / 'config.json').write_text(json.dumps(config))
+  assert retest.main([f'--run={run}', '--tasks=2', '--shots=2',
+                      f'--data_dir={sample_data("omniglot")}']) == 0
+  written = json.loads((run / 'test_on_omniglot_3ways_ubs2.json').read_text())
+  assert written['tuning'] is None
+  assert not written['config']['evaluation']['tune_update_lr']
+
+
 def test_of_a_damaged_checkpoint_it_is_said_what_this_command_can_do(run_of, tmp_path, capsys):
   run = shutil.copytree(run_of('maml'), tmp_path / 'run')
   os.truncate(run / 'model-1.data-00000-of-00001', 10)

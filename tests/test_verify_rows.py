@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from maml_tf.paper import records
 from maml_tf.paper.other_papers import METHODS
 from maml_tf.paper.records import Measured
 from maml_tf.paper.rows import ROWS, Row, numbers, row_named, row_tested
-from maml_tf.verification import verdicts
+from maml_tf.verification import student, verdicts
 from maml_tf.verification.verdicts import (
   ABOVE,
   BELOW,
@@ -150,7 +151,15 @@ def test_several_seeds_by_hand(make_record):
   assert combined.mean == pytest.approx(91.0)
   tasks = (1 + 4 + 9) / 3
   between = ((88 - 91) ** 2 + (90 - 91) ** 2 + (95 - 91) ** 2) / 2 / 3
-  assert combined.ci95 == pytest.approx(math.sqrt(tasks + 1.96 ** 2 * between))
+  # Of so few their spread is hardly known: Student's t of 2 degrees of freedom, not 1.96.
+  assert combined.ci95 == pytest.approx(math.sqrt(tasks + 4.302653 ** 2 * between))
+
+
+@pytest.mark.parametrize('freedom, expected', [
+    (1, 12.706205), (2, 4.302653), (3, 3.182446), (4, 2.776445), (29, 2.045230),
+    (1000, 1.962339)])
+def test_student_s_t_is_that_of_the_tables(freedom, expected):
+  assert student.quantile(freedom) == pytest.approx(expected, rel=1e-6)
 
 
 def test_complete_seeds_count_and_partial_ones_do_not(make_record):
@@ -205,6 +214,19 @@ def test_seeds_are_those_of_the_files(make_record):
   assert records.seeds(ACCURACY, '.json', results) == (0, 2, 10)
   assert records.read(ACCURACY, 3, results) is None
   assert not [name for name in os.listdir(Path(results) / 'accuracy') if 'tmp' in name]
+
+
+@pytest.mark.parametrize('name, said', [
+    ('accuracy/seed1.json', 'is of accuracy with seed 0'),
+    ('error/seed0.json', 'is of accuracy with seed 0')])
+def test_a_record_counts_for_its_own_row_and_seed_alone(name, said, make_record):
+  """Under the name of another seed it was a second run, which made the interval smaller."""
+  results = Path(make_record(ACCURACY, 0))
+  (results / 'error').mkdir()
+  shutil.copy(results / 'accuracy' / 'seed0.json', results / name)
+  with pytest.raises(ConfigError, match=f'{name} {said}'):
+    for row in (ACCURACY, ERROR):
+      records.read_all(row, str(results))
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -226,6 +226,18 @@ def test_weights_say_how_far_they_were_trained(capsys, tmp_path):
   assert 'test_ubs5_stepsize0.001_of_sinusoid_5shot-0.json' in names
 
 
+def test_the_paper_s_values_do_not_stand_beside_weights_of_another_row(capsys, tmp_path):
+  """Those of the pre-trained net have the shapes and the length of MAML's."""
+  config = flags.parse(['main.py', '--datasource=sinusoid', '--train=False',
+                        f'--logdir={tmp_path}', '--num_test_tasks=4', '--test_num_updates=1',
+                        '--pretrained=sinusoid_5shot_pretrained'])
+  assert application.run(config) == command_line.DONE
+  out = capsys.readouterr().out
+  assert '0.67' not in out and (
+      "The paper's values are of sinusoid_5shot, and the weights of "
+      'sinusoid_5shot_pretrained.') in out
+
+
 def test_weights_of_other_shots_are_refused_unless_it_is_said(small_config, capsys):
   config = small_config(train=False, pretrained='sinusoid_5shot', update_batch_size=10)
   assert application.run(config) == command_line.REFUSED

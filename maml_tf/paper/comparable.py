@@ -14,9 +14,10 @@ _OF_NO_MATTER = frozenset([
     'data_dir', 'seed', 'dtype', 'tasks_at_once', 'recompute_inner_steps', 'xla', 'test_set',
     'validation_interval', 'num_validation_tasks', 'metatrain_iterations', 'test_iter',
     'test_checkpoint', 'num_test_tasks', 'test_num_updates', 'train', 'resume', 'log',
-    'logdir', 'legacy_checkpoint', 'pretrained', 'distribution_strategy', 'num_gpus',
-    'worker_hosts', 'task_index', 'worker_timeout', 'simulation_threads',
-    'simulation_processes'])
+    'logdir', 'distribution_strategy', 'num_gpus', 'worker_hosts', 'task_index',
+    'worker_timeout', 'simulation_threads', 'simulation_processes'])
+# What a test names is tested; what a training names is where it starts from.
+_TESTED = frozenset(['legacy_checkpoint', 'pretrained'])
 # The TF1 code named a checkpoint after its last iteration, or one before.
 _OFF_BY_TF1 = 1000
 
@@ -33,20 +34,26 @@ class Comparison(NamedTuple):
   why_none: Optional[str] = None
 
 
-def comparison(config: Config, trained: Optional[int]) -> Comparison:
+def comparison(config: Config, trained: Optional[int], weights_of: Optional[str] = None
+               ) -> Comparison:
   """The paper's values for a test, where these are of the same settings and length.
 
   Args:
     config: of the test.
     trained: iterations of the tested run; None: not known.
+    weights_of: the row that the tested weights were kept for; None: no row's are tested.
   """
   if config.run.legacy_checkpoint is not None and not config.problem.split_of_tf1:
     return Comparison({}, "The paper's values are of classes that the net did not know.")
   row = row_tested(config)
   if row is None or not row.paper:
     return Comparison({})
+  if weights_of not in (None, row.name):
+    return Comparison({}, f"The paper's values are of {row.name}, and the weights of "
+                          f'{weights_of}.')
   planned = row_config(row)
-  changed = differences(_trained_with(planned), _trained_with(config), ignore=_OF_NO_MATTER)
+  changed = differences(_trained_with(planned), _trained_with(config), ignore=(
+      _OF_NO_MATTER if config.run.train else _OF_NO_MATTER | _TESTED))
   if changed:
     listed = ', '.join(f'{name} {there} and not {here}'
                        for name, (there, here) in changed.items())

@@ -154,10 +154,17 @@ def read(row: Row, seed: int, results: str = RESULTS) -> Optional[Record]:
   """The record of a row and seed; None where there is none.
 
   Raises:
-    ConfigError: for a file that is not a result file.
+    ConfigError: for a file that is not a result file, or one of another row or seed: a copy
+      would count as a further run.
   """
   path = file_of(row, seed, '.json', results)
-  return read_file(path) if os.path.exists(path) else None
+  if not os.path.exists(path):
+    return None
+  record = read_file(path)
+  if (record.fields['row'], record.seed) != (row.name, seed):
+    raise ConfigError(f'{path} is of {record.fields["row"]} with seed {record.seed}, and its '
+                      f'name says {row.name} with seed {seed}: move it away.')
+  return record
 
 
 def read_file(path: str) -> Record:
