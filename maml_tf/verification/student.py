@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def quantile(freedom: int) -> float:
   """How many standard errors a 95% interval of a mean reaches to each side.
 
