@@ -94,7 +94,7 @@ def test_the_list_has_a_line_per_row(results):
   assert [line.split()[0] for line in text.splitlines()] == [
       'row', *(row.name for row in TABLE)]
   assert cells_of(text, 'images') == [
-      'images', 'table 1', '1', '90.0 +- 1.0', '90.50 +- 6.66', 'reproduced', '100 of 100',
+      'images', 'table 1', '1', '90.0 +- 1.0', '90.50 +- 2.23', 'reproduced', '100 of 100',
       '0, 1', '2 min 5 s; 1 h 23 min for 60 iterations', '0123456789', 'A processor, 2 cores']
   assert cells_of(text, 'sinusoid_5shot') == [
       'sinusoid_5shot', 'table 2', '0 / 1', '0.50 / 0.35',
@@ -107,7 +107,7 @@ def test_the_list_has_a_line_per_row(results):
 def test_the_pages_have_the_rows_the_runs_and_the_plots(results):
   texts = pages.all_pages(TABLE, results)
   readme = texts['README.md']
-  assert ('| Images, MAML (`images`) | table 1 | 1 | 90.0 +- 1.0 | 90.50 +- 6.66 | reproduced '
+  assert ('| Images, MAML (`images`) | table 1 | 1 | 90.0 +- 1.0 | 90.50 +- 2.23 | reproduced '
           '| 100 of 100 | 0, 1 |') in readme
   assert '| [Omniglot](#omniglot) | 2 | 1 | - | - | - | - | 1 |' in readme
   assert '| [Sinusoid](#sinusoid) | 2 | - | - | - | 1 | 1 | - |' in readme

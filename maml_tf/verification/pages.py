@@ -195,9 +195,8 @@ def _meanings() -> List[str]:
   return [f'## {_MEANINGS_TITLE}', '',
           *(f'- **{word}**: {meaning}.' for word, meaning in MEANINGS.items()), '',
           'Of several seeds the mean is given. They share their test tasks, so its interval '
-          'is that over tasks (root mean square over seeds), with that of the spread between '
-          "seeds added in squares, by Student's t: 4.30 standard errors of three seeds, 2.78 "
-          'of five.', '']
+          'is that over tasks (root mean square over seeds), with 1.96 standard errors of '
+          'the spread between seeds added in squares.', '']
 
 
 def _figures(rows: Sequence[Row], results: str) -> List[str]:

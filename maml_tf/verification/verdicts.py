@@ -11,7 +11,6 @@ from maml_tf.paper.rows import Row, numbers
 from maml_tf.problems.base import Problem
 from maml_tf.problems.control import Control
 from maml_tf.verification.early_end import rule
-from maml_tf.verification.student import quantile
 
 REPRODUCED = 'reproduced'
 ABOVE = 'above (better)'
@@ -120,8 +119,8 @@ def combined(records: Sequence[Record], updates: int) -> Measured:
 
   One seed: the interval over tasks. Several: they share their test episodes, so the
   tasks' part does not shrink with the number of seeds; it is the root mean square of the
-  seeds' intervals. To it the spread between seeds is added in squares: the standard error
-  of their mean (of n - 1) times Student's t, since so few say little of their spread.
+  seeds' intervals. To it the spread between seeds is added in squares: 1.96 times the
+  standard error of their mean (of n - 1).
   """
   values = [record.after(updates) for record in records]
   count = len(values)
@@ -130,7 +129,7 @@ def combined(records: Sequence[Record], updates: int) -> Measured:
   mean = math.fsum(value.mean for value in values) / count
   tasks = math.fsum(value.ci95 ** 2 for value in values) / count
   between = math.fsum((value.mean - mean) ** 2 for value in values) / (count - 1) / count
-  return Measured(mean, math.sqrt(tasks + quantile(count - 1) ** 2 * between))
+  return Measured(mean, math.sqrt(tasks + 1.96 ** 2 * between))
 
 
 def judged(row: Row, state: Standing, updates: int) -> Optional[str]:
