@@ -25,19 +25,12 @@ from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
 from maml_tf.tensorflow_log import compile_unheard
 from maml_tf.training.callbacks import describe
-from maml_tf.training.checkpoint_files import CheckpointFiles
-from maml_tf.training.checkpoints import (
-  BEST_FOLDER,
-  KEPT,
-  experiment_folder,
-  goes_on,
-  iteration_of,
-  restore_for_test,
-  training_folder,
-)
+from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_for_test import restore_for_test
 from maml_tf.training.divergence import advice_for_test
 from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import require_same_data
+from maml_tf.training.run_folder import experiment_folder, goes_on, training_folder
 from maml_tf.training.trainer import TrainingResult, train
 
 

@@ -74,7 +74,7 @@ def run(config: Config, task_counts: Sequence[int], query_sizes: Sequence[int],
   from maml_tf import application, bars, devices, experiment
   from maml_tf.evaluation import conditions
   from maml_tf.evaluation.results_files import versions
-  from maml_tf.training.checkpoints import experiment_folder
+  from maml_tf.training.run_folder import experiment_folder
   config.problem.require_query_conditions(config)
   experiment.hide_unwanted_gpus(config)
   print(f'Device: {devices.set_up()}', flush=True)

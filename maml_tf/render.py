@@ -36,7 +36,7 @@ def _render(config: Config, path: str, task: int, updates: Optional[int]) -> Non
   from maml_tf import application, experiment
   from maml_tf.files import reported
   from maml_tf.reports.animation import save_animation
-  from maml_tf.training.checkpoints import experiment_folder
+  from maml_tf.training.run_folder import experiment_folder
   if not config.problem.acts:
     raise ConfigError(f'--datasource={config.problem.name} has no policy to be seen acting: '
                       'give one of reinforcement learning.')

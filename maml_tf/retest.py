@@ -142,7 +142,7 @@ def measured(found, config, updates: int):
   from maml_tf.evaluation.results_files import ProtocolRun
   from maml_tf.keras_models.front import learner_and_objective
   from maml_tf.prediction import trained
-  from maml_tf.training.checkpoints import iteration_of
+  from maml_tf.training.checkpoint_files import iteration_of
   model, tasks = trained.model_for(found, config), config.evaluation.num_test_tasks
   _, model.objective = learner_and_objective(model.learner, config.problem.objective(config))
   generator = experiment.evaluation_generator(config, config.split, tasks)

@@ -18,7 +18,7 @@ from maml_tf import application, command_line
 from maml_tf.replicas import Replicas
 from maml_tf.sources import image_set
 from maml_tf.training import progress
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 from maml_tf.training.run_lock import run_lock
 
 OUTPUT = ['Device: ', 'sinusoid, maml: 5-shot, ', 'MAML, FullyConnected: 1,761 parameters',

@@ -16,8 +16,8 @@ from maml_tf.learners import FullyConnected
 from maml_tf.meta_parameters import MetaParameters
 from maml_tf.objectives import MeanSquaredError
 from maml_tf.training import trainer
-from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.run_folder import prepare_folder
 
 NETS = 4
 

@@ -19,7 +19,7 @@ from maml_tf import devices, experiment, interruptions
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.task_results import named_means
 from maml_tf.training import callbacks, history, optional_addons, summaries, trainer
-from maml_tf.training.checkpoints import prepare_folder
+from maml_tf.training.run_folder import prepare_folder
 
 
 @given(st.integers(1, 50), st.integers(0, 200), st.integers(0, 200))

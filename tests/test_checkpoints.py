@@ -16,9 +16,11 @@ import tensorflow as tf
 
 from maml_tf import experiment
 from maml_tf.config import ConfigError, from_values
+from maml_tf.errors import CheckpointError
 from maml_tf.files import WriteError
-from maml_tf.training import callbacks, checkpoint_files, checkpoints
-from maml_tf.training.checkpoints import CheckpointError, Checkpoints, iteration_of
+from maml_tf.training import callbacks, checkpoint_files, checkpoint_for_test, run_folder
+from maml_tf.training.checkpoint_files import iteration_of
+from maml_tf.training.checkpoints import Checkpoints
 
 ADVICE = 'train first'
 
@@ -41,7 +43,7 @@ def value_in(prefix):
 
 
 def test_the_paper_s_code_saves_every_thousand_iterations_and_keeps_ten():
-  assert (callbacks.SAVE_INTERVAL, checkpoints.KEPT) == (1000, 10)
+  assert (callbacks.SAVE_INTERVAL, checkpoint_files.KEPT) == (1000, 10)
 
 
 def test_the_last_ten_checkpoints_are_kept(kept):
@@ -505,11 +507,11 @@ def changed(config, **values):
 
 def test_the_configuration_is_written_beside_the_checkpoints(small_config):
   config = small_config()
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   assert folder == os.path.join(config.run.logdir, config.experiment_name)
   with open(os.path.join(folder, 'config.json'), encoding='utf-8') as file:
     assert json.load(file) == config.to_dict()
-  assert checkpoints.stored_config(folder) == config
+  assert run_folder.stored_config(folder) == config
   assert os.listdir(folder) == ['config.json']
 
 
@@ -520,12 +522,12 @@ def test_the_configuration_is_written_beside_the_checkpoints(small_config):
 ])
 def test_a_run_of_another_configuration_is_refused(values, named, small_config):
   config = small_config()
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   stored = changed(config, **values).to_json()
   Path(folder, 'config.json').write_text(stored)
   Path(folder, 'model-1.index').touch()
   with pytest.raises(ConfigError) as error:
-    checkpoints.prepare_folder(config)
+    run_folder.prepare_folder(config)
   assert f'another configuration ({named}):' in str(error.value)
   assert '--resume=False' in str(error.value)
   assert Path(folder, 'config.json').read_text() == stored
@@ -537,12 +539,12 @@ def test_another_data_source_is_not_gone_on_with(small_config):
                 train_query_size=1)
   mini = small_config('miniimagenet', **{**values, 'train_query_size': 15,
                                          'update_batch_size': 1})
-  folder = checkpoints.prepare_folder(mini)
+  folder = run_folder.prepare_folder(mini)
   Path(folder, 'model-1.index').touch()
   omniglot = small_config('omniglot', **values)
-  assert checkpoints.experiment_folder(omniglot) == folder
+  assert run_folder.experiment_folder(omniglot) == folder
   with pytest.raises(ConfigError, match='task.datasource miniimagenet -> omniglot'):
-    checkpoints.prepare_folder(omniglot)
+    run_folder.prepare_folder(omniglot)
 
 
 MAY_CHANGE = {
@@ -557,61 +559,61 @@ MAY_CHANGE = {
 @pytest.mark.parametrize('name', MAY_CHANGE)
 def test_what_does_not_change_the_training_may_change(name, small_config):
   config = small_config()
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   Path(folder, 'model-1.index').touch()
   other = changed(config, **{name: MAY_CHANGE[name]})
-  assert checkpoints.prepare_folder(other) == folder
-  assert checkpoints.stored_config(folder) == other
+  assert run_folder.prepare_folder(other) == folder
+  assert run_folder.stored_config(folder) == other
 
 
 def test_another_length_is_another_run_where_the_step_size_depends_on_it(small_config):
   values = dict(meta_lr_schedule='linear')
-  folder = checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
+  folder = run_folder.prepare_folder(small_config(metatrain_iterations=50, **values))
   Path(folder, 'model-1.index').touch()
   with pytest.raises(ConfigError, match='training.metatrain_iterations 50 -> 60'):
-    checkpoints.prepare_folder(small_config(metatrain_iterations=60, **values))
+    run_folder.prepare_folder(small_config(metatrain_iterations=60, **values))
 
 
 def test_halving_does_not_depend_on_the_length(small_config):
   values = dict(meta_lr_schedule='halving')
-  folder = checkpoints.prepare_folder(small_config(metatrain_iterations=50, **values))
+  folder = run_folder.prepare_folder(small_config(metatrain_iterations=50, **values))
   Path(folder, 'model-1.index').touch()
   longer = small_config(metatrain_iterations=60, **values)
-  assert checkpoints.prepare_folder(longer) == folder
+  assert run_folder.prepare_folder(longer) == folder
   half_life = changed(longer, meta_lr_half_life=500)
-  assert checkpoints.experiment_folder(half_life) == folder + '.halflife500'
+  assert run_folder.experiment_folder(half_life) == folder + '.halflife500'
 
 
 def test_another_use_of_the_same_classifier_is_the_same_run(small_config):
   given = dict(baseline='fine_tuning', meta_lr=0.01)
-  folder = checkpoints.prepare_folder(small_config('omniglot', **given))
+  folder = run_folder.prepare_folder(small_config('omniglot', **given))
   Path(folder, 'model-1.index').touch()
   other = small_config('omniglot', **{**given, 'baseline': 'nearest_neighbour',
                                       'test_num_updates': 1})
-  assert checkpoints.prepare_folder(other) == folder
-  assert checkpoints.stored_config(folder) == other
+  assert run_folder.prepare_folder(other) == folder
+  assert run_folder.stored_config(folder) == other
   with pytest.raises(ConfigError, match='xla auto -> on'):
-    checkpoints.prepare_folder(changed(other, xla='on'))
+    run_folder.prepare_folder(changed(other, xla='on'))
 
 
 def test_all_that_may_change_is_a_field_of_the_configuration(small_config):
   fields = {field.name for section in small_config().to_dict()
             for field in dataclasses.fields(getattr(small_config(), section))}
-  assert fields >= checkpoints.MAY_DIFFER
+  assert fields >= run_folder.MAY_DIFFER
   computing = {'seed', 'norm', 'num_filters', 'conv', 'dtype', 'mixed_precision',
                'update_lr', 'num_updates', 'stop_grad', 'baseline', 'pretrain_iterations',
                'meta_batch_size', 'meta_lr', 'meta_optimizer', 'meta_gradient_clip',
                'train_query_size', 'method', 'meta_lr_schedule', 'meta_lr_half_life',
                'inner_optimizer', 'inner_batch_size', 'context_size'}
-  assert not computing & checkpoints.MAY_DIFFER
+  assert not computing & run_folder.MAY_DIFFER
 
 
 def test_without_resume_the_earlier_run_is_moved_aside(small_config, capsys):
   config = small_config(resume=False)
-  folder = Path(checkpoints.prepare_folder(config))
+  folder = Path(run_folder.prepare_folder(config))
   for number in (1, 2):
     (folder / 'model-3.index').write_text(f'run {number}')
-    assert checkpoints.prepare_folder(config) == str(folder)
+    assert run_folder.prepare_folder(config) == str(folder)
     assert os.listdir(folder) == ['config.json']
     aside = Path(f'{folder}.previous{number}')
     assert sorted(os.listdir(aside)) == ['config.json', 'model-3.index']
@@ -625,10 +627,10 @@ def test_without_resume_the_earlier_run_is_moved_aside(small_config, capsys):
 def test_a_run_without_a_configuration_is_moved_aside_too(left, small_config, capsys):
   """Its checkpoints, curve and results would be taken for those of the new run."""
   config = small_config(resume=False)
-  folder = Path(checkpoints.experiment_folder(config))
+  folder = Path(run_folder.experiment_folder(config))
   (folder / left).parent.mkdir(parents=True)
   (folder / left).write_text('of the earlier run')
-  checkpoints.prepare_folder(config)
+  run_folder.prepare_folder(config)
   assert os.listdir(folder) == ['config.json']
   assert (Path(f'{folder}.previous1') / left).read_text() == 'of the earlier run'
   assert 'The earlier run was moved to' in capsys.readouterr().out
@@ -636,27 +638,27 @@ def test_a_run_without_a_configuration_is_moved_aside_too(left, small_config, ca
 
 def test_an_empty_folder_is_no_run(small_config):
   config = small_config(resume=False)
-  os.makedirs(checkpoints.experiment_folder(config))
-  folder = checkpoints.prepare_folder(config)
+  os.makedirs(run_folder.experiment_folder(config))
+  folder = run_folder.prepare_folder(config)
   assert os.listdir(config.run.logdir) == [os.path.basename(folder)]
 
 
 def test_whether_a_run_is_gone_on_with(small_config):
   config = small_config()
-  folder = Path(checkpoints.prepare_folder(config))
-  assert not checkpoints.goes_on(config)
+  folder = Path(run_folder.prepare_folder(config))
+  assert not run_folder.goes_on(config)
   Checkpoints(str(folder), value=tf.Variable(0.0)).offer_best(3, 1.0)
-  assert not checkpoints.goes_on(config)   # training begins at 0
+  assert not run_folder.goes_on(config)   # training begins at 0
   (folder / 'model-3.index').touch()
-  assert checkpoints.goes_on(config)
-  assert not checkpoints.goes_on(small_config(resume=False))
+  assert run_folder.goes_on(config)
+  assert not run_folder.goes_on(small_config(resume=False))
 
 
 def test_with_resume_nothing_is_moved(small_config):
   config = small_config()
-  folder = Path(checkpoints.prepare_folder(config))
+  folder = Path(run_folder.prepare_folder(config))
   (folder / 'model-3.index').write_text('kept')
-  checkpoints.prepare_folder(config)
+  run_folder.prepare_folder(config)
   assert (folder / 'model-3.index').read_text() == 'kept'
   assert os.listdir(config.run.logdir) == [folder.name]
 
@@ -664,11 +666,11 @@ def test_with_resume_nothing_is_moved(small_config):
 @pytest.mark.parametrize('text', ['', '{', '[]', '{"task": {}}', '\udce4'])
 def test_a_damaged_configuration_is_refused(text, small_config):
   config = small_config()
-  folder = Path(checkpoints.prepare_folder(config))
+  folder = Path(run_folder.prepare_folder(config))
   (folder / 'model-1.index').touch()
   (folder / 'config.json').write_bytes(text.encode('utf-8', 'surrogateescape'))
   with pytest.raises(CheckpointError, match='is not the configuration of a run') as error:
-    checkpoints.prepare_folder(config)
+    run_folder.prepare_folder(config)
   assert '\n' not in str(error.value)
 
 
@@ -676,27 +678,27 @@ def test_a_damaged_configuration_is_refused(text, small_config):
 def test_the_configuration_of_a_start_without_a_checkpoint_binds_nobody(text, small_config):
   """As where the data were missing: the corrected command needs no other flag."""
   config = small_config()
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   Path(folder, 'config.json').write_text(
       changed(config, seed=3).to_json() if text is None else text)
-  assert checkpoints.prepare_folder(config) == folder
-  assert checkpoints.stored_config(folder) == config
+  assert run_folder.prepare_folder(config) == folder
+  assert run_folder.stored_config(folder) == config
 
 
 def test_the_best_checkpoint_alone_is_a_run_too(small_config):
   config = small_config()
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   Checkpoints(folder, value=tf.Variable(0.0)).offer_best(3, 1.0)
   with pytest.raises(ConfigError, match='another configuration'):
-    checkpoints.prepare_folder(changed(config, xla='on'))
+    run_folder.prepare_folder(changed(config, xla='on'))
 
 
 def test_without_room_for_the_configuration_the_old_one_stays(small_config, disk_limit):
   config = small_config()
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   before = Path(folder, 'config.json').read_bytes()
   with disk_limit(100), pytest.raises(ConfigError, match='cannot be written .File too large.'):
-    checkpoints.prepare_folder(changed(config, metatrain_iterations=3))
+    run_folder.prepare_folder(changed(config, metatrain_iterations=3))
   assert Path(folder, 'config.json').read_bytes() == before
   assert os.listdir(folder) == ['config.json']
 
@@ -704,7 +706,7 @@ def test_without_room_for_the_configuration_the_old_one_stays(small_config, disk
 def test_a_folder_that_cannot_be_written_is_refused(small_config, tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ConfigError, match='cannot be written .* choose another --logdir'):
-    checkpoints.prepare_folder(small_config(logdir=str(tmp_path / 'file')))
+    run_folder.prepare_folder(small_config(logdir=str(tmp_path / 'file')))
 
 
 # The checkpoint to test.
@@ -714,7 +716,7 @@ def trained(small_config):
   """(folder, config): checkpoints of iterations 1 to 3, whose first bias is the
   iteration; 2 is the best."""
   config = small_config(train=False)
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   model = experiment.build_model(config)
   saved = Checkpoints(folder, parameters=model.meta_parameters)
   for iteration, score in ((1, 0.1), (2, 0.9), (3, 0.5)):
@@ -733,7 +735,7 @@ def test_the_checkpoint_that_was_asked_for_is_restored(trained, given, iteration
   folder, config = trained
   config = changed(config, **given)
   model = experiment.build_model(config)
-  path = checkpoints.restore_for_test(folder, config, parameters=model.meta_parameters)
+  path = checkpoint_for_test.restore_for_test(folder, config, parameters=model.meta_parameters)
   inside = 'best' if given == dict(test_checkpoint='best') else ''
   assert path == os.path.join(folder, inside, f'model-{iteration}')
   first = next(array for array in model.meta_parameters.arrays().values() if array.ndim == 1)
@@ -744,7 +746,7 @@ def test_an_iteration_that_was_not_kept_is_refused_with_those_that_were(trained)
   folder, config = trained
   config = changed(config, test_iter=700)
   with pytest.raises(CheckpointError, match=r'--test_iter=700: .* which has \[1, 2, 3\]'):
-    checkpoints.restore_for_test(folder, config)
+    checkpoint_for_test.restore_for_test(folder, config)
 
 
 @pytest.mark.parametrize('given', [dict(), dict(test_checkpoint='best'), dict(test_iter=5)])
@@ -752,7 +754,7 @@ def test_without_a_checkpoint_the_test_is_refused(given, small_config, tmp_path)
   config = small_config(train=False, **given)
   for folder in (tmp_path, tmp_path / 'nowhere'):
     with pytest.raises(CheckpointError, match=ADVICE) as error:
-      checkpoints.restore_for_test(str(folder), config)
+      checkpoint_for_test.restore_for_test(str(folder), config)
     assert '\n' not in str(error.value)
 
 
@@ -761,7 +763,7 @@ def test_a_checkpoint_of_another_net_is_refused(trained, small_config):
   config = small_config('omniglot', train=False)
   model = experiment.build_model(config)
   with pytest.raises(CheckpointError, match='model-3 does not fit this net'):
-    checkpoints.restore_for_test(folder, config, parameters=model.meta_parameters)
+    checkpoint_for_test.restore_for_test(folder, config, parameters=model.meta_parameters)
 
 
 def test_the_newest_one_that_can_be_read_is_tested(trained, capsys):
@@ -769,7 +771,7 @@ def test_the_newest_one_that_can_be_read_is_tested(trained, capsys):
   folder, config = trained
   DAMAGES['one bit in the data'](os.path.join(folder, 'model-3'))
   before = sorted(os.listdir(folder))
-  path = checkpoints.restore_for_test(
+  path = checkpoint_for_test.restore_for_test(
       folder, config, parameters=experiment.build_model(config).meta_parameters)
   assert path == os.path.join(folder, 'model-2')
   assert capsys.readouterr().err.endswith(': testing model-2.\n')
@@ -783,7 +785,7 @@ def test_nothing_stands_in_for_what_was_asked_for(given, inside, advice, trained
   folder, config = trained
   DAMAGES['short data'](os.path.join(folder, inside))
   with pytest.raises(CheckpointError, match=f'{inside} is damaged .*{advice}'):
-    checkpoints.restore_for_test(folder, changed(config, **given))
+    checkpoint_for_test.restore_for_test(folder, changed(config, **given))
 
 
 def test_without_any_that_can_be_read_there_is_nothing_to_test(trained):
@@ -791,4 +793,4 @@ def test_without_any_that_can_be_read_there_is_nothing_to_test(trained):
   for iteration in (1, 2, 3):
     DAMAGES['short data'](os.path.join(folder, f'model-{iteration}'))
   with pytest.raises(CheckpointError, match='model-3 is damaged .*train again'):
-    checkpoints.restore_for_test(folder, config)
+    checkpoint_for_test.restore_for_test(folder, config)

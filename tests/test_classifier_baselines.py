@@ -18,8 +18,8 @@ from maml_tf.evaluation import tuning
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.objectives import ScaledCrossEntropy
 from maml_tf.training import history
-from maml_tf.training.checkpoints import experiment_folder
 from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.run_folder import experiment_folder
 
 WAYS, TRAINING_CLASSES = 3, 8
 
@@ -300,7 +300,7 @@ def test_both_choose_the_checkpoint_by_the_nearest_neighbour(classifier_config):
 def test_a_resumed_classifier_ends_as_the_uninterrupted_one(classifier_config, tmp_path,
                                                             monkeypatch):
   from maml_tf.training import trainer
-  from maml_tf.training.checkpoints import prepare_folder
+  from maml_tf.training.run_folder import prepare_folder
   paths = []
   for name in ('whole', 'stopped'):
     config = classifier_config(logdir=str(tmp_path / name))

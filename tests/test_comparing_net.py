@@ -14,7 +14,7 @@ from maml_tf.config import ConfigError, resolve
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.meta_learners.without_inner_loop import Embedded, WithoutInnerLoop
 from maml_tf.prediction import expectation, files, task_net
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 
 WAYS, SHOTS = 3, 2
 METHODS = [*((name, {}) for name in WITHOUT_INNER_LOOP), ('matching', dict(full_context=True)),

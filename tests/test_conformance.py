@@ -20,8 +20,8 @@ from maml_tf.learners import Convolutional, WithContext
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.objectives import ScaledCrossEntropy
 from maml_tf.training import trainer
-from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.run_folder import prepare_folder
 
 TASKS, WAYS, SHOTS, IMAGE = 4, 3, 2, (9, 8, 2)
 _STEPS = dict(step_size=0.3, num_updates=2)

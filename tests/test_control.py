@@ -22,7 +22,7 @@ from maml_tf.reports import animation
 from maml_tf.reports.paths import paths_figure
 from maml_tf.rl.errors import Diverged
 from maml_tf.rl.evaluation import adapted_rollouts
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 from maml_tf.verification import returns_plot, runs
 
 SMALL = dict(

@@ -23,7 +23,8 @@ from maml_tf.evaluation.results_files import ProtocolRun
 from maml_tf.paper import weights
 from maml_tf.paper.rows import row_tested
 from maml_tf.task_results import TaskResults
-from maml_tf.training.checkpoints import Checkpoints, prepare_folder
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.run_folder import prepare_folder
 
 # Statistics.
 

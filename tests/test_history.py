@@ -12,8 +12,8 @@ from maml_tf.errors import ConfigError
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.measures import ACCURACY
 from maml_tf.training import history, trainer
-from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.history import HISTORY_FILE, History
+from maml_tf.training.run_folder import prepare_folder
 
 
 def lines_of(folder):

@@ -14,7 +14,8 @@ from maml_tf import experiment
 from maml_tf.rl.errors import MissingLibrary
 from maml_tf.training import phases
 from maml_tf.training.checkpoint_files import CheckpointFiles
-from maml_tf.training.checkpoints import Checkpoints, stored_config
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.run_folder import stored_config
 from maml_tf.verification import kept_runs, runs, spans
 
 ROOT = Path(__file__).resolve().parent.parent

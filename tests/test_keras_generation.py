@@ -10,7 +10,13 @@ import tensorflow as tf
 from maml_tf import experiment
 from maml_tf.errors import CheckpointError
 from maml_tf.keras_models.functional_call import KERAS3
-from maml_tf.training import checkpoints, keras_generation, phases
+from maml_tf.training import (
+  checkpoint_for_test,
+  checkpoints,
+  keras_generation,
+  phases,
+  run_folder,
+)
 
 HERE = 3 if KERAS3 else 2
 
@@ -19,7 +25,7 @@ HERE = 3 if KERAS3 else 2
 def run(small_config):
   """(configuration, folder, checkpoint) of a run that has stopped."""
   config = small_config(metatrain_iterations=7)
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   _, saved = phases.compile_phases(config, experiment.build_model(config))
   return config, folder, checkpoints.Checkpoints(folder, **saved).save(3)
 
@@ -52,11 +58,12 @@ def test_another_keras_is_told_what_to_do_and_changes_nothing(run, small_config,
   monkeypatch.setattr(keras_generation, 'KERAS3', not KERAS3)
   longer = small_config(metatrain_iterations=9)
   with pytest.raises(CheckpointError) as error:
-    checkpoints.prepare_folder(longer)
+    run_folder.prepare_folder(longer)
   message = str(error.value)
   assert f'trained by Keras {HERE} (TensorFlow 2.1' in message and '\n' not in message
   assert f'Keras {5 - HERE} (TensorFlow {tf.__version__})' in message
   assert '--train=False' in message
   assert Path(folder, 'config.json').read_text() == before
   model = experiment.build_model(config)   # a test needs no optimizer
-  assert checkpoints.restore_for_test(folder, config, parameters=model.meta_parameters) == path
+  assert checkpoint_for_test.restore_for_test(
+      folder, config, parameters=model.meta_parameters) == path

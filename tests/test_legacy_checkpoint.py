@@ -13,14 +13,11 @@ import tensorflow as tf
 
 from maml_tf import application, command_line, experiment
 from maml_tf.config import ConfigError, resolve
+from maml_tf.errors import CheckpointError
 from maml_tf.legacy import checkpoint, convert
 from maml_tf.legacy.names import to_legacy
-from maml_tf.training.checkpoints import (
-  CheckpointError,
-  Checkpoints,
-  experiment_folder,
-  prepare_folder,
-)
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.run_folder import experiment_folder, prepare_folder
 
 LEGACY = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy'
 needs_released = pytest.mark.skipif(

@@ -14,8 +14,8 @@ from maml_tf.meta_learners.maml import MAML
 from maml_tf.meta_learners.maml_plus_plus import MAMLPlusPlus, loss_weights
 from maml_tf.objectives import ScaledCrossEntropy
 from maml_tf.training import trainer
-from maml_tf.training.checkpoints import prepare_folder
 from maml_tf.training.optimizers import build_optimizer
+from maml_tf.training.run_folder import prepare_folder
 
 TASKS, WAYS, SHOTS, ALPHA, UPDATES = 2, 3, 2, 0.1, 3
 OFF = dict(learned_step_sizes='None')

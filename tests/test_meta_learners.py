@@ -14,7 +14,7 @@ from maml_tf import config, experiment
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.training import trainer
-from maml_tf.training.checkpoints import prepare_folder
+from maml_tf.training.run_folder import prepare_folder
 
 # Values with which a few hundred iterations tell.
 QUICK = {

@@ -18,7 +18,7 @@ from maml_tf.files import as_json
 from maml_tf.meta_learners import METHODS
 from maml_tf.training import history
 from maml_tf.training.checkpoint_files import CheckpointFiles
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 from maml_tf.verification import method_study, pages, plots
 
 FEW = {'maml': {}, 'anil': {'method': 'anil'}}

@@ -19,7 +19,7 @@ from maml_tf.learners import Convolutional
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
 from maml_tf.meta_learners.anil import ANIL
 from maml_tf.objectives import ScaledCrossEntropy
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 
 NET = '''
 import tensorflow as tf

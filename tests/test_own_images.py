@@ -21,7 +21,7 @@ from maml_tf import application, problems
 from maml_tf.config import Config, ConfigError
 from maml_tf.errors import DataError, WriteError
 from maml_tf.problems.own_images import OWN
-from maml_tf.training.checkpoints import experiment_folder, prepare_folder, stored_config
+from maml_tf.training.run_folder import experiment_folder, prepare_folder, stored_config
 
 CLASSES, IMAGES = 9, 6
 

@@ -12,7 +12,7 @@ from maml_tf import application, config, experiment
 from maml_tf.config import ConfigError
 from maml_tf.meta_learners import known_method, short_name
 from maml_tf.training import history, trainer
-from maml_tf.training.checkpoints import prepare_folder
+from maml_tf.training.run_folder import prepare_folder
 
 METHODS = '''
 import tensorflow as tf

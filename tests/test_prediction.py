@@ -20,7 +20,7 @@ from maml_tf.episodes import Episodes
 from maml_tf.errors import CheckpointError, DataError
 from maml_tf.prediction import expectation, files, photos, task_net, trained
 from maml_tf.prediction.expectation import Measured
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 
 WAYS = 3
 

@@ -21,7 +21,7 @@ from maml_tf.paper.rows import Row
 from maml_tf.problems import Problem
 from maml_tf.sources.source import BLOCK, Draws, EpisodeSource
 from maml_tf.training import history
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 
 # Larger is better, and it is never above 0: as a return is.
 CLOSENESS = Measure('closeness', 'closeness', larger_is_better=True, unit='cm', scale=10,

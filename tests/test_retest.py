@@ -13,7 +13,7 @@ import pytest
 from maml_tf import application, retest
 from maml_tf.config import resolve
 from maml_tf.prediction import expectation
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 
 
 @pytest.fixture(scope='module')

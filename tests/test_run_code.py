@@ -11,7 +11,7 @@ from maml_tf import application, experiment, from_file
 from maml_tf.config import ConfigError, resolve
 from maml_tf.errors import CheckpointError
 from maml_tf.prediction import trained
-from maml_tf.training import checkpoints
+from maml_tf.training import checkpoints, run_folder
 from maml_tf.training.run_code import CODE_FILE, note_code, require_same_code
 
 NET = '''import tensorflow as tf
@@ -37,7 +37,7 @@ def own(tmp_path):
 
 
 def begun(config) -> str:
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   Path(folder, 'model-1.index').touch()
   return folder
 
@@ -50,19 +50,19 @@ def test_a_resumed_run_must_find_the_file_as_it_was(own, small_config):
   config = small_config(model=f'{own[0]}:build')
   folder = begun(config)
   assert list(json.loads(Path(folder, CODE_FILE).read_text())) == ['model']
-  assert checkpoints.prepare_folder(config) == folder
+  assert run_folder.prepare_folder(config) == folder
   edit(own[0])
   with pytest.raises(ConfigError, match=r'--model=.*net\.py:build was edited since the run in '
                      r'.* \(SHA-256 \w{12} -> \w{12}\)') as error:
-    checkpoints.prepare_folder(config)
+    run_folder.prepare_folder(config)
   for named in (folder, '--logdir', '--resume=False', CODE_FILE):
     assert named in str(error.value)
   # Taken back, it goes on.
   own[0].write_text(NET)
-  assert checkpoints.prepare_folder(config) == folder
+  assert run_folder.prepare_folder(config) == folder
   edit(own[0])
-  checkpoints.prepare_folder(small_config(model=f'{own[0]}:build', resume=False))
-  assert checkpoints.prepare_folder(config) == folder
+  run_folder.prepare_folder(small_config(model=f'{own[0]}:build', resume=False))
+  assert run_folder.prepare_folder(config) == folder
 
 
 def test_a_method_of_one_s_own_is_watched(own, small_config):
@@ -70,7 +70,7 @@ def test_a_method_of_one_s_own_is_watched(own, small_config):
   folder = begun(config)
   edit(own[1])
   with pytest.raises(ConfigError, match=r'--method=.*method\.py:Mine was edited'):
-    checkpoints.prepare_folder(config)
+    run_folder.prepare_folder(config)
   assert Path(folder).exists() and from_file.FLAGS == ('model', 'method', 'env')
 
 
@@ -87,7 +87,7 @@ def test_an_environment_of_one_s_own_is_watched(tmp_path):
 
 def test_tests_and_predictions_need_the_file_as_it_was_too(own, small_config):
   config = small_config('omniglot', num_filters=64, model=f'{own[0]}:build')
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   model = experiment.build_model(config)
   checkpoints.Checkpoints(folder, parameters=model.meta_parameters).save(1)
   tested = small_config('omniglot', num_filters=64, model=f'{own[0]}:build',
@@ -105,11 +105,11 @@ def test_of_a_run_of_an_earlier_version_it_is_said_that_nothing_is_known(own, sm
   config = small_config(model=f'{own[0]}:build')
   folder = begun(config)
   Path(folder, CODE_FILE).unlink()
-  checkpoints.prepare_folder(config)
+  run_folder.prepare_folder(config)
   assert 'net.py:build is what it was is not checked' in capsys.readouterr().err
   edit(own[0])
   with pytest.raises(ConfigError, match='was edited'):   # from here on
-    checkpoints.prepare_folder(config)
+    run_folder.prepare_folder(config)
 
 
 def test_the_nets_of_the_papers_have_no_file(small_config, tmp_path):

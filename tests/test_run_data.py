@@ -11,7 +11,7 @@ import pytest
 from maml_tf import application, experiment
 from maml_tf.config import ConfigError
 from maml_tf.errors import CheckpointError
-from maml_tf.training import checkpoints
+from maml_tf.training import checkpoint_for_test, checkpoints, run_folder
 from maml_tf.training.run_data import DATA_FILE, note_data, require_same_data
 
 
@@ -36,7 +36,7 @@ def sets(sample_data, tmp_path):
 
 def begun(config) -> str:
   """A run that has a checkpoint, as far as its names tell."""
-  folder = checkpoints.prepare_folder(config)
+  folder = run_folder.prepare_folder(config)
   Path(folder, 'model-1.index').touch()
   return folder
 
@@ -45,7 +45,7 @@ def test_the_same_data_elsewhere_are_the_same(sets, at, capsys):
   first, moved, _ = sets
   folder = begun(at(first))
   assert set(json.loads(Path(folder, DATA_FILE).read_text())) == {'train', 'val', 'test'}
-  assert checkpoints.prepare_folder(at(moved)) == folder
+  assert run_folder.prepare_folder(at(moved)) == folder
   assert not capsys.readouterr().err
 
 
@@ -56,16 +56,16 @@ def test_other_data_are_refused_in_one_sentence(sets, at):
   kept = Path(folder, DATA_FILE).read_text()
   with pytest.raises(ConfigError, match=r'other data .* \(SHA-256 of test \w{12} -> a{12}\)'
                      ) as error:
-    checkpoints.prepare_folder(at(other))
+    run_folder.prepare_folder(at(other))
   for way_out in ('--data_dir', '--logdir', '--resume=False', DATA_FILE):
     assert way_out in str(error.value)
   assert Path(folder, DATA_FILE).read_text() == kept
-  checkpoints.prepare_folder(at(other, resume=False))
+  run_folder.prepare_folder(at(other, resume=False))
 
 
 def test_a_test_on_other_data_is_refused(sets, at):
   first, moved, other = sets
-  folder = checkpoints.prepare_folder(at(first))
+  folder = run_folder.prepare_folder(at(first))
   model = experiment.build_model(at(first))
   checkpoints.Checkpoints(folder, parameters=model.meta_parameters).save(1)
   tested = dict(train=False, test_iter=1)
@@ -78,10 +78,10 @@ def test_of_a_run_of_an_earlier_version_it_is_said_that_nothing_is_known(sets, a
   first, _, other = sets
   folder = begun(at(first))
   Path(folder, DATA_FILE).unlink()
-  checkpoints.prepare_folder(at(other))
+  run_folder.prepare_folder(at(other))
   assert 'is not checked' in capsys.readouterr().err
   with pytest.raises(ConfigError, match='holds a run on other data'):   # from here on
-    checkpoints.prepare_folder(at(first))
+    run_folder.prepare_folder(at(first))
 
 
 def test_a_test_without_a_checkpoint_names_those_that_there_are(small_config):
@@ -89,17 +89,17 @@ def test_a_test_without_a_checkpoint_names_those_that_there_are(small_config):
   begun(small_config(meta_batch_size=7))
   with pytest.raises(CheckpointError, match='no checkpoint to test .* beside it in cls_5.mbs_7'
                      ):
-    checkpoints.restore_for_test(
-        checkpoints.experiment_folder(small_config()), small_config(train=False))
+    checkpoint_for_test.restore_for_test(
+        run_folder.experiment_folder(small_config()), small_config(train=False))
 
 
 @pytest.mark.parametrize('given', [dict(), dict(test_iter=59000)])   # as TF1's commands do
 def test_a_checkpoint_of_the_tf1_code_is_named(given, small_config):
-  folder = checkpoints.prepare_folder(small_config())
+  folder = run_folder.prepare_folder(small_config())
   for number in (9000, 59999):
     Path(folder, f'model{number}.index').touch()
   with pytest.raises(CheckpointError, match=r'TF1 code .*--legacy_checkpoint=.*/model59999'):
-    checkpoints.restore_for_test(folder, small_config(train=False, **given))
+    checkpoint_for_test.restore_for_test(folder, small_config(train=False, **given))
 
 
 def test_what_has_no_data_has_no_file(small_config, tmp_path):

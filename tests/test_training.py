@@ -22,13 +22,11 @@ from maml_tf.meta_learners.maml import MAML
 from maml_tf.objectives import MeanSquaredError
 from maml_tf.training import callbacks, history, optimizers, phases, scoring, trainer
 from maml_tf.training.callbacks import NotFiniteError
-from maml_tf.training.checkpoints import (
-  Checkpoints,
-  iteration_of,
-  prepare_folder,
-  restore_for_test,
-)
+from maml_tf.training.checkpoint_files import iteration_of
+from maml_tf.training.checkpoint_for_test import restore_for_test
+from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.optional_addons import tensorflow_addons
+from maml_tf.training.run_folder import prepare_folder
 from maml_tf.verification import runs
 
 needs_addons = pytest.mark.skipif(tensorflow_addons() is None,

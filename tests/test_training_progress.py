@@ -15,7 +15,7 @@ from maml_tf.config.summary import summary
 from maml_tf.measures import ACCURACY, MEAN_SQUARED_ERROR, RETURN
 from maml_tf.task_results import TaskResults
 from maml_tf.training import progress, trainer
-from maml_tf.training.checkpoints import prepare_folder
+from maml_tf.training.run_folder import prepare_folder
 
 
 class Terminal(io.StringIO):

@@ -13,7 +13,7 @@ from maml_tf.errors import NotFiniteError
 from maml_tf.evaluation import tuning
 from maml_tf.evaluation.protocol import Evaluator, score
 from maml_tf.measures import MEAN_SQUARED_ERROR
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 
 STEP_SIZES = (1e-9, 0.02, 1e30)
 

@@ -18,19 +18,15 @@ from stopping import interrupt_at
 import flags
 from maml_tf import application, verify
 from maml_tf.config import ConfigError
-from maml_tf.errors import WriteError
+from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.files import sha256_of_file
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import ROWS, Row
-from maml_tf.training.checkpoint_files import CheckpointFiles
-from maml_tf.training.checkpoints import (
-  BEST_FOLDER,
-  CheckpointError,
-  Checkpoints,
-  experiment_folder,
-  restore_for_test,
-)
+from maml_tf.training.checkpoint_files import BEST_FOLDER, CheckpointFiles
+from maml_tf.training.checkpoint_for_test import restore_for_test
+from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.run_folder import experiment_folder
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification import kept_runs, pages, provenance, runs, spans
 

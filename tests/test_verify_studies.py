@@ -8,7 +8,7 @@ import os
 import pytest
 
 from maml_tf.config import ConfigError, differences
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 from maml_tf.verification import method_study, report, studies
 from maml_tf.verification.studies import STUDIES, configs, study_named
 

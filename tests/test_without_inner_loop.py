@@ -15,7 +15,7 @@ from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners import FullyConnected
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.objectives import MeanCrossEntropy
-from maml_tf.training.checkpoints import differences_of_run, training_folder
+from maml_tf.training.run_folder import differences_of_run, training_folder
 from maml_tf.training.trainer import train
 
 TASKS, WAYS, SHOTS, SIZE = 2, 3, 2, 4

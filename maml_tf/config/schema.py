@@ -176,6 +176,12 @@ class Config:
     from maml_tf.config.names import of_named_file
     return of_named_file(self)
 
+  @property
+  def of_pictures(self) -> str:
+    """Of the names of a test's pictures, see `config.names`."""
+    from maml_tf.config.names import of_pictures
+    return of_pictures(self)
+
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 

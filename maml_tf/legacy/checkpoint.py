@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.config import Config, ConfigError
+from maml_tf.errors import CheckpointError
 from maml_tf.files import write_whole
 from maml_tf.learners.base import Learner
 from maml_tf.legacy.names import from_legacy, mismatch, norm_scopes, to_legacy
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.training.checkpoint_files import OBJECT_GRAPH
-from maml_tf.training.checkpoints import CheckpointError
 
 # What a Saver of all variables adds to the parameters: Adam's slots and beta powers (one
 # pair per optimizer), and a step counter.

@@ -24,6 +24,7 @@ from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.config import Config, ConfigError, from_values
+from maml_tf.errors import CheckpointError
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -56,7 +57,7 @@ def from_legacy(config: Config, out: str) -> str:
   """
   from maml_tf import experiment
   from maml_tf.legacy import checkpoint
-  from maml_tf.training import checkpoints, phases
+  from maml_tf.training import checkpoints, phases, run_folder
   if config.run.legacy_checkpoint is None:
     raise ConfigError('--legacy_checkpoint is not given: it must name the checkpoint of '
                       'the TF1 code to convert; for the other direction give --to_legacy.')
@@ -64,12 +65,12 @@ def from_legacy(config: Config, out: str) -> str:
   source = checkpoint.load(config, model)
   run = dataclasses.replace(config.run, logdir=out, legacy_checkpoint=None)
   config = dataclasses.replace(config, run=run)
-  folder = checkpoints.experiment_folder(config)
+  folder = run_folder.experiment_folder(config)
   if os.path.exists(folder) and os.listdir(folder):
-    raise checkpoints.CheckpointError(f'{folder} is there already: choose another --out.')
+    raise CheckpointError(f'{folder} is there already: choose another --out.')
   # All that training saves, so that it can go on from here.
   _, saved = phases.compile_phases(config, model)
-  with checkpoints.training_folder(config):
+  with run_folder.training_folder(config):
     written = checkpoints.Checkpoints(folder, **saved)
     return written.save(checkpoint.iteration_of(source) or 0)
 
@@ -89,7 +90,7 @@ def to_legacy(config: Config, out: str) -> str:
   """
   from maml_tf import experiment
   from maml_tf.legacy import checkpoint
-  from maml_tf.training import checkpoints
+  from maml_tf.training import checkpoint_files, checkpoint_for_test, run_folder
   if config.run.legacy_checkpoint is not None:
     raise ConfigError('--legacy_checkpoint does not fit --to_legacy, which converts a run '
                       'of this project: leave one of them out.')
@@ -99,11 +100,11 @@ def to_legacy(config: Config, out: str) -> str:
   _require_in_legacy_code(config)
   model = experiment.build_model(config)
   checkpoint.require_net_alone(config, model, 'to_legacy')
-  source = checkpoints.restore_for_test(checkpoints.experiment_folder(config), config,
+  source = checkpoint_for_test.restore_for_test(run_folder.experiment_folder(config), config,
                                         parameters=model.meta_parameters)
-  path = os.path.join(out, f'model{checkpoints.iteration_of(source)}')
+  path = os.path.join(out, f'model{checkpoint_files.iteration_of(source)}')
   if os.path.exists(path + '.index'):
-    raise checkpoints.CheckpointError(f'{path} is there already: choose another --out.')
+    raise CheckpointError(f'{path} is there already: choose another --out.')
   checkpoint.write(path, model.learner, model.meta_parameters.arrays())
   return path
 

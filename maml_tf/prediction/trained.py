@@ -18,18 +18,11 @@ from maml_tf.paper import records, weights
 from maml_tf.prediction import expectation
 from maml_tf.prediction.expectation import Measured
 from maml_tf.sources.image_set import MANIFEST
-from maml_tf.training.checkpoint_files import CheckpointFiles
-from maml_tf.training.checkpoints import (
-  BEST_FOLDER,
-  CONFIG_FILE,
-  KEPT,
-  iteration_of,
-  require_whole,
-  restore_for_test,
-  stored_config,
-)
+from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_for_test import require_whole, restore_for_test
 from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import DATA_FILE, read_hashes
+from maml_tf.training.run_folder import CONFIG_FILE, stored_config
 
 
 class Trained(NamedTuple):

@@ -285,10 +285,9 @@ class PointNavigation(Control):
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
     """Figure 4; none of policies that diverge, of which the test says so."""
-    from maml_tf.config.names import of_pictures
     from maml_tf.reports.paths import save_paths
     from maml_tf.rl.errors import Diverged
-    path = os.path.join(folder, f'paths{of_pictures(config)}.png')
+    path = os.path.join(folder, f'paths{config.of_pictures}.png')
     try:
       with reported(path):
         save_paths(path, model, generator, title)

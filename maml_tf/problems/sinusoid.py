@@ -129,9 +129,8 @@ class Sinusoid(Problem):
   def draw_results(self, folder: str, config: 'Config', model, generator, title: str
                    ) -> List[str]:
     """Figure 2."""
-    from maml_tf.config.names import of_pictures
     from maml_tf.reports.fitted_curves import save_fitted_curves
-    path = os.path.join(folder, f'fitted_curves{of_pictures(config)}.png')
+    path = os.path.join(folder, f'fitted_curves{config.of_pictures}.png')
     with reported(path):
       save_fitted_curves(path, model, generator, title)
     return [path]

@@ -18,6 +18,8 @@ NAME = 'model'
 ASIDE = 'unfinished'
 STATE_FILE = 'checkpoint'
 DAMAGED = '.damaged'
+BEST_FOLDER = 'best'   # beside those of the last iterations
+KEPT = 10   # of the last iterations
 
 # Without it TensorFlow restores nothing; checkpoints of the TF1 code have none.
 OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'

@@ -19,6 +19,8 @@ import tensorflow as tf
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
+  BEST_FOLDER,
+  KEPT,
   OBJECT_GRAPH,
   STATE_FILE,
   CheckpointFiles,
@@ -26,15 +28,9 @@ from maml_tf.training.checkpoint_files import (
   first_line,
   iteration_of,
 )
-from maml_tf.training.checkpoints import (
-  BEST_FOLDER,
-  CONFIG_FILE,
-  KEPT,
-  differences_of_run,
-  stored_config,
-)
 from maml_tf.training.history import HISTORY_FILE
 from maml_tf.training.run_data import DATA_FILE
+from maml_tf.training.run_folder import CONFIG_FILE, differences_of_run, stored_config
 from maml_tf.training.run_lock import run_lock
 from maml_tf.verification.spans import TRAINED_BY_FILE
 

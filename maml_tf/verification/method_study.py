@@ -187,7 +187,7 @@ def _run(label: str, config: Config, seconds: float
          ) -> Optional[Tuple[Dict[str, Any], np.ndarray]]:
   """(what a study keeps, the measure of each test task); None where a signal ended it."""
   from maml_tf import application, experiment
-  from maml_tf.training.checkpoints import training_folder
+  from maml_tf.training.run_folder import training_folder
   from maml_tf.training.trainer import train
   model = experiment.build_model(config)
   with training_folder(config) as folder:
@@ -221,8 +221,7 @@ def _note(folder: str, seconds: float, spent: Optional[Mapping[str, float]] = No
 def _spent(folder: str) -> float:
   """Seconds of training up to the newest checkpoint, from which a run goes on: what a killed
   one did after it is done again. Of one that was killed, tracing counts, too."""
-  from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
-  from maml_tf.training.checkpoints import KEPT
+  from maml_tf.training.checkpoint_files import KEPT, CheckpointFiles, iteration_of
   newest = max(map(iteration_of, CheckpointFiles(folder, KEPT).paths), default=0)
   noted = _noted(folder).get('spent')
   if noted is not None and noted['iteration'] == newest:
@@ -235,7 +234,7 @@ def _spent(folder: str) -> float:
 def _require_same_seconds(settings: Sequence[Tuple[str, Config]], seconds: float) -> None:
   """Before the first run: raises `ConfigError` where one that is there had more seconds, or
   was left by an earlier version, under which iterations could end it before."""
-  from maml_tf.training.checkpoints import experiment_folder, has_checkpoints
+  from maml_tf.training.run_folder import experiment_folder, has_checkpoints
   for _, config in settings:
     folder = experiment_folder(config)
     if not has_checkpoints(folder):

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from maml_tf import application, experiment
 from maml_tf.config import Config, ConfigError
-from maml_tf.errors import NotFiniteError
+from maml_tf.errors import CheckpointError, NotFiniteError
 from maml_tf.evaluation import results_files
 from maml_tf.evaluation.protocol import where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun
@@ -26,15 +26,12 @@ from maml_tf.paper import records, weights
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history, scoring, trainer
-from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
-from maml_tf.training.checkpoints import (
-  BEST_FOLDER,
-  KEPT,
-  CheckpointError,
+from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_for_test import require_whole
+from maml_tf.training.run_folder import (
   differences_of_run,
   experiment_folder,
   has_checkpoints,
-  require_whole,
   stored_config,
   training_folder,
 )

@@ -208,7 +208,7 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
 
 def _run(label: str, config: Config) -> Optional[Dict[str, Any]]:
   from maml_tf import application, experiment
-  from maml_tf.training.checkpoints import experiment_folder
+  from maml_tf.training.run_folder import experiment_folder
   model = experiment.build_model(config)
   if application.train_or_resume(config, model).interrupted_by is not None:
     return None

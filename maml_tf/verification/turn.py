@@ -16,7 +16,7 @@ from typing import Callable, Optional
 from maml_tf.config import TO_ZERO, Config
 from maml_tf.training import history
 from maml_tf.training.callbacks import passed
-from maml_tf.training.checkpoints import experiment_folder
+from maml_tf.training.run_folder import experiment_folder
 from maml_tf.verification import cells, early_end, runs, spans
 from maml_tf.verification.plan import Job, is_finished
 
