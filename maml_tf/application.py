@@ -25,7 +25,7 @@ from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
 from maml_tf.tensorflow_log import compile_unheard
 from maml_tf.training.callbacks import describe
-from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_files import CheckpointFiles, best_of, iteration_of
 from maml_tf.training.checkpoint_for_test import restore_for_test
 from maml_tf.training.divergence import advice_for_test
 from maml_tf.training.run_code import require_same_code
@@ -72,7 +72,7 @@ def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> i
 def _require_validation(config: Config) -> None:
   """Raises: ConfigError: where there would be no best checkpoint to test."""
   interval, iterations = config.training.validation_interval, config.total_iterations
-  best = CheckpointFiles(os.path.join(experiment_folder(config), BEST_FOLDER), 1)
+  best = best_of(experiment_folder(config))
   if (config.evaluation.test_checkpoint == 'best' and 0 < iterations < interval
       and not (config.run.resume and best.paths)):   # without, it is moved aside
     raise ConfigError(
@@ -89,7 +89,7 @@ def _what_was_trained(config: Config) -> str:
     return (f'{_command_that_goes_on(config)}, for all workers, goes on from the last '
             'checkpoint, if there is one')
   iterations = [iteration_of(path)
-                for path in CheckpointFiles(experiment_folder(config), KEPT).paths]
+                for path in CheckpointFiles(experiment_folder(config)).paths]
   if not iterations:
     return 'nothing was trained yet'
   return f'{_command_that_goes_on(config)} goes on from iteration {max(iterations)}'
@@ -237,7 +237,7 @@ def _trained(config: Config, folder: str, iteration: Optional[int],
     return None if origin is None else origin.trained
   if _tests_a_named_file(config) or config.evaluation.test_iter != -1:
     return iteration
-  return max([iteration_of(path) for path in CheckpointFiles(folder, KEPT).paths],
+  return max([iteration_of(path) for path in CheckpointFiles(folder).paths],
              default=iteration)
 
 

@@ -18,7 +18,7 @@ from maml_tf.paper import records, weights
 from maml_tf.prediction import expectation
 from maml_tf.prediction.expectation import Measured
 from maml_tf.sources.image_set import MANIFEST
-from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_files import CheckpointFiles, best_of, iteration_of
 from maml_tf.training.checkpoint_for_test import require_whole, restore_for_test
 from maml_tf.training.run_code import require_same_code
 from maml_tf.training.run_data import DATA_FILE, read_hashes
@@ -119,7 +119,7 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
   folder = folder_of_run(run)
   require_same_code(folder, config)
   require_adaptable(config, ways)
-  best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+  best = best_of(folder).last_written
   chosen = best if iteration is None else _checkpoint_of(folder, iteration)
   if chosen is not None:   # the advice is of other flags than those of a test
     require_whole(chosen, 'take another one by --iteration')
@@ -133,7 +133,7 @@ def of_run(run: str, config: Config, ways: Optional[int] = None,
 
 
 def _checkpoint_of(folder: str, iteration: int) -> str:
-  kept = {iteration_of(path): path for path in CheckpointFiles(folder, KEPT).paths}
+  kept = {iteration_of(path): path for path in CheckpointFiles(folder).paths}
   if iteration not in kept:
     raise ConfigError(f'--iteration={iteration} has no checkpoint in {folder}, which has '
                       f'those of {", ".join(map(str, kept)) or "none"}: choose one of these, '

@@ -18,7 +18,7 @@ NAME = 'model'
 ASIDE = 'unfinished'
 STATE_FILE = 'checkpoint'
 DAMAGED = '.damaged'
-BEST_FOLDER = 'best'   # beside those of the last iterations
+BEST_FOLDER = 'best'
 KEPT = 10   # of the last iterations
 
 # Without it TensorFlow restores nothing; checkpoints of the TF1 code have none.
@@ -48,7 +48,7 @@ class CheckpointFiles:
     kept: how many, the one that was written last among them.
   """
 
-  def __init__(self, folder: str, kept: int):
+  def __init__(self, folder: str, kept: int = KEPT):
     self.folder = folder
     self._kept = kept
 
@@ -164,6 +164,11 @@ class CheckpointFiles:
         os.replace(path + ending, path + ending + DAMAGED)
     if self.paths:
       self._record(self.paths)
+
+
+def best_of(folder: str) -> CheckpointFiles:
+  """The best checkpoint of a run, beside those of the last iterations."""
+  return CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)
 
 
 def newest_whole(files: CheckpointFiles, what_then: str

@@ -11,10 +11,9 @@ import tensorflow as tf
 from maml_tf.config import Config
 from maml_tf.errors import CheckpointError
 from maml_tf.training.checkpoint_files import (
-  BEST_FOLDER,
-  KEPT,
   UNREADABLE,
   CheckpointFiles,
+  best_of,
   damage,
   first_line,
   iteration_of,
@@ -47,7 +46,7 @@ def restore_for_test(folder: str, config: Config, **objects) -> str:
 def _checkpoint_for_test(folder: str, config: Config) -> str:
   advice = ('train first (--train=True), or name the trained run with its flags and '
             '--logdir')
-  files = CheckpointFiles(folder, KEPT)
+  files = CheckpointFiles(folder)
   if config.evaluation.test_iter != -1:
     path = os.path.join(folder, f'model-{config.evaluation.test_iter}')
     if path not in files.paths:
@@ -59,7 +58,7 @@ def _checkpoint_for_test(folder: str, config: Config) -> str:
           f'iteration in {folder}{others}{advice}.')
     return require_whole(path, 'leave --test_iter out to test the newest one')
   if config.evaluation.test_checkpoint == 'best':
-    path = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+    path = best_of(folder).last_written
     if path is not None:
       # Another one in its place would be reported as the best.
       return require_whole(path, 'test the newest one with --test_checkpoint=latest')
@@ -88,7 +87,7 @@ def _what_is_there_instead(folder: str) -> str:
             f'{shlex.quote(f"--legacy_checkpoint={legacy}")})')
   around = os.path.dirname(folder)
   names = [name for name in (sorted(os.listdir(around)) if os.path.isdir(around) else [])
-           if CheckpointFiles(os.path.join(around, name), KEPT).paths]
+           if CheckpointFiles(os.path.join(around, name)).paths]
   near = difflib.get_close_matches(os.path.basename(folder), names, _NAMED, cutoff=0)
   return f', but beside it in {", ".join(near)}' if near else ''
 

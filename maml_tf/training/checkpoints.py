@@ -9,11 +9,10 @@ import tensorflow as tf
 
 from maml_tf.errors import CheckpointError, WriteError
 from maml_tf.training.checkpoint_files import (
-  BEST_FOLDER,
-  KEPT,
   OBJECT_GRAPH,
   UNREADABLE,
   CheckpointFiles,
+  best_of,
   damage,
   first_line,
   iteration_of,
@@ -45,8 +44,8 @@ class Checkpoints:
     # `restore` expects it in the file; this makes it.
     self._checkpoint.save_counter.assign(0)
     self._folder, self._identity = folder, _identity(folder)
-    self._latest = CheckpointFiles(folder, KEPT)
-    self._best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)
+    self._latest = CheckpointFiles(folder)
+    self._best = best_of(folder)
     for files in (self._latest, self._best):
       files.clean()
 

@@ -11,7 +11,7 @@ from typing import Iterator, Optional
 from maml_tf.config import LARGEST_JSON, TO_ZERO, Config, ConfigError, differences
 from maml_tf.errors import CheckpointError
 from maml_tf.files import write_whole
-from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles
+from maml_tf.training.checkpoint_files import CheckpointFiles, best_of
 from maml_tf.training.keras_generation import require_same_keras
 from maml_tf.training.run_code import note_code, require_same_code
 from maml_tf.training.run_data import note_data, require_same_data
@@ -80,7 +80,7 @@ def _prepare(folder: str, config: Config) -> None:
     stored = stored_config(folder)
     if stored is not None:
       require_same_run(folder, stored, config)
-    require_same_keras(folder, (CheckpointFiles(folder, KEPT).paths or [None])[-1])
+    require_same_keras(folder, (CheckpointFiles(folder).paths or [None])[-1])
     require_same_data(folder, config)
     require_same_code(folder, config)
   else:
@@ -120,16 +120,15 @@ def newest_of_tf1(folder: str) -> Optional[str]:
 def goes_on(config: Config) -> bool:
   """Whether training would go on from a checkpoint, or be refused since it cannot be read;
   otherwise it begins with new parameters."""
-  files = CheckpointFiles(experiment_folder(config), KEPT)
+  files = CheckpointFiles(experiment_folder(config))
   return config.run.resume and bool(files.paths or files.listed)
 
 
 def has_checkpoints(folder: str) -> bool:
   """Whether there is a run to go on with. A start that was refused, or killed before its
   first checkpoint, leaves a configuration alone: nothing depends on that."""
-  return any(files.paths or files.listed for files in (
-      CheckpointFiles(folder, KEPT),
-      CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1)))
+  return any(files.paths or files.listed
+             for files in (CheckpointFiles(folder), best_of(folder)))
 
 
 def stored_config(folder: str) -> Optional[Config]:

@@ -19,11 +19,10 @@ import tensorflow as tf
 from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
-  BEST_FOLDER,
-  KEPT,
   OBJECT_GRAPH,
   STATE_FILE,
   CheckpointFiles,
+  best_of,
   damage,
   first_line,
   iteration_of,
@@ -70,18 +69,18 @@ def _write_aside(folder: str, aside: str) -> None:
   if config is not None:
     write_whole(os.path.join(aside, CONFIG_FILE), _anywhere(config).to_json())
   latest = last_whole(folder)
-  best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+  best = best_of(folder).last_written
   if best is not None and latest is not None and _names([best]) == _names([latest]):
     best = latest
   if best is not None and not _is_damaged(best, 'is not kept'):
-    _keep_best(best, os.path.join(aside, BEST_FOLDER), latest)
+    _keep_best(best, best_of(aside).folder, latest)
   if latest is not None:
-    CheckpointFiles(aside, KEPT).take(latest)
+    CheckpointFiles(aside).take(latest)
 
 
 def last_whole(folder: str) -> Optional[str]:
   """The newest checkpoint in a folder that can be read; None where there is none."""
-  return next((path for path in reversed(CheckpointFiles(folder, KEPT).paths)
+  return next((path for path in reversed(CheckpointFiles(folder).paths)
                if damage(path) is None), None)
 
 
@@ -129,7 +128,7 @@ def go_on_with(kept: str, folder: str, config: Config, further: bool = False
     ConfigError: where the folder cannot be written, or another process trains in it.
   """
   recover(kept)
-  latest = CheckpointFiles(kept, KEPT).last_written
+  latest = CheckpointFiles(kept).last_written
   if latest is None:
     return None
   with run_lock(folder):
@@ -159,14 +158,14 @@ def go_on_with(kept: str, folder: str, config: Config, further: bool = False
 def _copy_back(kept: str, folder: str, latest: str) -> None:
   """The last checkpoint comes last: a folder with one has everything else, too."""
   _copy_texts(kept, folder)
-  best = CheckpointFiles(os.path.join(kept, BEST_FOLDER), 1)
+  best = best_of(kept)
   path = best.last_written if best.paths else None
   if path is None and _names(best.listed) == _names([latest]):
     path = latest
   lost = path or (best.listed or [None])[-1]
   if lost is not None and not _is_damaged(lost, 'is left out'):
-    CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).take(lost)
-  CheckpointFiles(folder, KEPT).take(latest)
+    best_of(folder).take(lost)
+  CheckpointFiles(folder).take(latest)
 
 
 def _names(paths: Sequence[str]) -> List[str]:

@@ -221,8 +221,8 @@ def _note(folder: str, seconds: float, spent: Optional[Mapping[str, float]] = No
 def _spent(folder: str) -> float:
   """Seconds of training up to the newest checkpoint, from which a run goes on: what a killed
   one did after it is done again. Of one that was killed, tracing counts, too."""
-  from maml_tf.training.checkpoint_files import KEPT, CheckpointFiles, iteration_of
-  newest = max(map(iteration_of, CheckpointFiles(folder, KEPT).paths), default=0)
+  from maml_tf.training.checkpoint_files import CheckpointFiles, iteration_of
+  newest = max(map(iteration_of, CheckpointFiles(folder).paths), default=0)
   noted = _noted(folder).get('spent')
   if noted is not None and noted['iteration'] == newest:
     return noted['seconds']

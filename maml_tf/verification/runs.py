@@ -26,7 +26,12 @@ from maml_tf.paper import records, weights
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row
 from maml_tf.training import history, scoring, trainer
-from maml_tf.training.checkpoint_files import BEST_FOLDER, KEPT, CheckpointFiles, iteration_of
+from maml_tf.training.checkpoint_files import (
+  BEST_FOLDER,
+  CheckpointFiles,
+  best_of,
+  iteration_of,
+)
 from maml_tf.training.checkpoint_for_test import require_whole
 from maml_tf.training.run_folder import (
   differences_of_run,
@@ -181,7 +186,7 @@ def _keep_run(folder: str, kept: str) -> bool:
     print(f'Not kept yet: {kept} has another run, of {further} iterations. This one is in '
           f'{folder}.', flush=True)
     return False
-  if not further and CheckpointFiles(kept, KEPT).paths:
+  if not further and CheckpointFiles(kept).paths:
     print(f'{kept} has a damaged run, which this one replaces.', flush=True)
   with reported(kept):
     kept_runs.keep(folder, kept)
@@ -251,7 +256,7 @@ def _for_test(config: Config, folder: str) -> Config:
   """To test what the folder has: the last checkpoint where no validation chose one yet."""
   evaluation = config.evaluation
   if evaluation.test_checkpoint == 'best':
-    best = CheckpointFiles(os.path.join(folder, BEST_FOLDER), 1).last_written
+    best = best_of(folder).last_written
     if best is None:
       print('No validation has been made yet: the last checkpoint is tested.')
       evaluation = dataclasses.replace(evaluation, test_checkpoint='latest')
@@ -273,7 +278,7 @@ def _require_same_training(config: Config, folder: str) -> None:
 
 def _require_readable(folder: str) -> None:
   """Before training, which would advise what `main.py` has options for."""
-  files = CheckpointFiles(folder, KEPT)
+  files = CheckpointFiles(folder)
   if (files.paths or files.listed) and kept_runs.last_whole(folder) is None:
     newest = (files.paths or files.listed)[-1]
     raise CheckpointError(
