@@ -90,7 +90,7 @@ class CheckpointFiles:
       if reason is not None:
         raise OSError(f'read back, it is damaged: {reason}')
       path = self._put_in_place(written)
-      self._record([*self._others(path), path])
+      self.record([*self._others(path), path])
     except (OSError, tf.errors.OpError) as error:
       before = self.paths
       raise WriteError(
@@ -114,7 +114,7 @@ class CheckpointFiles:
     for ending in sorted(_endings(path)):   # the index last
       shutil.copyfile(path + ending, target + ending)
       make_lasting(target + ending)
-    self._record([*self._others(target), target])
+    self.record([*self._others(target), target])
 
   def _put_in_place(self, written: str) -> str:
     path = os.path.join(self.folder, os.path.basename(written))
@@ -136,7 +136,7 @@ class CheckpointFiles:
       if other not in kept:
         _remove(other)
 
-  def _record(self, paths: List[str]) -> None:
+  def record(self, paths: List[str]) -> None:
     """Writes the list that `tf.train.latest_checkpoint` reads; the last path is the
     newest one. Names only, so that the folder may be moved."""
     names = [os.path.basename(path) for path in paths]
@@ -163,7 +163,7 @@ class CheckpointFiles:
       for ending in sorted(_endings(path), reverse=True):   # the index first
         os.replace(path + ending, path + ending + DAMAGED)
     if self.paths:
-      self._record(self.paths)
+      self.record(self.paths)
 
 
 def best_of(folder: str) -> CheckpointFiles:

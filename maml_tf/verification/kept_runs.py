@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from typing import Callable, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import tensorflow as tf
 
@@ -20,7 +20,6 @@ from maml_tf.config import Config, ConfigError
 from maml_tf.files import write_whole
 from maml_tf.training.checkpoint_files import (
   OBJECT_GRAPH,
-  STATE_FILE,
   CheckpointFiles,
   best_of,
   damage,
@@ -73,7 +72,7 @@ def _write_aside(folder: str, aside: str) -> None:
   if best is not None and latest is not None and _names([best]) == _names([latest]):
     best = latest
   if best is not None and not _is_damaged(best, 'is not kept'):
-    _keep_best(best, best_of(aside).folder, latest)
+    _keep_best(best, best_of(aside), latest)
   if latest is not None:
     CheckpointFiles(aside).take(latest)
 
@@ -179,25 +178,23 @@ def _copy_texts(source: str, target: str) -> None:
       shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
 
 
-def _keep_best(best: str, target: str, latest: Optional[str]) -> None:
-  name = os.path.basename(best)
-  if latest is not None and os.path.basename(latest) == name:
-    os.makedirs(target)
-    write_whole(os.path.join(target, STATE_FILE), f'model_checkpoint_path: "{name}"\n'
-                                                  f'all_model_checkpoint_paths: "{name}"\n')
+def _keep_best(best: str, files: CheckpointFiles, latest: Optional[str]) -> None:
+  if best == latest:
+    os.makedirs(files.folder)
+    files.record([best])
     return
-  parameters = f'{target}{_ASIDE}'
-  # Of what a test depends on: without the optimizers' state.
-  _write_tensors(best, os.path.join(parameters, name),
-                 lambda name: name.startswith(_OF_A_TEST))
-  CheckpointFiles(target, 1).take(os.path.join(parameters, name))
+  parameters = f'{files.folder}{_ASIDE}'
+  path = os.path.join(parameters, os.path.basename(best))
+  _write_parameters(best, path)
+  files.take(path)
   shutil.rmtree(parameters)
 
 
-def _write_tensors(checkpoint: str, path: str, is_chosen: Callable[[str], bool]) -> None:
-  """A checkpoint of some tensors of another one."""
+def _write_parameters(checkpoint: str, path: str) -> None:
+  """A checkpoint of what a test of another one depends on."""
   reader = tf.train.load_checkpoint(checkpoint)
-  names = sorted(name for name in reader.get_variable_to_shape_map() if is_chosen(name))
+  names = sorted(name for name in reader.get_variable_to_shape_map()
+                 if name.startswith(_OF_A_TEST))
   os.makedirs(os.path.dirname(path), exist_ok=True)
   tf.raw_ops.SaveV2(prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
                     tensors=[reader.get_tensor(name) for name in names])
