@@ -141,6 +141,11 @@ def read(path: str) -> List[Line]:
   return lines
 
 
+def of_run(folder: str) -> List[Line]:
+  """`read`, of the experiment's folder."""
+  return read(os.path.join(folder, HISTORY_FILE))
+
+
 def _parsed(cells: Dict) -> Optional[Line]:
   """The numbers of a line; None where it is not complete."""
   if None in cells or None in cells.values():   # too many cells, or too few

@@ -206,7 +206,7 @@ def _run(label: str, config: Config, seconds: float
   if not np.isfinite(values).all():
     raise NotFiniteError(f'The test after iteration {test.iteration} is not finite, in at '
                          'least one task.', test.iteration)
-  kept = studies.as_run(label, test, history.read(os.path.join(folder, history.HISTORY_FILE)))
+  kept = studies.as_run(label, test, history.of_run(folder))
   del kept['measure']
   return {**kept, 'updates': updates, 'fingerprint': test.fingerprint}, values
 
@@ -226,8 +226,7 @@ def _spent(folder: str) -> float:
   noted = _noted(folder).get('spent')
   if noted is not None and noted['iteration'] == newest:
     return noted['seconds']
-  return sum(line['seconds'] or 0
-             for line in history.read(os.path.join(folder, history.HISTORY_FILE))
+  return sum(line['seconds'] or 0 for line in history.of_run(folder)
              if line['iteration'] <= newest)
 
 

@@ -292,7 +292,7 @@ def _keep(row: Row, config: Config, test: ProtocolRun, model: MetaLearner, train
   seed = config.task.seed
   previous = records.read(row, seed, results)
   content = weights.to_bytes(model.state())
-  lines = history.read(os.path.join(folder, history.HISTORY_FILE))
+  lines = history.of_run(folder)
   fields = as_record(row, test, trained, lines, commit)
   trained_by = spans.read(folder)
   fields['training'].update(

@@ -214,7 +214,7 @@ def _run(label: str, config: Config) -> Optional[Dict[str, Any]]:
     return None
   folder = experiment_folder(config)
   test = application.test(config, model, folder)
-  return as_run(label, test, history.read(os.path.join(folder, history.HISTORY_FILE)))
+  return as_run(label, test, history.of_run(folder))
 
 
 def as_run(label: str, test: 'ProtocolRun', lines: Sequence[history.Line]) -> Dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import signal
 import time
 from typing import Callable, Optional
@@ -118,7 +117,7 @@ class Watch:
     # Where no span says which tasks, these need not be drawn to be compared.
     on = self._validated_on if any(span.validated_on for span in known) else None
     since = spans.validated_since(known, tasks, on)
-    lines = [line for line in self._history() if line['iteration'] <= iteration]
+    lines = [line for line in history.of_run(self._folder) if line['iteration'] <= iteration]
     return early_end.is_due(lines, self._config.total_iterations, since,
                             self._config.problem.measure)
 
@@ -126,12 +125,10 @@ class Watch:
   def _validated_on(self) -> str:
     return runs.validated_on(self._config)
 
-  def _history(self):
-    return history.read(os.path.join(self._folder, history.HISTORY_FILE))
-
   def _line(self, iteration: int, speed: float) -> str:
     hours = (self._goal - iteration) / speed / 3600
-    validation = early_end.score_text(self._history(), self._config.problem.measure)
+    validation = early_end.score_text(history.of_run(self._folder),
+                                      self._config.problem.measure)
     return (f'{time.strftime("%H:%M")} {self._name}: {iteration:,} of {self._goal:,}, '
             f'{cells.three_digits(speed)} iterations/s, validation {validation}, '
             f'{hours:.1f} h to go')
