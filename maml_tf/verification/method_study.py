@@ -207,7 +207,6 @@ def _run(label: str, config: Config, seconds: float
     raise NotFiniteError(f'The test after iteration {test.iteration} is not finite, in at '
                          'least one task.', test.iteration)
   kept = studies.as_run(label, test, history.of_run(folder))
-  del kept['measure']
   return {**kept, 'updates': updates, 'fingerprint': test.fingerprint}, values
 
 

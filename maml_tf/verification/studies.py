@@ -196,12 +196,10 @@ def run_study(study: Study, settings: Sequence[Tuple[str, Config]], command: str
       'name': study.name, 'title': study.title, 'command': command,
       'datasource': config.task.datasource,
       'length': f'{config.training.metatrain_iterations:,} iterations per run',
-      'seed': config.task.seed, 'measure': runs[0].pop('measure'),
+      'seed': config.task.seed, 'measure': config.problem.measure.name,
       'split': config.problem.recorded_split(config),
       'num_tasks': config.evaluation.num_test_tasks, 'runs': runs,
       **provenance.stamp(commit)}
-  for run in runs:
-    run.pop('measure', None)
   study_files.write(result, results)
   return result
 
@@ -224,11 +222,9 @@ def as_run(label: str, test: 'ProtocolRun', lines: Sequence[history.Line]) -> Di
   history: see `training.history.History`.
   """
   from maml_tf.evaluation.protocol import statistics
-  measure = test.config.problem.measure
-  values = statistics(test.results.query[measure.name])
+  values = statistics(test.results.query[test.config.problem.measure.name])
   return {
       'label': label, 'iterations': test.iteration,
-      'measure': measure.name,
       'query': [{'mean': float(mean), 'ci95': float(ci95)}
                 for mean, ci95 in zip(values.means, values.ci95)],
       'seconds': round(sum(line['seconds'] or 0 for line in lines), 1),
