@@ -16,6 +16,8 @@ from maml_tf.training import history
 from maml_tf.verification import method_study, plots, studies, study_files
 from maml_tf.verification.verdicts import counting
 
+Panel = Dict[str, List[Record]]
+
 # {K: {method: row}} of figures 2 and 3.
 FIGURE_ROWS = {
     5: {'MAML': 'sinusoid_5shot', 'pre-trained': 'sinusoid_5shot_pretrained',
@@ -72,30 +74,27 @@ def _with_mean_losses(config: Config, found: Mapping[int, Sequence[history.Line]
 
 def figure_2_weights(rows: Sequence[Row], results: str) -> Dict[int, Dict[str, str]]:
   """{K: {method: path of the weights}} of those nets of figure 2 that there are."""
-  known = {row.name: row for row in rows}
   found: Dict[int, Dict[str, str]] = {}
-  for shots, methods in FIGURE_ROWS.items():
-    for method, name in methods.items():
-      if method == 'oracle' or name not in known:
-        continue
-      counted = counting(records.read_all(known[name], results))
-      if counted:
-        path = records.file_of(known[name], counted[0].seed, '.npz', results)
-        if os.path.exists(path):
-          found.setdefault(shots, {})[method] = path
+  for shots, names in FIGURE_ROWS.items():
+    for method, of_row in counted(rows, names, results).items():
+      path = of_row[0].path[:-len('.json')] + '.npz'
+      if method != 'oracle' and os.path.exists(path):
+        found.setdefault(shots, {})[method] = path
   return found
 
 
-def figure_3_panels(rows: Sequence[Row], results: str
-                    ) -> Dict[str, Dict[str, List[Record]]]:
+def figure_3_panels(rows: Sequence[Row], results: str) -> Dict[str, Panel]:
   """{title: {method: the records that count}}, where there are some."""
+  return {f'{shots}-shot': counted(rows, names, results)
+          for shots, names in FIGURE_ROWS.items()}
+
+
+def counted(rows: Sequence[Row], names: Mapping[str, str], results: str) -> Panel:
+  """{method: the records that count}, where there are some; `names`: {method: its row}."""
   known = {row.name: row for row in rows}
-  panels: Dict[str, Dict[str, List[Record]]] = {}
-  for shots, methods in FIGURE_ROWS.items():
-    found = {method: counting(records.read_all(known[name], results))
-             for method, name in methods.items() if name in known}
-    panels[f'{shots}-shot'] = {method: of_row for method, of_row in found.items() if of_row}
-  return panels
+  found = {method: counting(records.read_all(known[name], results))
+           for method, name in names.items() if name in known}
+  return {method: of_row for method, of_row in found.items() if of_row}
 
 
 def read_studies(results: str) -> List[Dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 from matplotlib.figure import Figure
 
@@ -10,29 +10,20 @@ from maml_tf.paper import records
 from maml_tf.paper.control_rows import RETURNS
 from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row, numbers
+from maml_tf.verification.drawn import Panel, counted
 from maml_tf.verification.plots import COLOURS, MARKERS, png
-from maml_tf.verification.verdicts import combined, counting
+from maml_tf.verification.verdicts import combined
 
 # {what a legend says: the suffix of its row}.
 METHODS = {'MAML': '', 'pre-trained': '_pretrained', 'random': '_random', 'oracle': '_oracle'}
 
-Panel = Dict[str, List[Record]]
-
 
 def panels_of(rows: Sequence[Row], results: str = records.RESULTS) -> Dict[str, Panel]:
   """{environment: {method: the records that count}}, where there are some."""
-  known = {row.name: row for row in rows}
-  panels = {}
-  for environment in RETURNS:
-    found = {}
-    for method, suffix in METHODS.items():
-      row = known.get(environment + suffix)
-      counted = [] if row is None else counting(records.read_all(row, results))
-      if counted:
-        found[method] = counted
-    if found:
-      panels[environment] = found
-  return panels
+  panels = {environment: counted(rows, {method: environment + suffix
+                                        for method, suffix in METHODS.items()}, results)
+            for environment in RETURNS}
+  return {environment: panel for environment, panel in panels.items() if panel}
 
 
 def figure_5(panels: Mapping[str, Panel], rows: Sequence[Row]) -> Optional[bytes]:
