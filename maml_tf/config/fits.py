@@ -47,7 +47,6 @@ NO_CONTROL: Dict[str, Any] = dict(
     env=None, horizon=0, discount=0.0, gae_lambda=0.0, pretrain_rollouts=0,
     rollout_budget=None, inner_loss=None, test_later_step=0.0, simulation_threads=0,
     simulation_processes=1, **NO_TRUST_REGION)
-HALF_LIFE = 2000   # of Snell et al. 2017
 # {argument of a method: the field that says it, where that has another name}.
 FIELDS_OF_ARGUMENTS = {'cg_iterations': 'imaml_cg_iterations', 'first_order': 'stop_grad',
                        'shots': 'update_batch_size'}
@@ -73,7 +72,7 @@ OWNED = (
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
     Owned('full_context', False, 'method', ('matching',), 'whose features are of one image'),
     Owned('cosine_scale', 1.0, 'method', ('matching',), 'which compares by no cosines'),
-    Owned('meta_lr_half_life', HALF_LIFE, 'meta_lr_schedule', ('halving',),
+    Owned('meta_lr_half_life', 2000, 'meta_lr_schedule', ('halving',),   # Snell et al. 2017
           'which halves nothing'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),
           'which has no nets to regularise'),
@@ -81,6 +80,9 @@ OWNED = (
     *(Owned(field, nothing, 'meta_optimizer', (TRUST_REGION,), 'which has no trust region')
       for field, nothing in NO_TRUST_REGION.items()),
 )
+# {field: its value where nothing has a meaning for it}.
+WITHOUT_OWNERS: Dict[str, Any] = {
+    **NO_CONTROL, **{owned.field: owned.nothing for owned in OWNED}}
 
 _LEARNED = LEARNED_STEP_SIZES[1:]
 _MORE_PARAMETERS = 'which has more parameters than any net of the TF1 code'

@@ -6,29 +6,23 @@ from typing import Any, Dict, Optional
 
 from maml_tf import problems
 from maml_tf.config.choices import require_choice
-from maml_tf.config.fits import HALF_LIFE, NO_CONTROL
+from maml_tf.config.fits import WITHOUT_OWNERS
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
 # What a problem does not say otherwise. The paper's Omniglot, and its test protocol.
 COMMON: Dict[str, Any] = dict(
-    data_dir=None, train_num_classes=-1, update_batch_size=1, train_query_size=None,
-    test_query_size=None, seed=0, model='paper', norm='batch_norm', num_filters=64, conv=True,
-    max_pool=False, dtype='float32', mixed_precision=False, context_size=0,
-    full_context=False, cosine_scale=1.0, update_lr=0.4, num_updates=1, stop_grad=False,
-    inner_optimizer='sgd', inner_batch_size=0, learned_step_sizes='None',
-    proximal_weight=0.0, imaml_cg_iterations=0, multi_step_iterations=0,
-    first_order_iterations=0, per_step_norm=False,
-    meta_lr_schedule='constant', meta_lr_half_life=HALF_LIFE,
-    baseline='None', num_averaged_nets=500, averaged_regulariser='None',
-    regulariser_weight=0.0, pretrain_iterations=0, metatrain_iterations=60000,
-    meta_batch_size=32, meta_lr=0.001, meta_optimizer='adam', meta_gradient_clip=0.0,
-    tasks_at_once=0, recompute_inner_steps=False, xla='auto', validation_interval=500,
+    data_dir=None, update_batch_size=1, train_query_size=None, test_query_size=None, seed=0,
+    model='paper', norm='batch_norm', num_filters=64, conv=True, max_pool=False,
+    dtype='float32', mixed_precision=False, update_lr=0.4, num_updates=1, stop_grad=False,
+    meta_lr_schedule='constant', baseline='None', regulariser_weight=0.0,
+    pretrain_iterations=0, metatrain_iterations=60000, meta_batch_size=32, meta_lr=0.001,
+    meta_optimizer='adam', meta_gradient_clip=0.0, tasks_at_once=0,
+    recompute_inner_steps=False, xla='auto', validation_interval=500,
     num_validation_tasks=200, test_set=False, test_iter=-1, test_checkpoint='latest',
-    num_test_tasks=600, test_num_updates=10, test_inner_batch_size=0,
-    train_update_batch_size=-1, train_update_lr=-1.0, tune_update_lr=False, train=True,
-    resume=True, log=True, legacy_checkpoint=None, pretrained=None,
-    distribution_strategy='off', num_gpus=-1, worker_hosts=None, task_index=-1,
-    worker_timeout=300, **NO_CONTROL)
+    num_test_tasks=600, test_num_updates=10, train_update_batch_size=-1, train_update_lr=-1.0,
+    tune_update_lr=False, train=True, resume=True, log=True, legacy_checkpoint=None,
+    pretrained=None, distribution_strategy='off', num_gpus=-1, worker_hosts=None,
+    task_index=-1, worker_timeout=300, **WITHOUT_OWNERS)
 
 # {method: what it has of its own, whatever the problem}.
 _OF_METHODS: Dict[str, Dict[str, Any]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 from maml_tf import paths, problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
-from maml_tf.config.fits import FIELDS_OF_ARGUMENTS, HALF_LIFE, NO_CONTROL
+from maml_tf.config.fits import FIELDS_OF_ARGUMENTS, WITHOUT_OWNERS
 from maml_tf.config.sections import (
   SECTIONS,
   ControlConfig,
@@ -191,17 +191,10 @@ _PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
-    'meta_lr_schedule': 'constant', 'meta_lr_half_life': HALF_LIFE,
-    'inner_optimizer': 'sgd', 'inner_batch_size': 0,
-    'test_inner_batch_size': 0, 'context_size': 0, 'num_averaged_nets': 500,
-    'learned_step_sizes': 'None', 'train_num_classes': -1, 'model': 'paper',
-    'full_context': False, 'cosine_scale': 1.0, 'proximal_weight': 0.0,
-    'imaml_cg_iterations': 0,
-    'multi_step_iterations': 0, 'first_order_iterations': 0, 'per_step_norm': False,
-    'averaged_regulariser': 'None', 'regulariser_weight': 0.0, 'tune_update_lr': False,
-    'pretrained': None, 'distribution_strategy': 'off', 'num_gpus': -1,
-    'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
-    **NO_CONTROL}
+    'meta_lr_schedule': 'constant', 'model': 'paper', 'regulariser_weight': 0.0,
+    'tune_update_lr': False, 'pretrained': None, 'distribution_strategy': 'off',
+    'num_gpus': -1, 'worker_hosts': None, 'task_index': -1, 'worker_timeout': 300,
+    **WITHOUT_OWNERS}
 _SECTIONS_ADDED_SINCE = ('control',)
 
 
