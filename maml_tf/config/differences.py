@@ -15,10 +15,7 @@ def differences(one: 'Config', other: 'Config', ignore=()) -> Dict[str, Any]:
     one, other: the configurations.
     ignore: names of fields that may differ.
   """
-  found = {}
-  for section, fields in one.to_dict().items():
-    for field, value in fields.items():
-      other_value = other.to_dict()[section][field]
-      if field not in ignore and value != other_value:
-        found[f'{section}.{field}'] = (value, other_value)
-  return found
+  there = other.to_dict()
+  return {f'{section}.{field}': (value, there[section][field])
+          for section, fields in one.to_dict().items() for field, value in fields.items()
+          if field not in ignore and value != there[section][field]}

@@ -30,11 +30,10 @@ def resolve(given: Mapping[str, Any]) -> Config:
   Raises:
     ConfigError: for an unknown name, a wrong value, or an impossible combination.
   """
-  unknown = sorted(set(given) - set(field_types()))
-  if unknown:
-    raise ConfigError(f'Unknown configuration values {unknown}; '
-                      f'known are {sorted(field_types())}.')
   types = field_types()
+  unknown = sorted(set(given) - set(types))
+  if unknown:
+    raise ConfigError(f'Unknown configuration values {unknown}; known are {sorted(types)}.')
   given = with_expanded_paths({name: checked_type(name, types[name], value)
                                for name, value in given.items()})
   datasource, num_classes = given.get('datasource', 'sinusoid'), given.get('num_classes')

@@ -21,6 +21,7 @@ from maml_tf.config.sections import (
   RunConfig,
   TaskConfig,
   TrainingConfig,
+  section_fields,
 )
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
@@ -65,12 +66,11 @@ class Config:
     """
     _require_names('configuration', sections, SECTIONS, may_lack=_SECTIONS_ADDED_SINCE)
     values = dict(_ADDED_SINCE)
-    for name, section in SECTIONS.items():
+    for name in SECTIONS:
       if name not in sections:
         continue
-      fields = {field.name for field in dataclasses.fields(section)}
-      _require_names(f'configuration section {name!r}', sections[name], fields,
-                     may_lack=_ADDED_SINCE)
+      _require_names(f'configuration section {name!r}', sections[name],
+                     section_fields(name), may_lack=_ADDED_SINCE)
       values.update(sections[name])
     if values.get('norm') == 'None':
       values['per_step_norm'] = False   # which had no effect
