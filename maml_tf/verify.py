@@ -85,7 +85,7 @@ def figure_2(rows: Sequence[Row], weight_files: Mapping[int, Mapping[str, str]])
       config = row_config(row_named(drawn.FIGURE_ROWS[shots][method], tuple(rows)))
       model = experiment.build_model(config)
       weights.load(path, model)
-      tuning = records.read_file(path[:-len('.npz')] + '.json').fields.get('tuning')
+      tuning = weights.origin(path).fields.get('tuning')
       if tuning is not None:
         model.step_size = tuning['step_size']
       panels[f'{method}, {shots}-shot'] = (
@@ -136,7 +136,7 @@ def _train_all(rows: Sequence[Row], options: argparse.Namespace) -> int:
 
 def _methods(options: argparse.Namespace) -> None:
   settings = method_study.configs(_datasource(options), options.seed, options.logdir,
-                                  **_data_dir(options))
+                                  data_dir=options.data_dir)
   hours = method_study.DEFAULT_HOURS if options.hours is None else options.hours
   _set_up_device(config for _, config in settings)
   result = method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
@@ -151,17 +151,13 @@ def _study(options: argparse.Namespace) -> None:
     return
   study = studies.study_named(options.study)
   settings = studies.configs(study, _datasource(options), options.iterations, options.seed,
-                             options.logdir, **_data_dir(options))
+                             options.logdir, data_dir=options.data_dir)
   _set_up_device(config for _, config in settings)
   studies.run_study(study, settings, _study_command(options), options.results)
 
 
 def _datasource(options: argparse.Namespace) -> str:
   return options.datasource or studies.DEFAULT_DATASOURCE
-
-
-def _data_dir(options: argparse.Namespace) -> Dict[str, str]:
-  return {} if options.data_dir is None else {'data_dir': options.data_dir}
 
 
 def _set_up_device(configs: Iterable[Config]) -> None:
