@@ -24,7 +24,6 @@ from maml_tf.paper.records import Record
 from maml_tf.replicas import Replicas
 from maml_tf.strategies import joined
 from maml_tf.tensorflow_log import compile_unheard
-from maml_tf.training.callbacks import describe
 from maml_tf.training.checkpoint_files import CheckpointFiles, best_of, iteration_of
 from maml_tf.training.checkpoint_for_test import restore_for_test
 from maml_tf.training.divergence import advice_for_test
@@ -54,7 +53,7 @@ def _run(config: Config, program: str) -> int:
 
 
 def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> int:
-  print(describe(model))
+  print(_describe(model))
   if config.run.train:
     if replicas.is_writer:   # which alone has the folder of the run
       _require_validation(config)
@@ -67,6 +66,13 @@ def _train_and_test(config: Config, model: MetaLearner, replicas: Replicas) -> i
     results = test(config, model, experiment_folder(config)).results
   finite = where_not_finite(results) is None
   return command_line.DONE if finite else command_line.FAILED
+
+
+def _describe(model: MetaLearner) -> str:
+  """One line about the net, for the log."""
+  arrays = model.meta_parameters.arrays().values()
+  return (f'{type(model).__name__}, {type(model.learner).__name__}: '
+          f'{sum(array.size for array in arrays):,} parameters')
 
 
 def _require_validation(config: Config) -> None:

@@ -1,6 +1,6 @@
 """Signals outside of training: one sentence, and the exit code that a shell makes of them.
 
-Within training they are noted, and the run is saved; see `training.callbacks.Signals`. No
+Within training they are noted, and the run is saved; see `training.signals.Signals`. No
 TensorFlow here, nor what takes long to import: a command begins with this.
 """
 

@@ -1,11 +1,10 @@
-"""What happens around the meta-steps: counting, signals, summaries, validation, the bar."""
+"""What happens around the meta-steps: counting, summaries, validation, the bar."""
 
 from __future__ import annotations
 
 import io
 import signal
 import sys
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maml_tf import devices, experiment, interruptions
+from maml_tf import devices, experiment
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.task_results import named_means
 from maml_tf.training import callbacks, history, optional_addons, summaries, trainer
@@ -56,82 +55,6 @@ def test_iterations_are_counted_over_executions_of_several_steps(
   assert recorder.calls == expected
   assert recorder.iteration == first + count
   assert int(model.optimizer.iterations.numpy()) == count
-
-
-# Signals.
-
-@pytest.mark.parametrize('number', [*interruptions.ENDING, *interruptions.REPEATED])
-def test_a_signal_is_noted_and_the_handlers_come_back(number, capsys):
-  before = {each: signal.getsignal(each)
-            for each in (*interruptions.ENDING, *interruptions.REPEATED)}
-  with callbacks.Signals() as signals:
-    assert signals.received is None
-    signal.raise_signal(number)
-    assert signals.received == number
-  assert {each: signal.getsignal(each) for each in before} == before
-  assert f'{signal.Signals(number).name}: stopping after this step' in capsys.readouterr().err
-
-
-def test_the_second_ctrl_c_interrupts_at_once():
-  with pytest.raises(KeyboardInterrupt):
-    with callbacks.Signals():
-      signal.raise_signal(signal.SIGINT)
-      signal.raise_signal(signal.SIGINT)
-  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.parametrize('number', interruptions.REPEATED)
-def test_a_closed_terminal_may_tell_twice(number):
-  """The shell does, and the system; what is being saved is not to end with that."""
-  with callbacks.Signals() as signals:
-    signal.raise_signal(number)
-    signal.raise_signal(number)
-    assert signals.received == number
-
-
-@pytest.mark.parametrize('number', interruptions.REPEATED)
-def test_what_is_ignored_stays_ignored(number):
-  """As SIGHUP under nohup."""
-  before = signal.signal(number, signal.SIG_IGN)
-  try:
-    with callbacks.Signals() as signals:
-      signal.raise_signal(number)
-      assert signals.received is None
-  finally:
-    signal.signal(number, before)
-
-
-def test_a_signal_is_noted_where_its_message_cannot_be_written(monkeypatch):
-  class Gone(io.StringIO):
-    def write(self, text):
-      raise OSError(5, 'Input/output error')
-  monkeypatch.setattr(sys, 'stderr', Gone())
-  with callbacks.Signals() as signals:
-    signal.raise_signal(signal.SIGTERM)
-  assert signals.received == signal.SIGTERM
-
-
-def test_an_error_gives_the_handlers_back():
-  before = signal.getsignal(signal.SIGTERM)
-  with pytest.raises(ZeroDivisionError):
-    with callbacks.Signals():
-      raise ZeroDivisionError
-  assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_in_another_thread_signals_are_left_alone():
-  """Python gives them to the main thread alone; notebooks and servers train in others."""
-  before = {each: signal.getsignal(each) for each in interruptions.ENDING}
-  entered = []
-
-  def enter():
-    with callbacks.Signals() as signals:
-      entered.append(signals.received)
-  thread = threading.Thread(target=enter)
-  thread.start()
-  thread.join()
-  assert entered == [None]
-  assert {each: signal.getsignal(each) for each in before} == before
 
 
 def test_a_signal_before_the_first_step_stops_after_it(small_config, monkeypatch):
@@ -378,12 +301,6 @@ def test_a_gpu_in_use_is_left_as_it_is(monkeypatch):
   monkeypatch.setattr(tf.config.experimental, 'get_device_details',
                       lambda gpu: {'device_name': 'a card'})
   assert devices.set_up() == 'GPU (a card)'
-
-
-def test_the_description_counts_the_parameters(small_config):
-  model = experiment.build_model(small_config())
-  # 1-40-40-1: weights and biases.
-  assert callbacks.describe(model) == 'MAML, FullyConnected: 1,761 parameters'
 
 
 # Which batch Keras names

@@ -7,16 +7,12 @@ the index of the last one, or, Keras 3 up to 3.10 (of TensorFlow 2.19), of the f
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
-import threading
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional
+from typing import Callable, Dict, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from maml_tf import interruptions, outputs
+from maml_tf import outputs
 from maml_tf.data_generator import DataGenerator
 from maml_tf.episodes import Episodes
 from maml_tf.errors import NotFiniteError
@@ -25,6 +21,7 @@ from maml_tf.meta_learner import MetaLearner
 from maml_tf.task_results import TaskResults
 from maml_tf.training.checkpoints import Checkpoints
 from maml_tf.training.history import History
+from maml_tf.training.signals import Left, Signals
 from maml_tf.training.summaries import TRAINING, VALIDATION, Summaries
 
 # The TF1 code's intervals, in iterations.
@@ -100,58 +97,6 @@ def _circumstances(model: MetaLearner) -> str:
   name = max(largest, key=lambda key: (np.isnan(largest[key]), largest[key]))
   return (f'loss {float(model.latest_loss.numpy()):.6g}; the largest parameter is '
           f'{largest[name]:.3g} in {name}')
-
-
-class Left(Exception):
-  """Something was not done to its end, since a signal came."""
-
-
-class Signals:
-  """Notes what ends a run from outside, while it is entered: Ctrl-C, SIGTERM, SIGHUP (a
-  closed terminal), SIGUSR1 (with which batch systems warn).
-
-  A second Ctrl-C or SIGTERM ends the run at once; the others may come several times, as
-  from the shell and the system. SIGHUP that is ignored, as under nohup, stays so.
-
-  Python gives signals to the main thread alone: elsewhere, as in notebooks and servers that
-  train in a thread of their own, it notes nothing, and leaves them to whoever has them.
-
-  Attributes:
-    received: the signal; None where there was none.
-  """
-
-  def __init__(self):
-    self.received: Optional[signal.Signals] = None
-    self._handlers = {}
-
-  def __enter__(self) -> 'Signals':
-    if threading.current_thread() is threading.main_thread():
-      for number in interruptions.heeded():
-        self._handlers[number] = signal.signal(number, self._receive)
-    return self
-
-  def __exit__(self, *_) -> None:
-    for number, handler in self._handlers.items():
-      signal.signal(number, handler)
-
-  def watched(self, elements: Iterable[Any]) -> Iterator[Any]:
-    """The elements, up to a signal.
-
-    Raises:
-      Left: before the next one, once a signal has been received.
-    """
-    for element in elements:
-      if self.received is not None:
-        raise Left
-      yield element
-
-  def _receive(self, number, frame) -> None:
-    if self.received is None:
-      self.received = signal.Signals(number)
-      with contextlib.suppress(OSError):   # the terminal may be gone
-        print(f'\n{self.received.name}: stopping after this step', file=sys.stderr)
-    if number not in interruptions.REPEATED:
-      signal.signal(number, self._handlers[number])
 
 
 class HandOver(IterationCallback):
@@ -353,10 +298,3 @@ class RecordHistory(IterationCallback):
     self._history.add(now - before, logs)
     if passed(self._interval, before, now) and self._validation.latest is not None:
       self._history.write(now, self._validation.latest)
-
-
-def describe(model: MetaLearner) -> str:
-  """One line about the net, for the log."""
-  arrays = model.meta_parameters.arrays().values()
-  return (f'{type(model).__name__}, {type(model.learner).__name__}: '
-          f'{sum(array.size for array in arrays):,} parameters')

@@ -44,6 +44,7 @@ from maml_tf.training.phases import (
 )
 from maml_tf.training.progress import Progress
 from maml_tf.training.scoring import score_of, validation_tasks
+from maml_tf.training.signals import Signals
 from maml_tf.training.summaries import Summaries
 
 
@@ -111,7 +112,7 @@ class _Run:
     self._summaries = Summaries(folder) if writes and config.run.log else None
     self._evaluator, self._tasks = validation_tasks(config, model)
     self._fit = Fit(self._generator, steps_per_execution(config), experiment.use_xla(config))
-    self._signals = run_callbacks.Signals()
+    self._signals = Signals()
     if self._summaries is not None and self._iteration == 0:
       self._describe(self._summaries, folder)
 
@@ -232,7 +233,7 @@ class _Run:
   def _validation_interval(self) -> int:
     return self._config.training.validation_interval
 
-  def _validation(self, evaluator: Evaluator, signals: Optional[run_callbacks.Signals]
+  def _validation(self, evaluator: Evaluator, signals: Optional[Signals]
                   ) -> run_callbacks.Validation:
     return run_callbacks.Validation(self._iteration, self._validation_interval, evaluator,
                                     self._checkpoints, self._summaries, signals)

@@ -70,8 +70,8 @@ def _job(task: Mapping[str, Any]) -> Job:
 class Stop:
   """Notes the signals that end a turn, and the end of standard input, from now on.
 
-  While it trains, `callbacks.Signals` receives them instead, and saves. What must not be
-  half done (a test, what is kept) goes on to its end.
+  While it trains, `training.signals.Signals` receives them instead, and saves. What must not
+  be half done (a test, what is kept) goes on to its end.
 
   Attributes:
     received: whether there was one.
