@@ -260,22 +260,13 @@ def _products(matrices: Sequence[tf.Tensor]) -> List[tf.Tensor]:
   return [tf.matmul(matrix, matrix)[0, 0] for matrix in matrices]
 
 
-class _EndsOfExecutions(tf.keras.callbacks.Callback):
-  """The time at the end of each execution."""
-
-  def __init__(self):
-    super().__init__()
-    self.times = []
-
-  def on_train_batch_end(self, batch, logs=None):
-    self.times.append(time.monotonic())
-
-
 def _ends_of_executions(fit: Fit, model: MetaLearner, first: int, count: int
                         ) -> Sequence[float]:
-  ends = _EndsOfExecutions()
-  fit(model, first, count, [ends])
-  return ends.times
+  """The time at the end of each execution."""
+  times = []
+  fit(model, first, count, [tf.keras.callbacks.LambdaCallback(
+      on_train_batch_end=lambda batch, logs: times.append(time.monotonic()))])
+  return times
 
 
 def _input_wait_fraction(config: Config, model: MetaLearner, generator: DataGenerator,

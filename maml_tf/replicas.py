@@ -8,6 +8,7 @@ told of no other thing.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
@@ -93,13 +94,9 @@ class Replicas:
     is no part of a graph, one after the other."""
     if self.here == 1 or not in_graphs:
       return [_arrays(function(element)) for element in elements]
-    results, waiting = [], []
-    for element in elements:
-      waiting.append(element)
-      if len(waiting) == self.here:
-        results += self._side_by_side(function, waiting)
-        waiting = []
-    return results + (self._side_by_side(function, waiting) if waiting else [])
+    remaining = iter(elements)
+    groups = iter(lambda: list(itertools.islice(remaining, self.here)), [])
+    return [result for group in groups for result in self._side_by_side(function, group)]
 
   def _side_by_side(self, function: Callable, elements: Sequence[Any]) -> List[Any]:
     """Of up to `here` elements; replicas without one repeat the last."""
