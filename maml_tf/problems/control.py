@@ -11,6 +11,7 @@ from maml_tf.argument_types import MOST
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported
 from maml_tf.measures import RETURN, counted
+from maml_tf.problems import registry
 from maml_tf.problems.base import Problem
 from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
@@ -360,7 +361,6 @@ def _or_all_cores(count: int) -> int:
 
 
 def _control(values: Mapping[str, Any]) -> Control:
-  from maml_tf.problems import registry
   return registry.named(values['datasource'])
 
 

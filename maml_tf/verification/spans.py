@@ -8,7 +8,9 @@ of the commit 'unknown', unless an open span is before them.
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 import os
 from typing import Any, List, NamedTuple, Optional, Sequence
 
@@ -87,14 +89,9 @@ def up_to(spans: Sequence[Span], iteration: int) -> List[Span]:
 def by(field: str, spans: Sequence[Span], trained: int) -> List[List[Any]]:
   """`[[value, from, to], ...]` of a field up to iteration `trained`, equal neighbours as
   one."""
-  parts: List[List[Any]] = []
-  for span in up_to(spans, trained):
-    value = getattr(span, field)
-    if parts and parts[-1][0] == value:
-      parts[-1][2] = span.last
-    else:
-      parts.append([value, span.first, span.last])
-  return parts
+  groups = itertools.groupby(up_to(spans, trained), operator.attrgetter(field))
+  parts = [(value, list(group)) for value, group in groups]
+  return [[value, group[0].first, group[-1].last] for value, group in parts]
 
 
 def validated_since(spans: Sequence[Span], tasks: int, on: Optional[str] = None
