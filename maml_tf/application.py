@@ -14,7 +14,7 @@ from maml_tf.config.summary import summary
 from maml_tf.evaluation.protocol import Evaluator, where_not_finite
 from maml_tf.evaluation.results_files import ProtocolRun, table, write_results
 from maml_tf.evaluation.tuning import Tuning, tune_step_size
-from maml_tf.files import reported
+from maml_tf.files import reported, writable
 from maml_tf.interruptions import leaving, put_off
 from maml_tf.measures import counted
 from maml_tf.meta_learner import MetaLearner
@@ -194,11 +194,8 @@ def load_for_test(config: Config, model: MetaLearner, folder: str
     require_same_code(folder, config)
     return checkpoint, iteration_of(checkpoint)
   checkpoint, iteration = _load_named(config, model)
-  try:
+  with writable(folder):
     os.makedirs(folder, exist_ok=True)   # there need not be a run of this project
-  except OSError as error:
-    raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
-                      '--logdir.') from error
   return checkpoint, iteration
 
 

@@ -10,7 +10,7 @@ import math
 import os
 from typing import IO, Any, Callable, Iterator, Mapping, Union
 
-from maml_tf.errors import WriteError
+from maml_tf.errors import ConfigError, WriteError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -53,6 +53,16 @@ def reported(path: str) -> Iterator[None]:
     raise WriteError(f'{path} cannot be written ({error.strerror or error}). '
                      f'{remedy(error)}, or choose another folder; the same command goes on '
                      'from there.') from error
+
+
+@contextlib.contextmanager
+def writable(path: str, flag: str = 'logdir') -> Iterator[None]:
+  """Makes a `ConfigError` of what goes wrong when `path`, in what a flag names, is written."""
+  try:
+    yield
+  except OSError as error:
+    raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
+                      f'--{flag}.') from error
 
 
 def remedy(error: Exception) -> str:

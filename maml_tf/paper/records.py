@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from maml_tf import measures
 from maml_tf.bounded import read_json
 from maml_tf.config import ConfigError
-from maml_tf.files import as_json, write_whole
+from maml_tf.files import as_json, writable, write_whole
 from maml_tf.measures import Measure
 from maml_tf.paper.rows import REPOSITORY, Row
 
@@ -220,9 +220,6 @@ def write_bytes(path: str, content: bytes) -> None:
   Raises:
     ConfigError: where that is not possible.
   """
-  try:
+  with writable(path, 'results'):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_whole(path, content)
-  except OSError as error:
-    raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
-                      '--results.') from error

@@ -10,7 +10,7 @@ from typing import Iterator, Optional
 
 from maml_tf.config import LARGEST_JSON, TO_ZERO, Config, ConfigError, differences
 from maml_tf.errors import CheckpointError
-from maml_tf.files import write_whole
+from maml_tf.files import writable, write_whole
 from maml_tf.training.checkpoint_files import CheckpointFiles, best_of
 from maml_tf.training.keras_generation import require_same_keras
 from maml_tf.training.run_code import note_code, require_same_code
@@ -61,11 +61,8 @@ def prepare_folder(config: Config) -> str:
       cannot be written.
   """
   folder = experiment_folder(config)
-  try:
+  with writable(folder):
     _prepare(folder, config)
-  except OSError as error:
-    raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
-                      '--logdir.') from error
   return folder
 
 

@@ -7,6 +7,7 @@ import os
 from typing import Iterator
 
 from maml_tf.config import ConfigError
+from maml_tf.files import writable
 from maml_tf.locks import HeldError, locked
 
 ENDING = '.lock'
@@ -22,13 +23,11 @@ def run_lock(folder: str) -> Iterator[None]:
   path = folder + ENDING
   with contextlib.ExitStack() as stack:
     try:
-      os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-      stack.enter_context(locked(path))
+      with writable(folder):
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        stack.enter_context(locked(path))
     except HeldError as holder:
       raise ConfigError(
           f'Another process ({holder}) is training in {folder}: wait until it ends, or '
           'choose another --logdir.') from holder
-    except OSError as error:
-      raise ConfigError(f'{folder} cannot be written ({error.strerror}): choose another '
-                        '--logdir.') from error
     yield

@@ -16,7 +16,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 from maml_tf.bounded import read_json
 from maml_tf.config import ConfigError
-from maml_tf.files import write_whole
+from maml_tf.files import writable, write_whole
 from maml_tf.verification.provenance import UNKNOWN
 
 TRAINED_BY_FILE = 'trained_by.json'
@@ -120,9 +120,6 @@ def _ending(span: Span, iteration: int) -> int:
 
 def _write(folder: str, spans: Sequence[Span]) -> None:
   path = os.path.join(folder, TRAINED_BY_FILE)
-  try:
+  with writable(path):
     os.makedirs(folder, exist_ok=True)
     write_whole(path, json.dumps([span._asdict() for span in spans], indent=1) + '\n')
-  except OSError as error:
-    raise ConfigError(f'{path} cannot be written ({error.strerror}): choose another '
-                      '--logdir.') from error
