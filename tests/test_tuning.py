@@ -32,7 +32,8 @@ def test_the_best_after_the_last_update_is_chosen_and_kept(config, monkeypatch):
     model.step_size = step_size
     scores[step_size] = score(Evaluator(model, generator, 10, 3)(), model.measure)
   best = max(scores, key=scores.get)
-  found = tuning.tune_step_size(model, generator, 10, 3, step_sizes=STEP_SIZES)
+  monkeypatch.setattr(tuning, 'STEP_SIZES', STEP_SIZES)
+  found = tuning.tune_step_size(model, generator, 10, 3)
   assert found.step_size == model.step_size == best
   for step_size, value in scores.items():
     np.testing.assert_allclose(found.measured[step_size][-1], -value, rtol=1e-5)
@@ -42,11 +43,12 @@ def test_the_best_after_the_last_update_is_chosen_and_kept(config, monkeypatch):
   json.dumps(found.as_dict(), allow_nan=False)
 
 
-def test_where_no_step_size_gives_a_finite_result_it_is_said(config):
+def test_where_no_step_size_gives_a_finite_result_it_is_said(config, monkeypatch):
   model = experiment.build_model(config)
   generator = experiment.evaluation_generator(config, 'val', 10, experiment.TUNING_SEED)
+  monkeypatch.setattr(tuning, 'STEP_SIZES', (1e30, 1e32))
   with pytest.raises(NotFiniteError, match=r'No step size of 1e\+30, 1e\+32 gives a finite'):
-    tuning.tune_step_size(model, generator, 10, 3, step_sizes=(1e30, 1e32))
+    tuning.tune_step_size(model, generator, 10, 3)
 
 
 def test_it_is_recorded_and_uses_validation_tasks_alone(config, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -51,23 +51,20 @@ class Tuning(NamedTuple):
 
 
 def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
-                   num_updates: int, split: str = 'val',
-                   step_sizes: Optional[Sequence[float]] = None) -> Tuning:
-  """The step size with the best score after the last update; the model has it then.
+                   num_updates: int) -> Tuning:
+  """The one of `STEP_SIZES` with the best score after the last update; the model has it then.
 
   Args:
     model: fine-tuned with each step size.
     generator: of validation episodes; `num_tasks` of them are used.
     num_tasks, num_updates: see `Evaluator`.
-    split: what the episodes are of, for the record.
-    step_sizes: to choose from; None: `STEP_SIZES`. Of equal ones the first counts.
 
   Raises:
     NotFiniteError: where none gives a finite score.
   """
   # One graph for all: the step size is a variable.
   evaluator, measured, scores = Evaluator(model, generator, num_tasks, num_updates), {}, {}
-  for step_size in STEP_SIZES if step_sizes is None else step_sizes:
+  for step_size in STEP_SIZES:
     model.step_size = step_size
     results = evaluator()
     with np.errstate(over='ignore', invalid='ignore'):   # steps may be too large
@@ -80,7 +77,7 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
   if scores[best] == -math.inf:
     raise NotFiniteError(
         f'No step size of {", ".join(f"{one:g}" for one in scores)} gives a finite '
-        f'{model.measure.name} after {counted(num_updates, "update")} on the {split} '
-        'tasks: train with a lower --meta_lr, or test another checkpoint.')
+        f'{model.measure.name} after {counted(num_updates, "update")} on the val tasks: '
+        'train with a lower --meta_lr, or test another checkpoint.')
   model.step_size = best
-  return Tuning(best, measured, num_tasks, split, generator.fingerprint(num_tasks))
+  return Tuning(best, measured, num_tasks, 'val', generator.fingerprint(num_tasks))
