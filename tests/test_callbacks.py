@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maml_tf import devices, experiment
+from maml_tf import experiment
 from maml_tf.measures import MEAN_SQUARED_ERROR
 from maml_tf.task_results import named_means
 from maml_tf.training import callbacks, history, optional_addons, summaries, trainer
@@ -272,57 +272,15 @@ def test_addons_that_cannot_be_imported_are_none(monkeypatch):
     optional_addons.tensorflow_addons.cache_clear()
 
 
-# The device.
-
-def test_the_device_is_named():
-  expected = 'GPU (' if tf.config.list_physical_devices('GPU') else 'CPU'
-  assert devices.set_up().startswith(expected)
-
-
-def test_a_gpu_s_memory_grows(monkeypatch):
-  grown = []
-  monkeypatch.setattr(tf.config, 'list_physical_devices',
-                      lambda kind: [SimpleNamespace(name='first'),
-                                    SimpleNamespace(name='second')])
-  monkeypatch.setattr(tf.config.experimental, 'set_memory_growth',
-                      lambda gpu, grow: grown.append((gpu.name, grow)))
-  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
-                      lambda gpu: {'device_name': 'A100'} if gpu.name == 'first' else {})
-  assert devices.set_up() == 'GPU (A100, second)'
-  assert grown == [('first', True), ('second', True)]
-
-
-def test_a_gpu_in_use_is_left_as_it_is(monkeypatch):
-  def refuse(gpu, grow):
-    raise RuntimeError('Physical devices cannot be modified after being initialized')
-  monkeypatch.setattr(tf.config, 'list_physical_devices',
-                      lambda kind: [SimpleNamespace(name='card')])
-  monkeypatch.setattr(tf.config.experimental, 'set_memory_growth', refuse)
-  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
-                      lambda gpu: {'device_name': 'a card'})
-  assert devices.set_up() == 'GPU (a card)'
-
-
-# Which batch Keras names
-
-
-class _Counting(callbacks.IterationCallback):
-  """Notes the iterations that it is told of."""
-
-  def __init__(self, first_iteration):
-    super().__init__(first_iteration)
-    self.told = []
-
-  def after_iterations(self, before, now, logs):
-    self.told.append((before, now))
-
+# Which batch Keras names.
 
 @pytest.mark.parametrize('named', ['first', 'last'])
 def test_iterations_are_counted_whichever_batch_of_an_execution_keras_names(named):
   """Keras 3.0 to 3.10 name the first: 200 iterations were 5,150, which said 200."""
-  callback = _Counting(7)
-  callback.set_params({'steps': 25})
-  callback.set_model(SimpleNamespace(steps_of_an_execution=10))
+  recorder = Recorder(7)
+  recorder.set_params({'steps': 25})
+  recorder.set_model(SimpleNamespace(steps_of_an_execution=10))
   for first in (0, 10, 20):
-    callback.on_train_batch_end(first if named == 'first' else min(first + 9, 24))
-  assert callback.told == [(7, 17), (17, 27), (27, 32)]
+    recorder.on_train_batch_end(first if named == 'first' else min(first + 9, 24),
+                                {'loss': 0.0})
+  assert recorder.calls == [(7, 17), (17, 27), (27, 32)]

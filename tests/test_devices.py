@@ -1,9 +1,11 @@
-"""The device's settings, in processes of their own: they hold until a process ends."""
+"""The device: its name, and its settings, in processes of their own: they hold until a
+process ends."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -89,3 +91,32 @@ def test_without_a_gpu_nothing_is_asked(monkeypatch):
   monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: [])
   monkeypatch.setattr(devices.subprocess, 'run', None)
   assert devices.gpu_memory() is None
+
+
+def test_the_device_is_named():
+  expected = 'GPU (' if tf.config.list_physical_devices('GPU') else 'CPU'
+  assert devices.set_up().startswith(expected)
+
+
+def test_a_gpu_s_memory_grows(monkeypatch):
+  grown = []
+  monkeypatch.setattr(tf.config, 'list_physical_devices',
+                      lambda kind: [SimpleNamespace(name='first'),
+                                    SimpleNamespace(name='second')])
+  monkeypatch.setattr(tf.config.experimental, 'set_memory_growth',
+                      lambda gpu, grow: grown.append((gpu.name, grow)))
+  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
+                      lambda gpu: {'device_name': 'A100'} if gpu.name == 'first' else {})
+  assert devices.set_up() == 'GPU (A100, second)'
+  assert grown == [('first', True), ('second', True)]
+
+
+def test_a_gpu_in_use_is_left_as_it_is(monkeypatch):
+  def refuse(gpu, grow):
+    raise RuntimeError('Physical devices cannot be modified after being initialized')
+  monkeypatch.setattr(tf.config, 'list_physical_devices',
+                      lambda kind: [SimpleNamespace(name='card')])
+  monkeypatch.setattr(tf.config.experimental, 'set_memory_growth', refuse)
+  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
+                      lambda gpu: {'device_name': 'a card'})
+  assert devices.set_up() == 'GPU (a card)'
