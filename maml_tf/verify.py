@@ -45,7 +45,15 @@ from maml_tf.config import Config
 from maml_tf.paper import records
 from maml_tf.paper.flagfiles import row_config
 from maml_tf.paper.rows import REPOSITORY, ROWS, Row, row_named
-from maml_tf.verification import drawn, method_study, pages, plan, report, studies, train_all
+from maml_tf.verification import (
+  drawn,
+  method_study,
+  plan,
+  report,
+  studies,
+  study_tables,
+  train_all,
+)
 from maml_tf.verification.options import require_fitting
 
 DEFAULT_TURN = train_all.Settings.turn
@@ -142,7 +150,7 @@ def _methods(options: argparse.Namespace) -> None:
   result = method_study.run(settings, 3600 * hours / len(settings), _study_command(options),
                             options.results)
   if result is not None:
-    print('\n'.join(pages.methods_table(options.results, result['datasource'])))
+    print('\n'.join(study_tables.methods_table(options.results, result['datasource'])))
 
 
 def _study(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from maml_tf.meta_learners import METHODS
 from maml_tf.training import history
 from maml_tf.training.checkpoint_files import CheckpointFiles
 from maml_tf.training.run_folder import experiment_folder
-from maml_tf.verification import method_study, pages, plots
+from maml_tf.verification import method_study, plots, study_tables
 
 FEW = {'maml': {}, 'anil': {'method': 'anil'}}
 SMALL = dict(num_test_tasks=6, num_validation_tasks=4, update_lr=0.01, test_num_updates=2,
@@ -186,7 +186,7 @@ def test_runs_end_after_their_seconds_and_are_compared(tmp_path):
   with open(tmp_path / 'results' / 'studies' / 'sinusoid_methods.json',
             encoding='utf-8') as file:
     assert json.load(file) == json.loads(json.dumps(result))
-  lines = pages.methods_table(results, 'sinusoid')
+  lines = study_tables.methods_table(results, 'sinusoid')
   assert len(lines) == 4 and 'less that of maml' in lines[0]
   assert plots.methods(result).startswith(b'\x89PNG')
 
@@ -208,7 +208,7 @@ def test_methods_of_own_images_are_compared(own_images, tmp_path):
   assert [(run['label'], run['updates']) for run in result['runs']] == [
       ('maml', 1), ('prototypical', 0)]
   assert (tmp_path / 'results' / 'studies' / 'images_flowers_methods.json').exists()
-  assert len(pages.methods_table(results, 'images_flowers')) == 4
+  assert len(study_tables.methods_table(results, 'images_flowers')) == 4
   with open(f'{experiment_folder(settings[0][1])}/data.json', encoding='utf-8') as file:
     assert json.load(file) == result['data']
 
@@ -224,7 +224,7 @@ def test_a_method_that_diverges_is_recorded_and_the_others_go_on(tmp_path):
     assert 'iteration 2 is not finite' in diverged['why']
     [run] = result['runs']
     assert run['label'] == 'maml' and run['paired'] == {'mean': 0.0, 'ci95': 0.0}
-  *_, of_maml, last = pages.methods_table(results, 'sinusoid')
+  *_, of_maml, last = study_tables.methods_table(results, 'sinusoid')
   assert of_maml.startswith('| maml | ')
   assert last == '| large steps | diverged at 2 |  |  |  |  |'
   assert plots.methods(result).startswith(b'\x89PNG')

@@ -25,7 +25,7 @@ from maml_tf.files import as_json, write_whole
 from maml_tf.meta_learners import METHODS, WITHOUT_INNER_LOOP
 from maml_tf.paper import records
 from maml_tf.training import history
-from maml_tf.verification import cells, provenance, studies, study_files
+from maml_tf.verification import provenance, studies, study_files
 
 NAME = 'methods'
 DEFAULT_HOURS = 1.0
@@ -142,12 +142,6 @@ def run(settings: Sequence[Tuple[str, Config]], seconds: float, command: str,
       **provenance.stamp(commit)}
   study_files.write(result, results)
   return result
-
-
-def diverged_lines(result: Mapping[str, Any]) -> List[str]:
-  """Lines of the methods that diverged, for the end of the table of methods."""
-  return [cells.line([one['label'], f'diverged at {one["iteration"]:,}', '', '', '', ''])
-          for one in result.get('diverged', ())]
 
 
 def paired(values: np.ndarray, others: np.ndarray) -> Dict[str, float]:
@@ -273,5 +267,3 @@ def _require_result_of_same_data(data: str, config: Config, results: str) -> Non
       path = study_files.path_of(result, results)
       raise ConfigError(f'{path} is of other data than those in {config.data_dir}: choose '
                         'another --results, or move it away.')
-
-

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Sequence
 
-from maml_tf import measures
-from maml_tf.measures import Measure
 from maml_tf.paper import records
-from maml_tf.paper.records import Measured, Record
+from maml_tf.paper.records import Record
 from maml_tf.paper.rows import Row, data_title
 from maml_tf.verification import (
   cells,
   drawn,
-  method_study,
   plots,
   returns_plot,
   study_files,
+  study_tables,
 )
 from maml_tf.verification.provenance import machine_text
 from maml_tf.verification.verdicts import (
@@ -285,11 +283,10 @@ def studies_page(results: str = records.RESULTS) -> str:
   found = drawn.read_studies(results)
   lines = []
   for result in found:
-    table = _of_methods if result['name'] == method_study.NAME else _of_settings
     title = _study_title(result)
     lines += [f'## {title}', '',
               f'`{result["command"]}`: {result["length"]}, tested on '
-              f'{result["num_tasks"]} {_tasks(result)}.', '', *table(result), '',
+              f'{result["num_tasks"]} {_tasks(result)}.', '', *study_tables.table(result), '',
               f'![{title}](studies/{study_files.stem_of(result)}.png)', '']
   return _text('Studies', [
       _WRITTEN, '',
@@ -300,45 +297,6 @@ def studies_page(results: str = records.RESULTS) -> str:
 
 def _study_title(result: Dict[str, Any]) -> str:
   return f'{data_title(result["datasource"])}: {plots.title_of(result)}'
-
-
-def _of_settings(result: Dict[str, Any]) -> List[str]:
-  shown = _shown(measures.named(result['measure']))
-  last = len(result['runs'][0]['query']) - 1
-  lines = cells.header(['setting', 'iterations', 'before', '1 update', f'{last} updates',
-                        'training'])
-  for run in result['runs']:
-    lines.append(cells.line([run['label'], f'{run["iterations"]:,}',
-                             *(shown(run['query'][update]) for update in (0, 1, -1)),
-                             cells.duration_text(run['seconds'])]))
-  return lines
-
-
-def methods_table(results: str, datasource: str) -> List[str]:
-  """The lines of the table of methods on that data source."""
-  [result] = [one for one in drawn.read_studies(results)
-              if (one['name'], one['datasource']) == (method_study.NAME, datasource)]
-  return _of_methods(result)
-
-
-def _of_methods(result: Dict[str, Any]) -> List[str]:
-  measure = measures.named(result['measure'])
-  shown = _shown(measure)
-  first, *_ = result['runs']
-  lines = cells.header(['method', 'iterations', 'updates', measure.title,
-                        f'less that of {first["label"]}, on the same tasks', 'training'])
-  for run in result['runs']:
-    lines.append(cells.line([run['label'], f'{run["iterations"]:,}', str(run['updates']),
-                             shown(run['query'][run['updates']]),
-                             '' if run is first else shown(run['paired']),
-                             cells.duration_text(run['seconds'])]))
-  return [*lines, *method_study.diverged_lines(result)]
-
-
-def _shown(measure: Measure) -> Callable[[Dict[str, float]], str]:
-  """Of a mean and half of its interval, as the files have them, what is shown."""
-  return lambda values: cells.number_text(
-      Measured(measure.scale * values['mean'], measure.scale * values['ci95']), measure)
 
 
 def _tasks(result: Dict[str, Any]) -> str:
