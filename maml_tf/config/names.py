@@ -74,43 +74,39 @@ def _legacy_name(config: 'Config') -> str:
 def _additions(config: 'Config') -> List[Tuple[str, bool]]:
   """(text, whether it is part of the name)."""
   task, learner, training = config.task, config.learner, config.training
-  inner_loop = config.inner_loop
+  values = config.to_values()
   usual = preset(task.datasource, task.num_classes, config.trained_shots, training.method,
                  config.data_dir)
   if learner.norm == 'None':
     usual['per_step_norm'] = False
+
+  def unusual(text: str, name: str) -> Tuple[str, bool]:
+    return f'{text}{values[name]}', values[name] != usual[name]
   return [
       (short_name(training.method), training.method != 'maml'),
-      (f'inner{inner_loop.inner_optimizer}',
-       inner_loop.inner_optimizer != usual['inner_optimizer']),
-      (f'innerbatch{inner_loop.inner_batch_size}',
-       inner_loop.inner_batch_size != usual['inner_batch_size']),
-      (f'learned{inner_loop.learned_step_sizes}',
-       inner_loop.learned_step_sizes != usual['learned_step_sizes']),
-      *((f'{text}{getattr(inner_loop, name)}', getattr(inner_loop, name) != usual[name])
-        for text, name in (('msl', 'multi_step_iterations'), ('da', 'first_order_iterations'),
-                           ('bnwb', 'per_step_norm'))),
-      (f'lambda{inner_loop.proximal_weight}',
-       inner_loop.proximal_weight != usual['proximal_weight']),
-      (f'cg{inner_loop.imaml_cg_iterations}',
-       inner_loop.imaml_cg_iterations != usual['imaml_cg_iterations']),
-      (f'context{learner.context_size}', learner.context_size != usual['context_size']),
+      unusual('inner', 'inner_optimizer'),
+      unusual('innerbatch', 'inner_batch_size'),
+      unusual('learned', 'learned_step_sizes'),
+      unusual('msl', 'multi_step_iterations'),
+      unusual('da', 'first_order_iterations'),
+      unusual('bnwb', 'per_step_norm'),
+      unusual('lambda', 'proximal_weight'),
+      unusual('cg', 'imaml_cg_iterations'),
+      unusual('context', 'context_size'),
       ('fullcontext', learner.full_context),
-      (f'cosinescale{learner.cosine_scale}', learner.cosine_scale != usual['cosine_scale']),
+      unusual('cosinescale', 'cosine_scale'),
       (name_of_model(learner.model), learner.model != PAPER),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),
       *config.problem.additions_to_the_name(config, usual),
       (f'pretrain{training.pretrain_iterations}', training.pretrain_iterations > 0),
-      (f'query{task.train_query_size}', task.train_query_size != usual['train_query_size']),
-      (training.meta_optimizer, training.meta_optimizer != usual['meta_optimizer']),
-      (f'metalr{training.meta_lr}', training.meta_lr != usual['meta_lr']),
-      (training.meta_lr_schedule, training.meta_lr_schedule != usual['meta_lr_schedule']),
-      (f'halflife{training.meta_lr_half_life}',
-       training.meta_lr_half_life != usual['meta_lr_half_life']),
-      (f'clip{training.meta_gradient_clip}',
-       training.meta_gradient_clip != usual['meta_gradient_clip']),
-      (learner.dtype, learner.dtype != usual['dtype']),
+      unusual('query', 'train_query_size'),
+      unusual('', 'meta_optimizer'),
+      unusual('metalr', 'meta_lr'),
+      unusual('', 'meta_lr_schedule'),
+      unusual('halflife', 'meta_lr_half_life'),
+      unusual('clip', 'meta_gradient_clip'),
+      unusual('', 'dtype'),
       ('bfloat16', learner.mixed_precision),
-      (f'seed{task.seed}', task.seed != usual['seed']),
+      unusual('seed', 'seed'),
   ]
