@@ -14,7 +14,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
-from maml_tf.rl.rollouts import Batch, packed
+from maml_tf.rl.trajectories import Batch, packed
 
 STEP = 1e-7       # a unit that switches within a larger one makes the gradient jump
 KINDS = ('gaussian', 'categorical', 'context')

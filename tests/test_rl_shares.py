@@ -19,10 +19,10 @@ from maml_tf.rl.errors import EnvironmentFault
 from maml_tf.rl.meta_policy import _on_devices
 from maml_tf.rl.policy import GaussianPolicy
 from maml_tf.rl.policy_learner import PolicyLearner
-from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.shares import ALONE, Shares
 from maml_tf.rl.task_streams import HeldOutTasks, Iterations
 from maml_tf.rl.training import Learning
+from maml_tf.rl.trajectories import Trajectories
 
 LONGEST = 600   # seconds to wait for another thread, on a busy machine
 SETTINGS = SMALL._replace(tasks=4, dtype='float64')

@@ -15,7 +15,7 @@ from maml_tf.rl.advantages import Advantages, advantages
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import GaussianPolicy
-from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.trajectories import Trajectories, packed
 from maml_tf.rl.trpo import Step, TrustRegion
 
 _SCALARS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps', 'alpha',

@@ -25,8 +25,8 @@ from maml_tf.errors import ConfigError
 from maml_tf.rl import linearised
 from maml_tf.rl.linearised import Passes
 from maml_tf.rl.policy import Outputs, Policy
-from maml_tf.rl.rollouts import Batch
 from maml_tf.rl.shares import ALONE, Shares
+from maml_tf.rl.trajectories import Batch
 from maml_tf.task_groups import available_cores
 
 # -log pi(u|s) A, as in the paper's code; its second derivative lacks a part of that of the

@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 from maml_tf.rl.meta_policy import Losses, MetaPolicy
-from maml_tf.rl.rollouts import Batch
+from maml_tf.rl.trajectories import Batch
 
 
 class OuterObjective:

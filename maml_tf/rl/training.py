@@ -18,17 +18,16 @@ from maml_tf.rl.errors import Diverged
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import Policy
-from maml_tf.rl.rollouts import (
-  BUDGETS,
+from maml_tf.rl.rollouts import BUDGETS, Sampler
+from maml_tf.rl.shares import ALONE, Shares
+from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
+from maml_tf.rl.trajectories import (
   Batch,
-  Sampler,
   Trajectories,
   first_steps,
   one_below_the_other,
   packed,
 )
-from maml_tf.rl.shares import ALONE, Shares
-from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
 from maml_tf.rl.trpo import Step, TrustRegion
 
 HESSIAN_PRODUCTS = ('exact', 'secant')
