@@ -124,24 +124,18 @@ def first_steps(found: Trajectories, wanted: int) -> Trajectories:
 
 def appended(found: Trajectories, further: Trajectories, tasks: np.ndarray,
              done: np.ndarray) -> Trajectories:
-  """`found` with the rollouts of `further`, which are of `tasks`, behind its own."""
-  counts = done.copy()
-  added = np.count_nonzero(further.lengths, axis=1)
-  counts[tasks] += added
-  steps = max(found.rewards.shape[2], further.rewards.shape[2])
+  """`found` with the rollouts of `further`, which are of `tasks`, behind its own.
 
-  def append(old: np.ndarray, new: np.ndarray, timed: bool = True) -> np.ndarray:
-    rest = (steps, *old.shape[3:]) if timed else ()
-    result = np.zeros((len(old), counts.max(), *rest), old.dtype)
-    for source, rows, starts, numbers in (
-        (old, range(len(old)), np.zeros(len(old), int), done),
-        (new, tasks, done[tasks], added)):
-      for values, row, start, count in zip(source, rows, starts, numbers):
-        part = values[:count]
-        target = result[row, start:start + count]
-        if timed:
-          target = target[:, :part.shape[1]]
-        target[...] = part
-    return result
-  return Trajectories(*(append(old, new) for old, new in zip(found[:3], further[:3])),
-                      append(found.lengths, further.lengths, timed=False))
+  Args:
+    done: `[tasks]`, rollouts of each task in `found`.
+  """
+  counts = done.copy()
+  counts[tasks] += np.count_nonzero(further.lengths, axis=1)
+  steps = max(found.rewards.shape[2], further.rewards.shape[2])
+  result = found.padded(counts.max(), steps)
+  for whole, part in zip(result, further):
+    for task, values in zip(tasks, part):
+      behind = slice(done[task], counts[task])
+      until = map(slice, values.shape[1:2])   # of its steps, which lengths do not have
+      whole[(task, behind, *until)] = values[:counts[task] - done[task]]
+  return result
