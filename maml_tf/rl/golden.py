@@ -105,15 +105,12 @@ def _old(meta_policy, arrays, batches, phase) -> Dict[str, np.ndarray]:
 def _outer(meta_policy, arrays, batches, scalars) -> Dict[str, np.ndarray]:
   theta, other = arrays['theta'], arrays['theta_b']
   objective = OuterObjective(meta_policy, theta, batches)
-
-  def losses(parameters):
-    found = objective.losses(parameters)
-    return found.surrogate, found.kl
   here, there = objective.losses(theta), objective.losses(other)
   gradient = objective.gradient(theta)
   region = TrustRegion(*(scalars[name] for name in (
       'delta', 'cg_iters', 'cg_damping', 'cg_tol', 'backtrack_ratio', 'max_backtracks')))
-  step = region.step(theta, here.surrogate, gradient, objective.hessian_product, losses)
+  step = region.step(theta, here.surrogate, gradient, objective.hessian_product,
+                     objective.means)
   return {
       'surrogate_per_task': here.surrogates, 'surrogate': here.surrogate, 'kl': here.kl,
       'meta_grad': gradient,

@@ -54,6 +54,11 @@ class OuterObjective:
     own = self._meta_policy.losses(points[-1], self._batches[-1], self._old)
     return Losses(*self._of_all(*own))
 
+  def means(self, parameters: np.ndarray) -> Tuple[float, float]:
+    """S and the divergence, at any theta."""
+    found = self.losses(parameters)
+    return found.surrogate, found.kl
+
   def gradient(self, parameters: np.ndarray) -> np.ndarray:
     """Of S, `[P]`, through the inner steps."""
     return self._gradient(self._path(parameters), self._batches, self._old,

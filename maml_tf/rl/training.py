@@ -303,14 +303,12 @@ class Learning:
       Diverged: where the meta-gradient, or theta after it, is of no use.
     """
     objective = self.objective(samples)
-    def losses(parameters):
-      found = objective.losses(parameters)
-      return found.surrogate, found.kl
     gradient = self.meta_gradient(samples, objective)
     product = (objective.hessian_product if self.settings.hessian == 'exact'
                else objective.secant_product)
     step = self.settings.trust_region.step(
-        samples.parameters, losses(samples.parameters)[0], gradient, product, losses)
+        samples.parameters, objective.means(samples.parameters)[0], gradient, product,
+        objective.means)
     self.check(step.parameters, samples)
     step = step._replace(parameters=self.shares.of_writer(step.parameters))
     samples.clock.lap('outer')
