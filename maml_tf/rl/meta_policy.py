@@ -25,13 +25,11 @@ from maml_tf.errors import ConfigError
 from maml_tf.rl import linearised
 from maml_tf.rl.linearised import Passes
 from maml_tf.rl.policy import Outputs, Policy
+from maml_tf.rl.settings import INNER_LOSSES
 from maml_tf.rl.shares import ALONE, Shares
 from maml_tf.rl.trajectories import Batch
 from maml_tf.task_groups import available_cores
 
-# -log pi(u|s) A, as in the paper's code; its second derivative lacks a part of that of the
-# expected return (Rothfuss et al. 2019, ProMP), which the likelihood ratio's has.
-INNER_LOSSES = ('log_likelihood', 'ratio')
 _GROUPS_SIDE_BY_SIDE = 2
 
 

@@ -11,6 +11,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.rl.environments import Environment, Simulation
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.policy import Policy
+from maml_tf.rl.settings import BUDGETS
 from maml_tf.rl.streams import stream
 from maml_tf.rl.trajectories import (
   Trajectories,
@@ -19,8 +20,6 @@ from maml_tf.rl.trajectories import (
   kept,
   one_below_the_other,
 )
-
-BUDGETS = ('rollouts', 'steps')
 
 
 class Sampler:
