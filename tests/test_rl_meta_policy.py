@@ -224,8 +224,8 @@ def test_groups_side_by_side_change_no_bit(monkeypatch, dtype):
     return call
 
   def derivatives(side_by_side):
-    monkeypatch.setattr('maml_tf.rl.meta_policy._GROUPS_SIDE_BY_SIDE', side_by_side)
-    monkeypatch.setattr('maml_tf.rl.meta_policy.available_cores', lambda: 2)
+    monkeypatch.setattr('maml_tf.rl.groups._GROUPS_SIDE_BY_SIDE', side_by_side)
+    monkeypatch.setattr('maml_tf.rl.groups.available_cores', lambda: 2)
     threads.clear()
     objective = OuterObjective(own, theta, batches)
     with monkeypatch.context() as patch:
