@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_scripts import archives, tables
-from data_scripts.preparation import Problems, paths_of, sorted_classes, what_is_there
+from data_scripts.plan import paths_of, sorted_classes, what_is_there
+from data_scripts.problems import Problems
 from data_scripts.split_names import split_of
 from maml_tf.measures import counted
 from maml_tf.sources.image_set import SPLITS, DataError
@@ -27,7 +28,7 @@ _WNID = re.compile(r'(?<![A-Za-z])n\d{8}')   # not that of scan00000012.jpg
 _IN_BETWEEN = ('images', 'image', 'img', 'imgs')   # CLASS/images/FILE
 
 File = tuple[int, str]                               # (source, name in it)
-Classes = dict[str, list[tuple[str, list[File]]]]    # as in `preparation.Plan`
+Classes = dict[str, list[tuple[str, list[File]]]]    # as in `plan.Plan`
 
 
 def sources_of(source: str, known_classes: Collection[str] = (),

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_scripts import archives, class_files, images, preparation, prepare_images
+from data_scripts import archives, class_files, images, prepare_images
+from data_scripts.problems import Problems
 from maml_tf.sources.image_set import SPLITS, DataError, load_split, read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -455,7 +456,7 @@ def test_folders_take_as_much_memory_as_their_names():
   tracemalloc.start()
   try:
     class_files.ImageFiles([archives.FolderSource('none')], [names])
-    class_files.note_other_files([names], preparation.Problems())
+    class_files.note_other_files([names], Problems())
     _, peak = tracemalloc.get_traced_memory()
   finally:
     tracemalloc.stop()
