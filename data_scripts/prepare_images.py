@@ -28,7 +28,7 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, class_files, images, preparation, tables  # noqa: E402
+from data_scripts import archives, class_files, image_files, images, preparation, tables  # noqa: E402
 from data_scripts.plan import Plan, listed, split_at_random, what_is_there  # noqa: E402
 from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
@@ -117,7 +117,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int, problems: Problems)
                  if name.lower().endswith(tables.OTHER_IMAGE_SUFFIXES)],
                 'such files are not read (save them as JPEG or PNG)')
   class_files.note_other_files(names, problems)
-  files = class_files.ImageFiles(sources, names)
+  files = image_files.ImageFiles(sources, names)
   classes, form = class_files.classes_of(sources, names, files, problems)
   if not form:
     folders = class_files.top_folders(files, problems)

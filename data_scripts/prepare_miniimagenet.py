@@ -41,6 +41,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 from data_scripts import (  # noqa: E402
   archives,
   class_files,
+  image_files,
   images,
   npy_pickle,
   preparation,
@@ -139,7 +140,7 @@ def make_plan(source: str, problems: Problems) -> Plan:
   problems.note([name for each in sources for name in getattr(each, 'passed_over', ())],
                 'they are none of the classes of the set')
   class_files.note_unopened(sources, names, problems)
-  files = class_files.ImageFiles(sources, names, _IMAGE_SUFFIXES)
+  files = image_files.ImageFiles(sources, names, _IMAGE_SUFFIXES)
   pickles = _pickles(sources, names)
   if pickles and (len(pickles) == len(image_set.SPLITS) or not files.places):
     return _plan_of_pickles(source, pickles)
@@ -151,9 +152,9 @@ def make_plan(source: str, problems: Problems) -> Plan:
   return Plan(classes, sources, form)
 
 
-def _in_published_split(source: str, files: class_files.ImageFiles,
+def _in_published_split(source: str, files: image_files.ImageFiles,
                         names: Sequence[Sequence[str]], problems: Problems
-                        ) -> class_files.Classes:
+                        ) -> image_files.Classes:
   """Class folders without train/, val/ and test/, if they have the set's names.
 
   Raises:
@@ -183,7 +184,7 @@ def _pickles(sources: Sequence[archives.Source], names: Sequence[Sequence[str]]
   found: dict[str, PickleSource] = {}
   for source, names_of_source in zip(sources, names):
     for name in names_of_source:
-      split = split_of(class_files.stem(name))
+      split = split_of(image_files.stem(name))
       if not name.lower().endswith(_PICKLE_SUFFIXES) or split is None:
         continue
       pickle = PickleSource(source, name, split)

@@ -28,7 +28,7 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, class_files, downloads, images, preparation  # noqa: E402
+from data_scripts import archives, downloads, image_files, images, preparation  # noqa: E402
 from data_scripts.plan import (  # noqa: E402
   Layout,
   Plan,
@@ -214,7 +214,7 @@ def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
   packed: dict[str, str] = {}
   names = archives.FolderSource(folder).names()
   for name in sorted(names, key=len):
-    part = _ARCHIVE_OF_PART.fullmatch(class_files.stem(name))
+    part = _ARCHIVE_OF_PART.fullmatch(image_files.stem(name))
     if part and name.lower().endswith(archives.ARCHIVE_SUFFIXES):
       packed.setdefault(part.group(1).lower(), name)
   sources = [archives.open_source(folder / packed[part]) for part in PARTS if part in packed]
