@@ -27,7 +27,7 @@ from typing import BinaryIO, ContextManager, Optional, Union
 
 from data_scripts.tar_stream import TAR_HEADER_BYTES, TarStream
 from maml_tf.bounded import BoundedReads, TooLargeError
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
 # What systems, disks and tools leave in a folder, in lower case, beside hidden files:

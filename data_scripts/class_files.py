@@ -25,8 +25,9 @@ from data_scripts.plan import paths_of, sorted_classes, what_is_there
 from data_scripts.problems import Problems
 from data_scripts.split_names import split_of
 from data_scripts.table_classes import classes_of_tables, read_tables
+from maml_tf.errors import DataError
 from maml_tf.measures import counted
-from maml_tf.sources.image_set import SPLITS, DataError
+from maml_tf.sources.image_set import SPLITS
 
 
 def sources_of(source: str, known_classes: Collection[str] = (),

@@ -40,7 +40,7 @@ from data_scripts.plan import Layout  # noqa: E402
 from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import counts, whole  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 
 DATASOURCES = ('omniglot', 'miniimagenet')
 FORMS = ('prepared', 'source')

@@ -23,9 +23,9 @@ from data_scripts.problems import Problems, printable
 from data_scripts.progress import ProgressBar
 from maml_tf import outputs
 from maml_tf.command_line import INTERRUPTED, REFUSED, OneSentenceParser
+from maml_tf.errors import DataError
 from maml_tf.measures import counted
 from maml_tf.sources import image_set
-from maml_tf.sources.image_set import DataError
 
 # bytes of a file -> (image, a note on its stored form or None); raises ImageError.
 Decoder = Callable[[Any], tuple[np.ndarray, Optional[str]]]

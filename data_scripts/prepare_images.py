@@ -33,9 +33,9 @@ from data_scripts.plan import Plan, listed, split_at_random, what_is_there  # no
 from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import counts, whole  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.measures import counted  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
 
 NAME = image_set.OWN_IMAGES
 DEFAULT_SIZE = 84

@@ -58,8 +58,8 @@ from data_scripts.plan import (  # noqa: E402
 from data_scripts.problems import Problems  # noqa: E402
 from data_scripts.split_names import split_of  # noqa: E402
 from maml_tf import paths  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
 
 NAME = 'miniimagenet'
 LAYOUT = Layout(train=64, val=16, test=20, images_per_class=600)

@@ -42,9 +42,9 @@ from data_scripts.plan import (  # noqa: E402
 from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import whole  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.measures import counted  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
 
 NAME = 'omniglot'
 LAYOUT = Layout(train=1100, val=100, test=423, images_per_class=20)

@@ -32,9 +32,9 @@ import flags
 from data_scripts import archives, images, npy_pickle, prepare_miniimagenet
 from data_scripts.problems import Problems
 from maml_tf import config
+from maml_tf.errors import DataError
 from maml_tf.legacy import golden
 from maml_tf.sources import image_set
-from maml_tf.sources.image_set import DataError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 BOUND = 1 << 30

@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 
 from data_scripts import archives, class_files, image_files, images, prepare_images
 from data_scripts.problems import Problems
-from maml_tf.sources.image_set import SPLITS, DataError, load_split, read_manifest
+from maml_tf.errors import DataError
+from maml_tf.sources.image_set import SPLITS, load_split, read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COUNTS = {'train': 4, 'val': 2, 'test': 2}

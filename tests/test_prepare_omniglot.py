@@ -21,7 +21,8 @@ from PIL import Image
 
 from data_scripts import make_sample_data, prepare_omniglot
 from data_scripts.plan import Layout, split_at_random
-from maml_tf.sources.image_set import SPLITS, DataError, load_split
+from maml_tf.errors import DataError
+from maml_tf.sources.image_set import SPLITS, load_split
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LAYOUT = Layout(train=8, val=3, test=4, images_per_class=3)
