@@ -11,10 +11,7 @@ Python take more than 1 GiB.
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
-import io
 import lzma
 import os
 import re
@@ -28,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ContextManager, Optional, Union
 
+from data_scripts.tar_stream import TAR_HEADER_BYTES, TarStream
 from maml_tf.bounded import BoundedReads, TooLargeError
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
 # What systems, disks and tools leave in a folder, in lower case, beside hidden files:
@@ -45,13 +43,10 @@ _REMEDY = 'fetch the archive again, or unpack what belongs to the set and name t
 _NAMES_SHOWN = 5
 _LONGEST_NAME = 500       # characters
 _DEEPEST_FOLDER = 32
-# What a tar archive may spend on the headers of one member: long names, attributes.
-_TAR_HEADER_BYTES = 1 << 20
 _TAR_BLOCK_BYTES = 512
 _IMAGENET_CLASS = re.compile(r'n\d{8}')
 _UTF8 = 1 << 11   # of a zip member's flags: what its name is written in
 _JOINERS = '\u200c\u200d'
-_XZ_MEMORY_BYTES = 128 << 20    # `xz -9` needs 65 MiB
 
 
 @dataclass(frozen=True)
@@ -348,7 +343,7 @@ class TarSource(_Archive):
     _check_it_may_be_an_archive(self.path)
     try:
       with open(self.path, 'rb') as file:
-        stream = _TarStream(file, self._limits.total_bytes)
+        stream = TarStream(file, self._limits.total_bytes)
         with tarfile.TarFile(fileobj=stream, mode='r') as archive:
           for member in _members_of(archive, stream):
             stream.allowance = self._limits.file_bytes + (1 << 16)   # `tarfile` reads ahead
@@ -364,9 +359,9 @@ class TarSource(_Archive):
                       'again.') from error
 
 
-def _members_of(archive: tarfile.TarFile, stream: '_TarStream') -> Iterator[tarfile.TarInfo]:
+def _members_of(archive: tarfile.TarFile, stream: TarStream) -> Iterator[tarfile.TarInfo]:
   while True:
-    stream.allowance = _TAR_HEADER_BYTES
+    stream.allowance = TAR_HEADER_BYTES
     member = archive.next()
     if member is None:
       return
@@ -380,116 +375,6 @@ def _tar_problem(member: tarfile.TarInfo) -> Optional[str]:
   if member.issparse():
     return 'a file with holes'
   return None if member.isreg() else 'a link or a device'
-
-
-class _TarStream:
-  """A tar archive, unpacked as it is read: forwards, and in bounded portions.
-
-  `tarfile` reads long names and attributes in one piece, of whatever size a header
-  claims, and any number of them.
-
-  Args:
-    file: the archive; whether and how it is compressed is seen from its first bytes.
-    most: bytes that it may unpack to, beside a twentieth for headers.
-
-  Attributes:
-    allowance: bytes that may be read from here on; to be renewed for each member.
-    last_read: what the last read gave.
-  """
-
-  def __init__(self, file: BinaryIO, most: int):
-    magic = file.read(6)
-    file.seek(0)
-    if magic.startswith(b'\x1f\x8b'):
-      self._file = gzip.GzipFile(fileobj=file)
-    elif magic.startswith(b'BZh'):
-      self._file = bz2.BZ2File(file)
-    elif magic == b'\xfd7zXZ\0':
-      self._file = _XzReader(file)
-    else:
-      self._file = file
-    self._is_compressed = self._file is not file
-    self._most = most + most // 20 + (1 << 20)
-    self.allowance = _TAR_HEADER_BYTES
-    self.last_read = b''
-
-  def read(self, size: int) -> bytes:
-    """Raises: TooLargeError: beyond the allowance."""
-    if size > self.allowance:
-      raise TooLargeError('a member has more attributes than any file of it')
-    self.allowance -= size
-    self.last_read = self._file.read(size)
-    return self.last_read
-
-  def seek(self, place: int) -> int:
-    """Raises: TooLargeError: beyond all that it may unpack to."""
-    if place > self._most:
-      raise TooLargeError(f'it unpacks to more than {self._most >> 20} MiB')
-    return self._file.seek(place)
-
-  def tell(self) -> int:
-    return self._file.tell()
-
-  def check_to_the_end(self) -> None:
-    """Reads what follows: checksums of compressed files stand at their end."""
-    if self._is_compressed:
-      while self._file.read(1 << 16):
-        self.seek(self.tell())   # within what it may unpack to
-
-
-class _XzReader(io.RawIOBase):
-  """An xz file, unpacked forwards. `lzma.LZMAFile` knows no bound on its memory."""
-
-  def __init__(self, file: BinaryIO):
-    self._file = file
-    self._decompressor = self._new_decompressor()
-    self._place = 0
-
-  @staticmethod
-  def _new_decompressor() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
-
-  def read(self, size: int) -> bytes:
-    """`size` bytes, or less at the end. Raises: LZMAError, EOFError."""
-    parts, missing = [], size
-    while missing and (part := self._some(missing)):
-      parts.append(part)
-      missing -= len(part)
-    return b''.join(parts)
-
-  def _some(self, most: int) -> bytes:
-    while True:
-      packed = b''
-      if self._decompressor.eof:   # another stream may follow
-        packed = self._decompressor.unused_data.lstrip(b'\0') or self._file.read(1 << 16)
-        if not packed.lstrip(b'\0'):
-          return b''
-        self._decompressor = self._new_decompressor()
-      elif self._decompressor.needs_input:
-        packed = self._file.read(1 << 16)
-        if not packed:
-          raise EOFError('it breaks off')
-      try:
-        data = self._decompressor.decompress(packed, most)
-      except lzma.LZMAError as error:
-        if 'emory' not in str(error):
-          raise
-        raise TooLargeError('it asks for more than '
-                            f'{_XZ_MEMORY_BYTES >> 20} MiB to be unpacked') from error
-      if data:
-        self._place += len(data)
-        return data
-
-  def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-    """Forwards only."""
-    if whence != io.SEEK_SET or place < self._place:
-      raise io.UnsupportedOperation('an xz file is read forwards only')
-    while self._place < place and self._some(min(place - self._place, 1 << 16)):
-      pass
-    return self._place
-
-  def tell(self) -> int:
-    return self._place
 
 
 Source = Union[FolderSource, ZipSource, TarSource]

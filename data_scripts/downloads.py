@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Union
 
 from maml_tf import outputs
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 ATTEMPTS = 3
 TIMEOUT_S = 30.0   # of one network operation

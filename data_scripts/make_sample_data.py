@@ -36,9 +36,11 @@ if not __package__:   # run as a file: the folder above is where the packages ar
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts import preparation, prepare_miniimagenet, prepare_omniglot  # noqa: E402
+from data_scripts.plan import Layout  # noqa: E402
+from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import counts, whole  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 
 DATASOURCES = ('omniglot', 'miniimagenet')
 FORMS = ('prepared', 'source')
@@ -72,7 +74,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def _make(arguments: argparse.Namespace) -> None:
-  layout = preparation.Layout(*arguments.classes, arguments.images_per_class)
+  layout = Layout(*arguments.classes, arguments.images_per_class)
   if arguments.form == 'source':
     write_source(arguments.datasource, arguments.out, layout, arguments.seed)
     print(f'Wrote a sample source of {arguments.datasource} to {arguments.out}.')
@@ -81,7 +83,7 @@ def _make(arguments: argparse.Namespace) -> None:
                    arguments.overwrite)
 
 
-def write_source(datasource: str, out: Union[str, Path], layout: preparation.Layout,
+def write_source(datasource: str, out: Union[str, Path], layout: Layout,
                  seed: int) -> None:
   """Writes a sample in the form in which users have the real set.
 
@@ -111,7 +113,7 @@ def write_source(datasource: str, out: Union[str, Path], layout: preparation.Lay
     raise
 
 
-def write_prepared(datasource: str, out: Union[str, Path], layout: preparation.Layout,
+def write_prepared(datasource: str, out: Union[str, Path], layout: Layout,
                    seed: int, overwrite: bool = False) -> None:
   """Writes a sample in the form that `image_set.load_split` reads.
 
@@ -127,7 +129,7 @@ def write_prepared(datasource: str, out: Union[str, Path], layout: preparation.L
   if preparation.is_done_already(request):
     return
   with tempfile.TemporaryDirectory() as folder:
-    source, problems = str(Path(folder) / 'source'), preparation.Problems()
+    source, problems = str(Path(folder) / 'source'), Problems()
     write_source(datasource, source, layout, seed)
     if datasource == 'omniglot':
       plan = prepare_omniglot.make_plan(source, layout, prepare_omniglot.DEFAULT_SEED,
@@ -139,7 +141,7 @@ def write_prepared(datasource: str, out: Union[str, Path], layout: preparation.L
     preparation.prepare(request, plan, decoder, problems)
 
 
-def _write_omniglot(folder: Path, layout: preparation.Layout, seed: int) -> None:
+def _write_omniglot(folder: Path, layout: Layout, seed: int) -> None:
   total = sum(layout.classes.values())
   # Alphabets stay whole, and each part gets one at least.
   size = min(_CHARACTERS_PER_ALPHABET, (total + 1) // 2)
@@ -157,7 +159,7 @@ def _write_omniglot(folder: Path, layout: preparation.Layout, seed: int) -> None
     _write_zip(folder / f'{part}.zip', files)
 
 
-def _write_miniimagenet(folder: Path, layout: preparation.Layout, seed: int) -> None:
+def _write_miniimagenet(folder: Path, layout: Layout, seed: int) -> None:
   number = 0
   for split, classes in layout.classes.items():
     rows, files = ['filename,label'], []

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Union
 import numpy as np
 
 from data_scripts import archives
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError,
            IndexError, KeyError, MemoryError, OverflowError, RecursionError, struct.error,

@@ -1,4 +1,4 @@
-"""What the preparation scripts have in common: the plan, the writing, the reports."""
+"""What the preparation scripts have in common: the writing of a plan, the reports."""
 
 from __future__ import annotations
 
@@ -10,166 +10,25 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
 
 from data_scripts import archives, images
 from data_scripts.image_set_writer import ImageSetWriter
+from data_scripts.plan import Plan, paths_of
+from data_scripts.problems import Problems, printable
 from data_scripts.progress import ProgressBar
 from maml_tf import outputs
 from maml_tf.command_line import INTERRUPTED, REFUSED, OneSentenceParser
+from maml_tf.errors import DataError
 from maml_tf.measures import counted
 from maml_tf.sources import image_set
-from maml_tf.sources.image_set import DataError
-
-_PROBLEMS_SHOWN = 20
-_REMEDIES_SHOWN = 3
-_KINDS_SHOWN = 4
-# Times the images of a class that --skip_damaged takes.
-_MOST_EXTRA = 1.1
-REPAIR = 'repair these files, or fetch them again'
 
 # bytes of a file -> (image, a note on its stored form or None); raises ImageError.
 Decoder = Callable[[Any], tuple[np.ndarray, Optional[str]]]
-
-
-@dataclass(frozen=True)
-class Layout:
-  """The counts that a data set has: classes of each split, images of a class."""
-  train: int
-  val: int
-  test: int
-  images_per_class: int
-
-  @property
-  def classes(self) -> dict[str, int]:
-    return {'train': self.train, 'val': self.val, 'test': self.test}
-
-
-class Problems:
-  """Everything that is wrong with a source, so that the user hears of it at once.
-
-  Attributes:
-    notes: what was passed over, a sentence each: no problem, but to be known.
-  """
-
-  def __init__(self):
-    self._found: list[_Problem] = []
-    self.notes: list[str] = []
-
-  def add(self, what: str, reason: str, kind: str = '', remedy: str = REPAIR,
-          is_count: bool = False) -> None:
-    """Adds one.
-
-    Args:
-      what: the file, row or class.
-      reason: what is wrong with it, as a phrase.
-      kind: the same for all that have one cause; '': the reason is.
-      remedy: what the user can do, as a phrase.
-      is_count: only the number of images is not the set's, and --skip_damaged takes
-        what is there.
-    """
-    self._found.append(_Problem(_printable(f'{what}: {reason}'), kind or reason, remedy,
-                                is_count))
-
-  def note(self, names: Sequence[str], why: str) -> None:
-    """Notes that files were left out, if there are any."""
-    if names:
-      self.notes.append(_printable(f'Left out, since {why}: {archives.shortened(names)}'))
-
-  def __bool__(self) -> bool:
-    return bool(self._found)
-
-  def counts(self) -> list[str]:
-    """Those that --skip_damaged takes as they are."""
-    return [problem.text for problem in self._found if problem.is_count]
-
-  def without_counts(self) -> 'Problems':
-    """All others."""
-    others = Problems()
-    others._found = [problem for problem in self._found if not problem.is_count]
-    others.notes = self.notes
-    return others
-
-  def raise_if_any(self, source: str, complete_list: Optional[str] = None,
-                   offer: str = '') -> None:
-    """Raises a DataError that names all problems.
-
-    Those of a rare kind come first: a cause has a few lines, and what follows from it
-    may have thousands.
-
-    Args:
-      source: what was examined, as a phrase.
-      complete_list: a file to write them into where they are more than fit on a
-        screen; None, or where it cannot be written: they are all in the message.
-      offer: follows what the user can do.
-    """
-    if not self._found:
-      return
-    kinds = Counter(problem.kind for problem in self._found)
-    found = sorted(self._found, key=lambda problem: kinds[problem.kind])
-    remedies = list(dict.fromkeys(problem.remedy for problem in found))[:_REMEDIES_SHOWN]
-    count = len(found)
-    heading, shown = '', [problem.text for problem in found]
-    if count > _PROBLEMS_SHOWN and complete_list and _written(complete_list, shown):
-      heading = f' (the first {_PROBLEMS_SHOWN} of them below, all of them in {complete_list})'
-      shown = shown[:_PROBLEMS_SHOWN]
-    lines = '\n'.join(f'  {line}' for line in (*shown, *self.notes))
-    raise DataError(f'{source} cannot be used: {count} '
-                    f'{"problem was" if count == 1 else "problems were"} found{heading}, '
-                    f'and nothing was prepared: {"; ".join(remedies)}{offer}.\n{lines}')
-
-
-class _Problem(NamedTuple):
-  text: str
-  kind: str
-  remedy: str
-  is_count: bool
-
-
-def _printable(text: str) -> str:
-  # Names come from archives: nothing in them shall move the terminal's cursor.
-  return ''.join(character if character.isprintable() else ascii(character)[1:-1]
-                 for character in text)
-
-
-def _written(path: str, lines: Sequence[str]) -> bool:
-  try:
-    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)   # as data/, in a new clone
-    with open(path, 'w', encoding='utf-8') as file:
-      file.writelines(f'{line}\n' for line in lines)
-    return True
-  except OSError:
-    return False
-
-
-@dataclass
-class Plan:
-  """Where every image of the prepared set comes from.
-
-  Attributes:
-    classes: {split: [(class name, [(source, name in the source)])]}, both sorted.
-    sources: the open sources, in the order in which they are read.
-    form: of the source, for the manifest.
-  """
-  classes: dict[str, list[tuple[str, list[tuple[int, str]]]]]
-  sources: Sequence[Any]
-  form: str
-
-  def counts(self, split: str) -> list[tuple[str, int]]:
-    return [(name, len(files)) for name, files in self.classes[split]]
-
-  def places(self) -> list[dict[str, tuple[str, int]]]:
-    """For each source {name: (split, index of the image in the split)}."""
-    places: list[dict[str, tuple[str, int]]] = [{} for _ in self.sources]
-    for split, classes in self.classes.items():
-      files = [file for _, files in classes for file in files]
-      for index, (source, name) in enumerate(files):
-        places[source][name] = (split, index)
-    return places
 
 
 @dataclass
@@ -186,61 +45,6 @@ class Outcome:
 
   def damaged_files(self) -> list[str]:
     return [text for of_split in self.damaged.values() for _, text in sorted(of_split.items())]
-
-
-def listed(sources: Sequence[Any], what: str) -> list[list[str]]:
-  """The names in each source.
-
-  Raises:
-    DataError: naming every source that cannot be listed, and why.
-  """
-  names, errors = [], []
-  for source in sources:
-    try:
-      names.append(source.names())
-      _report_links_out(source)
-    except DataError as error:
-      errors.append(error)
-  if len(errors) == 1:
-    raise errors[0]
-  problems = Problems()
-  for error in errors:
-    problems.add('-', str(error), remedy='see each of them')
-  problems.raise_if_any(what)
-  return names
-
-
-def _report_links_out(source: Any) -> None:
-  links = getattr(source, 'links_out', [])
-  if links:
-    print(f'{len(links)} of the links in {source} lead out of it, and what is there is '
-          f'taken as part of the set; the first is {links[0]}')
-
-
-def check_counts(plan: Plan, layout: Layout, problems: Problems,
-                 least: Optional[int] = None) -> None:
-  """Adds a problem for each count that is not the layout's.
-
-  Args:
-    plan: the files.
-    layout: the counts.
-    problems: receives them.
-    least: images of a class that --skip_damaged can be content with; None: no number.
-  """
-  for split, expected in layout.classes.items():
-    classes = plan.classes[split]
-    if len(classes) != expected:
-      problems.add(f'split {split}', f'{counted(len(classes), "class")}, expected {expected}',
-                   remedy=f'name the folder of its classes {split}/, or complete the set'
-                   if any(plan.classes.values()) and not classes else 'complete the set')
-    for name, files in classes:
-      if len(files) != layout.images_per_class:
-        is_small = len(files) < layout.images_per_class
-        problems.add(f'class {name}', f'{counted(len(files), "image")}, expected '
-                     f'{layout.images_per_class}', kind='too few' if is_small else 'too many',
-                     remedy='complete the set' if is_small else 'leave the images of the set',
-                     is_count=least is not None and
-                     least <= len(files) <= _MOST_EXTRA * layout.images_per_class)
 
 
 def decode_all(plan: Plan, decoder: Decoder,
@@ -374,7 +178,7 @@ class Twins:
                for (split, index), (other, at) in pairs if (split != other) == are_in_two]
       if names:
         are = 'is' if len(names) == 1 else 'are'
-        found.append(_printable(f'{counted(len(names), "image")} {are} there {where} (take '
+        found.append(printable(f'{counted(len(names), "image")} {are} there {where} (take '
                                 f'one of each away): {archives.shortened(names)}'))
     return found
 
@@ -524,59 +328,3 @@ def exit_code_of(work: Callable[[], None]) -> int:
                   'again.')
       return INTERRUPTED
   return 0
-
-
-def paths_of(source: str) -> list[str]:
-  """The paths in a comma-separated list; a comma in the name of a file is one."""
-  parts, paths = source.split(','), []
-  while parts:
-    together = [os.path.expanduser(','.join(parts[:count]).strip())
-                for count in range(1, len(parts) + 1)]
-    length = max((count for count, each in enumerate(together, start=1)
-                  if each and os.path.exists(each)), default=1)
-    paths += [together[length - 1]] if together[length - 1] else []
-    parts = parts[length:]
-  return paths
-
-
-def sorted_classes(files: Iterable[tuple[str, tuple[int, str]]]
-                   ) -> list[tuple[str, list[tuple[int, str]]]]:
-  """(class, file) pairs as sorted classes with files sorted by their base names."""
-  classes: dict[str, list[tuple[int, str]]] = {}
-  for name, file in files:
-    classes.setdefault(name, []).append(file)
-  return [(name, sorted(classes[name], key=lambda file: (file[1].rsplit('/', 1)[-1], file)))
-          for name in sorted(classes)]
-
-
-def split_at_random(names: Sequence[str], train: int, val: int, seed: int
-                    ) -> dict[str, list[str]]:
-  """A random split of classes, the same on every machine.
-
-  The classes are ordered by a hash of seed and name and not by a random generator,
-  whose results may change with the version of Python or NumPy.
-
-  Args:
-    names: of all classes, in any order.
-    train, val: the number of classes of these splits; the last one takes the rest.
-    seed: 0 or more.
-
-  Returns:
-    {split: sorted class names}.
-  """
-  order = sorted(names, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
-  return {'train': sorted(order[:train]), 'val': sorted(order[train:train + val]),
-          'test': sorted(order[train + val:])}
-
-
-def what_is_there(names: Sequence[Sequence[str]]) -> str:
-  """The kinds of files that a source has, as a phrase, for one that cannot be used."""
-  every = [name for names_of_source in names for name in names_of_source]
-  kinds = Counter(os.path.splitext(name)[1].lower() or 'without a suffix' for name in every)
-  if not every:
-    return 'it holds no files'
-  counts = ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(_KINDS_SHOWN))
-  packed = any(name.lower().endswith(archives.ARCHIVE_SUFFIXES) for name in every)
-  return (f'it holds {counted(len(every), "file")} ({counts}), the first of them '
-          f'{every[0][:100]!r}'
-          + (', and archives in an archive are not opened' if packed else ''))

@@ -28,12 +28,14 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, class_files, images, preparation, tables  # noqa: E402
+from data_scripts import archives, class_files, image_files, images, preparation, tables  # noqa: E402
+from data_scripts.plan import Plan, listed, split_at_random, what_is_there  # noqa: E402
+from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import counts, whole  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.measures import counted  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
 
 NAME = image_set.OWN_IMAGES
 DEFAULT_SIZE = 84
@@ -84,11 +86,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
       least_per_class=LEAST_PER_CLASS, skip_damaged=arguments.skip_damaged,
       image_shape=(arguments.size, arguments.size, arguments.channels), notes_twins=True)
 
-  def plan_of(problems: preparation.Problems) -> preparation.Plan:
+  def plan_of(problems: Problems) -> Plan:
     return make_plan(arguments.source, arguments.shares, arguments.seed, problems)
-  if preparation.is_done_already(request, lambda: plan_of(preparation.Problems())):
+  if preparation.is_done_already(request, lambda: plan_of(Problems())):
     return
-  problems = preparation.Problems()
+  problems = Problems()
   plan = plan_of(problems)
   _check_enough(plan, problems)
   preparation.prepare(
@@ -96,8 +98,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
       lambda data: images.own_pixels(data, arguments.size, arguments.channels), problems)
 
 
-def make_plan(source: str, shares: Sequence[int], seed: int,
-              problems: preparation.Problems) -> preparation.Plan:
+def make_plan(source: str, shares: Sequence[int], seed: int, problems: Problems) -> Plan:
   """Finds the form of a source, and the place of each of its images.
 
   Args:
@@ -110,20 +111,20 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
     DataError: for a source that cannot be listed, or is of no known form.
   """
   sources = class_files.sources_of(source, most_files=MOST_FILES)
-  names = preparation.listed(sources, f'The source {source!r}')
+  names = listed(sources, f'The source {source!r}')
   class_files.note_unopened(sources, names, problems)
   problems.note([name for names_of_source in names for name in names_of_source
                  if name.lower().endswith(tables.OTHER_IMAGE_SUFFIXES)],
                 'such files are not read (save them as JPEG or PNG)')
   class_files.note_other_files(names, problems)
-  files = class_files.ImageFiles(sources, names)
+  files = image_files.ImageFiles(sources, names)
   classes, form = class_files.classes_of(sources, names, files, problems)
   if not form:
     folders = class_files.top_folders(files, problems)
     if len(folders) < LEAST_CLASSES * len(image_set.SPLITS):
       raise DataError(
           f'The source {source!r} has {counted(len(folders), "class folder")} with images '
-          f'({archives.shortened(list(folders)) or preparation.what_is_there(names)}), and '
+          f'({archives.shortened(list(folders)) or what_is_there(names)}), and '
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
           'each class, and put its images there.'
           + ''.join(f' {note}.' for note in problems.notes))
@@ -131,11 +132,11 @@ def make_plan(source: str, shares: Sequence[int], seed: int,
     problems.notes.append('The classes were divided at random (--shares, --seed), since '
                           'neither folders nor tables say which are of train, val and test')
     classes = class_files.in_splits(folders, _divided(list(folders), shares, seed))
-    return preparation.Plan(classes, sources, 'class folders, divided at random')
+    return Plan(classes, sources, 'class folders, divided at random')
   class_files.check_disjoint(classes, problems)
   class_files.note_spellings(
       [[name for name, _ in of_split] for of_split in classes.values()], problems)
-  return preparation.Plan(classes, sources, form)
+  return Plan(classes, sources, form)
 
 
 def _divided(names: Sequence[str], shares: Sequence[int], seed: int) -> dict[str, list[str]]:
@@ -143,11 +144,10 @@ def _divided(names: Sequence[str], shares: Sequence[int], seed: int) -> dict[str
   total = len(names)
   val, test = (max(LEAST_CLASSES, round(total * share / sum(shares))) for share in shares[1:])
   train = max(LEAST_CLASSES, total - val - test)
-  return preparation.split_at_random(names, train, min(val, total - train - LEAST_CLASSES),
-                                     seed)
+  return split_at_random(names, train, min(val, total - train - LEAST_CLASSES), seed)
 
 
-def _check_enough(plan: preparation.Plan, problems: preparation.Problems) -> None:
+def _check_enough(plan: Plan, problems: Problems) -> None:
   for split in image_set.SPLITS:
     classes = plan.counts(split)
     if len(classes) < LEAST_CLASSES:

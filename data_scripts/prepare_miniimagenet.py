@@ -41,18 +41,28 @@ if not __package__:   # run as a file: the folder above is where the packages ar
 from data_scripts import (  # noqa: E402
   archives,
   class_files,
+  image_files,
   images,
   npy_pickle,
   preparation,
   published_split,
 )
+from data_scripts.plan import (  # noqa: E402
+  Layout,
+  Plan,
+  check_counts,
+  listed,
+  sorted_classes,
+  what_is_there,
+)
+from data_scripts.problems import Problems  # noqa: E402
 from data_scripts.split_names import split_of  # noqa: E402
 from maml_tf import paths  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
 
 NAME = 'miniimagenet'
-LAYOUT = preparation.Layout(train=64, val=16, test=20, images_per_class=600)
+LAYOUT = Layout(train=64, val=16, test=20, images_per_class=600)
 # With --skip_damaged: 5-shot training takes 5 + 15 images of a class, so that
 # with 40 an episode is still one of many.
 LEAST_PER_CLASS = 40
@@ -64,7 +74,7 @@ _LABELS = ('labels', 'label')
 
 
 def main(argv: Optional[Sequence[str]] = None,
-         layout: preparation.Layout = LAYOUT) -> int:
+         layout: Layout = LAYOUT) -> int:
   """The script.
 
   Args:
@@ -93,7 +103,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def _prepare(arguments: argparse.Namespace, layout: preparation.Layout) -> None:
+def _prepare(arguments: argparse.Namespace, layout: Layout) -> None:
   request = preparation.Request(
       name=NAME, source=arguments.source, out=arguments.out, overwrite=arguments.overwrite,
       options={'size': image_set.IMAGE_SHAPES[NAME][0], 'image_filter': 'lanczos',
@@ -101,9 +111,9 @@ def _prepare(arguments: argparse.Namespace, layout: preparation.Layout) -> None:
       least_per_class=LEAST_PER_CLASS, skip_damaged=arguments.skip_damaged)
   if preparation.is_done_already(request):
     return
-  problems = preparation.Problems()
+  problems = Problems()
   plan = make_plan(arguments.source, problems)
-  preparation.check_counts(plan, layout, problems, LEAST_PER_CLASS)
+  check_counts(plan, layout, problems, LEAST_PER_CLASS)
   preparation.prepare(request, plan, decoded, problems)
 
 
@@ -114,7 +124,7 @@ def decoded(content: Any) -> tuple[np.ndarray, Optional[str]]:
   return images.miniimagenet_pixels(content, image_set.IMAGE_SHAPES[NAME][0])
 
 
-def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
+def make_plan(source: str, problems: Problems) -> Plan:
   """Finds the form of a source, and the place of each of its images.
 
   Args:
@@ -126,11 +136,11 @@ def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
     DataError: for a source that cannot be listed, or is of no known form.
   """
   sources = class_files.sources_of(source, published_split.ALL)
-  names = preparation.listed(sources, f'The source {source!r}')
+  names = listed(sources, f'The source {source!r}')
   problems.note([name for each in sources for name in getattr(each, 'passed_over', ())],
                 'they are none of the classes of the set')
   class_files.note_unopened(sources, names, problems)
-  files = class_files.ImageFiles(sources, names, _IMAGE_SUFFIXES)
+  files = image_files.ImageFiles(sources, names, _IMAGE_SUFFIXES)
   pickles = _pickles(sources, names)
   if pickles and (len(pickles) == len(image_set.SPLITS) or not files.places):
     return _plan_of_pickles(source, pickles)
@@ -139,12 +149,12 @@ def make_plan(source: str, problems: preparation.Problems) -> preparation.Plan:
     classes = _in_published_split(source, files, names, problems)
     form = 'class folders without a split'
   class_files.check_disjoint(classes, problems)
-  return preparation.Plan(classes, sources, form)
+  return Plan(classes, sources, form)
 
 
-def _in_published_split(source: str, files: class_files.ImageFiles,
-                        names: Sequence[Sequence[str]], problems: preparation.Problems
-                        ) -> class_files.Classes:
+def _in_published_split(source: str, files: image_files.ImageFiles,
+                        names: Sequence[Sequence[str]], problems: Problems
+                        ) -> image_files.Classes:
   """Class folders without train/, val/ and test/, if they have the set's names.
 
   Raises:
@@ -163,7 +173,7 @@ def _in_published_split(source: str, files: class_files.ImageFiles,
                     "mini-ImageNet's classes: move them into train/, val/ and test/, or put "
                     'train.csv, val.csv and test.csv beside them.')
   raise DataError(f'The source {source!r} has none of the forms of mini-ImageNet; '
-                  f'{preparation.what_is_there(names)}: it must hold train.csv, val.csv and '
+                  f'{what_is_there(names)}: it must hold train.csv, val.csv and '
                   'test.csv with images/ or images*.zip, or train/, val/ and test/ with class '
                   'folders, or mini-imagenet-cache-train.pkl and so on; see --help.')
 
@@ -174,7 +184,7 @@ def _pickles(sources: Sequence[archives.Source], names: Sequence[Sequence[str]]
   found: dict[str, PickleSource] = {}
   for source, names_of_source in zip(sources, names):
     for name in names_of_source:
-      split = split_of(class_files.stem(name))
+      split = split_of(image_files.stem(name))
       if not name.lower().endswith(_PICKLE_SUFFIXES) or split is None:
         continue
       pickle = PickleSource(source, name, split)
@@ -291,7 +301,7 @@ def _are_integers(value: Any) -> bool:
   return isinstance(value, (list, tuple)) and all(type(each) is int for each in value)
 
 
-def _plan_of_pickles(source: str, pickles: Mapping[str, PickleSource]) -> preparation.Plan:
+def _plan_of_pickles(source: str, pickles: Mapping[str, PickleSource]) -> Plan:
   missing = [split for split in image_set.SPLITS if split not in pickles]
   if missing:
     there = ' and '.join(str(pickle) for pickle in pickles.values())
@@ -299,14 +309,14 @@ def _plan_of_pickles(source: str, pickles: Mapping[str, PickleSource]) -> prepar
                     f'has {there}: the pickles of train, val and test are all needed.')
   sources = [pickles[split] for split in image_set.SPLITS]
   classes = {
-      split: preparation.sorted_classes(
+      split: sorted_classes(
           (label, (index, name)) for label, names in pickle.classes().items()
           for name in names)
       for index, (split, pickle) in enumerate(zip(image_set.SPLITS, sources))}
-  problems = preparation.Problems()
+  problems = Problems()
   class_files.check_disjoint(classes, problems)
   problems.raise_if_any(f'The source {source!r}')
-  return preparation.Plan(classes, sources, 'pickles')
+  return Plan(classes, sources, 'pickles')
 
 
 if __name__ == '__main__':

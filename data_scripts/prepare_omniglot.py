@@ -28,15 +28,26 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, class_files, downloads, images, preparation  # noqa: E402
+from data_scripts import archives, downloads, image_files, images, preparation  # noqa: E402
+from data_scripts.plan import (  # noqa: E402
+  Layout,
+  Plan,
+  check_counts,
+  listed,
+  paths_of,
+  sorted_classes,
+  split_at_random,
+  what_is_there,
+)
+from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.argument_types import whole  # noqa: E402
+from maml_tf.errors import DataError  # noqa: E402
 from maml_tf.measures import counted  # noqa: E402
 from maml_tf.sources import image_set  # noqa: E402
-from maml_tf.sources.image_set import DataError  # noqa: E402
 
 NAME = 'omniglot'
-LAYOUT = preparation.Layout(train=1100, val=100, test=423, images_per_class=20)
+LAYOUT = Layout(train=1100, val=100, test=423, images_per_class=20)
 PARTS = ('images_background', 'images_evaluation')
 DEFAULT_SEED = 1
 FILTERS = ('nearest', 'lanczos')
@@ -54,7 +65,7 @@ _SMALL_SETS = re.compile(r'images_background_small\d')
 _SAMPLED = 5   # drawings that the size of all is seen from
 
 
-def main(argv: Optional[Sequence[str]] = None, layout: preparation.Layout = LAYOUT,
+def main(argv: Optional[Sequence[str]] = None, layout: Layout = LAYOUT,
          archive_md5s: Mapping[str, str] = DOWNLOADS) -> int:
   """The script.
 
@@ -94,7 +105,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
   return arguments
 
 
-def _prepare(arguments: argparse.Namespace, layout: preparation.Layout,
+def _prepare(arguments: argparse.Namespace, layout: Layout,
              archive_md5s: Mapping[str, str]) -> None:
   source = arguments.source or f'{arguments.out.rstrip("/")}-download'
   request = preparation.Request(
@@ -104,7 +115,7 @@ def _prepare(arguments: argparse.Namespace, layout: preparation.Layout,
     return
   if arguments.download:
     downloads.fetch_all(arguments.base_url, archive_md5s, source)
-  problems = preparation.Problems()
+  problems = Problems()
   plan = make_plan(source, layout, arguments.seed, problems)
   size = drawing_size(plan)
   if size != images.OMNIGLOT_SIZE and arguments.image_filter != DEFAULT_FILTER:
@@ -120,7 +131,7 @@ def decoder(image_filter: str, size: tuple[int, int] = images.OMNIGLOT_SIZE
   return lambda data: (images.omniglot_pixels(data, SIDE, image_filter, size), None)
 
 
-def drawing_size(plan: preparation.Plan) -> tuple[int, int]:
+def drawing_size(plan: Plan) -> tuple[int, int]:
   """(width, height) that all drawings must have: that of most of a few of them.
 
   The TF1 code's omniglot_resized has them in the size of the result, resized by nearest
@@ -138,8 +149,7 @@ def drawing_size(plan: preparation.Plan) -> tuple[int, int]:
   return small if sizes[small] > sizes[images.OMNIGLOT_SIZE] else images.OMNIGLOT_SIZE
 
 
-def make_plan(source: str, layout: preparation.Layout, seed: int,
-              problems: preparation.Problems) -> preparation.Plan:
+def make_plan(source: str, layout: Layout, seed: int, problems: Problems) -> Plan:
   """Finds the drawings in a source, and splits the classes.
 
   Args:
@@ -152,19 +162,19 @@ def make_plan(source: str, layout: preparation.Layout, seed: int,
     DataError: for a source that cannot be listed, or has no drawings.
   """
   sources, form = _sources(source)
-  names = preparation.listed(sources, f'The source {source!r}')
+  names = listed(sources, f'The source {source!r}')
   drawings = _drawings(names, problems)
   if not drawings:
     raise DataError(f'The source {source!r} holds no drawings ALPHABET/characterNN/*.png; '
-                    f'{preparation.what_is_there(names)}: name the folder with '
+                    f'{what_is_there(names)}: name the folder with '
                     'images_background.zip and images_evaluation.zip, or with the two '
                     'extracted.')
-  classes = dict(preparation.sorted_classes(drawings))
+  classes = dict(sorted_classes(drawings))
   total = layout.train + layout.val + layout.test
   _check_parts(source, names, len(classes), total)
   _check_numbering(classes, problems)
-  split = preparation.split_at_random(list(classes), layout.train, layout.val, seed)
-  plan = preparation.Plan(
+  split = split_at_random(list(classes), layout.train, layout.val, seed)
+  plan = Plan(
       {part: [(name, classes[name]) for name in split[part]] for part in image_set.SPLITS},
       sources, form)
   if len(classes) != total:   # the split of another number of classes says nothing
@@ -174,7 +184,7 @@ def make_plan(source: str, layout: preparation.Layout, seed: int,
         problems.add(f'class {name}', f'{counted(len(files), "image")}, expected '
                                       f'{layout.images_per_class}', kind='count')
   else:
-    preparation.check_counts(plan, layout, problems)
+    check_counts(plan, layout, problems)
   return plan
 
 
@@ -193,7 +203,7 @@ def _sources(source: str) -> tuple[list[archives.Source], str]:
   """The sources behind --source, and the name of their form."""
   if Path(source).is_dir():
     return _sources_in_folder(Path(source))
-  sources = [archives.open_source(path) for path in preparation.paths_of(source)]
+  sources = [archives.open_source(path) for path in paths_of(source)]
   kinds = {'folder' if isinstance(each, archives.FolderSource) else 'archive'
            for each in sources}
   return sources, f'listed {" and ".join(sorted(kinds))}s'
@@ -204,7 +214,7 @@ def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
   packed: dict[str, str] = {}
   names = archives.FolderSource(folder).names()
   for name in sorted(names, key=len):
-    part = _ARCHIVE_OF_PART.fullmatch(class_files.stem(name))
+    part = _ARCHIVE_OF_PART.fullmatch(image_files.stem(name))
     if part and name.lower().endswith(archives.ARCHIVE_SUFFIXES):
       packed.setdefault(part.group(1).lower(), name)
   sources = [archives.open_source(folder / packed[part]) for part in PARTS if part in packed]
@@ -229,7 +239,7 @@ def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
           *(archives.open_source(folder / name) for name in others)], 'folder of archives'
 
 
-def _drawings(names: Sequence[Sequence[str]], problems: preparation.Problems
+def _drawings(names: Sequence[Sequence[str]], problems: Problems
               ) -> list[tuple[str, tuple[int, str]]]:
   """(class, (source, name)) of each drawing."""
   drawings, seen, stray, small = [], set(), [], []
@@ -254,7 +264,7 @@ def _drawings(names: Sequence[Sequence[str]], problems: preparation.Problems
   return drawings
 
 
-def _check_numbering(classes: Mapping[str, object], problems: preparation.Problems) -> None:
+def _check_numbering(classes: Mapping[str, object], problems: Problems) -> None:
   """The characters of an alphabet are numbered from 1: a gap names what is missing."""
   numbers: dict[str, set[int]] = {}
   for name in classes:

@@ -14,8 +14,8 @@ from absl import flags as absl_flags
 
 from maml_tf import config, problems
 from maml_tf.meta_learners import LARGEST_COSINE_SCALE, WITHOUT_INNER_LOOP
-from maml_tf.problems.control import BUDGETS, HESSIANS, INNER_LOSSES
 from maml_tf.problems.sinusoid import REGULARISER_WEIGHTS
+from maml_tf.rl.settings import BUDGETS, HESSIANS, INNER_LOSSES
 
 _WIDTH = 80
 

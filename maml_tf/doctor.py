@@ -17,7 +17,8 @@ from typing import Dict, List, Optional, Tuple
 from maml_tf import paths
 from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import DONE, FAILED, OneSentenceParser
-from maml_tf.sources.image_set import IMAGE_SHAPES, DataError, read_manifest
+from maml_tf.errors import DataError
+from maml_tf.sources.image_set import IMAGE_SHAPES, read_manifest
 from maml_tf.verification import provenance
 
 PACKAGES = ('tensorflow', 'keras', 'tensorflow-addons', 'numpy', 'absl-py', 'matplotlib',

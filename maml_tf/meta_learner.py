@@ -352,8 +352,13 @@ class MetaLearner(KerasInterface):
     self.learner.check(self.task_loss, episodes.support, first_order)
     return adaptation(
         self.task_loss, parameters, episodes.support, self.inner_optimizer,
-        names=self.learner.adapted_names, num_updates=num_updates, first_order=first_order,
+        names=self.adapted_names, num_updates=num_updates, first_order=first_order,
         recompute=self._recompute_inner_steps)
+
+  @property
+  def adapted_names(self) -> Sequence[str]:
+    """The parameters that the inner loop changes."""
+    return self.learner.adapted_names
 
   def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
     """The rule of the inner loop, with the step sizes as they are; what a method learns of it

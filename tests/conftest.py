@@ -344,14 +344,15 @@ def generic_values():
 @pytest.fixture(scope='session')
 def sample_data(tmp_path_factory):
   """A function that gives the folder of a small prepared set: read only."""
-  from data_scripts import make_sample_data, preparation
+  from data_scripts import make_sample_data
+  from data_scripts.plan import Layout
   folders = {}
 
   def folder_of(datasource):
     if datasource not in folders:
       folders[datasource] = str(tmp_path_factory.mktemp('data') / datasource)
       make_sample_data.write_prepared(datasource, folders[datasource],
-                                      preparation.Layout(5, 4, 4, 5), seed=0)
+                                      Layout(5, 4, 4, 5), seed=0)
     return folders[datasource]
   return folder_of
 

@@ -13,7 +13,7 @@ LONGEST = 300   # seconds until it is half done, on a busy machine
 _SLOWLY = '''
 import sys, time
 from data_scripts import images, prepare_{name}
-from data_scripts.preparation import Layout
+from data_scripts.plan import Layout
 decode = images.{name}_pixels
 def slowly(*arguments):
   time.sleep(0.1)

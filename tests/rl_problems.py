@@ -48,7 +48,7 @@ class _Walks(Simulation):
 
 def random_batches(policy, tasks=3, phases=2, rollouts=4, steps=6, seed=0, discrete=False):
   """(batches, trajectories) of ragged random phases, in float64."""
-  from maml_tf.rl.rollouts import Trajectories, packed
+  from maml_tf.rl.trajectories import Trajectories, packed
   random = np.random.RandomState(seed)
   trajectories = []
   for _ in range(phases):

@@ -20,7 +20,7 @@ import pytest
 
 from data_scripts import archives
 from data_scripts.archives import FolderSource, Limits, TarSource, ZipSource
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 FILES = {'b/2.txt': b'two', 'a/1.txt': b'one', 'a/3.txt': b'x' * 5000}

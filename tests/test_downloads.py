@@ -15,7 +15,7 @@ import pooch
 import pytest
 
 from data_scripts import downloads
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 CONTENT = bytes(range(256)) * 2000

@@ -398,9 +398,10 @@ def test_the_fingerprint_tells_episodes_apart(small_config, tmp_path):
   def fingerprint(split='test', tasks=4, **given):
     config = small_config('omniglot', **given)
     return experiment.evaluation_generator(config, split, tasks).fingerprint(tasks)
-  from data_scripts import make_sample_data, preparation
+  from data_scripts import make_sample_data
+  from data_scripts.plan import Layout
   make_sample_data.write_prepared('omniglot', tmp_path / 'other',
-                                  preparation.Layout(5, 4, 4, 5), seed=1)
+                                  Layout(5, 4, 4, 5), seed=1)
   different = {fingerprint(), fingerprint('val'), fingerprint(tasks=5),
                fingerprint(num_classes=2), fingerprint(data_dir=str(tmp_path / 'other'))}
   assert len(different) == 5

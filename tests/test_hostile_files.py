@@ -29,11 +29,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import flags
-from data_scripts import archives, images, npy_pickle, preparation, prepare_miniimagenet
+from data_scripts import archives, images, npy_pickle, prepare_miniimagenet
+from data_scripts.problems import Problems
 from maml_tf import config
+from maml_tf.errors import DataError
 from maml_tf.legacy import golden
 from maml_tf.sources import image_set
-from maml_tf.sources.image_set import DataError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 BOUND = 1 << 30
@@ -354,9 +355,9 @@ def test_a_prepared_array_with_another_kind_of_header_is_refused(sample_data, tm
 
 def test_what_is_read_is_what_is_shown(tmp_path):
   """A name in an archive, or in a folder, does not move the terminal's cursor."""
-  problems = preparation.Problems()
+  problems = Problems()
   problems.add('a\x1b[2J\n\udcff.png', 'an empty file')
-  with pytest.raises(preparation.DataError) as caught:
+  with pytest.raises(DataError) as caught:
     problems.raise_if_any('It', 'look')
   last = str(caught.value).splitlines()[-1]
   assert last == r'  a\x1b[2J\n\udcff.png: an empty file'

@@ -12,9 +12,10 @@ import pytest
 
 from data_scripts import image_set_writer
 from data_scripts.image_set_writer import ImageSetWriter
+from maml_tf.errors import DataError
 from maml_tf.sources import image_set
 from maml_tf.sources.image_file import ImageFile
-from maml_tf.sources.image_set import DataError, load_split
+from maml_tf.sources.image_set import load_split
 
 CLASSES = {'train': [('a/x', 3), ('b/x', 2)], 'val': [('c', 1)], 'test': [('d', 2)]}
 SHAPE = image_set.IMAGE_SHAPES['omniglot']

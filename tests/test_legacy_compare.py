@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_tf.legacy import compare, comparison, golden, moments_effect, quantities
+from maml_tf.legacy import (
+  compare,
+  comparison,
+  golden,
+  golden_config,
+  moments_effect,
+  quantities,
+)
 
 GOLDEN = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy' / 'golden'
 NAMES = {   # {file of the TF1 code: whether it takes long}
@@ -374,7 +381,7 @@ def test_relative_error():
 
 
 def test_tf1_defaults_are_not_the_presets(small):
-  config = golden.config_of(golden.read(small)._replace(flags={
+  config = golden_config.config_of(golden.read(small)._replace(flags={
       'datasource': 'omniglot', 'num_classes': 1 + 1}, steps=(golden.GoldenTask(
           *[np.zeros((3, 4, 2))] * 4),)))
   assert config.learner.num_filters == 64 and config.learner.norm == 'batch_norm'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_scripts import make_sample_data, prepare_miniimagenet, prepare_omniglot
-from data_scripts.preparation import Layout
+from data_scripts.plan import Layout
 from maml_tf.sources.image_set import IMAGE_SHAPES, SPLITS, load_split
 
 DATASOURCES = make_sample_data.DATASOURCES

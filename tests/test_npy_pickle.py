@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_scripts import npy_pickle
-from maml_tf.sources.image_set import DataError
+from maml_tf.errors import DataError
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (6, 4, 4, 3)).astype(np.uint8)
 

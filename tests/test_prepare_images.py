@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_scripts import archives, class_files, images, preparation, prepare_images
-from maml_tf.sources.image_set import SPLITS, DataError, load_split, read_manifest
+from data_scripts import archives, class_files, image_files, images, prepare_images
+from data_scripts.problems import Problems
+from maml_tf.errors import DataError
+from maml_tf.sources.image_set import SPLITS, load_split, read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COUNTS = {'train': 4, 'val': 2, 'test': 2}
@@ -454,8 +456,8 @@ def test_folders_take_as_much_memory_as_their_names():
   names = ['a/' * 240 + f'{number:03}/1.png' for number in range(100)]
   tracemalloc.start()
   try:
-    class_files.ImageFiles([archives.FolderSource('none')], [names])
-    class_files.note_other_files([names], preparation.Problems())
+    image_files.ImageFiles([archives.FolderSource('none')], [names])
+    class_files.note_other_files([names], Problems())
     _, peak = tracemalloc.get_traced_memory()
   finally:
     tracemalloc.stop()

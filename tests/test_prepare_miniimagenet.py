@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts import make_sample_data, preparation, prepare_miniimagenet, published_split
-from data_scripts.preparation import Layout
+from data_scripts import make_sample_data, plan, prepare_miniimagenet, published_split
+from data_scripts.plan import Layout
 from maml_tf.sources.image_set import SPLITS, load_split
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -409,7 +409,7 @@ def test_a_cause_is_not_buried_by_what_follows(with_images, tmp_path, capsys):
 def test_missing_and_extra_images_are_taken_and_named_if_asked(with_images, tmp_path, capsys,
                                                                monkeypatch):
   monkeypatch.setattr(prepare_miniimagenet, 'LEAST_PER_CLASS', 2)
-  monkeypatch.setattr(preparation, '_MOST_EXTRA', 1.25)
+  monkeypatch.setattr(plan, '_MOST_EXTRA', 1.25)
   folders = class_folders(with_images, tmp_path / 'folders')
   missing = rows(with_images, 'train')[0][0]
   (with_images / 'images' / missing).unlink()

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_scripts import make_sample_data, preparation, prepare_omniglot
-from data_scripts.preparation import Layout
-from maml_tf.sources.image_set import SPLITS, DataError, load_split
+from data_scripts import make_sample_data, prepare_omniglot
+from data_scripts.plan import Layout, split_at_random
+from maml_tf.errors import DataError
+from maml_tf.sources.image_set import SPLITS, load_split
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LAYOUT = Layout(train=8, val=3, test=4, images_per_class=3)
@@ -213,7 +214,7 @@ def test_any_name_of_a_folder_will_do(zips, tmp_path, name):
 RUN = '''
 import sys
 from data_scripts import prepare_omniglot
-from data_scripts.preparation import Layout
+from data_scripts.plan import Layout, split_at_random
 sys.exit(prepare_omniglot.main(sys.argv[1:], {layout!r}))
 '''
 
@@ -250,11 +251,11 @@ def test_lanczos_gives_grey_levels_and_is_recorded(zips, tmp_path):
 
 def test_the_split_is_random_fixed_and_follows_the_seed():
   names = [f'A/character{number:02}' for number in range(100)]
-  split = preparation.split_at_random(names, 60, 10, 1)
-  assert split == preparation.split_at_random(names[::-1], 60, 10, 1)
+  split = split_at_random(names, 60, 10, 1)
+  assert split == split_at_random(names[::-1], 60, 10, 1)
   assert sorted(sum(split.values(), [])) == names
   assert [len(split[part]) for part in SPLITS] == [60, 10, 30]
-  assert split != preparation.split_at_random(names, 60, 10, 2)
+  assert split != split_at_random(names, 60, 10, 2)
   # These are promised: a prepared set is the same on every machine, for ever.
   assert split['val'] == PROMISED_VALIDATION_CLASSES
 

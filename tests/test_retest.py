@@ -97,9 +97,10 @@ def test_maml_is_tested_with_other_shots(run_of, sample_data, capsys):
 
 
 def test_a_test_on_other_data_says_so(run_of, sample_data, tmp_path, capsys):
-  from data_scripts import make_sample_data, preparation
+  from data_scripts import make_sample_data
+  from data_scripts.plan import Layout
   folder = str(tmp_path / 'others')
-  make_sample_data.write_prepared('omniglot', folder, preparation.Layout(5, 4, 4, 5), seed=1)
+  make_sample_data.write_prepared('omniglot', folder, Layout(5, 4, 4, 5), seed=1)
   run = run_of('maml')
   for data, others in ((sample_data('omniglot'), ''), (folder, f' on {folder}')):
     assert retest.main([f'--run={run}', '--shots=3', '--tasks=2', f'--data_dir={data}']) == 0

@@ -22,9 +22,9 @@ from maml_tf.rl.errors import EnvironmentFault
 from maml_tf.rl.goal_in_observation import GoalInObservation
 from maml_tf.rl.policy import policy_for
 from maml_tf.rl.policy_learner import PolicyLearner
+from maml_tf.rl.settings import Settings
 from maml_tf.rl.streams import stream
 from maml_tf.rl.task_streams import Iterations
-from maml_tf.rl.training import Settings
 from maml_tf.rl.trpo import TrustRegion
 
 gymnasium = pytest.importorskip('gymnasium', reason='gymnasium is not installed (extra rl)')

@@ -14,7 +14,7 @@ from maml_tf.errors import ConfigError
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
-from maml_tf.rl.rollouts import Batch, packed
+from maml_tf.rl.trajectories import Batch, packed
 
 STEP = 1e-7       # a unit that switches within a larger one makes the gradient jump
 KINDS = ('gaussian', 'categorical', 'context')
@@ -224,8 +224,8 @@ def test_groups_side_by_side_change_no_bit(monkeypatch, dtype):
     return call
 
   def derivatives(side_by_side):
-    monkeypatch.setattr('maml_tf.rl.meta_policy._GROUPS_SIDE_BY_SIDE', side_by_side)
-    monkeypatch.setattr('maml_tf.rl.meta_policy.available_cores', lambda: 2)
+    monkeypatch.setattr('maml_tf.rl.groups._GROUPS_SIDE_BY_SIDE', side_by_side)
+    monkeypatch.setattr('maml_tf.rl.groups.available_cores', lambda: 2)
     threads.clear()
     objective = OuterObjective(own, theta, batches)
     with monkeypatch.context() as patch:

@@ -12,8 +12,9 @@ from rl_problems import Line, generic_parameters
 from maml_tf.errors import ConfigError
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.policy import GaussianPolicy
-from maml_tf.rl.rollouts import Sampler, Trajectories, packed
+from maml_tf.rl.rollouts import Sampler
 from maml_tf.rl.streams import stream
+from maml_tf.rl.trajectories import Trajectories, packed
 
 KEY = (7, 3)
 

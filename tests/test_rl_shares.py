@@ -16,13 +16,13 @@ from test_workers import Run, largest_difference
 
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.rl.errors import EnvironmentFault
-from maml_tf.rl.meta_policy import _on_devices
+from maml_tf.rl.groups import on_devices
 from maml_tf.rl.policy import GaussianPolicy
 from maml_tf.rl.policy_learner import PolicyLearner
-from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.shares import ALONE, Shares
 from maml_tf.rl.task_streams import HeldOutTasks, Iterations
 from maml_tf.rl.training import Learning
+from maml_tf.rl.trajectories import Trajectories
 
 LONGEST = 600   # seconds to wait for another thread, on a busy machine
 SETTINGS = SMALL._replace(tasks=4, dtype='float64')
@@ -190,8 +190,8 @@ def test_trajectories_of_other_sizes_are_joined():
 
 def test_groups_go_to_the_devices_in_turn():
   import tensorflow as tf
-  seen = _on_devices(lambda number: (number, tf.constant(0).device[-5:]), range(5),
-                     ['CPU:0', 'CPU:0'])
+  seen = on_devices(lambda number: (number, tf.constant(0).device[-5:]), range(5),
+                    ['CPU:0', 'CPU:0'])
   assert seen == [(number, 'CPU:0') for number in range(5)]
 
 

@@ -18,10 +18,10 @@ from maml_tf.rl.goal_in_observation import GoalInObservation
 from maml_tf.rl.point_navigation import PointNavigation
 from maml_tf.rl.policy import CategoricalPolicy, GaussianPolicy
 from maml_tf.rl.policy_learner import PolicyLearner
-from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.settings import Settings
 from maml_tf.rl.streams import EVALUATION
 from maml_tf.rl.task_streams import HeldOutTasks, Iterations
-from maml_tf.rl.training import Settings
+from maml_tf.rl.trajectories import Trajectories, packed
 from maml_tf.rl.trpo import TrustRegion
 from maml_tf.training.optimizers import build_optimizer
 

@@ -14,13 +14,12 @@ import pytest
 import flags
 from maml_tf import application, command_line, experiment, verify
 from maml_tf.config import ConfigError
-from maml_tf.errors import CheckpointError
+from maml_tf.errors import CheckpointError, DataError
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.measures import ACCURACY
 from maml_tf.paper import records, weights
 from maml_tf.paper.rows import ROWS
 from maml_tf.rl.errors import MissingLibrary
-from maml_tf.sources.image_set import DataError
 from maml_tf.training import phases
 from maml_tf.training.run_folder import experiment_folder
 

@@ -19,8 +19,8 @@ from maml_tf.config import Config
 from maml_tf.episodes import Episodes
 from maml_tf.errors import NotFiniteError
 from maml_tf.learners.base import Learner
-from maml_tf.legacy import golden as golden_files
-from maml_tf.legacy.golden import Golden, GoldenError, GoldenTask
+from maml_tf.legacy.golden import Golden, GoldenError, GoldenTask, class_indices
+from maml_tf.legacy.golden_config import config_of, is_classification
 from maml_tf.legacy.names import OUTPUT, from_legacy, legacy_names, mismatch, to_legacy
 from maml_tf.legacy.quantities import (
   Comparison,
@@ -48,7 +48,7 @@ def compare(golden: Golden, **overrides) -> Comparison:
       which nothing is judged.
     maml_tf.config.ConfigError: for overrides that cannot be run.
   """
-  config = golden_files.config_of(golden, **{'dtype': 'float64', **overrides})
+  config = config_of(golden, **{'dtype': 'float64', **overrides})
   model = _model(golden, config)
   steps = [_episodes(golden, step, config) for step in golden.steps]
   quantities = _measured(golden, config, model, steps[0])
@@ -117,7 +117,7 @@ def bias_correction_of_tf1(step: int) -> float:
 def _title(config: Config) -> str:
   task, learner, inner = config.task, config.learner, config.inner_loop
   words = [task.datasource]
-  if golden_files.is_classification(config):
+  if is_classification(config):
     words.append(f'{task.num_classes}-way')
     if learner.conv:
       words.append(f'{learner.num_filters} filters')
@@ -152,7 +152,7 @@ def _check_tensors(golden: Golden, learner: Learner) -> None:
 
 
 def _check_inputs(golden: Golden, config: Config) -> None:
-  if golden_files.is_classification(config):
+  if is_classification(config):
     wanted = math.prod(config.problem.input_shape(config))
   else:
     wanted = 3 if config.training.baseline == 'oracle' else 1
@@ -161,7 +161,7 @@ def _check_inputs(golden: Golden, config: Config) -> None:
     if inputs.shape[-1] != wanted:
       raise GoldenError(f'{golden.path} has {inputs.shape[-1]} values per example in '
                         f'{name}, and the net of its flags takes {wanted}.')
-  if not golden_files.is_classification(config) and step.query_labels.shape[-1] != 1:
+  if not is_classification(config) and step.query_labels.shape[-1] != 1:
     raise GoldenError(f'{golden.path} has {step.query_labels.shape[-1]} targets per point, '
                       'and a sinusoid has one.')
 
@@ -172,8 +172,8 @@ def _episodes(golden: Golden, step: GoldenTask, config: Config) -> Episodes:
     tensor = tf.cast(tf.constant(values), dtype)
     return tensor / 255 if values.dtype == np.uint8 else tensor
   def labels(values, what):
-    if golden_files.is_classification(config):
-      return tf.constant(golden_files.class_indices(golden.path, values, what))
+    if is_classification(config):
+      return tf.constant(class_indices(golden.path, values, what))
     return tf.constant(values, dtype)
   return Episodes.of(inputs(step.support_inputs), labels(step.support_labels, 'labela'),
                      inputs(step.query_inputs), labels(step.query_labels, 'labelb'))

@@ -16,7 +16,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 import numpy as np
 
 from maml_tf.bounded import BoundedReads, TooLargeError, parse_json
-from maml_tf.config import Config, ConfigError, resolve
 from maml_tf.errors import UserError
 
 # The TF1 code's flags and their defaults, as far as they decide what is computed.
@@ -29,7 +28,6 @@ LEGACY_OTHERS = frozenset([
     'meta_batch_size', 'pretrain_iterations', 'metatrain_iterations', 'log', 'logdir',
     'resume', 'train', 'test_iter', 'test_set', 'train_update_batch_size',
     'train_update_lr'])
-LEGACY_CLIP = {'miniimagenet': 10.0}
 
 _INPUTS = ('inputa', 'inputb')
 _LABELS = ('labela', 'labelb')
@@ -123,56 +121,6 @@ def sorted_out(path: str, arrays: Mapping[str, np.ndarray]) -> Golden:
   except GoldenError as error:
     raise GoldenError(f'{path} is not a usable golden file: {error}.') from None
   return golden
-
-
-def config_of(golden: Golden, **overrides) -> Config:
-  """The configuration that the file's TF1 flags describe.
-
-  Flags that the file does not name have the TF1 code's defaults, not this project's:
-  batch norm for sinusoids too, 64 filters and no max-pool for mini-ImageNet. What TF1
-  ignored is left out: convolutions of a sinusoid, pooling without convolutions.
-
-  Args:
-    golden: the file.
-    **overrides: fields of `maml_tf.config`, like `dtype`.
-
-  Raises:
-    GoldenError: for flags that the TF1 code does not have, or could not run with.
-  """
-  given = {**LEGACY_DEFAULTS, **golden.flags}
-  given = {name: value for name, value in given.items() if name not in LEGACY_OTHERS}
-  datasource = given['datasource']
-  for name in ('baseline', 'norm'):
-    given[name] = 'None' if given[name] in (None, '') else given[name]
-  if datasource == 'sinusoid':
-    given['conv'] = False
-  if given['conv'] is False:
-    given['max_pool'] = False
-    del given['num_filters']   # which the TF1 code ignores there
-  tasks, examples = golden.steps[0].query_labels.shape[:2]
-  ways = golden.steps[0].query_labels.shape[2] if datasource != 'sinusoid' else 1
-  queries = max(1, examples // max(1, ways))
-  given.update(
-      meta_batch_size=tasks, train_query_size=queries, test_query_size=queries,
-      meta_gradient_clip=LEGACY_CLIP.get(str(datasource), 0.0),
-      train=False, test_set=True)
-  given.update(overrides)
-  if given['baseline'] == 'oracle':
-    # A golden file's oracle is a net of three inputs, meta-trained like the others.
-    given.update(pretrain_iterations=0, metatrain_iterations=0)
-  try:
-    config = resolve(given)
-  except ConfigError as error:
-    raise GoldenError(f'{golden.path} has flags that cannot be run: {error}') from error
-  if is_classification(config) and config.task.num_classes != ways:
-    raise GoldenError(f'{golden.path} has labels of {ways} classes, and its flags say '
-                      f'num_classes={config.task.num_classes}.')
-  return config
-
-
-def is_classification(config: Config) -> bool:
-  """Whether the TF1 code's labels are one-hot: of all that is no sinusoid."""
-  return config.task.datasource != 'sinusoid'
 
 
 def arrays(path: str) -> Dict[str, np.ndarray]:

@@ -21,8 +21,8 @@ from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import REFUSED, OneSentenceParser, exit_code
 from maml_tf.errors import UserError
-from maml_tf.legacy import golden as golden_files
-from maml_tf.legacy.golden import Golden, GoldenError
+from maml_tf.legacy.golden import Golden, GoldenError, read
+from maml_tf.legacy.golden_config import config_of
 from maml_tf.tensorflow_log import quiet_tensorflow
 
 DONE, UNUSABLE = 0, REFUSED
@@ -51,7 +51,7 @@ def effect(golden: Golden) -> Optional[Effect]:
     GoldenError: for a file without gradients, or that does not fit its flags.
   """
   from maml_tf.legacy import comparison
-  config = golden_files.config_of(golden, dtype='float64')
+  config = config_of(golden, dtype='float64')
   if config.learner.norm == 'None':
     return None
   for name in ('meta_gradient', 'pretrain_gradient'):
@@ -87,7 +87,7 @@ def _print_table(paths: Sequence[str]) -> int:
         f'{"largest element":>16} {"first order":>12}')
   for path in paths:
     try:
-      found = effect(golden_files.read(path))
+      found = effect(read(path))
     except UserError as error:
       print(f'maml_tf.legacy.moments_effect: {error}', file=sys.stderr)
       code = UNUSABLE

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from typing import Any, Sequence
 
-from maml_tf.episodes import Episodes
 from maml_tf.errors import ConfigError
-from maml_tf.inner_loop import adaptation
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.keras_models.heads import require_chosen
 from maml_tf.keras_models.learner import is_chosen
-from maml_tf.learners.base import Parameters
 from maml_tf.learners.with_head import WithHead
 from maml_tf.meta_learners.maml import MAML
 
@@ -48,13 +45,7 @@ class BOIL(MAML):
       require_chosen(learner, 'BOIL', adapts_head=False)
     super().__init__(learner, objective, **kwargs)
 
-  def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
-                 first_order: bool) -> Iterable[Parameters]:
-    if not isinstance(self.learner, WithHead):
-      return super().adaptation(parameters, episodes, num_updates, first_order)
-    names = [name for name in self.learner.adapted_names
-             if name not in self.learner.head_names]
-    return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer,
-        names=names, num_updates=num_updates, first_order=first_order,
-        recompute=self._recompute_inner_steps)
+  @property
+  def adapted_names(self) -> Sequence[str]:
+    of_head = self.learner.head_names if isinstance(self.learner, WithHead) else ()
+    return [name for name in super().adapted_names if name not in of_head]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Container, Dict, Iterable, List, Optional
+from typing import Any, Container, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
 from maml_tf.counts import require_count, require_updates
 from maml_tf.episodes import Episodes
-from maml_tf.inner_loop import adaptation
 from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.keras_models.front import learner_and_objective
 from maml_tf.learned_step_sizes import LAYER_AND_STEP
@@ -89,16 +88,10 @@ class MAMLPlusPlus(MAML):
     for table, value in zip(tables, self.meta_parameters.variables_in_order(self._of_norms)):
       table.assign(tf.broadcast_to(tf.convert_to_tensor(value), table.shape))
 
-  def adaptation(self, parameters: Parameters, episodes: Episodes, num_updates: int,
-                 first_order: bool) -> Iterable[Parameters]:
-    if not self._of_norms:
-      return super().adaptation(parameters, episodes, num_updates, first_order)
-    self.learner.check(self.task_loss, episodes.support, first_order)
-    names = [name for name in self.learner.adapted_names if name not in self._of_norms]
-    return adaptation(
-        self.task_loss, parameters, episodes.support, self.inner_optimizer,
-        names=[*names, *self._of_norms], num_updates=num_updates, first_order=first_order,
-        recompute=self._recompute_inner_steps)
+  @property
+  def adapted_names(self) -> Sequence[str]:
+    names = super().adapted_names
+    return [*(name for name in names if name not in self._of_norms), *self._of_norms]
 
   def inner_optimizer(self, parameters: Parameters) -> InnerOptimizer:
     """A step of the rule for what is adapted; for norms what is learned for after it."""

@@ -15,20 +15,18 @@ from maml_tf.problems import registry
 from maml_tf.problems.base import Problem
 from maml_tf.problems.baseline import NOT_META_TRAINED, Baseline
 from maml_tf.problems.refused import Refused
+from maml_tf.rl.settings import BUDGETS, HESSIANS, INNER_LOSSES, Settings
+from maml_tf.rl.trpo import TrustRegion
 
 if TYPE_CHECKING:
   from maml_tf.config import Config
   from maml_tf.config.sections import ControlConfig
   from maml_tf.rl.environments import Environment
-  from maml_tf.rl.training import Settings
 
 TRUST_REGION = 'trpo'   # the outer step that is no optimizer of Keras
 # {field: its value where the outer step is that of an optimizer}.
 NO_TRUST_REGION: Dict[str, Any] = dict(
     max_kl=0.0, cg_iterations=0, cg_damping=0.0, hessian=None, hessian_every=0)
-HESSIANS = ('exact', 'secant')
-BUDGETS = ('rollouts', 'steps')
-INNER_LOSSES = ('log_likelihood', 'ratio')
 ROLLOUTS_OF_ONE_TASK = 100   # an iteration of the baselines that adapt to none
 # As many times the iterations between two validations: their iterations act a small part of
 # what MAML's do, and a validation as much as ever.
@@ -71,7 +69,7 @@ class ControlTraining(Baseline):
     from maml_tf.rl.task_streams import Iterations
     return Iterations()
 
-  def _learner(self, config, settings: 'Settings', parameters):
+  def _learner(self, config, settings: Settings, parameters):
     from maml_tf.rl.policy import policy_for
     from maml_tf.rl.policy_learner import PolicyLearner
     environment = self.environment(config)
@@ -133,7 +131,7 @@ class Control(Problem):
     rollouts: K, of each task before each inner step and behind the last one.
     iterations: of training.
     max_kl: delta.
-    hessian_every: see `rl.training.Settings`.
+    hessian_every: see `rl.settings.Settings`.
     test_rollouts: of each test task, each of full length.
     test_seed: of the test tasks, as in the original's evaluations.
     later_step: of alpha, in all updates of a test beyond those of training.
@@ -220,10 +218,8 @@ class Control(Problem):
   def threads(self, config: 'Config') -> int:
     return _or_all_cores(config.control.simulation_threads)
 
-  def settings(self, config: 'Config') -> 'Settings':
+  def settings(self, config: 'Config') -> Settings:
     """Of meta-training."""
-    from maml_tf.rl.training import Settings
-    from maml_tf.rl.trpo import TrustRegion
     control, inner_loop = config.control, config.inner_loop
     settings = Settings(
         tasks=config.training.meta_batch_size, rollouts=config.task.update_batch_size,

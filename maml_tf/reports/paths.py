@@ -14,8 +14,8 @@ from maml_tf.reports.png import png
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.evaluation import adapted_rollouts
 from maml_tf.rl.policy_learner import PolicyLearner
-from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.task_streams import HeldOutTasks
+from maml_tf.rl.trajectories import Trajectories
 
 TASKS = 4
 UPDATES = 3

@@ -20,7 +20,7 @@ _HOMES = {   # {name: its module}
     'Locomotion': 'locomotion',
     'PointNavigation': 'point_navigation',
     'PolicyLearner': 'policy_learner',
-    'Settings': 'training',
+    'Settings': 'settings',
     'TrustRegion': 'trpo',
     'policy_for': 'policy',
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from maml_tf.errors import ConfigError
+from maml_tf.rl import locomotion
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.point_navigation import PointNavigation
 
-NAMES = ('point_navigation', 'cheetah_direction', 'cheetah_velocity', 'ant_direction',
-         'ant_velocity')
+NAMES = (PointNavigation.name, *locomotion.NAMES)
 
 
 def environment_named(name: str, threads: int = 1, horizon: int = 0) -> Environment:
@@ -24,7 +24,6 @@ def environment_named(name: str, threads: int = 1, horizon: int = 0) -> Environm
   if name not in NAMES:
     raise ConfigError(f'environment must be one of {", ".join(NAMES)}. Received: {name!r}.')
   more = {'horizon': horizon} if horizon else {}
-  if name == 'point_navigation':
+  if name == PointNavigation.name:
     return PointNavigation(**more)
-  from maml_tf.rl.locomotion import Locomotion
-  return Locomotion(name, threads, **more)
+  return locomotion.Locomotion(name, threads, **more)

@@ -13,9 +13,9 @@ from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from maml_tf.rl.errors import Diverged
-from maml_tf.rl.rollouts import Trajectories
 from maml_tf.rl.streams import EVALUATION
 from maml_tf.rl.training import Learning
+from maml_tf.rl.trajectories import Trajectories
 
 
 class Protocol(NamedTuple):

@@ -15,7 +15,7 @@ from maml_tf.rl.advantages import Advantages, advantages
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import GaussianPolicy
-from maml_tf.rl.rollouts import Trajectories, packed
+from maml_tf.rl.trajectories import Trajectories, packed
 from maml_tf.rl.trpo import Step, TrustRegion
 
 _SCALARS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps', 'alpha',
@@ -105,15 +105,12 @@ def _old(meta_policy, arrays, batches, phase) -> Dict[str, np.ndarray]:
 def _outer(meta_policy, arrays, batches, scalars) -> Dict[str, np.ndarray]:
   theta, other = arrays['theta'], arrays['theta_b']
   objective = OuterObjective(meta_policy, theta, batches)
-
-  def losses(parameters):
-    found = objective.losses(parameters)
-    return found.surrogate, found.kl
   here, there = objective.losses(theta), objective.losses(other)
   gradient = objective.gradient(theta)
   region = TrustRegion(*(scalars[name] for name in (
       'delta', 'cg_iters', 'cg_damping', 'cg_tol', 'backtrack_ratio', 'max_backtracks')))
-  step = region.step(theta, here.surrogate, gradient, objective.hessian_product, losses)
+  step = region.step(theta, here.surrogate, gradient, objective.hessian_product,
+                     objective.means)
   return {
       'surrogate_per_task': here.surrogates, 'surrogate': here.surrogate, 'kl': here.kl,
       'meta_grad': gradient,

@@ -55,7 +55,7 @@ class Locomotion(Environment):
   """An animal and what it is to do.
 
   Args:
-    name: 'cheetah_direction', 'cheetah_velocity', 'ant_direction' or 'ant_velocity'.
+    name: one of `NAMES`.
     threads: of MuJoCo, that simulate side by side. Whatever their number, results are the
       same.
     horizon: most steps of an episode.
@@ -174,3 +174,4 @@ _PARTS = {
     'ant_direction': (Ant, _Direction),
     'ant_velocity': (Ant, _Velocity),
 }
+NAMES = tuple(_PARTS)

@@ -14,7 +14,6 @@ divergence and its gradient are 0 and the second line is the Hessian, not an app
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -23,16 +22,12 @@ import tensorflow as tf
 
 from maml_tf.errors import ConfigError
 from maml_tf.rl import linearised
+from maml_tf.rl.groups import Groups
 from maml_tf.rl.linearised import Passes
 from maml_tf.rl.policy import Outputs, Policy
-from maml_tf.rl.rollouts import Batch
+from maml_tf.rl.settings import INNER_LOSSES
 from maml_tf.rl.shares import ALONE, Shares
-from maml_tf.task_groups import available_cores
-
-# -log pi(u|s) A, as in the paper's code; its second derivative lacks a part of that of the
-# expected return (Rothfuss et al. 2019, ProMP), which the likelihood ratio's has.
-INNER_LOSSES = ('log_likelihood', 'ratio')
-_GROUPS_SIDE_BY_SIDE = 2
+from maml_tf.rl.trajectories import Batch
 
 
 class Losses(NamedTuple):
@@ -72,11 +67,11 @@ class MetaPolicy:
     self.policy = policy
     self.step_size = step_size
     self.first_order = first_order
-    self.tasks_at_once = tasks_at_once
     self.dtype = dtype
     self.shares = shares
     self._ratio = inner_loss == 'ratio'
     self._mask = policy.adapted_mask()
+    self._groups = Groups(tasks_at_once, dtype, shares.devices)
     self._compile()
 
   def inner_gradient(self, points: np.ndarray, batch: Batch
@@ -86,7 +81,7 @@ class MetaPolicy:
     L = -mean over the task's samples of log pi(action) x advantage (equation 4). Of
     parameters that are not adapted the gradient is given all the same.
     """
-    return self._over_groups(self._inner_gradient, (points, batch))
+    return self._groups.joined(self._inner_gradient, (points, batch))
 
   def adapted(self, points: np.ndarray, batch: Batch, step_size: Optional[float] = None
               ) -> np.ndarray:
@@ -146,12 +141,12 @@ class MetaPolicy:
 
   def outputs(self, points: np.ndarray, batch: Batch) -> Tuple[np.ndarray, ...]:
     """What the policies of `points` say of a batch."""
-    return self._over_groups(self._outputs, (points, batch))
+    return self._groups.joined(self._outputs, (points, batch))
 
   def losses(self, points: np.ndarray, batch: Batch, old: Tuple[np.ndarray, ...]
              ) -> Losses:
     """Surrogates and divergence of the policies of `points` from `old` ones."""
-    surrogates, kls = self._over_groups(self._losses, (points, batch, old))
+    surrogates, kls = self._groups.joined(self._losses, (points, batch, old))
     return Losses(surrogates, kls)
 
   def output_gradient(self, points: np.ndarray, batch: Batch,
@@ -160,52 +155,14 @@ class MetaPolicy:
     """Gradients `[tasks, P]`, by each task's `points`, of
     surrogate x S_i + kl x (the task's part of the divergence)."""
     weights = tf.constant([surrogate, kl], self.dtype)
-    return self._over_groups(self._gradient, (points, batch, old), weights)[0]
+    return self._groups.joined(self._gradient, (points, batch, old), weights)[0]
 
   def _through_step(self, vectors, before, after, hessian_product, arguments=(), kept=()):
     if self.first_order:
       return vectors
-    [products] = self._over_groups(
+    [products] = self._groups.joined(
         hessian_product, (*arguments, before * vectors), kept=kept)
     return vectors - self.step_size * after * products
-
-  def _over_groups(self, function: Callable, arguments, *shared, kept: Sequence[Tuple] = ()
-                   ) -> Tuple[np.ndarray, ...]:
-    """`function` of groups of tasks, whose results `[tasks, ...]` are joined.
-
-    Args:
-      function: of tensors.
-      arguments: arrays of all tasks.
-      *shared: tensors that all groups have in common.
-      kept: of each group, tensors that come before its arguments.
-    """
-    results = self._of_groups(function, arguments, *shared, kept=kept)
-    return tuple(_joined(values) for values in zip(*results))
-
-  def _of_groups(self, function: Callable, arguments, *shared, kept: Sequence[Tuple] = ()
-                 ) -> List:
-    size = self.tasks_at_once   # whatever the devices: groups of other sizes round otherwise
-
-    def of_group(first: int):
-      group = tf.nest.map_structure(
-          lambda value: self._tensor(value[first:first + size]), arguments)
-      return function(*(kept[first // size] if kept else ()), *group, *shared)
-    return _on_devices(of_group, range(0, len(arguments[0]), size), self._places())
-
-  def _places(self) -> Sequence[Optional[str]]:
-    """Devices that have groups side by side, by name; None: TensorFlow's choice.
-
-    Two groups on a CPU, too: while TensorFlow is between two operations of one, or in one
-    that it does not share out, the other has the cores.
-    """
-    if len(self.shares.devices) > 1:
-      return self.shares.devices
-    return [None] * min(_GROUPS_SIDE_BY_SIDE, available_cores())
-
-  def _tensor(self, value) -> tf.Tensor:
-    if isinstance(value, tf.Tensor):
-      return value
-    return tf.constant(value, None if value.dtype.kind == 'i' else self.dtype)
 
   def _compile(self) -> None:
     """One graph each, for any number of tasks and samples.
@@ -327,7 +284,7 @@ class Linearised:
     return self._kept(self._meta_policy._forward_pass, self._points[-1], self._batches[-1])
 
   def _kept(self, passes: Callable, points: np.ndarray, batch: Batch) -> List[Tuple]:
-    return self._meta_policy._of_groups(
+    return self._meta_policy._groups.each(
         lambda *group: (*group, passes(*group)), (points, batch))
 
   def pushed(self, vectors: np.ndarray) -> np.ndarray:
@@ -341,7 +298,7 @@ class Linearised:
   def fisher_product(self, vectors: np.ndarray) -> np.ndarray:
     """F v of each task, `[tasks, P]`: with the weights of the batch."""
     own = self._meta_policy
-    [products] = own._over_groups(own._fisher_product, (vectors,), kept=self._last)
+    [products] = own._groups.joined(own._fisher_product, (vectors,), kept=self._last)
     return products
 
   def _through_steps(self, vectors, before, after, direction: int) -> np.ndarray:
@@ -352,23 +309,3 @@ class Linearised:
       vectors = own._through_step(vectors, before, after, own._kept_hessian_product,
                                   kept=step)
     return vectors
-
-
-def _on_devices(function: Callable, arguments: Sequence, devices: Sequence[Optional[str]]
-                ) -> List:
-  """`function` of each argument, on one device after the other, which work side by side."""
-  if len(devices) < 2 or len(arguments) < 2:
-    return [function(argument) for argument in arguments]
-
-  def on(place: int) -> List:
-    with tf.device(devices[place]):
-      return [function(argument) for argument in arguments[place::len(devices)]]
-  with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
-    found = list(pool.map(on, range(len(devices))))
-  return [found[place % len(devices)][place // len(devices)]
-          for place in range(len(arguments))]
-
-
-def _joined(values: Sequence[tf.Tensor]) -> np.ndarray:
-  joined = np.concatenate([value.numpy() for value in values])
-  return joined.astype(np.float64)

@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 from maml_tf.rl.meta_policy import Losses, MetaPolicy
-from maml_tf.rl.rollouts import Batch
+from maml_tf.rl.trajectories import Batch
 
 
 class OuterObjective:
@@ -53,6 +53,11 @@ class OuterObjective:
     points = self._path(parameters)
     own = self._meta_policy.losses(points[-1], self._batches[-1], self._old)
     return Losses(*self._of_all(*own))
+
+  def means(self, parameters: np.ndarray) -> Tuple[float, float]:
+    """S and the divergence, at any theta."""
+    found = self.losses(parameters)
+    return found.surrogate, found.kl
 
   def gradient(self, parameters: np.ndarray) -> np.ndarray:
     """Of S, `[P]`, through the inner steps."""

@@ -16,11 +16,12 @@ from maml_tf.rl.environments import Environment
 from maml_tf.rl.errors import Diverged
 from maml_tf.rl.evaluation import Protocol, later_steps, returns_on
 from maml_tf.rl.policy import Policy
-from maml_tf.rl.rollouts import Trajectories
+from maml_tf.rl.settings import Settings
 from maml_tf.rl.shares import Shares
 from maml_tf.rl.streams import ADAPTATION
 from maml_tf.rl.task_streams import HeldOut
-from maml_tf.rl.training import Learning, Samples, Settings
+from maml_tf.rl.training import Learning, Samples
+from maml_tf.rl.trajectories import Trajectories
 from maml_tf.task_results import TaskResults
 
 

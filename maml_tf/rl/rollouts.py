@@ -1,102 +1,25 @@
-"""Sampling: policies act in an environment, and what came of it as batches."""
+"""Sampling: policies act in an environment."""
 
 from __future__ import annotations
 
 import concurrent.futures
-from typing import Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence
 
 import numpy as np
 
 from maml_tf.errors import ConfigError
-from maml_tf.rl.advantages import valid_steps
 from maml_tf.rl.environments import Environment, Simulation
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.policy import Policy
+from maml_tf.rl.settings import BUDGETS
 from maml_tf.rl.streams import stream
-
-BUDGETS = ('rollouts', 'steps')
-
-
-class Trajectories(NamedTuple):
-  """What happened. Everything beyond a rollout's length is 0.
-
-  Attributes:
-    observations: `[tasks, rollouts, steps, size]`, those that the actions answer.
-    actions: `[tasks, rollouts, steps, ...]`, as sampled.
-    rewards: `[tasks, rollouts, steps]`, float64, of those actions.
-    lengths: `[tasks, rollouts]`, int32; 0 where a task has fewer rollouts than others.
-  """
-  observations: np.ndarray
-  actions: np.ndarray
-  rewards: np.ndarray
-  lengths: np.ndarray
-
-  @property
-  def valid(self) -> np.ndarray:
-    """`[tasks, rollouts, steps]`: whether there was such a step."""
-    return valid_steps(self.lengths, self.rewards.shape[2])
-
-  def mean_returns(self) -> np.ndarray:
-    """The mean undiscounted return of each task's rollouts, `[tasks]`."""
-    return self.rewards.sum(axis=(1, 2)) / np.count_nonzero(self.lengths, axis=1)
-
-  def padded(self, rollouts: int, steps: int) -> 'Trajectories':
-    """With places for so many."""
-    def pad(value: np.ndarray) -> np.ndarray:
-      missing = [(0, size - there) for size, there in zip((rollouts, steps), value.shape[1:3])]
-      return np.pad(value, [(0, 0), *missing, *[(0, 0)] * (value.ndim - 1 - len(missing))])
-    return Trajectories(*map(pad, self))
-
-  def in_one_task(self) -> 'Trajectories':
-    """The same rollouts as those of a single task, for policies that adapt to none."""
-    return Trajectories(*(value.reshape(1, -1, *value.shape[2:]) for value in self))
-
-
-class Batch(NamedTuple):
-  """The samples of a phase, each task's in front, and zeros behind them.
-
-  Attributes:
-    observations: `[tasks, samples, size]`.
-    actions: `[tasks, samples, ...]`.
-    advantages: `[tasks, samples]`, divided by the number of the task's samples: what a
-      mean over a task multiplies by.
-    weights: `[tasks, samples]`, 1 / samples of all tasks together; 0 behind a task's
-      samples.
-  """
-  observations: np.ndarray
-  actions: np.ndarray
-  advantages: np.ndarray
-  weights: np.ndarray
-
-
-def packed(trajectories: Trajectories, advantages: np.ndarray, dtype: str = 'float32',
-           every: int = 1, all_counts: Optional[np.ndarray] = None) -> Batch:
-  """The valid samples as a batch.
-
-  Args:
-    trajectories: of a phase.
-    advantages: `[tasks, rollouts, steps]`.
-    dtype: of the floats.
-    every: keep only each task's sample 0, every, 2 x every, ...
-    all_counts: valid samples of each task of the meta-batch, of which `trajectories` are a
-      share; None: they are all.
-  """
-  chosen = [np.flatnonzero(mask)[::every] for mask in trajectories.valid]
-  counts = np.array([len(indices) for indices in chosen])
-  # As wide as that of all: what is added up in other blocks rounds otherwise.
-  of_all = counts if all_counts is None else -(-all_counts // every)
-  samples, total = of_all.max(), of_all.sum()
-
-  def pack(values, by=None):
-    merged = values.reshape(len(values), -1, *values.shape[3:])
-    result = np.zeros((len(values), samples, *merged.shape[2:]), values.dtype)
-    for task, indices in enumerate(chosen):
-      part = merged[task][indices]
-      result[task, :len(indices)] = part if by is None else part / by[task]
-    return result if values.dtype.kind == 'i' else result.astype(dtype)
-  weights = pack(np.ones(trajectories.rewards.shape)) / total
-  return Batch(pack(trajectories.observations), pack(trajectories.actions),
-               pack(np.asarray(advantages, np.float64), counts), weights.astype(dtype))
+from maml_tf.rl.trajectories import (
+  Trajectories,
+  appended,
+  first_steps,
+  kept,
+  one_below_the_other,
+)
 
 
 class Sampler:
@@ -180,7 +103,7 @@ class Sampler:
           {name: value[short] for name, value in parameters.items()},
           [tasks[task] for task in short], [indices[task] for task in short], width, key,
           numbers[short])
-      found = _appended(found, further, short, done)
+      found = appended(found, further, short, done)
 
   def _run(self, parameters: Mapping[str, np.ndarray], tasks: Sequence,
            indices: Sequence[range], width: int, key: Sequence[int],
@@ -226,8 +149,8 @@ class Sampler:
       following = self._seen(simulation)
       for what, values in (('an observation', following), ('a reward', received)):
         self._check(what, values, running, step + 1, whose)
-      observations.append(_kept(seen, running.reshape(shape)))
-      actions.append(_kept(taken, running.reshape(shape)))
+      observations.append(kept(seen, running.reshape(shape)))
+      actions.append(kept(taken, running.reshape(shape)))
       rewards.append(np.where(running, received, 0.0).reshape(shape))
       lengths += running
       running = running & ~ended
@@ -268,59 +191,3 @@ class Sampler:
           f'Every episode of {self._environment.name} ended with its first step, of all '
           f'{len(lengths)} tasks. Look at where episodes start, and at what ends one; where '
           'all are to have one step, give a horizon of 1.')
-
-
-def one_below_the_other(parts: Sequence[Trajectories]) -> Trajectories:
-  """Those of all tasks, of as many rollouts each."""
-  first, starts = parts[0], np.cumsum([0, *(len(part.lengths) for part in parts)])
-  steps = max(part.rewards.shape[2] for part in parts)
-
-  def joined(values: Sequence[np.ndarray]) -> np.ndarray:
-    result = np.zeros((starts[-1], first.rewards.shape[1], steps, *values[0].shape[3:]),
-                      values[0].dtype)
-    for start, value in zip(starts, values):
-      result[start:start + len(value), :, :value.shape[2]] = value
-    return result
-  return Trajectories(*map(joined, zip(*(part[:3] for part in parts))),
-                      np.concatenate([part.lengths for part in parts]))
-
-
-def _kept(values: np.ndarray, running: np.ndarray) -> np.ndarray:
-  """`values` `[tasks, rollouts, ...]` where an episode runs, else 0."""
-  mask = running.reshape(*running.shape, *[1] * (values.ndim - 2))
-  return np.where(mask, values, np.zeros((), values.dtype))
-
-
-def first_steps(found: Trajectories, wanted: int) -> Trajectories:
-  """Each task's first rollouts, up to the one that completes `wanted` steps."""
-  before = np.cumsum(found.lengths, axis=1) - found.lengths
-  needed = (before < wanted) & (found.lengths > 0)
-  width = np.count_nonzero(needed, axis=1).max()
-  return Trajectories(
-      *(_kept(values, needed)[:, :width] for values in found[:3]),
-      np.where(needed, found.lengths, 0)[:, :width])
-
-
-def _appended(found: Trajectories, further: Trajectories, tasks: np.ndarray,
-              done: np.ndarray) -> Trajectories:
-  """`found` with the rollouts of `further`, which are of `tasks`, behind its own."""
-  counts = done.copy()
-  added = np.count_nonzero(further.lengths, axis=1)
-  counts[tasks] += added
-  steps = max(found.rewards.shape[2], further.rewards.shape[2])
-
-  def append(old: np.ndarray, new: np.ndarray, timed: bool = True) -> np.ndarray:
-    rest = (steps, *old.shape[3:]) if timed else ()
-    result = np.zeros((len(old), counts.max(), *rest), old.dtype)
-    for source, rows, starts, numbers in (
-        (old, range(len(old)), np.zeros(len(old), int), done),
-        (new, tasks, done[tasks], added)):
-      for values, row, start, count in zip(source, rows, starts, numbers):
-        part = values[:count]
-        target = result[row, start:start + count]
-        if timed:
-          target = target[:, :part.shape[1]]
-        target[...] = part
-    return result
-  return Trajectories(*(append(old, new) for old, new in zip(found[:3], further[:3])),
-                      append(found.lengths, further.lengths, timed=False))

@@ -17,7 +17,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 
 from maml_tf.replicas import Replicas
-from maml_tf.rl.rollouts import Trajectories
+from maml_tf.rl.trajectories import Trajectories
 
 
 class Shares:

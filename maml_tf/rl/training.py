@@ -11,82 +11,24 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from maml_tf.errors import ConfigError
 from maml_tf.rl.advantages import advantages
 from maml_tf.rl.environments import Environment
 from maml_tf.rl.errors import Diverged
 from maml_tf.rl.meta_policy import MetaPolicy
 from maml_tf.rl.outer_objective import OuterObjective
 from maml_tf.rl.policy import Policy
-from maml_tf.rl.rollouts import (
-  BUDGETS,
+from maml_tf.rl.rollouts import Sampler
+from maml_tf.rl.settings import Settings
+from maml_tf.rl.shares import ALONE, Shares
+from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
+from maml_tf.rl.trajectories import (
   Batch,
-  Sampler,
   Trajectories,
   first_steps,
   one_below_the_other,
   packed,
 )
-from maml_tf.rl.shares import ALONE, Shares
-from maml_tf.rl.streams import TRAINING, TRAINING_TASKS, stream
-from maml_tf.rl.trpo import Step, TrustRegion
-
-HESSIAN_PRODUCTS = ('exact', 'secant')
-
-
-class Settings(NamedTuple):
-  """All that an algorithm has beside its environment and its policy.
-
-  Attributes:
-    tasks: of a meta-batch.
-    rollouts: of each task, in each phase.
-    num_updates: K, inner steps; 0: plain TRPO, the paper's pre-training.
-    step_size: alpha.
-    discount: gamma.
-    gae_lambda: of the advantages.
-    trust_region: the outer step; None: one along the meta-gradient, by an optimizer of Keras.
-    hessian: 'exact', or 'secant' as the original code has it.
-    hessian_every: products with the Hessian see each task's sample 0, this, 2 x this...
-    budget: see `Sampler.sample`; with `one_task`, 'steps' are whole rollouts, of new tasks,
-      until all of them together have as many steps as tasks x rollouts of them can have.
-    first_order: inner gradients count as constants.
-    inner_loss: see `meta_policy.INNER_LOSSES`.
-    one_task: judge all rollouts as those of one task, for policies that adapt to none.
-    tasks_at_once: tasks whose activations are in memory together.
-    dtype: of all arithmetic but the advantages'.
-  """
-  tasks: int = 20
-  rollouts: int = 20
-  num_updates: int = 1
-  step_size: float = 0.1
-  discount: float = 0.99
-  gae_lambda: float = 1.0
-  trust_region: Optional[TrustRegion] = TrustRegion()
-  hessian: str = 'exact'
-  hessian_every: int = 1
-  budget: str = 'rollouts'
-  first_order: bool = False
-  inner_loss: str = 'log_likelihood'
-  one_task: bool = False
-  tasks_at_once: int = 5
-  dtype: str = 'float32'
-
-  def check(self) -> None:
-    """Raises `ConfigError` for what cannot be run."""
-    if self.hessian not in HESSIAN_PRODUCTS:
-      raise ConfigError(f'hessian must be one of {", ".join(HESSIAN_PRODUCTS)}. Received: '
-                        f'{self.hessian!r}.')
-    if self.budget not in BUDGETS:
-      raise ConfigError(f'budget must be one of {", ".join(BUDGETS)}. Received: '
-                        f'{self.budget!r}.')
-    for name, least in (('tasks', 1), ('rollouts', 1), ('num_updates', 0),
-                        ('hessian_every', 1), ('tasks_at_once', 1)):
-      if getattr(self, name) < least:
-        raise ConfigError(f'{name} must be at least {least}. Received: '
-                          f'{getattr(self, name)}.')
-    if self.one_task and self.num_updates:
-      raise ConfigError('one_task is for policies that adapt to no task: num_updates=0. '
-                        f'Received: num_updates={self.num_updates}.')
+from maml_tf.rl.trpo import Step
 
 
 class Samples(NamedTuple):
@@ -304,14 +246,12 @@ class Learning:
       Diverged: where the meta-gradient, or theta after it, is of no use.
     """
     objective = self.objective(samples)
-    def losses(parameters):
-      found = objective.losses(parameters)
-      return found.surrogate, found.kl
     gradient = self.meta_gradient(samples, objective)
     product = (objective.hessian_product if self.settings.hessian == 'exact'
                else objective.secant_product)
     step = self.settings.trust_region.step(
-        samples.parameters, losses(samples.parameters)[0], gradient, product, losses)
+        samples.parameters, objective.means(samples.parameters)[0], gradient, product,
+        objective.means)
     self.check(step.parameters, samples)
     step = step._replace(parameters=self.shares.of_writer(step.parameters))
     samples.clock.lap('outer')

@@ -77,24 +77,19 @@ class TrustRegion(NamedTuple):
     return self._line_search(parameters, before, solution, size, losses)
 
   def _line_search(self, parameters, before, solution, size, losses) -> Step:
-    tried = []
-    accepted = REJECTED
-    candidate = parameters
+    tried, after, accepted = [], parameters, REJECTED
     for shortened in range(self.max_backtracks):
       candidate = (parameters
                    - self.backtrack_ratio ** shortened * size * solution.direction)
       if not np.isfinite(candidate).all():
         break
-      tried.append(losses(candidate))
-      loss, kl = tried[-1]
+      loss, kl = losses(candidate)
+      tried.append((loss, kl))
       if loss < before and kl <= self.max_kl:
-        accepted = shortened
+        # As in the original: a divergence that is the bound itself ends the search, and is
+        # rejected then.
+        if np.isfinite([loss, kl]).all() and kl < self.max_kl:
+          after, accepted = candidate, shortened
         break
-    # As in the original: a divergence that is the bound itself ends the search, and is
-    # rejected then.
-    if accepted != REJECTED and not (np.isfinite(tried[-1]).all()
-                                     and tried[-1][1] < self.max_kl):
-      accepted = REJECTED
-    return Step(parameters if accepted == REJECTED else candidate, solution, size,
-                tuple(float(loss) for loss, _ in tried),
+    return Step(after, solution, size, tuple(float(loss) for loss, _ in tried),
                 tuple(float(kl) for _, kl in tried), accepted)

@@ -47,9 +47,6 @@ class ImageFile:
     weakref.finalize(self, os.close, self._number)
     self._state = self._state_now()
 
-  def __len__(self) -> int:
-    return self._shape[0]
-
   def __getitem__(self, indices: np.ndarray) -> np.ndarray:
     """uint8 `[*shape of indices, height, width, channels]`, in memory.
 
