@@ -106,7 +106,7 @@ STAGES = {
         lambda: _before(os, 'replace', _ends_with('.data-00000-of-00001')),
     'before the index is renamed': lambda: _before(os, 'replace', _ends_with('.index')),
     'before it is listed':
-        lambda: _before(checkpoint_files.CheckpointFiles, '_record'),
+        lambda: _before(checkpoint_files.CheckpointFiles, 'record'),
     'while it is listed':
         lambda: _before(os, 'replace', _ends_with(f'checkpoint.{os.getpid()}.tmp')),
     'before the old one is removed':
