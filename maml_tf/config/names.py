@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, List, Tuple, Union
 
 from maml_tf.config.models import PAPER, name_of_model
 from maml_tf.config.presets import preset
@@ -45,11 +45,15 @@ def of_named_file(config: 'Config') -> str:
   return '_of_' + re.sub(r'[^\w.-]', '-', name) + digits
 
 
+def tested_step_size(config: 'Config') -> Union[float, str]:
+  """That of a test, as the names of its files have it."""
+  return 'tuned' if config.evaluation.tune_update_lr else config.inner_loop.update_lr
+
+
 def of_pictures(config: 'Config') -> str:
   """The end of the names of a test's pictures, so that those of a run's own test stay: what
   its tables' names say that is not as in training."""
-  shots, evaluation = config.task.update_batch_size, config.evaluation
-  step_size = 'tuned' if evaluation.tune_update_lr else config.inner_loop.update_lr
+  shots, step_size = config.task.update_batch_size, tested_step_size(config)
   parts = ((config.split, config.split != 'test'),
            (f'ubs{shots}', shots != config.trained_shots),
            (f'stepsize{step_size}', step_size != config.trained_step_size))

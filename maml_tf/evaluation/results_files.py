@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_tf.config import Config
+from maml_tf.config.names import tested_step_size
 from maml_tf.evaluation.protocol import Statistics, statistics
 from maml_tf.evaluation.tuning import Tuning
 from maml_tf.files import as_json, make_written, whole_file
@@ -88,9 +89,7 @@ def file_stem(config: Config) -> str:
     return f'{stem}_{config.baseline.name}{config.of_named_file}'
   if not config.has_inner_loop:
     return f'{stem}_{short_name(config.training.method)}{config.of_named_file}'
-  step_size = ('tuned' if config.evaluation.tune_update_lr
-               else config.inner_loop.update_lr)
-  return f'{stem}_stepsize{step_size}{config.of_named_file}'
+  return f'{stem}_stepsize{tested_step_size(config)}{config.of_named_file}'
 
 
 def legacy_columns(results: TaskResults, measure: Measure) -> np.ndarray:
