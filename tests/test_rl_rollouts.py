@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import threadpoolctl
 from rl_problems import Line, generic_parameters
 
 from maml_tf.errors import ConfigError
@@ -128,6 +129,27 @@ def test_a_single_task_is_sampled_by_the_environment_itself():
   line.side_by_side = [None, None]   # would fail
   sampler, _, points, tasks = make(line)
   assert sampler.sample(points[:1], tasks[:1], 4, KEY).lengths.shape == (1, 4)
+
+
+def test_products_are_computed_in_the_thread_that_asks_for_them():
+  seen = []
+
+  class Heard(Line):
+    def start(self, tasks, randoms):
+      seen.extend(product_threads())
+      return super().start(tasks, randoms)
+  sampler, _, points, tasks = make(Heard())
+  with threadpoolctl.threadpool_limits(limits=2, user_api='blas'):
+    if 2 not in product_threads():
+      pytest.skip('The threads of NumPy\'s library cannot be told here.')
+    sampler.sample(points, tasks, 4, KEY)
+    assert 2 in product_threads()
+  assert set(seen) == {1}
+
+
+def product_threads():
+  return [library['num_threads'] for library in threadpoolctl.threadpool_info()
+          if library['user_api'] == 'blas']
 
 
 def test_seed_and_key_decide():
