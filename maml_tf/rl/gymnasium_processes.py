@@ -24,6 +24,7 @@ import numpy as np
 from maml_tf import interruptions
 from maml_tf.rl.environments import Simulation
 from maml_tf.rl.errors import EnvironmentFault
+from maml_tf.rl.products import one_thread_a_product
 
 # Begins episodes: (tasks, seeds) -> Simulation.
 Begin = Callable[[Sequence, Sequence[int]], Simulation]
@@ -146,10 +147,14 @@ def _block(load: Callable[[], Begin], index: int, count: int, parent: int) -> An
       rewards, ended = self._episodes.step(actions, running)
       return self._episodes.observations, rewards, ended
 
-  if os.getpid() != parent:   # what reaches all: the run ends its iteration, and them
-    for number in (*interruptions.ENDING, *interruptions.REPEATED):
-      signal.signal(number, signal.SIG_IGN)
-  return Block()
+  if os.getpid() == parent:
+    return Block()
+  # What reaches all: the run ends its iteration, and them.
+  for number in (*interruptions.ENDING, *interruptions.REPEATED):
+    signal.signal(number, signal.SIG_IGN)
+  block = Block()
+  one_thread_a_product()   # as sampling has it where there is one process
+  return block
 
 
 def _ended(blocks: Any) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
-from typing import Callable, ContextManager, Mapping, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence
 
 import numpy as np
-import threadpoolctl
 
 from maml_tf.errors import ConfigError
 from maml_tf.rl.environments import Environment, Simulation
 from maml_tf.rl.errors import Diverged, EnvironmentFault
 from maml_tf.rl.policy import Policy
+from maml_tf.rl.products import one_thread_a_product
 from maml_tf.rl.settings import BUDGETS
 from maml_tf.rl.streams import stream
 from maml_tf.rl.trajectories import (
@@ -194,20 +193,3 @@ class Sampler:
           f'Every episode of {self._environment.name} ended with its first step, of all '
           f'{len(lengths)} tasks. Look at where episodes start, and at what ends one; where '
           'all are to have one step, give a horizon of 1.')
-
-
-def one_thread_a_product() -> ContextManager[None]:
-  """While it lasts, NumPy computes each product in the thread that asks for it, all over the
-  process.
-
-  A policy's are small, and two parts of the tasks ask for them at the same time. In the
-  threads of the library, which wait for each other, sampling one rollout of each task took
-  three times as long (docs/rl.md). Nor do the numbers depend on how many cores there are.
-  """
-  return _products().limit(limits=1, user_api='blas')
-
-
-@functools.cache
-def _products() -> threadpoolctl.ThreadpoolController:
-  """The libraries of NumPy's products; to look for them takes some milliseconds."""
-  return threadpoolctl.ThreadpoolController()
