@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import threadpoolctl
 
 from maml_tf.rl.environments import ContinuousActions, Environment, Simulation
 
@@ -84,3 +85,10 @@ def golden_arrays():
     for name, value in zip(('observations', 'actions', 'rewards', 'lengths'), phase):
       arrays[f'{name}_{index}'] = value
   return {name: np.asarray(value) for name, value in arrays.items()}
+
+
+def product_threads():
+  """In how many threads each of NumPy's libraries computes a product; empty: it cannot be
+  told."""
+  return [library['num_threads'] for library in threadpoolctl.threadpool_info()
+          if library['user_api'] == 'blas']

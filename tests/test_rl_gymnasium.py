@@ -14,7 +14,7 @@ import types
 
 import numpy as np
 import pytest
-import threadpoolctl
+from rl_problems import product_threads
 
 import flags
 from maml_tf import application
@@ -355,14 +355,11 @@ class Threaded(Walk):
   """Its position is the most threads in which a library of NumPy's computes products."""
 
   def _observation(self):
-    return np.array([max(library['num_threads'] for library in threadpoolctl.threadpool_info()
-                         if library['user_api'] == 'blas'), 1.0])
+    return np.array([max(product_threads()), 1.0])
 
 
 def test_processes_compute_products_in_one_thread_as_sampling_does():
-  libraries = [library for library in threadpoolctl.threadpool_info()
-               if library['user_api'] == 'blas']
-  if not libraries or os.cpu_count() < 2:
+  if not product_threads() or os.cpu_count() < 2:
     pytest.skip("There is one core, or the threads of NumPy's library cannot be told.")
   environment = GymnasiumTasks(Threaded, horizon=6, processes=2, check=False)
   assert (sampled(environment, [0.1, 1.0], steps=1)[0][:, 0] == 1).all()

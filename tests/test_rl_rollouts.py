@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import threadpoolctl
-from rl_problems import Line, generic_parameters
+from rl_problems import Line, generic_parameters, product_threads
 
 from maml_tf.errors import ConfigError
 from maml_tf.rl.errors import Diverged, EnvironmentFault
@@ -145,11 +145,6 @@ def test_products_are_computed_in_the_thread_that_asks_for_them():
     sampler.sample(points, tasks, 4, KEY)
     assert 2 in product_threads()
   assert set(seen) == {1}
-
-
-def product_threads():
-  return [library['num_threads'] for library in threadpoolctl.threadpool_info()
-          if library['user_api'] == 'blas']
 
 
 def test_seed_and_key_decide():
