@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_scripts import archives, tables
+from data_scripts.file_names import shortened
+from data_scripts.folder_source import FolderSource
 from data_scripts.image_files import (
   Classes,
   File,
@@ -23,6 +25,7 @@ from data_scripts.image_files import (
 )
 from data_scripts.plan import paths_of, sorted_classes, what_is_there
 from data_scripts.problems import Problems
+from data_scripts.source_items import Limits
 from data_scripts.split_names import split_of
 from data_scripts.table_classes import classes_of_tables, read_tables
 from maml_tf.errors import DataError
@@ -31,7 +34,7 @@ from maml_tf.sources.image_set import SPLITS
 
 
 def sources_of(source: str, known_classes: Collection[str] = (),
-               most_files: int = archives.Limits.files) -> list[archives.Source]:
+               most_files: int = Limits.files) -> list[archives.Source]:
   """What to read: archives, and folders with those archives in them that hold what is
   not there.
 
@@ -51,8 +54,8 @@ def _sources_at(path: Path, known_classes: Collection[str], most_files: int
                 ) -> list[archives.Source]:
   if not path.is_dir():
     return [archives.open_source(path)]
-  source = archives.FolderSource(path, known=known_classes,
-                                 limits=archives.Limits(files=most_files))
+  source = FolderSource(path, known=known_classes,
+                                 limits=Limits(files=most_files))
   names = source.names()
   folders = [name.split('/')[:-1] for name in names if tables.is_image(name) and '/' in name]
   present = {split_of(part) for parts in folders for part in parts[:-1]} - {None}
@@ -147,7 +150,7 @@ def classes_of(sources: Sequence[archives.Source], names: Sequence[Sequence[str]
     raise DataError('The source has the CSV files, but no images: put the folder images/, or '
                     f'images.zip or images-*.zip, beside them; {what_is_there(names)}.')
   if rows:
-    is_folder = len(sources) == 1 and isinstance(sources[0], archives.FolderSource)
+    is_folder = len(sources) == 1 and isinstance(sources[0], FolderSource)
     return (classes_of_tables(files, rows, problems),
             'CSV files and ' + ('an images folder' if is_folder else 'archives'))
   classes = classes_of_folders(files, problems)
@@ -185,7 +188,7 @@ def note_spellings(splits: Iterable[Iterable[str]], problems: Problems) -> None:
   if pairs:
     problems.notes.append(
         'Taken as two classes, though only case or Unicode form tells them apart: '
-        f'{archives.shortened(pairs)} (where they are one, give it one name, or it is to be '
+        f'{shortened(pairs)} (where they are one, give it one name, or it is to be '
         'told from itself, and may be trained and tested on)')
 
 

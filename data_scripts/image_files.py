@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from data_scripts import archives, tables
+from data_scripts.folder_source import FolderSource
 from data_scripts.split_names import split_of
 
 _OF_IMAGENET = re.compile(r'(n\d{8})(?:_\d+|\d{8})')
@@ -40,7 +41,7 @@ def stem(name: str) -> str:
 
 def _folder_name(source: archives.Source) -> str:
   """That of the folder which a source is, or is as."""
-  if isinstance(source, archives.FolderSource):
+  if isinstance(source, FolderSource):
     return os.path.basename(os.path.abspath(source.path))
   return stem(str(source.path))
 
@@ -73,7 +74,7 @@ class ImageFiles:
                                for name in names_of_source if name.lower().endswith(suffixes)]
     # An archive's name counts as a folder: train.zip is as train/. So does that of a folder
     # beside others; of one alone, and of what lies around it, nobody has said anything.
-    folders = [source for source in sources if isinstance(source, archives.FolderSource)]
+    folders = [source for source in sources if isinstance(source, FolderSource)]
     self._packed = [[] if folders == [source] else [_folder_name(source)]
                     for source in sources]
     self._by_stem: dict[str, list[File]] = {}

@@ -12,7 +12,7 @@ from typing import Optional
 import numpy as np
 from PIL import Image
 
-from data_scripts import archives
+from data_scripts.source_items import what_it_is_instead
 
 # The largest image of ILSVRC 2012 has some 20 million pixels.
 MAX_PIXELS = 64_000_000
@@ -60,7 +60,7 @@ def decode(data: bytes, formats: Sequence[str], size: Optional[tuple[int, int]] 
       large, of another size, or of an unusual pixel format. Bytes changed inside a
       JPEG cannot be noticed: it has no checksum. A PNG has, and it is checked.
   """
-  instead = archives.what_it_is_instead(data[:512])
+  instead = what_it_is_instead(data[:512])
   if instead:
     raise ImageError(instead)
   try:

@@ -28,7 +28,8 @@ from typing import Any, BinaryIO, Union
 
 import numpy as np
 
-from data_scripts import archives
+from data_scripts.folder_source import FolderSource
+from data_scripts.source_items import what_it_is_instead
 from maml_tf.errors import DataError
 
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError,
@@ -76,7 +77,7 @@ def load(path: Union[str, Path]) -> Any:
     DataError: for a file that is no pickle, is damaged, or asks for anything else.
       Nothing that it names is imported or called.
   """
-  with archives.FolderSource(Path(path).parent).opened(Path(path).name) as (file, size):
+  with FolderSource(Path(path).parent).opened(Path(path).name) as (file, size):
     return load_file(file, size, str(path))
 
 
@@ -89,7 +90,7 @@ def load_file(file: BinaryIO, size: int, name: str) -> Any:
     name: for messages.
   """
   try:
-    instead = archives.what_it_is_instead(file.read(512))
+    instead = what_it_is_instead(file.read(512))
     if instead:
       raise DataError(f'{name!r} is {instead} and not a pickle: fetch it again.')
     if size > MOST_BYTES:

@@ -16,7 +16,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from data_scripts import archives, images
+from data_scripts import images
+from data_scripts.file_names import shortened
 from data_scripts.image_set_writer import ImageSetWriter
 from data_scripts.plan import Plan, paths_of
 from data_scripts.problems import Problems, printable
@@ -145,7 +146,7 @@ def _require_same_files(request: Request, plan: Plan, done: Mapping[str, Any]) -
     was, now = dict.fromkeys(was), dict.fromkeys(now)
   differing = sorted(key for key in {*was, *now} if was.get(key, 0) != now.get(key, 0))
   if differing:
-    listed = archives.shortened([
+    listed = shortened([
         f'{split}/{name}: {counted(was.get((split, name), 0), "image")}, now '
         f'{now.get((split, name), 0)}'
         for split, name in differing])
@@ -179,7 +180,7 @@ class Twins:
       if names:
         are = 'is' if len(names) == 1 else 'are'
         found.append(printable(f'{counted(len(names), "image")} {are} there {where} (take '
-                                f'one of each away): {archives.shortened(names)}'))
+                                f'one of each away): {shortened(names)}'))
     return found
 
 
@@ -227,7 +228,7 @@ def prepare(request: Request, plan: Plan, decoder: Decoder, problems: Problems) 
 
 def _counts_in_words(taken: Sequence[str]) -> list[str]:
   return [f'Taken although not complete ({image_set.MANIFEST} names all): '
-          f'{archives.shortened(taken)}'] if taken else []
+          f'{shortened(taken)}'] if taken else []
 
 
 def _raise_if_unusable(request: Request, plan: Plan, outcome: Outcome,

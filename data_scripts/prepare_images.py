@@ -28,7 +28,8 @@ from typing import Optional
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_scripts import archives, class_files, image_files, images, preparation, tables  # noqa: E402
+from data_scripts import class_files, image_files, images, preparation, tables  # noqa: E402
+from data_scripts.file_names import shortened  # noqa: E402
 from data_scripts.plan import Plan, listed, split_at_random, what_is_there  # noqa: E402
 from data_scripts.problems import Problems  # noqa: E402
 from maml_tf import paths  # noqa: E402
@@ -124,7 +125,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int, problems: Problems)
     if len(folders) < LEAST_CLASSES * len(image_set.SPLITS):
       raise DataError(
           f'The source {source!r} has {counted(len(folders), "class folder")} with images '
-          f'({archives.shortened(list(folders)) or what_is_there(names)}), and '
+          f'({shortened(list(folders)) or what_is_there(names)}), and '
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
           'each class, and put its images there.'
           + ''.join(f' {note}.' for note in problems.notes))

@@ -47,6 +47,7 @@ from data_scripts import (  # noqa: E402
   preparation,
   published_split,
 )
+from data_scripts.file_names import shortened  # noqa: E402
 from data_scripts.plan import (  # noqa: E402
   Layout,
   Plan,
@@ -56,6 +57,7 @@ from data_scripts.plan import (  # noqa: E402
   what_is_there,
 )
 from data_scripts.problems import Problems  # noqa: E402
+from data_scripts.source_items import Item  # noqa: E402
 from data_scripts.split_names import split_of  # noqa: E402
 from maml_tf import paths  # noqa: E402
 from maml_tf.errors import DataError  # noqa: E402
@@ -169,7 +171,7 @@ def _in_published_split(source: str, files: image_files.ImageFiles,
     return classes
   if folders:
     raise DataError(f'The source {source!r} has class folders without a split '
-                    f'({archives.shortened(list(folders))}), and these are not the names of '
+                    f'({shortened(list(folders))}), and these are not the names of '
                     "mini-ImageNet's classes: move them into train/, val/ and test/, or put "
                     'train.csv, val.csv and test.csv beside them.')
   raise DataError(f'The source {source!r} has none of the forms of mini-ImageNet; '
@@ -219,11 +221,11 @@ class PickleSource:
     return {label: [f'{base} image {index:06}' for index in indices]
             for label, indices in self._load()[1].items()}
 
-  def read(self, names) -> Iterator[archives.Item]:
+  def read(self, names) -> Iterator[Item]:
     """The images, as arrays in place of bytes. Raises: as `_load`."""
     image_data, _ = self._load()
     for name in sorted(names):
-      yield archives.Item(name, image_data[int(name.rsplit(' ', 1)[1])])
+      yield Item(name, image_data[int(name.rsplit(' ', 1)[1])])
 
   def _load(self) -> tuple[np.ndarray, dict[str, list[int]]]:
     """The images and {class: sorted indices}.

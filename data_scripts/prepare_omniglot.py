@@ -29,6 +29,7 @@ if not __package__:   # run as a file: the folder above is where the packages ar
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_scripts import archives, downloads, image_files, images, preparation  # noqa: E402
+from data_scripts.folder_source import FolderSource  # noqa: E402
 from data_scripts.plan import (  # noqa: E402
   Layout,
   Plan,
@@ -204,7 +205,7 @@ def _sources(source: str) -> tuple[list[archives.Source], str]:
   if Path(source).is_dir():
     return _sources_in_folder(Path(source))
   sources = [archives.open_source(path) for path in paths_of(source)]
-  kinds = {'folder' if isinstance(each, archives.FolderSource) else 'archive'
+  kinds = {'folder' if isinstance(each, FolderSource) else 'archive'
            for each in sources}
   return sources, f'listed {" and ".join(sorted(kinds))}s'
 
@@ -212,7 +213,7 @@ def _sources(source: str) -> tuple[list[archives.Source], str]:
 def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
   """Of each part the archive, else its folder, wherever below they are."""
   packed: dict[str, str] = {}
-  names = archives.FolderSource(folder).names()
+  names = FolderSource(folder).names()
   for name in sorted(names, key=len):
     part = _ARCHIVE_OF_PART.fullmatch(image_files.stem(name))
     if part and name.lower().endswith(archives.ARCHIVE_SUFFIXES):
@@ -223,7 +224,7 @@ def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
   extracted = {name[:name.index(f'{part}/') + len(part)] for part in set(PARTS) - set(packed)
                for name in names if f'/{part}/' in f'/{name}' and _DRAWING.search(name)}
   if sources and extracted:
-    return [*sources, archives.FolderSource(folder, below=sorted(extracted))], 'one zip'
+    return [*sources, FolderSource(folder, below=sorted(extracted))], 'one zip'
   if sources:
     part, = packed
     other, = set(PARTS) - {part}
@@ -231,11 +232,11 @@ def _sources_in_folder(folder: Path) -> tuple[list[archives.Source], str]:
                     f'{" and ".join(PARTS)}, each packed or not: add {other}, or fetch both '
                     'with --download.')
   if len(extracted) == len(PARTS):
-    return [archives.FolderSource(folder, below=sorted(extracted))], 'two extracted folders'
+    return [FolderSource(folder, below=sorted(extracted))], 'two extracted folders'
   if any(map(_DRAWING.search, names)):
-    return [archives.FolderSource(folder)], 'folder of alphabets'
+    return [FolderSource(folder)], 'folder of alphabets'
   others = [name for name in names if name.lower().endswith(archives.ARCHIVE_SUFFIXES)]
-  return [archives.FolderSource(folder),
+  return [FolderSource(folder),
           *(archives.open_source(folder / name) for name in others)], 'folder of archives'
 
 

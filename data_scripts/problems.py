@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from data_scripts import archives
+from data_scripts.file_names import shortened
 from maml_tf.errors import DataError
 
 _PROBLEMS_SHOWN = 20
@@ -44,7 +44,7 @@ class Problems:
   def note(self, names: Sequence[str], why: str) -> None:
     """Notes that files were left out, if there are any."""
     if names:
-      self.notes.append(printable(f'Left out, since {why}: {archives.shortened(names)}'))
+      self.notes.append(printable(f'Left out, since {why}: {shortened(names)}'))
 
   def __bool__(self) -> bool:
     return bool(self._found)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from data_scripts import archives, tables
+from data_scripts.file_names import shortened
 from data_scripts.image_files import Classes, File, ImageFiles, spelled_alike, stem
 from data_scripts.plan import sorted_classes
 from data_scripts.problems import Problems
@@ -102,7 +103,7 @@ def _note_shared_numbers(rows: Iterable[Sequence[tables.Row]], problems: Problem
   if shared:
     problems.notes.append(
         'Numbers of classes that are in the tables of several splits were taken as different '
-        f'classes in each ({archives.shortened(shared)}): where the same number is the same '
+        f'classes in each ({shortened(shared)}): where the same number is the same '
         'class, the set cannot be used, since testing would meet what training saw')
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from data_scripts import archives
+from data_scripts.source_items import what_it_is_instead
 from maml_tf.bounded import parse_json
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.gif', '.tif', '.tiff',
@@ -74,7 +75,7 @@ def read(data: bytes) -> tuple[list[Row], list[tuple[int, list[str]]]]:
   Raises:
     TableError: for another kind of file, or a header without the columns.
   """
-  instead = archives.what_it_is_instead(data[:512])
+  instead = what_it_is_instead(data[:512])
   if len(data) > MOST_BYTES:
     instead = (f'larger than {MOST_BYTES >> 20} MiB (for so many images make folders '
                'train/CLASS, val/CLASS and test/CLASS in place of the tables)')

@@ -19,7 +19,10 @@ from types import SimpleNamespace
 import pytest
 
 from data_scripts import archives
-from data_scripts.archives import FolderSource, Limits, TarSource, ZipSource
+from data_scripts.folder_source import FolderSource
+from data_scripts.source_items import Limits
+from data_scripts.tar_source import TarSource
+from data_scripts.zip_source import ZipSource
 from maml_tf.errors import DataError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -432,17 +435,18 @@ def test_a_maze_of_folders_is_refused(tmp_path):
 
 AS_NOBODY = '''
 import os, sys
-from data_scripts import archives
+from data_scripts.folder_source import FolderSource
+from maml_tf.errors import DataError
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:   # root may read everything
   os.seteuid(65534)
-source = archives.FolderSource('.')
+source = FolderSource('.')
 if len(sys.argv) > 2:
   print([item.problem for item in source.read(source.names())])
 else:
   try:
     source.names()
-  except archives.DataError as error:
+  except DataError as error:
     print(error)
 '''
 

@@ -43,13 +43,14 @@ READER = '''
 import pathlib, resource, sys
 from data_scripts import archives, images, npy_pickle
 from maml_tf import config
+from maml_tf.errors import DataError
 from maml_tf.legacy import golden
 from maml_tf.sources import image_set
 
 def read_archive(path):
   source = archives.open_source(path)
   problems = [item.problem for item in source.read(source.names())]
-  raise archives.DataError(f'not refused; {problems}')
+  raise DataError(f'not refused; {problems}')
 
 READERS = {
     '.zip': read_archive, '.tar': read_archive, '.gz': read_archive, '.xz': read_archive,

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data_scripts import archives, class_files, image_files, images, prepare_images
+from data_scripts import class_files, image_files, images, prepare_images
+from data_scripts.folder_source import FolderSource
 from data_scripts.problems import Problems
 from maml_tf.errors import DataError
 from maml_tf.sources.image_set import SPLITS, load_split, read_manifest
@@ -456,7 +457,7 @@ def test_folders_take_as_much_memory_as_their_names():
   names = ['a/' * 240 + f'{number:03}/1.png' for number in range(100)]
   tracemalloc.start()
   try:
-    image_files.ImageFiles([archives.FolderSource('none')], [names])
+    image_files.ImageFiles([FolderSource('none')], [names])
     class_files.note_other_files([names], Problems())
     _, peak = tracemalloc.get_traced_memory()
   finally:

@@ -62,7 +62,7 @@ def read_support(folder: str, config: 'Config') -> Support:
   if not os.path.isdir(folder):
     raise DataError(f'--support={folder} is not a folder: give one with a folder of photos '
                     'for each class.')
-  from data_scripts.archives import is_junk
+  from data_scripts.file_names import is_junk
   _, names, _ = next(os.walk(folder, onerror=_refuse))
   files = {name: image_files(os.path.join(folder, name)) for name in sorted(names)
            if not is_junk(name)}
@@ -120,7 +120,7 @@ def image_files(folder: str, deep: bool = False) -> List[str]:
 def _files(folder: str, suffixes: Tuple[str, ...], deep: bool) -> List[str]:
   """The paths of the files in a folder with such an end of their names, in sorted order;
   `deep`: and of those in the folders in it, links to folders among them, each once."""
-  from data_scripts.archives import is_junk
+  from data_scripts.file_names import is_junk
   found, seen = [], set()
   for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
     home = os.path.realpath(place)

@@ -35,10 +35,11 @@ def read(folder: str, size: Tuple[int, int], channels: int) -> Tuple[np.ndarray,
   Warns:
     UserWarning: of files that are left out, and of images of 16 bits that are nearly black.
   """
-  from data_scripts import archives, tables
+  from data_scripts import tables
+  from data_scripts.folder_source import FolderSource
   if not os.path.isdir(folder):
     raise DataError(f'There is no folder of class folders. Received: {folder}.')
-  source = archives.FolderSource(folder)
+  source = FolderSource(folder)
   names = source.names()
   images = [name for name in names if name.count('/') == 1 and tables.is_image(name)]
   _require_no_empty_class(folder, images)
@@ -54,12 +55,13 @@ def read(folder: str, size: Tuple[int, int], channels: int) -> Tuple[np.ndarray,
 
 def _require_no_empty_class(folder: str, images: Sequence[str]) -> None:
   """So that no class is gone without a word, as one of files that are not read would be."""
-  from data_scripts import archives, tables
+  from data_scripts import tables
+  from data_scripts.file_names import is_junk, shortened
   classes = {name for name in os.listdir(folder)
-             if os.path.isdir(os.path.join(folder, name)) and not archives.is_junk(name)}
+             if os.path.isdir(os.path.join(folder, name)) and not is_junk(name)}
   empty = sorted(classes - {name.partition('/')[0] for name in images})
   if empty or not classes:
-    where = (f'the class folders {archives.shortened(empty)} of {folder}' if empty else
+    where = (f'the class folders {shortened(empty)} of {folder}' if empty else
              f'a class folder of {folder}')
     raise DataError(f'There is no image in {where}: expected {folder}/CLASS/FILE with a name '
                     f'that ends in {", ".join(tables.IMAGE_SUFFIXES)}.')
@@ -67,7 +69,7 @@ def _require_no_empty_class(folder: str, images: Sequence[str]) -> None:
 
 def left_out(names: Sequence[str], why: str) -> List[str]:
   """A sentence on files that are not read; none where there are none."""
-  from data_scripts.archives import shortened
+  from data_scripts.file_names import shortened
   return [f'Left out, since {why} ({shortened(names)}).'] if names else []
 
 
@@ -86,7 +88,7 @@ def _warn(names: Sequence[str], why: str) -> None:
 
 def _pixels(source, names: Sequence[str], size: Tuple[int, int], channels: int) -> np.ndarray:
   """Of the files in sorted order."""
-  from data_scripts.archives import shortened
+  from data_scripts.file_names import shortened
   from data_scripts.images import NEARLY_BLACK, ImageError, own_pixels
   height, width = size
   images, problems = np.empty((len(names), height, width, channels), np.uint8), []
