@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import weakref
 from typing import (
   Any,
@@ -31,11 +30,9 @@ from maml_tf.keras_models import (
   under_xla,
 )
 from maml_tf.keras_models.adapted_layers import Adapted, adapted_names
-from maml_tf.keras_models.exact_forms import exact
-from maml_tf.keras_models.functional_call import replaced
-from maml_tf.keras_models.inner_layers import attributes, layers_of
-from maml_tf.keras_models.own_derivatives import Reads
+from maml_tf.keras_models.inner_layers import layers_of
 from maml_tf.keras_models.parameters import ModelParameters, names_of
+from maml_tf.keras_models.pure_model import PureModel
 from maml_tf.learners.base import Learner, Parameters, ParameterSpec
 from maml_tf.outer_step import raw
 from maml_tf.replicas import replica_number
@@ -93,7 +90,6 @@ class KerasLearner(Learner):
       raise ConfigError(f'statistics must be one of {batch_statistics.STATISTICS}. '
                         f'Received: {statistics!r}.')
     self.model = model
-    self.statistics = statistics
     self._layers = layers_of(model)
     if statistics == 'batch':
       batch_statistics.refuse_renormalisation(self._layers)
@@ -104,12 +100,10 @@ class KerasLearner(Learner):
     self._specs = tuple(
         ParameterSpec(name, tuple(variable.shape), _no_initializer, name in adapted)
         for name, variable in self._variables.items())
-    self._others = [variable for variable in model.variables if copies.is_variable(variable)
-                    and not any(variable is one for one in model.trainable_variables)]
-    self._averaging: Optional[Tuple[List, List]] = None
+    self._pure = PureModel(model, self._layers, self._variables, statistics)
     self._in_graph = tf.function(self._of_task, autograph=False)
-    self._statistics_in_graph = tf.function(self._support_statistics, autograph=False)
-    self._outputs_in_graph = tf.function(self._with_state, autograph=False)
+    self._statistics_in_graph = tf.function(self._pure.support_statistics, autograph=False)
+    self._outputs_in_graph = tf.function(self._pure.with_statistics, autograph=False)
     self._checked: set = set()
     self._checked_losses: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
     self._passes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -202,151 +196,34 @@ class KerasLearner(Learner):
     copies.freeze_as(copy, self.model)
     copies.require_same(self.model, copy)
     statistics = {}
-    if self._has_statistics(inputs):
-      statistics = self._statistics_in_graph(values, self._state(), inputs)
+    if self._pure.has_statistics(inputs):
+      statistics = self._statistics_in_graph(values, self._pure.state(), inputs)
     copies.fill(copy, self.model, list(values.values()), statistics)
     if into is None:
-      expected = self._outputs_in_graph(values, self._state(), statistics, inputs)
+      expected = self._outputs_in_graph(values, self._pure.state(), statistics, inputs)
       copies.require_same_outputs(copy, self.model, inputs, expected)
     return copy
 
   def support_statistics(self, values: Parameters, inputs: Any) -> Dict[str, tf.Tensor]:
     """{index among the model's weights: value} of batch normalisation's moving averages, as
     the support set's statistics; in a graph. Arguments as of `as_model`."""
-    if not self._has_statistics(inputs):
+    if not self._pure.has_statistics(inputs):
       return {}
-    return self._support_statistics(values, self._state(), inputs)
+    return self._pure.support_statistics(values, self._pure.state(), inputs)
 
   def with_statistics(self, values: Parameters, statistics: Mapping[str, tf.Tensor],
                       inputs: Any) -> Any:
     """The outputs for `[examples, ...]` with such moving averages; in a graph."""
-    return self._with_state(values, self._state(), statistics, inputs)
-
-  def _with_state(self, values: Parameters, state: List[tf.Tensor],
-                  statistics: Mapping[str, tf.Tensor], inputs: Any) -> Any:
-    places = {id(variable): str(index) for index, variable in enumerate(self.model.weights)}
-    state = [statistics.get(places.get(id(variable)), value)
-             for variable, value in zip(self._others, state)]
-    return self._with_values(values, state, inputs, None, lambda outputs, _: outputs,
-                             statistics='moving' if statistics else self.statistics)
-
-  def _support_statistics(self, values: Parameters, state: List[tf.Tensor], inputs: Any
-                          ) -> Dict[str, tf.Tensor]:
-    """{index among the weights: value} of the moving averages."""
-    own = {id(variable) for variable in self._that_average(inputs)[1]}
-    moving = own.union(batch_statistics.moving_averages(self._layers))
-    places = {str(index): variable for index, variable in enumerate(self.model.weights)
-              if id(variable) in moving}
-
-    def after(start: float) -> Dict[str, tf.Tensor]:
-      """The values behind a pass from averages of one's own that are all `start`."""
-      changed = [tf.fill(variable.shape, tf.cast(start, value.dtype))
-                 if id(variable) in own else value
-                 for variable, value in zip(self._others, state)]
-      with attributes(batch_statistics.without_memory(self._layers)), (
-          batch_statistics.warning_of_several_places(self._layers)):
-        return self._with_values(
-            values, changed, inputs, None,
-            lambda _, read: {index: read(variable) for index, variable in places.items()})
-    found = after(0.0)
-    if own:
-      # Of a x + b the value that it keeps, b / (1 - a): whatever the layer's momentum is.
-      from_1, before = after(1.0), {id(variable): value
-                                    for variable, value in zip(self._others, state)}
-      for index, variable in places.items():
-        if id(variable) in own:
-          share = 1 - (from_1[index] - found[index])
-          found[index] = tf.where(share == 0, before[id(variable)],
-                                  tf.math.divide_no_nan(found[index], share))
-    return found
-
-  def _has_statistics(self, inputs: Any) -> bool:
-    return self.statistics == 'batch' and bool(
-        batch_statistics.normalisations(self._layers) or self._that_average(inputs)[0])
-
-  def _that_average(self, inputs: Any) -> Tuple[List, List]:
-    """(layers of somebody's own that do as batch normalisation does, their averages): in
-    training they assign to what inference reads. Their mode is that of `statistics`, or
-    `fit` would train another function than all else computes.
-
-    Args:
-      inputs: of the model, nest of `[examples, ...]`.
-    """
-    if self._averaging is None:
-      self._averaging = [], []   # within this call
-      may = batch_statistics.may_average(self._layers)
-      if may:
-        self._averaging = self._found_to_average(may, inputs)
-    return self._averaging
-
-  def _found_to_average(self, may: List, inputs: Any) -> Tuple[List, List]:
-    known = batch_statistics.moving_averages(self._layers)
-    wanted = [variable for variable in self._others if id(variable) not in known and any(
-        variable is one for layer in may for one in layer.non_trainable_variables)]
-    found: List = []
-
-    def assigned(outputs, read):
-      found.extend(variable for variable, value in zip(self._others, state)
-                   if read(variable) is not value and any(variable is one for one in wanted))
-      return outputs
-
-    def probed(inputs):
-      # Of no variable: it would be read by the graph around this one.
-      state.extend(tf.zeros(variable.shape, variable.dtype) for variable in self._others)
-      values = {name: tf.zeros(variable.shape, variable.dtype)
-                for name, variable in self._variables.items()}
-      return self._with_values(values, state, inputs, tf.constant([0, 0], tf.int32), assigned)
-    state: List[tf.Tensor] = []
-    tf.function(probed, autograph=False).get_concrete_function(tf.nest.map_structure(
-        lambda value: tf.TensorSpec(value.shape, value.dtype), inputs))
-    return batch_statistics.owners(may, found), found
+    return self._pure.with_statistics(values, self._pure.state(), statistics, inputs)
 
   def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
-    given = values, self._state(), inputs, seed
+    given = values, self._pure.state(), inputs, seed
     self._require_no_captures(*given)
     return self._in_graph(*given) if tf.executing_eagerly() else self._of_task(*given)
 
   def _of_task(self, values: Parameters, state: List[tf.Tensor], inputs: Any, seed
                ) -> ModelOutputs:
-    return self._with_values(values, state, inputs, seed, self._as_outputs)
-
-  def _state(self) -> List[tf.Tensor]:
-    return [tf.convert_to_tensor(variable) for variable in self._others]
-
-  def _with_values(self, values: Parameters, state: List[tf.Tensor], inputs: Any, seed,
-                   result, statistics: Optional[str] = None):
-    """`result(outputs of the model, read)`, see `replaced`.
-
-    Args:
-      state: of the variables that are not trainable.
-      statistics: in place of the learner's own.
-    """
-    pairs = [(variable, tf.cast(values[name], variable.dtype))
-             for name, variable in self._variables.items()]
-    given = [value for _, value in pairs]
-    state = {id(variable): (variable, value)
-             for variable, value in zip(self._others, state)}
-    own, _ = self._that_average(inputs)
-    # Not looked at before `attributes` does, since another thread may have changed them.
-    changes = batch_statistics.in_mode(self._layers, statistics or self.statistics, own)
-    if seed is not None:
-      changes = itertools.chain(changes, randomness.generators(self._layers, seed))
-      state.update({id(variable): (variable, value) for variable, value
-                    in randomness.seed_states(self._others, seed)})
-    reads = Reads()
-    changes = itertools.chain(changes, reads.changes())
-    with exact(), attributes(changes), (
-        replaced([*pairs, *state.values()], reads.on_read)) as read:
-      # Within the call of another layer Keras 2 keeps those of the passes, and graphs, before.
-      self.model._clear_losses()
-      outputs = self.model(inputs, training=seed is not None)
-      refusals.refuse_without_derivative(
-          [name for name, variable in self._variables.items() if id(variable) in reads.found],
-          self.model)
-      refusals.refuse_assigned(
-          [name for (name, variable), value in zip(self._variables.items(), given)
-           if read(variable) is not value], self.model)
-      return result(outputs, read)
+    return self._pure(values, state, inputs, seed, self._as_outputs)
 
   def _as_outputs(self, outputs: Any, read) -> ModelOutputs:
     dtype = self._specs_dtype()
