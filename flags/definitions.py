@@ -63,6 +63,10 @@ MEANINGS: dict[str, tuple[str, dict[str, str]]] = {
         'cosine_scale':
             'With --method=matching: what the cosines of features are multiplied by, above 0, '
             f'{LARGEST_COSINE_SCALE} at most. Its paper has 1, with which it learns slowly.',
+        'distance_scale':
+            'With --method=prototypical: what the squared distances of features are '
+            'multiplied by, above 0. Its paper has 1, with which nets of many features learn '
+            'slowly.',
     }),
     'inner_loop': ('Inner loop: adaptation to one task', {
         'update_lr': 'Step size of the inner update (alpha), above 0.',

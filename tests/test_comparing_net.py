@@ -18,7 +18,7 @@ from maml_tf.training.run_folder import experiment_folder
 
 WAYS, SHOTS = 3, 2
 METHODS = [*((name, {}) for name in WITHOUT_INNER_LOOP), ('matching', dict(full_context=True)),
-           ('matching', dict(cosine_scale=7.0))]
+           ('matching', dict(cosine_scale=7.0)), ('prototypical', dict(distance_scale=0.1))]
 EQUAL, UNEQUAL = (2, 2, 2), (1, 3, 2)
 
 

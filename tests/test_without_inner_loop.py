@@ -48,11 +48,15 @@ def softmax(x):
   return np.exp(x) / np.exp(x).sum()
 
 
-def prototypical(x, support, labels, _):
+def prototypical(x, support, labels, _, scale=1):
   """Equations 1 and 2 of Snell et al. 2017."""
   distances = [np.sum((x - support[labels == label].mean(axis=0)) ** 2)
                for label in range(WAYS)]
-  return softmax(-np.array(distances))
+  return softmax(-scale * np.array(distances))
+
+
+def prototypical_scaled(x, support, labels, _):
+  return prototypical(x, support, labels, _, 0.1)
 
 
 def attention(f, g, labels, scale=1):
@@ -114,7 +118,9 @@ def tasks_of(model, episodes):
 
 
 @pytest.mark.parametrize('name, given, probabilities', [
-    ('prototypical', {}, prototypical), ('matching', {}, matching),
+    ('prototypical', {}, prototypical),
+    ('prototypical', dict(distance_scale=0.1), prototypical_scaled),
+    ('matching', {}, matching),
     ('matching', dict(cosine_scale=7.0), matching_scaled),
     ('matching', dict(full_context=True), matching_in_context)])
 def test_probabilities_are_those_of_the_paper(name, given, probabilities, episodes,
@@ -409,6 +415,9 @@ def test_flags_of_an_inner_loop_are_refused_by_name(name, field, value):
     (dict(method='siamese', train_num_classes=1101), '--train_num_classes=1101 is larger'),
     (dict(method='siamese', full_context=True), '--method=matching'),
     (dict(method='siamese', cosine_scale=3.0), '--method=matching'),
+    (dict(method='matching', distance_scale=0.1), '--method=prototypical'),
+    *((dict(method='prototypical', distance_scale=scale), '^--distance_scale=.*above 0')
+      for scale in (0.0, -1.0, float('inf'), float('nan'))),
     *((dict(method='matching', cosine_scale=scale), '^--cosine_scale=.*0, and 80 at most')
       for scale in (0.0, -1.0, 80.5, float('nan')))])
 def test_what_does_not_fit_is_refused(given, message):

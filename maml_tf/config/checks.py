@@ -46,6 +46,7 @@ def check(config: 'Config') -> None:
   _check_numbers(values, known)
   _check_imaml(values, known)
   _check_matching(values, known)
+  _check_prototypical(values, known)
   _check_paths(values)
   _check_precision(config)
   _check_method(config)
@@ -106,6 +107,13 @@ def _check_matching(values: Dict[str, Any], known: str) -> None:
   if known == 'matching' and not 0 < values['cosine_scale'] <= LARGEST_COSINE_SCALE:
     raise ConfigError(f'--cosine_scale={values["cosine_scale"]} is not allowed: it must be '
                       f'above 0, and {LARGEST_COSINE_SCALE} at most.')
+
+
+def _check_prototypical(values: Dict[str, Any], known: str) -> None:
+  scale = values['distance_scale']
+  if known == 'prototypical' and not (math.isfinite(scale) and scale > 0):
+    raise ConfigError(f'--distance_scale={scale} is not allowed: it must be a finite number '
+                      'above 0.')
 
 
 def _check_paths(values: Dict[str, Any]) -> None:

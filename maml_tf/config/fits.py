@@ -72,6 +72,8 @@ OWNED = (
     Owned('context_size', 0, 'method', ('context_vector',), 'which has no context'),
     Owned('full_context', False, 'method', ('matching',), 'whose features are of one image'),
     Owned('cosine_scale', 1.0, 'method', ('matching',), 'which compares by no cosines'),
+    Owned('distance_scale', 1.0, 'method', ('prototypical',),
+          'which compares by no distances'),
     Owned('meta_lr_half_life', 2000, 'meta_lr_schedule', ('halving',),   # Snell et al. 2017
           'which halves nothing'),
     Owned('averaged_regulariser', 'None', 'baseline', ('averaged',),

@@ -99,6 +99,7 @@ def _additions(config: 'Config') -> List[Tuple[str, bool]]:
       unusual('context', 'context_size'),
       ('fullcontext', learner.full_context),
       unusual('cosinescale', 'cosine_scale'),
+      unusual('distancescale', 'distance_scale'),
       (name_of_model(learner.model), learner.model != PAPER),
       ('noconv', usual['conv'] and not learner.conv),
       *config.baseline.additions_to_the_name(config, usual),

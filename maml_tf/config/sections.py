@@ -33,6 +33,7 @@ class LearnerConfig:
   context_size: int              # channels (sinusoid: entries) of the context; 0: none
   full_context: bool             # features that depend on the support set (matching)
   cosine_scale: float            # of likeness (matching)
+  distance_scale: float          # of squared distances (prototypical)
 
 
 @dataclass(frozen=True)

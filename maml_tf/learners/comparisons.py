@@ -15,11 +15,12 @@ import tensorflow as tf
 layers = tf.keras.layers
 
 
-def nearest(prototypes: np.ndarray, features: Any) -> Any:
-  """The softmax over minus the squared distances to `[N, features]`: |f|^2, which all classes
-  have in common, is left out."""
+def nearest(scale: float, prototypes: np.ndarray, features: Any) -> Any:
+  """The softmax over minus the squared distances to `[N, features]`, times `scale`: |f|^2,
+  which all classes have in common, is left out."""
   return _weighed(layers.Dense(len(prototypes), 'softmax', dtype=prototypes.dtype.name),
-                  [2 * prototypes.T, -np.sum(prototypes ** 2, axis=1)], features)
+                  [2 * scale * prototypes.T, -scale * np.sum(prototypes ** 2, axis=1)],
+                  features)
 
 
 def matched(scale: float, support: np.ndarray, is_of_class: np.ndarray, features: Any) -> Any:
