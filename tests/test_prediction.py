@@ -225,6 +225,19 @@ def test_photos_are_classified(run, tmp_path, capsys):
   assert predict.main([f'--run={run}/..', *arguments[1:], '--statistics=query']) == 0
 
 
+@pytest.mark.parametrize('command, more', [(predict, ['--query={0}/ant']), (export, [])])
+def test_what_is_not_finite_is_no_class(run, tmp_path, capsys, monkeypatch, command, more):
+  """The likeliest of no numbers was the first one."""
+  support, out = draw(tmp_path / 'support', ['ant', 'bee', 'cat']), tmp_path / 'out'
+  monkeypatch.setattr('maml_tf.prediction.task_net.as_inputs', lambda pixels, dtype:
+                      tf.constant(np.full(pixels.shape, np.nan, dtype)))
+  assert command.main([f'--run={run}', f'--support={support}', f'--out={out}',
+                       *(each.format(support) for each in more)]) == 1
+  assert ('not finite: test with fewer --updates, or test another checkpoint with --iteration'
+          in capsys.readouterr().err)
+  assert not out.is_file() and not (out.is_dir() and list(out.iterdir()))
+
+
 def test_names_that_are_no_text_are_escaped(tmp_path):
   path = tmp_path / 'predictions.csv'
   predict.write(str(path), [predict.Prediction('bad\udcff.png', [0.25, 0.75])], ['a', 'b'])
