@@ -464,6 +464,20 @@ def test_onnx_gives_the_same_numbers(norm, tmp_path):
   assert files.differences(str(tmp_path))['adapted.onnx'] < 1e-5
 
 
+def test_an_export_is_checked_wherever_the_folder_of_the_command_is(tmp_path, monkeypatch):
+  """TensorFlow takes a path for a pattern: from there it is one without brackets."""
+  (tmp_path / 'maml [1]').mkdir()
+  monkeypatch.chdir(tmp_path / 'maml [1]')
+  module = tf.Module()
+  module.weights = tf.Variable([[1.0], [2.0]])
+  spec = tf.TensorSpec([None, 2], tf.float32, 'images')
+  call = tf.function(lambda images: {'probabilities': images @ module.weights},
+                     autograph=False).get_concrete_function(spec)
+  tf.saved_model.save(module, 'out/adapted_saved_model', signatures=call)
+  np.savez('out/check.npz', images=np.ones([1, 2], np.float32), probabilities=[[3.0]])
+  assert files.differences('out') == {'adapted_saved_model': 0.0}
+
+
 def test_what_cannot_be_run_counts_as_no_number(tmp_path):
   """As TensorFlow Lite of a net with layer norm; of the others it is an error."""
   from maml_tf.errors import FailedError
