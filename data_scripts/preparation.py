@@ -22,7 +22,7 @@ from data_scripts.image_set_writer import ImageSetWriter
 from data_scripts.plan import Plan, paths_of
 from data_scripts.problems import Problems, printable
 from data_scripts.progress import ProgressBar
-from maml_tf import outputs
+from maml_tf import outputs, paths
 from maml_tf.command_line import INTERRUPTED, REFUSED, OneSentenceParser
 from maml_tf.errors import DataError
 from maml_tf.measures import counted
@@ -292,7 +292,7 @@ def _print_summary(request: Request, outcome: Outcome, notes: Sequence[str],
 def _print_next(request: Request) -> None:
   is_default = request.out == default_out(request.name)
   where = '' if is_default else f' --data_dir={shlex.quote(request.out)}'
-  print(f'Next: python main.py --datasource={request.name}{where}')
+  print(f'Next: python {paths.of_script("main.py")} --datasource={request.name}{where}')
 
 
 def default_out(name: str) -> str:

@@ -15,13 +15,13 @@ _BESIDE = {'mini', 'imagenet', 'image', 'images', 'img', 'imgs', 'net', 'meta', 
            'miniimagenet', 'ilsvrc', 'fs', 'label', 'labels', 'list', 'file', 'files',
            'names', 'table', 'original', 'resized', 'raw'}
 _WORD = re.compile(r'[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+')
-_JOINED = re.compile(r'(meta|mini)(?=.)')
+_JOINED = re.compile(r'^(meta|mini)(?=.)|(?<=.)(set|data|images)$')
 
 
 def split_of(name: str) -> Optional[str]:
   """'train', 'val' or 'test', where a folder's or a file's name means one of them.
 
-  `Validation`, `meta-val`, `images_valid` and `mini-imagenet-cache-val` are 'val';
+  `Validation`, `valset`, `meta-val`, `images_valid` and `mini-imagenet-cache-val` are 'val';
   'train_phase_val', which is of the training classes, is none, as 'trainval' is.
 
   Args:

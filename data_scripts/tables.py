@@ -22,10 +22,12 @@ _BESIDE_IMAGES = ('.txt', '.md', '.rst', '.csv', '.tsv', '.json', '.xml', '.xmp'
                   '.yaml', '.yml', '.html', '.pdf', '.mat', '.log')
 MOST_BYTES = 4 << 20   # mini-ImageNet's train.csv has 1.2 MB
 # By what the letters of a header's cells say; the first that is there counts.
-_FILE_COLUMNS = ('filename', 'imagefilename', 'imagename', 'imagefile', 'imgname', 'file',
-                 'imagepath', 'imgpath', 'filepath', 'path', 'image', 'images', 'img', 'name')
+_FILE_COLUMNS = ('filename', 'filenames', 'imagefilename', 'imagename', 'imagefile',
+                 'imgname', 'fname', 'file', 'imagepath', 'imgpath', 'filepath', 'path',
+                 'image', 'images', 'img', 'imageid', 'imgid', 'name')
 _LABEL_COLUMNS = ('label', 'labels', 'classlabel', 'class', 'classes', 'classname', 'wnid',
-                  'synset', 'category', 'categoryname', 'target')
+                  'synset', 'category', 'categoryname', 'labelname', 'target', 'classid',
+                  'labelid', 'categoryid')
 _DELIMITERS = (',', ';', '\t', '|', ' ')
 _WNID = re.compile(r'n\d{8}')
 _CONTROL = re.compile('[\0-\x08\x0e-\x1f\x7f]')

@@ -33,11 +33,12 @@ from maml_tf.command_line import OneSentenceParser, exit_code
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, write_whole
 from maml_tf.interruptions import leaving
-from maml_tf.predict import add_trained, config_of, trained_of, updates_of
+from maml_tf.predict import add_trained, config_of, require_finite, trained_of, updates_of
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-  """The exit code: 0 done, 1 something cannot be written or is not the same, 2 refused."""
+  """The exit code: 0 done, 1 something cannot be written, is not the same or not finite, 2
+  refused."""
   options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
   load_tensorflow()
   def action() -> None:
@@ -48,6 +49,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+  import tensorflow as tf
+
   from maml_tf.prediction import files, photos, task_net
   config = config_of(options)
   support = photos.read_support(options.support, config) if options.support else None
@@ -65,6 +68,8 @@ def _run(options: argparse.Namespace) -> None:
     example = _example(config, ways) if support is None else support
     images = task_net.as_inputs(example.pixels, net.dtype)
     values = net.adapt_in_graph(images, example.labels)
+    found = tf.nn.softmax(net.logits_in_graph(values, images)).numpy()
+    require_finite(found, options, config)
     # Mini-batches are drawn once, of a known number of examples.
     fixed = len(example.labels) if config.evaluation.test_inner_batch_size else None
     paths = [files.write_adaptation(options.out, files.Served(
@@ -76,7 +81,7 @@ def _run(options: argparse.Namespace) -> None:
     paths.append(os.path.join(options.out, 'export.json'))
     write_whole(paths[-1], json.dumps(_description(trained, ways, updates, fixed, support),
                                       indent=1) + '\n')
-    _write_check(options.out, net, values, images, example.labels)
+    _write_check(options.out, images, example.labels, found)
   for path in paths:
     print(f'Written: {path}')
   for sentence in left_out:
@@ -125,13 +130,11 @@ def _example(config, ways: int):
   return Support([f'class {number}' for number in range(ways)], labels, pixels)
 
 
-def _write_check(folder: str, net, values, images, labels) -> None:
+def _write_check(folder: str, images, labels, probabilities) -> None:
   """What `check_exported` compares with: the support set's own images, classified."""
   import numpy as np
-  import tensorflow as tf
   np.savez(os.path.join(folder, 'check.npz'), support_images=images.numpy(),
-           support_labels=labels, images=images.numpy(),
-           probabilities=tf.nn.softmax(net.logits_in_graph(values, images)).numpy())
+           support_labels=labels, images=images.numpy(), probabilities=probabilities)
 
 
 def _description(trained, ways: int, updates: int, fixed: Optional[int], support):

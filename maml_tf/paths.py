@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+from pathlib import Path
 from typing import Optional
 
 from maml_tf.errors import ConfigError
@@ -34,6 +36,14 @@ def argument(text: str) -> str:
     return expanded(text)
   except ConfigError as error:
     raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def of_script(script: str) -> str:
+  """A script of the repository, as a shell can call it from here, in a folder that may have
+  another of that name."""
+  own = Path(__file__).resolve().parents[1] / script
+  is_here = os.path.exists(script) and os.path.realpath(script) == str(own)
+  return shlex.quote(script if is_here or not own.exists() else str(own))
 
 
 def require_place_of_file(path: Optional[str]) -> None:

@@ -24,7 +24,7 @@ from maml_tf import paths
 from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code
-from maml_tf.errors import ConfigError
+from maml_tf.errors import ConfigError, NotFiniteError
 from maml_tf.files import reported, whole_file
 
 
@@ -45,7 +45,8 @@ class Prediction(NamedTuple):
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-  """The exit code: 0 done, 1 the file cannot be written, 2 refused."""
+  """The exit code: 0 done, 1 the file cannot be written or the net gives no numbers, 2
+  refused."""
   options = _parser().parse_args(sys.argv[1:] if argv is None else argv)
   load_tensorflow()
   return exit_code('maml_tf.predict', lambda: _run(options))
@@ -71,6 +72,7 @@ def _run(options: argparse.Namespace) -> None:
     found = task_net.probabilities_together(net, values, support, query.pixels)
   else:
     found = task_net.probabilities(net, values, query.pixels)
+  require_finite(found, options, config)
   predictions = [Prediction(name, row.tolist()) for name, row in zip(query.names, found)]
   print(table(predictions, support.classes))
   print(expectation.sentence(trained.tests, support.counts, updates))
@@ -78,6 +80,24 @@ def _run(options: argparse.Namespace) -> None:
     with reported(options.out):
       write(options.out, predictions, support.classes)
     print(f'Written: {options.out}')
+
+
+def require_finite(found, options: argparse.Namespace, config) -> None:
+  """Of what is not, the first class would be the likeliest.
+
+  Args:
+    found: probabilities `[images, N]`, an array.
+    options, config: what gave them.
+
+  Raises:
+    NotFiniteError: saying what may help.
+  """
+  import numpy as np
+  if not np.isfinite(found).all():
+    from maml_tf.training.divergence import fewer_or_another
+    another = 'pretrained' if options.pretrained else 'iteration'
+    raise NotFiniteError('The net that was adapted to these photos gives probabilities that '
+                         f'are not finite: {fewer_or_another(config, "updates", another)}.')
 
 
 def table(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:

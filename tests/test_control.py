@@ -253,6 +253,7 @@ def test_runs_of_other_settings_have_other_folders(tmp_path):
     (dict(meta_lr=0.1), '--meta_lr=0.1 does not fit --meta_optimizer=trpo, whose steps a '
                         'trust region bounds: give --max_kl'),
     (dict(meta_gradient_clip=1.0), 'whose gradients are not clipped'),
+    (dict(learned_step_sizes='layer'), 'whose inner steps all have --update_lr: leave it out'),
     (dict(pretrain_rollouts=3), '--pretrain_rollouts=3 does not fit --pretrain_iterations=0, '
                                 'in which nothing is pre-trained: leave it out.'),
     (dict(pretrain_rollouts=-1, pretrain_iterations=1), '--pretrain_rollouts=-1 is not'),
@@ -263,6 +264,8 @@ def test_runs_of_other_settings_have_other_folders(tmp_path):
     (dict(max_kl=0.0), '--max_kl=0.0 is not allowed'),
     (dict(env='x.py:Y'), 'which has an environment already'),
     (dict(datasource='gym'), 'lacks --env=FILE.py:CLASS'),
+    *((dict(datasource='gym', env=env), f'--env={env} is not allowed: it must be FILE.py:NAME')
+      for env in ('x.py', 'package.Class', 'x.py:')),
     (dict(simulation_processes=2), 'which simulates in threads: give --simulation_threads'),
     (dict(datasource='gym', env='x.py:Y', simulation_threads=2),
      'which is stepped in Python: give --simulation_processes'),

@@ -100,6 +100,30 @@ def test_no_derivative_is_taken_through_inner_steps(make_regression):
   assert all(value is None for gradients in sizes for value in gradients)
 
 
+@pytest.mark.parametrize('tasks', [TASKS, None])
+def test_conjugate_gradients_are_a_loop_where_they_are_many(make_regression, tasks,
+                                                            monkeypatch):
+  """The graph does not grow with their number; also where that of the tasks is not known."""
+  episodes = make_regression(TASKS, EXAMPLES, INPUTS)
+
+  def traced(iterations):
+    model = model_of(FullyConnected(INPUTS, (4,), 1, 'None'), num_updates=2,
+                     cg_iterations=iterations)
+    signature = tf.nest.map_structure(
+        lambda value: tf.TensorSpec([tasks, *value.shape[1:]], value.dtype), episodes)
+    function = tf.function(model.meta_gradient, input_signature=[signature], autograph=False)
+    size = len(function.get_concrete_function().graph.as_graph_def(
+        ).SerializeToString())
+    return function(episodes)[1], size
+  looped, size = traced(12)
+  assert traced(24)[1] < 1.01 * size
+  monkeypatch.setattr('maml_tf.meta_learners.imaml._MOST_UNROLLED', 12)
+  unrolled, larger = traced(12)
+  assert larger > 2 * size
+  for name, value in unrolled.items():
+    np.testing.assert_allclose(looped[name], value, rtol=1e-9, atol=1e-12)
+
+
 def test_conjugate_gradients_of_several_tasks_at_once():
   random = np.random.RandomState(0)
   roots = random.normal(size=(TASKS, 4, 4))

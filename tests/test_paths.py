@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +138,15 @@ def test_commands_that_read_or_write_checkpoints_refuse_it_likewise(command, cap
 @pytest.mark.parametrize('name', ['a[b', 'a]b[', 'löc é日本', 'a blank', 'a*b', 'q?', "it's"])
 def test_other_names_are_taken(name):
   assert resolve({'logdir': name}).run.logdir == name
+
+
+def test_a_script_is_named_as_it_can_be_called_from_here(tmp_path, monkeypatch):
+  own = Path(paths.__file__).parents[1] / 'main.py'
+  monkeypatch.chdir(own.parent)
+  assert paths.of_script('main.py') == 'main.py'
+  monkeypatch.chdir(tmp_path)
+  assert paths.of_script('main.py') == shlex.quote(str(own))
+  (tmp_path / 'main.py').touch()   # of somebody else
+  assert paths.of_script('main.py') == shlex.quote(str(own))
+  monkeypatch.chdir(own.parent)
+  assert paths.of_script('no_such.py') == 'no_such.py'

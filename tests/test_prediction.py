@@ -225,6 +225,19 @@ def test_photos_are_classified(run, tmp_path, capsys):
   assert predict.main([f'--run={run}/..', *arguments[1:], '--statistics=query']) == 0
 
 
+@pytest.mark.parametrize('command, more', [(predict, ['--query={0}/ant']), (export, [])])
+def test_what_is_not_finite_is_no_class(run, tmp_path, capsys, monkeypatch, command, more):
+  """The likeliest of no numbers was the first one."""
+  support, out = draw(tmp_path / 'support', ['ant', 'bee', 'cat']), tmp_path / 'out'
+  monkeypatch.setattr('maml_tf.prediction.task_net.as_inputs', lambda pixels, dtype:
+                      tf.constant(np.full(pixels.shape, np.nan, dtype)))
+  assert command.main([f'--run={run}', f'--support={support}', f'--out={out}',
+                       *(each.format(support) for each in more)]) == 1
+  assert ('not finite: test with fewer --updates, or test another checkpoint with --iteration'
+          in capsys.readouterr().err)
+  assert not out.is_file() and not (out.is_dir() and list(out.iterdir()))
+
+
 def test_names_that_are_no_text_are_escaped(tmp_path):
   path = tmp_path / 'predictions.csv'
   predict.write(str(path), [predict.Prediction('bad\udcff.png', [0.25, 0.75])], ['a', 'b'])
@@ -449,6 +462,20 @@ def test_onnx_gives_the_same_numbers(norm, tmp_path):
   np.savez(tmp_path / 'check.npz', images=images,
            probabilities=tf.nn.softmax(net.logits_in_graph(values, images)))
   assert files.differences(str(tmp_path))['adapted.onnx'] < 1e-5
+
+
+def test_an_export_is_checked_wherever_the_folder_of_the_command_is(tmp_path, monkeypatch):
+  """TensorFlow takes a path for a pattern: from there it is one without brackets."""
+  (tmp_path / 'maml [1]').mkdir()
+  monkeypatch.chdir(tmp_path / 'maml [1]')
+  module = tf.Module()
+  module.weights = tf.Variable([[1.0], [2.0]])
+  spec = tf.TensorSpec([None, 2], tf.float32, 'images')
+  call = tf.function(lambda images: {'probabilities': images @ module.weights},
+                     autograph=False).get_concrete_function(spec)
+  tf.saved_model.save(module, 'out/adapted_saved_model', signatures=call)
+  np.savez('out/check.npz', images=np.ones([1, 2], np.float32), probabilities=[[3.0]])
+  assert files.differences('out') == {'adapted_saved_model': 0.0}
 
 
 def test_what_cannot_be_run_counts_as_no_number(tmp_path):

@@ -53,3 +53,8 @@ def test_importing_it_loads_no_tensorflow():
 def test_the_core_knows_no_configuration(name):
   source = inspect.getsource(importlib.import_module(f'maml_tf.{name}'))
   assert 'config import' not in source and 'import config' not in source
+
+
+def test_no_module_of_the_configuration_is_long():
+  for path in Path(maml_tf.__file__).parent.glob('config/*.py'):
+    assert len(path.read_text(encoding='utf-8').splitlines()) <= 250, path

@@ -271,6 +271,7 @@ def bad_shape(self):
     (dict(set_task=lambda self, task: setattr(self, 'goal', 1.0)), 'has no effect'),
     (dict(reset=not_repeatable), 'same task, seed and actions differ'),
     (dict(step=bad_reward), 'not finite: nan'),
+    (dict(reset=lambda self, **_: (np.full(2, np.nan), {})), r'not finite: 0.0, \[nan nan\]'),
     (dict(_observation=bad_shape), 'observation of 3 numbers, and its observation_space'),
     (dict(sample_tasks=lambda self, n: [1.0]), r'sample_tasks\(5\) returned 1 tasks'),
     (dict(sample_tasks=lambda self, n: None), 'return a list of 5 tasks. Received: NoneType'),

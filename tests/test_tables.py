@@ -23,6 +23,7 @@ def read(data):
     table(), table(end='\r\n'), table(end='\r'), table(end='\n\n'),
     table('"filename","label"', '"{0}","{1}"'), table(' filename , label ', ' {0} , {1}'),
     table('Filename,Label'), table('FILE NAME;CLASS', '{0};{1}'),
+    table('image_id,class_id'), table('fname,target'), table('file_name,category_id'),
     table('class_name,image_name', '{1},{0}'), table('wnid\timage', '{1}\t{0}'),
     table(',filename,label', '17,{0},{1}'), table('id|path|label', '17|{0}|{1}'),
     table('filename,label,name', '{0},{1},"small, brown bird"'),

@@ -626,6 +626,18 @@ def test_mistakes_are_one_sentence(arguments, shown, call):
   assert err.startswith('maml_tf.verify: ') and err.count('\n') == 1 and shown in err
 
 
+@pytest.mark.parametrize('command', [['--row=sinusoid_5shot', '--train'], ['--train-all']])
+def test_where_no_checkpoint_can_be_read_none_is_kept(command, tmp_path, monkeypatch, capsys):
+  """A kept run was 'damaged' there, and trained from its start again."""
+  folder = tmp_path / 'maml [1]'
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  assert verify.main([*command, f'--results={folder}/results']) == 2
+  err = capsys.readouterr().err
+  assert f'--results={folder}/results is not allowed: it has a pair of brackets' in err or (
+      f'--logdir={folder}/logs is not allowed: it has a pair of brackets' in err)
+
+
 def test_a_row_has_no_more_iterations_than_its_flagfile(call, row):
   code, _, err = call(f'--row={row.name}', '--train', '--iterations=301')
   assert code == 2 and err.count('\n') == 1

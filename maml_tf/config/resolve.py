@@ -9,14 +9,9 @@ from maml_tf.config.choices import TRUST_REGION
 from maml_tf.config.fits import check_given
 from maml_tf.config.models import check_given_net
 from maml_tf.config.presets import preset
-from maml_tf.config.schema import (
-  Config,
-  checked_type,
-  default_data_dir,
-  from_values,
-  with_expanded_paths,
-)
+from maml_tf.config.schema import Config, default_data_dir, from_values
 from maml_tf.config.sections import field_types
+from maml_tf.config.values import checked_type, with_expanded_paths
 from maml_tf.errors import ConfigError
 from maml_tf.problems.control import NO_TRUST_REGION
 

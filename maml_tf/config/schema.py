@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
 
-from maml_tf import paths, problems
+from maml_tf import problems
 from maml_tf.bounded import parse_json
 from maml_tf.config.checks import check
 from maml_tf.config.fits import FIELDS_OF_ARGUMENTS, WITHOUT_OWNERS
@@ -23,6 +22,7 @@ from maml_tf.config.sections import (
   TrainingConfig,
   section_fields,
 )
+from maml_tf.config.values import checked_type, with_expanded_paths
 from maml_tf.errors import ConfigError
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, known_method
 
@@ -185,9 +185,6 @@ class Config:
 
 VALIDATED_LIKE_THE_TEST = ('reptile',)
 
-# Fields that a '~' may stand in.
-_PATHS = ('data_dir', 'logdir', 'legacy_checkpoint', 'pretrained')
-
 # {field: what runs did before it existed}: configurations on disk stay readable.
 _ADDED_SINCE = {
     'mixed_precision': False, 'recompute_inner_steps': False, 'method': 'maml',
@@ -228,37 +225,3 @@ def from_values(values: Mapping[str, Any]) -> Config:
   config = Config(**sections)
   check(config)
   return config
-
-
-def with_expanded_paths(values: Mapping[str, Any]) -> Dict[str, Any]:
-  """`values`, with '~' as the shell has it in those that are paths.
-
-  Raises:
-    ConfigError: for a user that there is not.
-  """
-  return {name: _path(name, value) if name in _PATHS else value
-          for name, value in values.items()}
-
-
-def _path(name: str, value):
-  try:
-    return paths.expanded(value) if isinstance(value, str) else value
-  except ConfigError as error:
-    raise ConfigError(f'--{name}={value} is not allowed: {error}.') from None
-
-
-def checked_type(name: str, written_type: str, value):
-  """`value` as the field's type; an int is accepted where a float is expected."""
-  if value is None and written_type.startswith('Optional'):
-    return None
-  wanted = {'bool': bool, 'int': int, 'float': float, 'str': str,
-            'Optional[str]': str}[written_type]
-  if wanted is float and type(value) is int:
-    try:
-      value = float(value)
-    except OverflowError:
-      value = math.inf   # refused by name in `checks.check`
-  if type(value) is not wanted:
-    raise ConfigError(f'--{name}={value!r} is not allowed: it must be of type '
-                      f'{wanted.__name__}.')
-  return value

@@ -38,7 +38,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     write = to_legacy if options.to_legacy else from_legacy
     print(f'Written: {write(config, options.out)}')
     if not options.to_legacy:
-      print('Test it with the same flags: python main.py --train=False '
+      print(f'Test it with the same flags: python {paths.of_script("main.py")} --train=False '
             f'{shlex.quote(f"--logdir={options.out}")} ...')
   return exit_code('maml_tf.legacy.convert', action)
 

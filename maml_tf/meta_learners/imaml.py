@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, Iterable, Optional
+from typing import Callable, Dict, Iterable, Optional
 
 import tensorflow as tf
 
@@ -17,6 +17,8 @@ from maml_tf.keras_models.refusals import missing_derivatives
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner
 from maml_tf.objectives import of_each_task
+
+_MOST_UNROLLED = 10   # conjugate gradients: more of them are a loop
 
 
 class IMAML(MetaLearner):
@@ -116,7 +118,8 @@ class IMAML(MetaLearner):
       return vector + _as_vector(image) / self._proximal_weight
     return _as_parameters(conjugate_gradient(
         product, _as_vector(target), self._cg_iterations, dot=_dot,
-        divide=tf.math.divide_no_nan).direction, phi)
+        divide=tf.math.divide_no_nan,
+        repeat=_looped if self._cg_iterations > _MOST_UNROLLED else None).direction, phi)
 
   def _second_derivative(self, phi: Parameters, rest: Parameters, support: Batch,
                          vector: Parameters):
@@ -150,6 +153,14 @@ def _with_one_support_loss(episodes: Episodes) -> Episodes:
   """Dropout is the same in the inner loop and in all products with the Hessian: the theorem is
   of one function."""
   return episodes.replaced(support_inputs=of_pass(episodes.support.inputs, 0))
+
+
+def _looped(step: Callable, state, count: int):
+  """By a graph of one step, whatever their number: nothing is differentiated through them."""
+  _, state = tf.while_loop(lambda done, _: done < count,
+                           lambda done, state: (done + 1, step(state)),
+                           (tf.constant(0), state), maximum_iterations=count)
+  return state
 
 
 def _of_tasks(values: tf.Tensor) -> tf.Tensor:

@@ -150,7 +150,8 @@ def differences(folder: str) -> Dict[str, float]:
     FailedError: where one cannot be loaded there, or gives something else; but for those
       that a converter made, see `take_out_misconverted`.
   """
-  done = subprocess.run([sys.executable, check_exported_path(), os.path.abspath(folder)],
+  # By a path from there: what is above it may have brackets, see `maml_tf.paths`.
+  done = subprocess.run([sys.executable, check_exported_path(), '.'],
                         capture_output=True, text=True, check=False, cwd=folder)
   found = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()
            if line.startswith('adapt')}

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from maml_tf import from_file
 from maml_tf.argument_types import MOST
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported
@@ -39,6 +40,7 @@ _REFUSED = (
     Refused('mixed_precision', False, _NET),
     Refused('meta_lr_schedule', 'constant', 'whose step size is the same in all iterations'),
     Refused('meta_gradient_clip', 0.0, 'whose gradients are not clipped'),
+    Refused('learned_step_sizes', 'None', 'whose inner steps all have --update_lr'),
     Refused('recompute_inner_steps', False, 'which keeps no inner steps in memory'),
     Refused('xla', 'auto', 'whose steps are not one graph'),
     Refused('tune_update_lr', False, 'which has no validation classes to tune it on'),
@@ -303,13 +305,13 @@ class OwnEnvironment(Control):
     if not config.control.env:
       raise ConfigError(f'--datasource={self.name} lacks --env=FILE.py:CLASS: it must name a '
                         'gymnasium.Env with sample_tasks(n) and set_task(task).')
+    from_file.parts(config.control.env, '--env')
     super().check(config)
 
   def environment(self, config: 'Config') -> 'Environment':
-    from maml_tf.from_file import load
     from maml_tf.rl.gymnasium_tasks import GymnasiumTasks
     control = config.control
-    make_again = functools.partial(load, control.env, '--env')
+    make_again = functools.partial(from_file.load, control.env, '--env')
     return GymnasiumTasks(make_again(), horizon=control.horizon or None, load=make_again,
                           processes=_or_all_cores(control.simulation_processes))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -66,20 +66,26 @@ def _checked_episode(environment: GymnasiumTasks, task: Any, steps: int = CHECKE
                      instance: Optional[Any] = None) -> Episode:
   instance = environment.instances(1)[0] if instance is None else instance
   random = stream(0, CHECKS)
-  seen = [(environment.begun(instance, task, seed=0), 0.0)]
+  seen = [_finite(environment, environment.begun(instance, task, seed=0), 0.0)]
   _check_task(environment, instance, task)
   for _ in range(min(steps, environment.horizon)):
     action = _random_action(environment, random)
     observation, reward, over = environment.stepped(instance, action)
-    seen.append((observation, reward))
-    if not np.isfinite(reward) or not np.isfinite(observation).all():
-      raise EnvironmentFault(
-          f'{environment.name} returned a reward or an observation that is not finite: '
-          f'{reward}, {observation}. Correct the environment, or let it end the episode '
-          'before that.')
+    seen.append(_finite(environment, observation, reward))
     if over:
       break
   return seen
+
+
+def _finite(environment: GymnasiumTasks, observation: np.ndarray, reward: float
+            ) -> Tuple[np.ndarray, float]:
+  """Both, checked."""
+  if not np.isfinite(reward) or not np.isfinite(observation).all():
+    raise EnvironmentFault(
+        f'{environment.name} returned a reward or an observation that is not finite: '
+        f'{reward}, {observation}. Correct the environment, or let it end the episode '
+        'before that.')
+  return observation, reward
 
 
 def _check_task(environment: GymnasiumTasks, instance: Any, task: Any) -> None:

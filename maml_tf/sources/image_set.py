@@ -26,6 +26,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from maml_tf import paths
 from maml_tf.bounded import read_json
 from maml_tf.errors import DataError
 from maml_tf.files import sha256_of_file
@@ -160,7 +161,7 @@ def _checked_manifest(folder: Path, name: str) -> dict[str, Any]:
       out = f'data/{name}'
       if os.path.realpath(out) == os.path.realpath(folder):   # which is not replaced
         out += '-prepared'
-      remedy = f'`python {_script(name)} --source={shlex.quote(str(folder))} --out={out}`'
+      remedy = f'`python {_script_of(name)} --source={shlex.quote(str(folder))} --out={out}`'
     raise DataError(f'The folder {str(folder)!r} has no {MANIFEST}, so it does not hold '
                     f'{_prepared(name)}: prepare them with {remedy}.')
   try:
@@ -186,14 +187,11 @@ def _prepared(name: str) -> str:
 
 def _preparation_command(name: str, folder: Path) -> str:
   source = '--source=SOURCE (or --download)' if name == 'omniglot' else '--source=SOURCE'
-  return f'`python {_script(name)} {source} --out={shlex.quote(str(folder))}`'
+  return f'`python {_script_of(name)} {source} --out={shlex.quote(str(folder))}`'
 
 
-def _script(name: str) -> str:
-  """That prepares the set, as it can be called from here."""
-  script = Path('data_scripts', f'prepare_{name}.py')
-  own = Path(__file__).resolve().parents[2] / script
-  return shlex.quote(str(own if own.exists() and not script.exists() else script))
+def _script_of(name: str) -> str:
+  return paths.of_script(f'data_scripts/prepare_{name}.py')
 
 
 def _manifest_problem(manifest: Any, name: str) -> Optional[str]:

@@ -9,6 +9,7 @@ from typing import Optional
 
 from maml_tf.config import ConfigError
 from maml_tf.paper import records
+from maml_tf.paths import require_usable_for_checkpoints
 from maml_tf.task_groups import available_cores
 from maml_tf.verification import method_study
 
@@ -40,6 +41,8 @@ def require_fitting(options: argparse.Namespace) -> None:
                       'results go, and nothing is written into an installed package.')
   if not runs:
     _check_reading(options)
+  if options.train or options.train_all:   # of which results keep checkpoints
+    require_usable_for_checkpoints(options.results, 'results')
   if options.iterations is not None and options.iterations < 1:
     raise ConfigError(f'--iterations={options.iterations} is not allowed: it must be 1 or '
                       'more.')
@@ -79,6 +82,8 @@ def _check_train_all(options: argparse.Namespace) -> None:
         raise ConfigError(f'--{name}={value} is for --train-all, which trains the rows of '
                           f'the plan{also}: give that, or leave this out.')
     return
+  # Its runs are in a working tree of git, elsewhere.
+  require_usable_for_checkpoints(os.path.abspath(options.logdir or 'logs'), 'logdir')
   if options.train or options.test or options.iterations is not None or options.seed:
     raise ConfigError('--train-all takes rows, iterations and seeds from the plan: leave '
                       '--train, --test, --iterations and --seed out.')
