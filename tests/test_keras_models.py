@@ -126,6 +126,14 @@ def own_loss(labels, outputs):
   return tf.reduce_sum(tf.math.log(tf.cosh(errors)), axis=-1)
 
 
+def unsure_loss(labels, outputs):
+  """With the entropy of the net's own answers, and their spread."""
+  answers = tf.nn.softmax(outputs)
+  entropy = tf.nn.softmax_cross_entropy_with_logits(answers, outputs)
+  _, spread = tf.nn.moments(outputs, [0])
+  return own_loss(labels, outputs) + tf.reduce_mean(entropy) + tf.reduce_sum(tf.sqrt(spread))
+
+
 def cross_entropy():
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -194,8 +202,9 @@ def test_several_outputs_with_a_loss_each(float64):
 
 
 @pytest.mark.parametrize('loss, given', [
-    (own_loss, {}), (ScaledCrossEntropy(2), {}), (None, dict(adapt='head*')),
-    (None, dict(statistics='moving'))], ids=['own', 'scaled', 'adapt', 'statistics'])
+    (own_loss, {}), (unsure_loss, {}), (ScaledCrossEntropy(2), {}),
+    (None, dict(adapt='head*')), (None, dict(statistics='moving'))],
+    ids=['own', 'unsure', 'scaled', 'adapt', 'statistics'])
 def test_other_losses_adapted_layers_and_statistics(float64, loss, given):
   model = sequential((4,), layer('Dense', 4), layer('BatchNormalization'),
                      layer('Dense', CLASSES, name='head'))
@@ -866,18 +875,29 @@ class OwnMoments(tf.keras.layers.Layer):
   own = staticmethod(tf.nn.moments)
 
   def call(self, inputs):
-    mean, variance = self.own(inputs, [0])
+    mean, variance = self.own(inputs, [0], name=self.name)
     return (inputs - mean) / tf.sqrt(variance + 0.1)
+
+
+class InPython(tf.keras.layers.Layer):
+  """Whose second derivative TensorFlow would take as 0, or fail."""
+
+  def call(self, inputs):
+    return tf.ensure_shape(tf.py_function(tf.square, [inputs], inputs.dtype), inputs.shape)
 
 
 @pytest.mark.parametrize('make, message', [
     (Decorated, 'reads variables'), (Captured, 'reads variables'),
     (Cut, 'depends on none of the variables'),
     (lambda: sequential((4,), layer('Dense', 3), OwnMoments()), 'a name of its own'),
+    (lambda: sequential((4,), layer('Dense', 3), OwnMoments(name='moments')),
+     'a name of its own'),
+    (lambda: sequential((4,), layer('Dense', 3), InPython()), 'EagerPyFunc.*numpy_function'),
     (lambda: tf.keras.Sequential([
         Input((4, 2), batch_size=EXAMPLES), layer('SimpleRNN', CLASSES, stateful=True)]),
      'reads variables')],
-    ids=['tf.function', 'captured', 'cut', 'moments', 'stateful'])
+    ids=['tf.function', 'captured', 'cut', 'moments by a name', 'moments', 'py_function',
+         'stateful'])
 def test_models_without_an_exact_meta_gradient_are_refused(make, message):
   model = make()
   if not model.built:
