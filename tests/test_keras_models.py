@@ -246,7 +246,8 @@ def test_unused_weights_and_sparse_ones_count_as_0(float64):
 
 
 @pytest.mark.parametrize('adapt', ['head', 'head*', ['head'], lambda variable: (
-    variable.shape[-1] == CLASSES)], ids=['name', 'pattern', 'list', 'function'])
+    variable.shape[-1] == CLASSES), lambda layer: layer.units == CLASSES],
+    ids=['name', 'pattern', 'list', 'function', 'function of a layer'])
 def test_what_adapts(adapt):
   model = sequential((4,), layer('Dense', 5), layer('Dense', CLASSES, name='head'))
   learner = KerasLearner(model, adapt=adapt)
@@ -264,6 +265,8 @@ def test_what_adapts(adapt):
 def test_an_adapt_that_fits_nothing_is_refused():
   with pytest.raises(ConfigError, match='fits none'):
     KerasLearner(dense(), adapt='no_such_layer*')
+  with pytest.raises(ConfigError, match='fits none'):
+    KerasLearner(dense(), adapt=lambda variable: variable.shape[-1] == 99)
   model = sequential((4,), layer('Dense', 5, name='body'), layer('Dense', CLASSES))
   with pytest.raises(ConfigError, match=r"adapt='tail\*' fits none"):
     KerasLearner(model, adapt=['body', 'tail*'])
