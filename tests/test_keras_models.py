@@ -889,6 +889,14 @@ class InPython(tf.keras.layers.Layer):
     return tf.ensure_shape(tf.py_function(tf.square, [inputs], inputs.dtype), inputs.shape)
 
 
+class SparseSum(tf.keras.layers.Layer):
+  """Whose second derivative TensorFlow takes as 0."""
+
+  def call(self, inputs):
+    sparse = tf.sparse.from_dense(inputs ** 2 + 1)
+    return tf.sparse.to_dense(tf.sparse.add(sparse, sparse))
+
+
 @pytest.mark.parametrize('make, message', [
     (Decorated, 'reads variables'), (Captured, 'reads variables'),
     (Cut, 'depends on none of the variables'),
@@ -896,11 +904,12 @@ class InPython(tf.keras.layers.Layer):
     (lambda: sequential((4,), layer('Dense', 3), OwnMoments(name='moments')),
      'a name of its own'),
     (lambda: sequential((4,), layer('Dense', 3), InPython()), 'EagerPyFunc.*numpy_function'),
+    (lambda: sequential((4,), layer('Dense', 3), SparseSum()), 'SparseAddGrad'),
     (lambda: tf.keras.Sequential([
         Input((4, 2), batch_size=EXAMPLES), layer('SimpleRNN', CLASSES, stateful=True)]),
      'reads variables')],
     ids=['tf.function', 'captured', 'cut', 'moments by a name', 'moments', 'py_function',
-         'stateful'])
+         'sparse', 'stateful'])
 def test_models_without_an_exact_meta_gradient_are_refused(make, message):
   model = make()
   if not model.built:

@@ -27,7 +27,8 @@ _INEXACT = {
     'SoftsignGrad': 'call tf.nn.softsign by that name',
     **dict.fromkeys(('LRNGrad', 'CropAndResizeGradImage', 'CropAndResizeGradBoxes',
                      'Dilation2DBackpropInput', 'Dilation2DBackpropFilter',
-                     'FractionalMaxPoolGrad', 'FractionalAvgPoolGrad'), _OTHERWISE)}
+                     'FractionalMaxPoolGrad', 'FractionalAvgPoolGrad', 'SparseAddGrad'),
+                    _OTHERWISE)}
 
 
 @contextlib.contextmanager
