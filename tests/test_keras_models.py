@@ -925,6 +925,22 @@ def test_models_without_an_exact_meta_gradient_are_refused(make, message):
     maml.meta_gradient((inputs, labels), (inputs, labels))
 
 
+def test_a_loss_whose_derivative_has_none_only_when_it_runs_is_refused():
+  def aligned(labels, outputs):
+    lengths = tf.fill([EXAMPLES], 4)
+    return tf.nn.ctc_loss(labels, outputs, lengths // 2, lengths, logits_time_major=False)
+  model = sequential((4, 2), layer('Dense', CLASSES))
+  random = np.random.RandomState(0)
+  batch = (random.normal(size=(TASKS, EXAMPLES, 4, 2)).astype('float32'),
+           random.randint(1, CLASSES, (TASKS, EXAMPLES, 2)))
+  settings = dict(step_size=0.1, num_updates=1)
+  with pytest.raises(ConfigError, match='no second derivative of .*ctc_loss'):
+    MAML(model, aligned, **settings).meta_gradient(batch, batch)
+  loss, gradients = MAML(model, aligned, first_order=True, **settings).meta_gradient(
+      batch, batch)
+  assert np.isfinite(loss) and np.isfinite(flat(gradients)).all()
+
+
 @pytest.mark.parametrize('made', [
     lambda model: Reptile(model, cross_entropy(), step_size=0.1, num_updates=1),
     lambda model: Prototypical(model, cross_entropy(), shots=2),
