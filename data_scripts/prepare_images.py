@@ -127,7 +127,7 @@ def make_plan(source: str, shares: Sequence[int], seed: int, problems: Problems)
           f'The source {source!r} has {counted(len(folders), "class folder")} with images '
           f'({shortened(list(folders)) or what_is_there(names)}), and '
           f'training, validation and testing need {LEAST_CLASSES} each: make a folder for '
-          'each class, and put its images there.'
+          'each class, and put its images there' + _other_tables(names) + '.'
           + ''.join(f' {note}.' for note in problems.notes))
     class_files.note_spellings([folders], problems)
     problems.notes.append('The classes were divided at random (--shares, --seed), since '
@@ -138,6 +138,15 @@ def make_plan(source: str, shares: Sequence[int], seed: int, problems: Problems)
   class_files.note_spellings(
       [[name for name, _ in of_split] for of_split in classes.values()], problems)
   return Plan(classes, sources, form)
+
+
+def _other_tables(names: Sequence[Sequence[str]]) -> str:
+  """What to do with tables that are not taken for those of a split, as a phrase."""
+  found = [name for names_of_source in names for name in names_of_source
+           if name.lower().endswith(tables.SUFFIXES)]
+  return (f'; of tables those called train.csv, val.csv and test.csv are read, and not '
+          f'{shortened(found)}: write these three, each with classes of its own'
+          if found else '')
 
 
 def _divided(names: Sequence[str], shares: Sequence[int], seed: int) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from maml_tf.errors import DataError
 from maml_tf.measures import counted
 from maml_tf.sources.image_set import SPLITS
 
-_TABLE_SUFFIXES = ('.csv', '.tsv', '.json')
+_TABLE_SUFFIXES = (*tables.SUFFIXES, '.json')
 _WNID = re.compile(r'(?<![A-Za-z])n\d{8}')   # not that of scan00000012.jpg
 
 

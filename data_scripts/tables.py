@@ -20,6 +20,7 @@ OTHER_IMAGE_SUFFIXES = ('.heic', '.heif', '.avif', '.jp2', '.jxl', '.dng', '.cr2
 # Lists, notes and annotations beside images.
 _BESIDE_IMAGES = ('.txt', '.md', '.rst', '.csv', '.tsv', '.json', '.xml', '.xmp', '.aae',
                   '.yaml', '.yml', '.html', '.pdf', '.mat', '.log')
+SUFFIXES = ('.csv', '.tsv')
 MOST_BYTES = 4 << 20   # mini-ImageNet's train.csv has 1.2 MB
 # By what the letters of a header's cells say; the first that is there counts.
 _FILE_COLUMNS = ('filename', 'filenames', 'imagefilename', 'imagename', 'imagefile',

@@ -16,8 +16,9 @@
 set -u
 cd "$SLURM_SUBMIT_DIR"
 # One Python for all nodes: PYTHON=/shared/venv/bin/python sbatch examples/slurm_job.sh
-# Workers end together by themselves; who is killed for the exit code of another has none.
-srun --kill-on-bad-exit=0 "${PYTHON:-python}" main.py \
+# Workers end together by themselves; who is killed for the exit code of another has none. From
+# Slurm 22.05 on srun gives each of them one core, whatever sbatch has asked for, unless told.
+srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" "${PYTHON:-python}" main.py \
   --flagfile=flags/omniglot_5way_1shot.flags \
   --distribution_strategy=multi_worker_mirrored --num_gpus=-1 "$@"
 code=$?

@@ -88,11 +88,8 @@ def _run(options: argparse.Namespace) -> None:
     print(sentence)
   found = files.differences(options.out)
   os.unlink(os.path.join(options.out, 'check.npz'))
-  for name, difference in files.take_out_misconverted(options.out, found).items():
-    wrong = ('makes what cannot be run or gives no numbers' if difference != difference else
-             f'gives other numbers (by {difference:.2g})')
-    print(f'{name} is taken away again: its converter, in this version of TensorFlow, '
-          f'{wrong}.')
+  for name, what in files.take_out_misconverted(options.out, found).items():
+    print(f'{name} is taken away again: {what}.')
   print('Loaded again in a process without maml_tf; largest difference of a probability: '
         + ', '.join(f'{name} {value:.2g}' for name, value in found.items()))
 

@@ -50,6 +50,14 @@ def user_errors() -> Iterator[None]:
     raise ConfigError(
         f'A label is of no output of the model: {reason}. Tasks must have no more classes '
         'than the model has outputs, and labels from 0 on.') from None
+  except tf.errors.NotFoundError as error:
+    _, is_missing, operation = str(error).partition('No gradient defined for op: ')
+    if not is_missing:
+      raise
+    raise ConfigError(
+        f'TensorFlow has no second derivative of {operation.split()[0]}, which the model or '
+        'the loss computes, as tf.nn.ctc_loss does: take another, or first_order=True or '
+        'Reptile.') from None
   except Exception as error:   # whatever Keras and autograph make of one
     if isinstance(error, UserError):
       raise

@@ -29,10 +29,12 @@ def test_the_slurm_job_runs_main_and_requeues_what_was_lost(tmp_path, code, befo
   done = subprocess.run(
       ['bash', str(SLURM), '--seed=3'], check=False,
       env={'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', 'SLURM_JOB_ID': '7',
-           'SLURM_RESTART_COUNT': before, 'SLURM_SUBMIT_DIR': str(ROOT)})
+           'SLURM_RESTART_COUNT': before, 'SLURM_SUBMIT_DIR': str(ROOT),
+           'SLURM_CPUS_PER_TASK': '8'})
   assert done.returncode == code
   words = (tmp_path / 'srun.txt').read_text().split()
   assert words[0] == '--kill-on-bad-exit=0'   # or the 75 of one would make 137 of the others
+  assert words[1] == '--cpus-per-task=8'   # which srun does not take from sbatch
   config = flags.parse([''] + _flags(words[words.index('main.py') + 1:]))
   assert config.run.distribution_strategy == 'multi_worker_mirrored'
   assert config.task.datasource == 'omniglot' and config.task.seed == 3

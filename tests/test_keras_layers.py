@@ -15,7 +15,13 @@ import tensorflow as tf
 from conftest import REPOSITORY
 
 from maml_tf.keras_models import layer_cases, layer_table
-from maml_tf.keras_models.exact_forms import exact, moments, resize, softsign
+from maml_tf.keras_models.exact_forms import (
+  exact,
+  moments,
+  resize,
+  softmax_cross_entropy_with_logits,
+  softsign,
+)
 
 # Keras 3 says of a mask that it ends at a layer.
 pytestmark = pytest.mark.filterwarnings('ignore:.*passed an input with a mask')
@@ -141,6 +147,15 @@ def test_moments(axes, keepdims):
 def test_softsign():
   x = tf.constant([-2.0, 0.0, 0.5])
   np.testing.assert_allclose(softsign(x), tf.nn.softsign(x), rtol=1e-6)
+
+
+def test_cross_entropy():
+  logits = tf.constant([[-1.0, 2.0, 0.5], [3.0, -np.inf, 0.0]])
+  labels = tf.constant([[0.2, 0.5, 0.3], [0.0, 0.0, 1.0]])
+  expected = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+  np.testing.assert_allclose(softmax_cross_entropy_with_logits(labels, logits), expected)
+  np.testing.assert_allclose(softmax_cross_entropy_with_logits(
+      tf.transpose(labels), tf.transpose(logits), axis=0), expected)
 
 
 @pytest.mark.parametrize('method', ['bilinear', 'nearest', 'bicubic', 'area', 'lanczos3'])

@@ -126,6 +126,14 @@ def own_loss(labels, outputs):
   return tf.reduce_sum(tf.math.log(tf.cosh(errors)), axis=-1)
 
 
+def unsure_loss(labels, outputs):
+  """With the entropy of the net's own answers, and their spread."""
+  answers = tf.nn.softmax(outputs)
+  entropy = tf.nn.softmax_cross_entropy_with_logits(answers, outputs)
+  _, spread = tf.nn.moments(outputs, [0])
+  return own_loss(labels, outputs) + tf.reduce_mean(entropy) + tf.reduce_sum(tf.sqrt(spread))
+
+
 def cross_entropy():
   return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -194,8 +202,9 @@ def test_several_outputs_with_a_loss_each(float64):
 
 
 @pytest.mark.parametrize('loss, given', [
-    (own_loss, {}), (ScaledCrossEntropy(2), {}), (None, dict(adapt='head*')),
-    (None, dict(statistics='moving'))], ids=['own', 'scaled', 'adapt', 'statistics'])
+    (own_loss, {}), (unsure_loss, {}), (ScaledCrossEntropy(2), {}),
+    (None, dict(adapt='head*')), (None, dict(statistics='moving'))],
+    ids=['own', 'unsure', 'scaled', 'adapt', 'statistics'])
 def test_other_losses_adapted_layers_and_statistics(float64, loss, given):
   model = sequential((4,), layer('Dense', 4), layer('BatchNormalization'),
                      layer('Dense', CLASSES, name='head'))
@@ -237,7 +246,8 @@ def test_unused_weights_and_sparse_ones_count_as_0(float64):
 
 
 @pytest.mark.parametrize('adapt', ['head', 'head*', ['head'], lambda variable: (
-    variable.shape[-1] == CLASSES)], ids=['name', 'pattern', 'list', 'function'])
+    variable.shape[-1] == CLASSES), lambda layer: layer.units == CLASSES],
+    ids=['name', 'pattern', 'list', 'function', 'function of a layer'])
 def test_what_adapts(adapt):
   model = sequential((4,), layer('Dense', 5), layer('Dense', CLASSES, name='head'))
   learner = KerasLearner(model, adapt=adapt)
@@ -255,6 +265,8 @@ def test_what_adapts(adapt):
 def test_an_adapt_that_fits_nothing_is_refused():
   with pytest.raises(ConfigError, match='fits none'):
     KerasLearner(dense(), adapt='no_such_layer*')
+  with pytest.raises(ConfigError, match='fits none'):
+    KerasLearner(dense(), adapt=lambda variable: variable.shape[-1] == 99)
   model = sequential((4,), layer('Dense', 5, name='body'), layer('Dense', CLASSES))
   with pytest.raises(ConfigError, match=r"adapt='tail\*' fits none"):
     KerasLearner(model, adapt=['body', 'tail*'])
@@ -866,18 +878,38 @@ class OwnMoments(tf.keras.layers.Layer):
   own = staticmethod(tf.nn.moments)
 
   def call(self, inputs):
-    mean, variance = self.own(inputs, [0])
+    mean, variance = self.own(inputs, [0], name=self.name)
     return (inputs - mean) / tf.sqrt(variance + 0.1)
+
+
+class InPython(tf.keras.layers.Layer):
+  """Whose second derivative TensorFlow would take as 0, or fail."""
+
+  def call(self, inputs):
+    return tf.ensure_shape(tf.py_function(tf.square, [inputs], inputs.dtype), inputs.shape)
+
+
+class SparseSum(tf.keras.layers.Layer):
+  """Whose second derivative TensorFlow takes as 0."""
+
+  def call(self, inputs):
+    sparse = tf.sparse.from_dense(inputs ** 2 + 1)
+    return tf.sparse.to_dense(tf.sparse.add(sparse, sparse))
 
 
 @pytest.mark.parametrize('make, message', [
     (Decorated, 'reads variables'), (Captured, 'reads variables'),
     (Cut, 'depends on none of the variables'),
     (lambda: sequential((4,), layer('Dense', 3), OwnMoments()), 'a name of its own'),
+    (lambda: sequential((4,), layer('Dense', 3), OwnMoments(name='moments')),
+     'a name of its own'),
+    (lambda: sequential((4,), layer('Dense', 3), InPython()), 'EagerPyFunc.*numpy_function'),
+    (lambda: sequential((4,), layer('Dense', 3), SparseSum()), 'SparseAddGrad'),
     (lambda: tf.keras.Sequential([
         Input((4, 2), batch_size=EXAMPLES), layer('SimpleRNN', CLASSES, stateful=True)]),
      'reads variables')],
-    ids=['tf.function', 'captured', 'cut', 'moments', 'stateful'])
+    ids=['tf.function', 'captured', 'cut', 'moments by a name', 'moments', 'py_function',
+         'sparse', 'stateful'])
 def test_models_without_an_exact_meta_gradient_are_refused(make, message):
   model = make()
   if not model.built:
@@ -891,6 +923,22 @@ def test_models_without_an_exact_meta_gradient_are_refused(make, message):
     message = 'reads variables|depends on none'
   with pytest.raises(ConfigError, match=message):
     maml.meta_gradient((inputs, labels), (inputs, labels))
+
+
+def test_a_loss_whose_derivative_has_none_only_when_it_runs_is_refused():
+  def aligned(labels, outputs):
+    lengths = tf.fill([EXAMPLES], 4)
+    return tf.nn.ctc_loss(labels, outputs, lengths // 2, lengths, logits_time_major=False)
+  model = sequential((4, 2), layer('Dense', CLASSES))
+  random = np.random.RandomState(0)
+  batch = (random.normal(size=(TASKS, EXAMPLES, 4, 2)).astype('float32'),
+           random.randint(1, CLASSES, (TASKS, EXAMPLES, 2)))
+  settings = dict(step_size=0.1, num_updates=1)
+  with pytest.raises(ConfigError, match='no second derivative of .*ctc_loss'):
+    MAML(model, aligned, **settings).meta_gradient(batch, batch)
+  loss, gradients = MAML(model, aligned, first_order=True, **settings).meta_gradient(
+      batch, batch)
+  assert np.isfinite(loss) and np.isfinite(flat(gradients)).all()
 
 
 @pytest.mark.parametrize('made', [

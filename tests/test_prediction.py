@@ -18,6 +18,7 @@ from maml_tf import application, experiment, export, predict
 from maml_tf.config import ConfigError, resolve
 from maml_tf.episodes import Episodes
 from maml_tf.errors import CheckpointError, DataError
+from maml_tf.meta_learners.maml import MAML
 from maml_tf.prediction import expectation, files, photos, task_net, trained
 from maml_tf.prediction.expectation import Measured
 from maml_tf.training.run_folder import experiment_folder
@@ -486,9 +487,40 @@ def test_what_cannot_be_run_counts_as_no_number(tmp_path):
   found = files.differences(str(tmp_path))
   assert list(found) == ['adapted.tflite'] and np.isnan(found['adapted.tflite'])
   assert list(files.take_out_misconverted(str(tmp_path), found)) == ['adapted.tflite']
-  (tmp_path / 'adapted.keras').write_bytes(b'nothing')
+  (tmp_path / 'adapted_saved_model').write_bytes(b'nothing')
   with pytest.raises(FailedError, match='does not give the same numbers'):
     files.differences(str(tmp_path))
+
+
+class OwnNet(tf.keras.Model):
+  """Of which Keras knows no inputs, and whose code is here alone."""
+
+  def __init__(self):
+    super().__init__()
+    self.flat, self.norm = tf.keras.layers.Flatten(), tf.keras.layers.BatchNormalization()
+    self.dense = tf.keras.layers.Dense(WAYS)
+
+  def call(self, inputs, training=None):
+    return self.dense(self.norm(self.flat(inputs), training=training))
+
+  def get_config(self):
+    return {}
+
+
+def test_a_net_with_code_of_its_own_is_written_as_what_it_computes(tmp_path):
+  images, labels, _ = task(side=6, dtype='float32')
+  net = OwnNet()
+  net(images)
+  adapted = task_net.task_net(MAML(net, task_net.ClassBalanced(),
+                                   step_size=0.1, num_updates=1), WAYS, 1)
+  values = adapted.adapt_in_graph(images, labels)
+  files.write_adapted(str(tmp_path), adapted.as_model(values, images))
+  np.savez(tmp_path / 'check.npz', images=images,
+           probabilities=tf.nn.softmax(adapted.logits_in_graph(values, images)))
+  found = files.differences(str(tmp_path))
+  assert found['adapted_saved_model'] < 1e-5
+  assert 'without the code' in files.take_out_misconverted(str(tmp_path), found)[files.KERAS]
+  assert not (tmp_path / files.KERAS).exists()
 
 
 def test_what_a_converter_got_wrong_is_taken_away(tmp_path):

@@ -499,6 +499,13 @@ def test_one_class_folder_is_one(tmp_path, capsys, inner):
   assert 'has 1 class folder with images (c0)' in message
 
 
+def test_one_table_of_all_images_is_told_of(tmp_path, capsys):
+  saved(tmp_path / 'own' / 'images' / '0.png', picture(0))
+  (tmp_path / 'own' / 'labels.csv').write_text('filename,label\n0.png,cat\n')
+  message = failure(capsys, tmp_path / 'own', tmp_path / 'out')
+  assert 'train.csv, val.csv and test.csv are read, and not labels.csv: write these' in message
+
+
 def test_a_class_in_two_splits_is_not_said_to_have_images_twice(tmp_path, capsys):
   source = class_folders(tmp_path / 'own')
   for index in range(3):   # other images of the same names

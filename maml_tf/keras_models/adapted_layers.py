@@ -10,7 +10,7 @@ import tensorflow as tf
 from maml_tf.errors import ConfigError
 
 # Which variables adapt: all; those whose name or layer's name fits a pattern; those of
-# layers; those for which a function of the variable says so.
+# layers; those for which a function of the variable, or else of its layer, says so.
 Adapted = Union[None, str, tf.keras.layers.Layer, List, Callable[[Any], bool]]
 
 
@@ -19,7 +19,7 @@ def adapted_names(variables: Mapping[str, Any], layers: List, adapt: Adapted) ->
   if adapt is None:
     return set(variables)
   if callable(adapt) and not isinstance(adapt, tf.keras.layers.Layer):
-    chosen = {name for name, variable in variables.items() if adapt(variable)}
+    chosen = _fitting_function(variables, layers, adapt)
   else:
     choices = adapt if isinstance(adapt, (list, tuple)) else [adapt]
     chosen = set().union(*(_chosen(variables, layers, choice) for choice in choices))
@@ -44,7 +44,21 @@ def _chosen(variables: Mapping[str, Any], layers: List, choice) -> set:
   if any(choice is layer for layer in layers):
     return _owned(variables, [choice])   # which may have none, as those of a slice
   raise ConfigError('adapt must be names of variables or layers, layers of the model, or a '
-                    f'function of a variable. Received: {choice!r}, which is no layer of it.')
+                    f'function of a variable or a layer. Received: {choice!r}, which is no '
+                    'layer of it.')
+
+
+def _fitting_function(variables: Mapping[str, Any], layers: List,
+                      fits: Callable[[Any], bool]) -> set:
+  """Those that it says, or, where it says none, those of the layers that it says."""
+  def says(one: Any) -> bool:
+    try:
+      return fits(one)
+    except AttributeError:   # it asks for what variables, or other layers, have not
+      return False
+  _, *inner = layers
+  return ({name for name, variable in variables.items() if says(variable)}
+          or _owned(variables, list(filter(says, inner))))
 
 
 def _owned(variables: Mapping[str, Any], owners: List) -> set:

@@ -20,7 +20,9 @@ from maml_tf.learners.moments import moments as moments_of_adjacent_axes
 _NN = (tf.nn, tf.compat.v2.nn, tf.compat.v1.nn)
 _MATH = (tf.math, tf.compat.v2.math, tf.compat.v1.math)
 _IMAGE = (tf.image, tf.compat.v2.image)
+_NN_2 = (tf.nn, tf.compat.v2.nn)   # that of version 1 takes labels as constants
 _RESIZE = tf.image.resize
+_CROSS_ENTROPY = tf.nn.softmax_cross_entropy_with_logits
 _TF = (tf, tf.compat.v2, tf.compat.v1)
 
 
@@ -34,6 +36,8 @@ def exact() -> Iterator[None]:
   """
   changes = [(module, 'moments', moments) for module in _NN]
   changes += [(module, 'softsign', softsign) for module in (*_NN, *_MATH)]
+  changes += [(module, 'softmax_cross_entropy_with_logits',
+               softmax_cross_entropy_with_logits) for module in _NN_2]
   changes += [(module, 'resize', resize) for module in _IMAGE]
   changes += [(module, 'recompute_grad', lambda function: function) for module in _TF]
   with attributes(changes):
@@ -61,6 +65,17 @@ def softsign(features, name=None):
   """`tf.nn.softsign`, whose derivative has none."""
   features = tf.convert_to_tensor(features)
   return features / (1 + tf.abs(features))
+
+
+def softmax_cross_entropy_with_logits(labels, logits, axis=-1, name=None):
+  """The one of `tf.nn`, of whose derivative by the logits TensorFlow takes none by the labels:
+  it counts where these come of the net, too, as in the entropy of its own answers."""
+  logits = tf.convert_to_tensor(logits)
+  labels = tf.cast(labels, logits.dtype)
+  constant = tf.stop_gradient(labels)
+  # Behind the first sum are zeros, which have derivatives.
+  return _CROSS_ENTROPY(constant, logits, axis, name) + tf.reduce_sum(
+      tf.math.multiply_no_nan(tf.nn.log_softmax(logits, axis), constant - labels), axis)
 
 
 def resize(images, size, method='bilinear', preserve_aspect_ratio=False, antialias=False,

@@ -64,7 +64,8 @@ class KerasLearner(Learner):
     model: built, its variables of float32 or float64 (also under 'mixed_bfloat16').
     adapt: what the inner loop changes, the rest being meta-learned only; None: all
       trainable variables. A pattern ('head*') or patterns, of names of variables or
-      layers; a layer or layers; a function of a variable.
+      layers; a layer or layers; a function of a variable, or of a layer, which is asked
+      where it fits no variable.
     statistics: of batch normalisation, see `batch_statistics`.
     names: of variables, in their order.
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_tf.episodes import num_tasks
 from maml_tf.errors import ConfigError
+from maml_tf.keras_models.exact_forms import exact
 from maml_tf.keras_models.labels import (
   name_in_keras,
   require_labels_of,
@@ -83,7 +84,11 @@ class KerasObjective(Objective):
 
   def measured(self, outputs: Any, labels: Any, metrics: Optional[Sequence[str]] = None
                ) -> Dict[str, tf.Tensor]:
-    outputs = _as_model_outputs(outputs, labels)
+    with exact():   # a loss of one's own computes what layers do
+      return self._measured(_as_model_outputs(outputs, labels), labels, metrics)
+
+  def _measured(self, outputs: ModelOutputs, labels: Any, metrics: Optional[Sequence[str]]
+                ) -> Dict[str, tf.Tensor]:
     values: Dict[str, tf.Tensor] = {}
     if self._objective is not None:
       require_no_second_softmax(self._objective, outputs.logits)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterable, Iterator, List
+import itertools
+from typing import Iterable, Iterator, List, Sequence
 
 import tensorflow as tf
 
@@ -21,10 +22,13 @@ _INEXACT = {
                     'resize before the net, or give the images a height and a width that '
                     'are known (not None)'),
     **dict.fromkeys(('CTCLoss', 'CTCLossV2'), 'take another loss, or first_order=True'),
+    'EagerPyFunc': 'write what tf.py_function calls with operations of TensorFlow, or, where '
+                   'no derivative goes through it, call it by tf.numpy_function',
     'SoftsignGrad': 'call tf.nn.softsign by that name',
     **dict.fromkeys(('LRNGrad', 'CropAndResizeGradImage', 'CropAndResizeGradBoxes',
                      'Dilation2DBackpropInput', 'Dilation2DBackpropFilter',
-                     'FractionalMaxPoolGrad', 'FractionalAvgPoolGrad'), _OTHERWISE)}
+                     'FractionalMaxPoolGrad', 'FractionalAvgPoolGrad', 'SparseAddGrad'),
+                    _OTHERWISE)}
 
 
 @contextlib.contextmanager
@@ -52,14 +56,15 @@ def refuse_inexact(graph: tf.Graph) -> None:
     ConfigError: where it has no exact derivative.
   """
   on_cpu = not tf.config.list_logical_devices('GPU')
-  for node in _nodes(graph):
+  for node in itertools.chain.from_iterable(_parts(graph)):
     if node.op.startswith('Cudnn') and on_cpu:
       continue                 # Keras 2 keeps it beside the loop that a CPU runs
     if node.op in _INEXACT:
       raise ConfigError(
           f'The model computes {node.op} ({node.name}), which has no exact derivative in '
           f'TensorFlow, so that MAML has none of its meta-gradient: {_INEXACT[node.op]}.')
-    if node.op == 'StopGradient' and 'moments/' in node.name:
+  for nodes in _parts(graph):
+    for node in _stopped_means(nodes):
       raise ConfigError(
           f'The model computes TensorFlow\'s moments by a name of its own ({node.name}); '
           'their second derivative is wrong. Call tf.nn.moments by that name, for which an '
@@ -112,8 +117,23 @@ def refuse_unconnected(gradients: Iterable, model) -> None:
         'in the place of outputs are what usually cuts the gradient.')
 
 
-def _nodes(graph: tf.Graph) -> Iterator:
+def _parts(graph: tf.Graph) -> Iterator[Sequence]:
+  """The nodes of the graph, and of each function in it."""
   definition = graph.as_graph_def()
-  yield from definition.node
+  yield definition.node
   for function in definition.library.function:
-    yield from function.node_def
+    yield function.node_def
+
+
+def _stopped_means(nodes: Sequence) -> Iterator:
+  """The nodes that stop the gradient of a mean within a squared difference, as `tf.nn.moments`
+  does, whatever they are called."""
+  named = {node.name: node for node in nodes}
+
+  def inputs(node, operation: str) -> Iterator:
+    found = (named.get(name.split(':')[0]) for name in node.input)
+    return (one for one in found if one is not None and one.op == operation)
+  for node in nodes:
+    if node.op == 'SquaredDifference':
+      yield from (stopped for stopped in inputs(node, 'StopGradient')
+                  if any(inputs(stopped, 'Mean')))

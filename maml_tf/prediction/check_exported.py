@@ -4,7 +4,7 @@
 
 FOLDER/check.npz has inputs, and the outputs that are expected of them. Prints a line for each
 file: its name, and by how much its outputs differ at most; 'nan' for what a converter made and
-its runtime cannot run. Needs TensorFlow alone.
+its runtime cannot run or load. Needs TensorFlow alone.
 """
 
 import os
@@ -52,8 +52,9 @@ def of_onnx(path, given):
   return session.run(None, {session.get_inputs()[0].name: given['images']})[0]
 
 
-# Made by converters of others, which are not right in every version.
-CONVERTED = ('adapted.tflite', 'adapted.onnx')
+# Made by converters of others, which are not right in every version; and what Keras may not
+# load without the code of layers of one's own.
+CONVERTED = ('adapted.keras', 'adapted.tflite', 'adapted.onnx')
 READERS = {'adaptation': of_signatures, 'adapted.keras': of_keras,
            'adapted_saved_model': of_saved_model, 'adapted.tflite': of_tflite,
            'adapted.onnx': of_onnx}

@@ -76,32 +76,35 @@ def _save(module: tf.Module, path: str, signatures) -> None:
 
 
 def write_adapted(folder: str, model: tf.keras.Model) -> Tuple[List[str], List[str]]:
-  """A task's net in every form that there is a converter for.
+  """A task's net in every form that there is a converter for; in that of Keras, where its
+  layers can say what they are made of.
 
   Returns:
     (paths, sentences on the forms that could not be written).
   """
-  paths = [os.path.join(folder, name) for name in ('adapted.keras', 'adapted_saved_model')]
-  model.save(paths[0])
+  paths = [os.path.join(folder, 'adapted_saved_model')]
   call = tf.function(lambda images: {'probabilities': model(images, training=False)},
                      autograph=False)
   spec = tf.TensorSpec([None, *model.input_shape[1:]], model.inputs[0].dtype, 'images')
   module = tf.Module()
   module.model = model
   signature = call.get_concrete_function(spec)
-  _save(module, paths[1], signature)
+  _save(module, paths[0], signature)
   left_out = []
-  for name, convert in (('adapted.tflite', _tflite), ('adapted.onnx', _onnx)):
+  for name, convert in ((KERAS, lambda path, *_: model.save(path)),
+                        ('adapted.tflite', _tflite), ('adapted.onnx', _onnx)):
     path = os.path.join(folder, name)
     try:
-      convert(path, paths[1], signature)
+      convert(path, paths[0], signature)
       paths.append(path)
+    except OSError:   # a full disk
+      raise
     except ImportError as error:
       left_out.append(f'{name} is not written, since its converter is not installed '
                       f'({error}): {_INSTALL_ONNX}.')
     except Exception as error:   # whatever a converter cannot do
       reason = str(error).strip().splitlines()
-      left_out.append(f'{name} is not written, since the converter cannot '
+      left_out.append(f'{name} is not written, since its converter cannot '
                       f'({type(error).__name__}: {reason[0] if reason else ""}).')
   return paths, left_out
 
@@ -127,19 +130,29 @@ def _onnx(path: str, _: str, signature) -> None:
       output_path=path)
 
 
+KERAS = 'adapted.keras'
 # As in `check_exported`, which is run by itself.
-CONVERTED = ('adapted.tflite', 'adapted.onnx')
+CONVERTED = (KERAS, 'adapted.tflite', 'adapted.onnx')
 
 
-def take_out_misconverted(folder: str, found: Dict[str, float]) -> Dict[str, float]:
-  """Removes what a converter got wrong, from the folder and from `found`; {file: by how much
-  it differs}."""
+def take_out_misconverted(folder: str, found: Dict[str, float]) -> Dict[str, str]:
+  """Removes what a converter got wrong, from the folder and from `found`; {file: what is wrong
+  with it}."""
   wrong = {name: found[name] for name in CONVERTED
            if name in found and not found[name] <= TOLERANCE}
   for name in wrong:
     os.unlink(os.path.join(folder, name))
     del found[name]
-  return wrong
+  return {name: _what_is_wrong(name, difference) for name, difference in wrong.items()}
+
+
+def _what_is_wrong(name: str, difference: float) -> str:
+  if name == KERAS and difference != difference:
+    return ('it cannot be loaded without the code of its layers (a Lambda, or of your own): '
+            'take adapted_saved_model')
+  return 'its converter, in this version of TensorFlow, ' + (
+      'makes what cannot be run or gives no numbers' if difference != difference else
+      f'gives other numbers (by {difference:.2g})')
 
 
 def differences(folder: str) -> Dict[str, float]:

@@ -95,7 +95,7 @@ class TaskNet(NetOfTasks):
 
   def as_model(self, values: Parameters, images: tf.Tensor) -> tf.keras.Model:
     model = self._model.learner.as_model(self.whole(values), images, None)
-    return tf.keras.Sequential([tf.keras.layers.Input(model.input_shape[1:], dtype=self.dtype),
+    return tf.keras.Sequential([tf.keras.layers.Input(images.shape[1:], dtype=self.dtype),
                                 model, tf.keras.layers.Softmax(dtype=self.dtype)])
 
   def without_statistics(self, values: Parameters) -> Parameters:
