@@ -6,6 +6,7 @@ them (`MetaLearner.state`).
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
@@ -166,6 +167,27 @@ def require_same_pooling(path: str, config: Config) -> None:
         f'--pretrained={config.run.pretrained} are weights of a net with --max_pool={pooled}, '
         f'and the flags are of one with --max_pool={asked}: give --max_pool={pooled} (or '
         f'--flagfile=flags/{record.fields["row"]}.flags).')
+
+
+def are_of_other_data(path: str, config: Config) -> bool:
+  """Whether the weights were tested on another test split than that of the data that are
+  there: another set, or the same one otherwise prepared or divided. Then they may have been
+  trained on the classes that are tested."""
+  record = origin(path)
+  if record is None or not config.problem.data_hashes(config):
+    return False
+  sections = {**record.fields['config'], 'run': dataclasses.asdict(
+      dataclasses.replace(config.run, train=False, pretrained=None))}
+  sections['task'] = {**sections['task'], 'data_dir': config.data_dir}
+  if sections['task']['datasource'] != config.task.datasource:
+    return True
+  from maml_tf import experiment
+  trained, first = Config.from_dict(sections), record.fields['first_episodes']
+  try:
+    episodes = experiment.evaluation_generator(trained, trained.split, first['count'])
+  except ConfigError:   # too few classes, or images of one, for tasks as those
+    return True
+  return episodes.fingerprint(first['count']) != first['episodes_fingerprint']
 
 
 def _arrays(path: str) -> Dict[str, np.ndarray]:
