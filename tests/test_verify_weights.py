@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -101,8 +102,17 @@ def test_files_that_are_no_weights_are_refused(saved, tmp_path):
     archive.writestr('a.txt', 'text')
   with open(tmp_path / 'pickle.npz', 'wb') as file:
     np.savez(file, x=np.array([{}], dtype=object))
+  promise = io.BytesIO()   # in a header, of more than any memory has
+  np.lib.format.write_array_header_1_0(
+      promise, {'descr': '<f4', 'fortran_order': False, 'shape': (1 << 45,)})
+  with zipfile.ZipFile(tmp_path / 'promise.npz', 'w') as archive:
+    archive.writestr('w1.npy', promise.getvalue())
+  with zipfile.ZipFile(tmp_path / 'many.npz', 'w') as archive:   # hours, with more of them
+    for number in range(10_001):
+      archive.writestr(str(number), b'')
   contents = [b'', b'PK', whole[:200], whole[:-30], (tmp_path / 'one.npy').read_bytes(),
-              (tmp_path / 'text.zip').read_bytes(), (tmp_path / 'pickle.npz').read_bytes()]
+              *((tmp_path / name).read_bytes() for name in (
+                  'text.zip', 'pickle.npz', 'promise.npz', 'many.npz'))]
   for content in contents:
     Path(path).write_bytes(content)
     with pytest.raises(CheckpointError, match='cannot be read as a file of weights') as error:
