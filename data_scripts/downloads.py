@@ -31,9 +31,9 @@ def fetch_all(base_url: str, md5s: Mapping[str, str], folder: Union[str, Path]) 
   Raises:
     DataError: for a file that cannot be fetched or has another MD5.
   """
-  if urllib.parse.urlsplit(base_url).scheme not in ('http', 'https'):
+  if not _is_of_a_host(base_url):
     raise DataError(f'--base_url={base_url} is not allowed: it must begin with http:// or '
-                    'https://.')
+                    'https:// and the name of a host, as in http://localhost:8000/omniglot.')
   import pooch  # here: only those who download need it
   pooch.get_logger().setLevel('WARNING')
   store = pooch.create(
@@ -43,6 +43,14 @@ def fetch_all(base_url: str, md5s: Mapping[str, str], folder: Union[str, Path]) 
                                     timeout=TIMEOUT_S)
   for name in md5s:
     _fetch(store, name, _announced(downloader))
+
+
+def _is_of_a_host(url: str) -> bool:
+  try:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme in ('http', 'https') and bool(parts.hostname) and parts.port != 0
+  except ValueError:   # brackets that do not match, or a port that is none
+    return False
 
 
 def _announced(downloader: Callable) -> Callable:

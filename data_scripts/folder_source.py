@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Union
 
-from data_scripts.file_names import DEEPEST_FOLDER, is_junk, is_printable, shortened
+from data_scripts.file_names import DEEPEST_FOLDER, is_junk, is_printable
 from data_scripts.source_items import HONEST, Item, Limits, bounded_item
 from maml_tf.errors import DataError
 
@@ -65,7 +65,7 @@ class FolderSource:
     for below in self._below or ('',):
       self._walk(self.path / below, f'{below}/' if below else '', (), found, unreadable)
     if unreadable:
-      raise DataError(f'Of the folder {str(self.path)!r} {shortened(unreadable)} cannot be '
+      raise DataError(f'Of the folder {str(self.path)!r} {", ".join(unreadable)} cannot be '
                       'used: make these readable, or rename them.')
     return found
 

@@ -109,19 +109,29 @@ def omniglot_pixels(data: bytes, side: int, image_filter: str,
       as the TF1 code keeps them, is taken as it is.
 
   Returns:
-    uint8 `[side, side, 1]`, inverted: ink is 255.
+    uint8 `[side, side, 1]`, inverted: ink is 255. What is transparent is paper.
 
   Source: the TF1 code asks for Lanczos, but Pillow resizes a 1-bit image by nearest
   neighbour whatever is asked for: its images are those of 'nearest', and binary.
 
   Raises:
-    ImageError: see `decode`; also for another size.
+    ImageError: see `decode`; also for another size, for one colour alone, and for white on
+      black.
   """
-  image = decode(data, ('PNG',), size=size)
+  grey = _resized(decode(data, ('PNG',), size=size), 'L', size)
+  _require_ink_on_paper(np.asarray(grey))
   resample = {'nearest': Image.Resampling.NEAREST,
               'lanczos': Image.Resampling.LANCZOS}[image_filter]
-  grey = np.asarray(image.convert('L').resize((side, side), resample))   # a copy at `side`
+  grey = np.asarray(grey.resize((side, side), resample))   # a copy at `side`
   return (255 - grey)[:, :, np.newaxis]
+
+
+def _require_ink_on_paper(grey: np.ndarray) -> None:
+  """Of Omniglot's drawings 0.2 to 22% are ink."""
+  if grey.min() == grey.max():
+    raise ImageError('one colour alone, and no drawing')
+  if grey.mean() < 128:
+    raise ImageError('more black than white, and ink is black')
 
 
 def miniimagenet_pixels(data: bytes, side: int) -> tuple[np.ndarray, Optional[str]]:
@@ -133,6 +143,7 @@ def miniimagenet_pixels(data: bytes, side: int) -> tuple[np.ndarray, Optional[st
 
   Returns:
     uint8 RGB `[side, side, 3]`, and the stored mode where it was not RGB, else None.
+    What is transparent is put on white.
     An image that has the size already is not resampled, any other one is resized
     with Lanczos, without regard to its proportions, as the TF1 code does. (The TF1
     code saved the resized image as a JPEG once more; that loss is not repeated.)
@@ -142,13 +153,7 @@ def miniimagenet_pixels(data: bytes, side: int) -> tuple[np.ndarray, Optional[st
   """
   image = decode(data, ('JPEG', 'PNG'))
   note = None if image.mode == 'RGB' else image.mode
-  try:
-    image = image.convert('RGB')
-    if image.size != (side, side):
-      image = image.resize((side, side), Image.Resampling.LANCZOS)
-  except _DAMAGE as error:
-    raise ImageError(f'cannot be converted to RGB: {error}') from error
-  return np.asarray(image), note
+  return np.asarray(_resized(image, 'RGB', (side, side))), note
 
 
 def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = None
@@ -179,20 +184,34 @@ def own_pixels(data: bytes, height: int, channels: int, width: Optional[int] = N
     if image.mode.startswith('I'):
       image, brightest = _of_8_bits(image, size)
       stored += NEARLY_BLACK if brightest < 1 << 12 else ''
-    is_transparent = 'A' in image.mode or 'transparency' in image.info
-    # Small first: no copies of the large one.
-    image = image.convert('RGBA' if is_transparent else wanted)
-    if image.size != size:
-      image = image.resize(size, Image.Resampling.LANCZOS)
-    if is_transparent:
-      paper = Image.new('RGBA', image.size, 'white')
-      image = Image.alpha_composite(paper, image).convert(wanted)
+    image = _resized(image, wanted, size)
     if turn is not None:
       image = image.transpose(turn)
   except _DAMAGE as error:
     raise ImageError(f'cannot be converted to {wanted}: {error}') from error
   pixels = np.asarray(image).reshape(height, width, channels)
   return pixels, None if stored == wanted else stored
+
+
+def _resized(image: Image.Image, mode: str, size: tuple[int, int]) -> Image.Image:
+  """In that mode, 'RGB' or 'L', and size, by Lanczos; what is transparent is put on white.
+
+  Raises:
+    ImageError: where it cannot be converted.
+  """
+  is_transparent = 'A' in image.mode or 'transparency' in image.info
+  wanted = 'RGBA' if is_transparent else mode
+  try:
+    if image.mode != wanted:   # else it would be copied
+      image = image.convert(wanted)
+    if image.size != size:   # small first, for the same reason
+      image = image.resize(size, Image.Resampling.LANCZOS)
+    if is_transparent:
+      paper = Image.new('RGBA', image.size, 'white')
+      image = Image.alpha_composite(paper, image).convert(mode)
+  except _DAMAGE as error:
+    raise ImageError(f'cannot be converted to {mode}: {error}') from error
+  return image
 
 
 def _of_8_bits(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, int]:

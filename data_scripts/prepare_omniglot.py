@@ -7,7 +7,8 @@
 the two extracted, or one of each, or with the alphabets of both, as the omniglot_resized
 of the TF1 code; or the two zips or folders, separated by a comma. The folder may be the
 authors' repository. --download fetches the zips from the authors' repository into
---source (default: the folder OUT-download), but for those that are there.
+--source (default: the folder OUT-download): those that are not there, and those that are not
+the published ones byte for byte, which it replaces.
 
 The images become 28 x 28 and are inverted (ink is 255). The characters are split at
 random into 1,100 / 100 / 423 for training, validation and testing, as in the paper,

@@ -117,9 +117,9 @@ def _rows_of_json(data: bytes) -> list[Row]:
         'image_names', 'image_labels', 'label_names'))
     if len(files) != len(labels) or not all(isinstance(file, str) for file in files):
       raise ValueError('it needs one label for each image')
-    if not isinstance(names, list):
-      names = list(map(str, range(1 + max(labels))))
-    return [Row(number, file, str(names[label]))
+    if min(labels, default=0) < 0:
+      raise ValueError('labels are counted from 0')
+    return [Row(number, file, str(names[label] if isinstance(names, list) else label))
             for number, (file, label) in enumerate(zip(files, labels), start=1)]
   except (ValueError, TypeError, LookupError, AttributeError) as error:
     raise TableError(f'not a list of images in JSON ({error})') from error

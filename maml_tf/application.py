@@ -217,6 +217,10 @@ def _load_named(config: Config, model: MetaLearner) -> Tuple[str, Optional[int]]
       weights.require_same_shots(path, config)
     weights.load(path, model)
     weights.require_same_pooling(path, config)
+    if weights.are_of_other_data(path, config):
+      print(f'The weights {config.run.pretrained} were tested on other data than those in '
+            f'{config.data_dir}, if only divided in another way: classes here may be ones '
+            'that they were trained on, and then scores say nothing of new ones.', flush=True)
   else:
     from maml_tf.legacy import checkpoint as legacy_checkpoint  # few runs need it
     path = legacy_checkpoint.load(config, model)
@@ -259,8 +263,10 @@ def _report(test_run: ProtocolRun, model: MetaLearner, generator, folder: str) -
   classes = f' of the {split} classes' if split else ''
   print(f'Test: {tasks}{classes}, {test_run.checkpoint}, {test_run.seconds:.1f} s')
   origin = _origin(config)
-  beside = comparison(config, _trained(config, folder, test_run.iteration, origin),
-                      None if origin is None else origin.fields['row'])
+  beside = comparison(
+      config, _trained(config, folder, test_run.iteration, origin),
+      None if origin is None else origin.fields['row'],
+      origin is not None and weights.are_of_other_data(test_run.checkpoint, config))
   try:   # written before it is printed: who reads this may be gone
     with reported(folder), put_off():   # all of them, or none
       paths = list(write_results(folder, test_run))

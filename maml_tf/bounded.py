@@ -9,11 +9,23 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import Any, Optional, Union
+import struct
+import tokenize
+import zipfile
+import zlib
+from typing import Any, Dict, Optional, Union
+
+import numpy as np
 
 # `[{},{},...` becomes some thirty times as large in memory as it is on disk.
 MOST_JSON_BYTES = 8 << 20
 _MOST_DIGITS = 1000
+_MOST_ARRAYS = 10_000   # of an npz file: NumPy looks each of them up in a list
+_MOST_NPZ_DIRECTORY_BYTES = 4 << 20
+# Everything that reading a damaged zip or array can end with.
+DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError,
+               OverflowError, SyntaxError, AttributeError, struct.error,
+               tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 class TooLargeError(ValueError):
@@ -54,6 +66,37 @@ def _bounded_int(digits: str) -> int:
   if len(digits) > _MOST_DIGITS:
     raise ValueError(f'it has a number of {len(digits)} digits')
   return int(digits)
+
+
+def read_npz(path: Union[str, 'os.PathLike[str]'], most: int) -> Dict[str, np.ndarray]:
+  """The arrays of an npz file; pickles are refused.
+
+  Args:
+    path: of the file.
+    most: bytes of all arrays, unpacked.
+
+  Raises:
+    one of `DAMAGED_NPZ`: for a file that is missing, damaged, too large or something else.
+  """
+  with BoundedReads(path, most=_MOST_NPZ_DIRECTORY_BYTES) as file:
+    if file.read(6) == b'\x93NUMPY':
+      raise ValueError('it is a single array')
+    with zipfile.ZipFile(file) as archive:
+      members = archive.infolist()
+    if sum(member.file_size for member in members) > most:
+      raise TooLargeError(f'it unpacks to more than {_size_in_words(most)}')
+    if len(members) > _MOST_ARRAYS:
+      raise TooLargeError(f'it has more than {_MOST_ARRAYS} arrays')
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+           for member in members):
+      raise ValueError('it is compressed in another way than NumPy does')
+    file.seek(0)
+    file.most = None
+    loaded = np.load(file, allow_pickle=False)
+    arrays = {name: loaded[name] for name in loaded.files}
+  if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+    raise ValueError('a member is no array')
+  return arrays
 
 
 class BoundedReads(io.BufferedReader):

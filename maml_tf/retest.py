@@ -57,6 +57,10 @@ def _run(options: argparse.Namespace) -> int:
   print(table(run, {}))
   folder = trained.folder_of_run(options.run)
   other_data = trained.other_data(folder, config)
+  if other_data and task.datasource == found.config.task.datasource:
+    print(f'The data in {other_data} are not known to be those that the run was trained on: '
+          'if they are the same set, divided in another way, classes here may be ones that it '
+          'was trained on, and then scores say nothing of new ones.')
   differing = _differing(options, found.config, config, other_data)
   with reported(folder):
     path = write(folder, run, other_data, differing)

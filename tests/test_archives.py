@@ -458,16 +458,17 @@ def as_nobody(folder, *more) -> str:
 
 
 def test_all_unreadable_folders_are_named(tmp_path):
-  make_folder(tmp_path / 'set', {f'{name}/1.txt': b'' for name in 'abc'})
-  for name in 'ac':
+  names = 'acdefghi'
+  make_folder(tmp_path / 'set', {f'{name}/1.txt': b'' for name in f'{names}b'})
+  for name in names:
     (tmp_path / 'set' / name).chmod(0)
   try:
     message = as_nobody(tmp_path / 'set')
   finally:
-    for name in 'ac':
+    for name in names:
       (tmp_path / 'set' / name).chmod(0o700)
-  assert "'a/' (Permission denied), 'c/' (Permission denied) cannot be used" in message
-  assert "'b/'" not in message and 'make these readable' in message
+  listed = ', '.join(f"'{name}/' (Permission denied)" for name in names)
+  assert f'{listed} cannot be used: make these readable' in message and "'b/'" not in message
 
 
 def test_unreadable_files_are_problems_of_those_files(tmp_path):

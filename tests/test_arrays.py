@@ -202,9 +202,10 @@ def test_folders(tmp_path):
   assert support.shape == (3, 2, 4, 4, 3) and query.shape == (3, 4, 4, 4, 3)
   values = np.round(support.numpy()[..., 0, 0, 0] * 255)
   assert set(values.ravel() // 20) <= {0, 1, 2} and np.all(values % 20 < 3)
-  (tmp_path / 'b' / '3.png').write_bytes(b'no image')
-  (tmp_path / 'c' / '3.png').write_bytes(b'')
-  with pytest.raises(DataError, match='2 of 11 images cannot be read.*b/3.png.*c/3.png'):
+  broken = [f'{name}/{number}.png' for name in 'bc' for number in range(3, 7)]
+  for name in broken:   # all of them are named
+    (tmp_path / name).write_bytes(b'no image' if name < 'c' else b'')
+  with pytest.raises(DataError, match='8 of 17 images cannot be read.*' + '.*'.join(broken)):
     tasks_from_folder(str(tmp_path), 2, 1, 2, image_size=(4, 4))
   with pytest.raises(DataError, match='no folder'):
     tasks_from_folder(str(tmp_path / 'none'), 2, 1, 2, image_size=(4, 4))

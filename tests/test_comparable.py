@@ -75,3 +75,10 @@ def test_characters_that_the_tf1_code_may_have_trained_on_are_no_test_of_its_net
   config = resolve(dict(datasource='omniglot', legacy_checkpoint='model59999', **given))
   beside = comparison(config, 59999)
   assert beside.values == {} and 'did not know' in beside.why_none
+
+
+def test_weights_of_other_data_may_know_the_classes():
+  config = resolve(dict(datasource='omniglot', test_set=True, train=False))
+  assert comparison(config, 60000, 'omniglot_5way_1shot').values
+  beside = comparison(config, 60000, 'omniglot_5way_1shot', of_other_data=True)
+  assert beside.values == {} and 'did not know' in beside.why_none

@@ -228,7 +228,8 @@ def test_a_damaged_file_is_replaced(server, tmp_path):
   assert (tmp_path / 'x.zip').read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize('url', ['file:///etc', 'ftp://x', 'x'])
+@pytest.mark.parametrize('url', ['file:///etc', 'ftp://x', 'x', 'http://', 'http:///x',
+                                 'http://[::1', 'http://x:99999', 'http://x:y', 'http://x:0'])
 def test_only_http_is_allowed(tmp_path, url):
   with pytest.raises(DataError, match='must begin with http'):
     downloads.fetch_all(url, {'x.zip': MD5}, tmp_path)

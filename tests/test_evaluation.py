@@ -61,6 +61,16 @@ def test_the_score_is_the_last_accuracy_or_minus_the_last_loss():
   assert protocol.score(LOSS, measures.MEAN_SQUARED_ERROR) == pytest.approx(-1.3)
 
 
+@pytest.mark.parametrize('kind', ['support', 'query'])
+def test_what_is_not_finite_is_never_the_best(kind):
+  """By its accuracy it could be: of outputs that are no numbers the first class is taken."""
+  results = TaskResults(*({name: values.copy() for name, values in part.items()}
+                          for part in ACCURACY))
+  getattr(results, kind)['loss'][-1] = np.nan
+  assert results.query['accuracy'][:, -1].mean() == pytest.approx(0.75)
+  assert protocol.score(results, measures.ACCURACY) == -math.inf
+
+
 # Files.
 
 def a_run(config, results, **values):

@@ -164,6 +164,25 @@ def test_a_line_that_was_not_finished_is_left_out(damage, tmp_path):
   assert [line['iteration'] for line in lines_of(tmp_path)] == [10, 20]
 
 
+@pytest.mark.parametrize('before, after, left, said', [
+    ('\n20,', '\nx20,', [10, 30], 'has 1 line that cannot be read'),   # in the middle
+    ('iteration,', '\ufeffiteration,', [10, 20, 30], ''),   # as some programs save tables
+    (',', ';', [], 'has 3 lines that cannot be read')])     # as these do in other countries
+def test_damaged_lines_are_left_out_alone_and_the_file_is_kept(
+    before, after, left, said, tmp_path, capsys):
+  for iteration in (0, 10, 20):
+    record(str(tmp_path), iteration, 10, 4.0)
+  path = tmp_path / HISTORY_FILE
+  text = path.read_text(encoding='utf-8').replace(before, after)
+  path.write_text(text, encoding='utf-8')
+  assert [line['iteration'] for line in lines_of(tmp_path)] == left
+  record(str(tmp_path), 30, 10, 2.0)
+  assert [line['iteration'] for line in lines_of(tmp_path)] == [*left, 40]
+  kept, err = tmp_path / f'{HISTORY_FILE}.damaged', capsys.readouterr().err
+  assert said in err and bool(err) == kept.exists() == bool(said)
+  assert not said or kept.read_text(encoding='utf-8') == text
+
+
 def test_further_updates_get_columns_of_their_own(tmp_path):
   """Where a run goes on with more of them in its validations."""
   record(str(tmp_path), 0, 10, 4.0)

@@ -17,6 +17,7 @@ from maml_tf.errors import CheckpointError
 from maml_tf.legacy import checkpoint, convert
 from maml_tf.legacy.names import to_legacy
 from maml_tf.training.checkpoints import Checkpoints
+from maml_tf.training.run_data import require_same_data
 from maml_tf.training.run_folder import experiment_folder, prepare_folder
 
 LEGACY = pathlib.Path(__file__).parents[2] / 'shared' / 'legacy'
@@ -421,6 +422,23 @@ def test_a_conversion_overwrites_nothing(legacy_sinusoid, tmp_path, capsys):
   back = ['--to_legacy', f'--out={tmp_path / "tf1"}', f'--logdir={tmp_path / "runs"}']
   assert convert.main(back) == command_line.REFUSED
   assert 'is there already' in capsys.readouterr().err
+
+
+def test_a_converted_run_does_not_say_that_it_was_trained_on_the_data_that_are_there(
+    small_config, generic_values, tmp_path, capsys):
+  """On Omniglot the TF1 code had other classes to train on, and perhaps those of the test."""
+  config = small_config('omniglot', logdir=str(tmp_path / 'runs'))
+  learner = experiment.build_learner(config)
+  checkpoint.write(str(tmp_path / 'model300'), learner,
+                   generic_values(learner, dtype='float32'))
+  given = dict(datasource='omniglot', num_classes=3, num_filters=4, meta_batch_size=3,
+               train_query_size=2, data_dir=config.data_dir)
+  assert convert.main([*(f'--{name}={value}' for name, value in given.items()),
+                       f'--legacy_checkpoint={tmp_path / "model300"}',
+                       f'--out={tmp_path / "runs"}']) == command_line.DONE
+  capsys.readouterr()
+  require_same_data(experiment_folder(config), config)
+  assert 'does not say on which data it was trained' in capsys.readouterr().err
 
 
 @needs_released

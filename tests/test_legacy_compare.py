@@ -306,7 +306,7 @@ def test_unusable_content(small, tmp_path, capsys, name):
   assert error.count('\n') == 1 and shown in error and path in error
 
 
-def test_labels_that_are_not_one_hot(tmp_path, capsys):
+def test_labels_that_are_not_one_hot_and_nets_that_are_too_large(tmp_path, capsys):
   source = legacy_reference.golden_file(
       tmp_path / 'images.npz', dict(datasource='omniglot', num_filters=1, num_classes=2,
                                     update_batch_size=1), steps=1)
@@ -314,6 +314,12 @@ def test_labels_that_are_not_one_hot(tmp_path, capsys):
     arrays['labela'] = np.full_like(arrays['labela'], 0.5)
   code, _, _, error = run(capsys, changed(source, tmp_path / 'soft.npz', change))
   assert code == compare.UNUSABLE and 'one-hot' in error
+
+  def of_a_large_net(arrays):   # for which there is no room
+    flags = json.loads(str(arrays['flags']))
+    arrays['flags'] = json.dumps({**flags, 'num_filters': 10**6})
+  code, _, _, error = run(capsys, changed(source, tmp_path / 'large.npz', of_a_large_net))
+  assert code == compare.UNUSABLE and '[3, 3, 1, 1] instead of [3, 3, 1, 1000000]' in error
 
 
 def test_damaged_and_foreign_files(small, tmp_path, capsys):

@@ -358,8 +358,8 @@ def test_what_is_transparent_is_white(mode):
     data = file_of(image, 'PNG', transparency=1)
   else:
     data = file_of(image.convert(mode), 'PNG')
-  pixels, _ = images.own_pixels(data, 8, 3)
-  assert not pixels[:, :4].any() and (pixels[:, 4:] == 255).all()
+  for pixels, _ in (images.own_pixels(data, 8, 3), images.miniimagenet_pixels(data, 8)):
+    assert not pixels[:, :4].any() and (pixels[:, 4:] == 255).all()
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))

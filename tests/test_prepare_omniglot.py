@@ -17,7 +17,7 @@ import zipfile
 import half_prepared
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data_scripts import make_sample_data, prepare_omniglot
 from data_scripts.plan import Layout, split_at_random
@@ -347,6 +347,33 @@ def test_drawings_of_other_kinds_are_refused(extracted, tmp_path, capsys, mode, 
   Image.new(mode, (105, 105)).save(file, form)
   message = failure(capsys, extracted, tmp_path / 'out')
   assert '1 problem was found' in message and f'{file.name}: {reason}' in message
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA'])
+def test_what_is_transparent_in_a_drawing_is_paper(zips, extracted, tmp_path, mode):
+  """All of it was ink: every drawing was the same one."""
+  for file in drawings(extracted):
+    with Image.open(file) as image:
+      ink = ImageOps.invert(image.convert('L'))
+    drawn = Image.new(mode, ink.size, 0)
+    drawn.putalpha(ink)
+    drawn.save(file)
+  assert prepare(extracted, tmp_path / 'out') == 0
+  assert hashes(tmp_path / 'out') == expected_hashes(zips, tmp_path)
+
+
+def test_what_is_no_ink_on_paper_is_no_drawing(extracted, tmp_path, capsys):
+  white, black, inverted = drawings(extracted)[:3]
+  Image.new('1', (105, 105), 1).save(white)
+  Image.new('1', (105, 105), 0).save(black)
+  with Image.open(inverted) as image:
+    image = ImageOps.invert(image.convert('L'))
+  image.save(inverted)
+  message = failure(capsys, extracted, tmp_path / 'out')
+  assert '3 problems were found' in message
+  for file, reason in ((white, 'one colour alone'), (black, 'one colour alone'),
+                       (inverted, 'more black than white')):
+    assert f'{file.name}: {reason}' in message
 
 
 def test_an_alphabet_that_is_not_utf8_is_refused(extracted, tmp_path, capsys):

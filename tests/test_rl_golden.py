@@ -83,8 +83,19 @@ def test_a_surrogate_is_compared_without_those_of_its_tasks(small):
     ({'gamma': None}, 'it lacks gamma'),
     ({'alpha': np.zeros(2)}, r"\['alpha'\] must be single numbers"),
     ({'rewards_1': None}, 'rewards_1 must have the shape .*, and is missing'),
-    ({'actions_0': np.zeros((2, 3))}, r'actions_0 must have the shape .*, and \[2, 3\]')])
+    ({'actions_0': np.zeros((2, 3))}, r'actions_0 must have the shape .*, and \[2, 3\]'),
+    ({'tasks': np.float64(2)}, r"\['tasks'\] must be whole numbers"),
+    ({'inner_steps': np.int64(0)}, r"\['inner_steps'\] must be whole numbers, 1"),
+    ({'alpha': np.array('x')}, 'must be numbers'),
+    ({'hidden': np.array([1 << 40, 1 << 40])}, 'theta must be [0-9,]{20,} numbers, as'),
+    ({'hidden': np.array([0])}, 'hidden must be'),
+    ({'theta_b': np.zeros(3)}, r'theta_b must be .* and is float64 \[3\]'),
+    ({'lengths_0': 'too long'}, 'lengths_0 must be from 1 to horizon'),
+    ({'rewards_0': 'text'}, 'rewards_0 must be numbers, and is <U')])
 def test_a_file_that_cannot_be_used_is_named(small, change, sentence):
+  made = {'too long': lambda lengths: lengths + 1000, 'text': lambda array: array.astype(str)}
+  change = {name: made[value](small[name]) if isinstance(value, str) else value
+            for name, value in change.items()}
   arrays = {name: value for name, value in {**small, **change}.items() if value is not None}
   with pytest.raises(golden.UnusableFile, match=sentence):
     golden.computed(arrays)

@@ -33,6 +33,19 @@ def test_a_second_one_is_refused_while_the_first_holds_it(tmp_path):
   assert os.listdir(tmp_path / 'logs') == []
 
 
+def test_a_folder_is_the_same_by_whatever_link(tmp_path):
+  folder = tmp_path / 'disk' / 'run'
+  folder.mkdir(parents=True)
+  (tmp_path / 'logs').mkdir()
+  (tmp_path / 'logs' / 'run').symlink_to(folder)
+  (tmp_path / 'link').symlink_to(tmp_path / 'disk')
+  with run_lock(str(folder)):
+    for other in ('logs', 'link'):
+      with pytest.raises(ConfigError, match='is training in'):
+        with run_lock(str(tmp_path / other / 'run')):
+          pytest.fail('two hold it')
+
+
 def test_the_refused_one_takes_nothing_from_the_first(tmp_path):
   folder = str(tmp_path / 'run')
   with run_lock(folder):

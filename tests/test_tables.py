@@ -57,6 +57,12 @@ def test_lists_in_json_are_read():
               b' "image_labels": [1, 0]}') == [('/d/a.jpg', 'y'), ('b.jpg', 'x')]
 
 
+def test_lists_in_json_need_no_names_of_classes():
+  """Nor memory for as many as the largest number says."""
+  assert read(b'{"image_names": ["a.jpg", "b.jpg"], "image_labels": [0, 1%s]}' % (b'0' * 900)
+              ) == [('a.jpg', '0'), ('b.jpg', '1' + '0' * 900)]
+
+
 def test_rows_without_a_cell_are_given_with_their_line():
   rows, incomplete = tables.read(b'filename,label\n\na.jpg,x\nb.jpg\n,x\nc.jpg,y\n')
   assert [(row.line, row.file) for row in rows] == [(3, 'a.jpg'), (6, 'c.jpg')]
@@ -71,6 +77,7 @@ def test_rows_without_a_cell_are_given_with_their_line():
     (b'{"image_names": ["a.jpg"], "image_labels": []}', 'one label for each image'),
     (b'{"image_names": [1], "image_labels": [0]}', 'one label for each image'),
     (b'{"image_names": ["a"], "image_labels": [3], "label_names": ["x"]}', 'in JSON'),
+    (b'{"image_names": ["a"], "image_labels": [-1], "label_names": ["x"]}', 'from 0'),
     (b'{"image_names": "image_labels"}', 'list of images in JSON'),
     (b'\xff\xfe\x00', 'not a text'), (b'PK\x03\x04\x00\x00', 'not a text'),
     (b'filename,label\n' + b'a' * 200_000 + b',b\n', 'field larger than field limit'),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -12,13 +15,15 @@ import numpy as np
 import pytest
 
 import flags
+from data_scripts import make_sample_data
+from data_scripts.plan import Layout
 from maml_tf import application, command_line, experiment, verify
 from maml_tf.config import ConfigError
 from maml_tf.errors import CheckpointError, DataError
 from maml_tf.evaluation.protocol import Evaluator
 from maml_tf.measures import ACCURACY
 from maml_tf.paper import records, weights
-from maml_tf.paper.rows import ROWS
+from maml_tf.paper.rows import ROWS, row_named
 from maml_tf.rl.errors import MissingLibrary
 from maml_tf.training import phases
 from maml_tf.training.run_folder import experiment_folder
@@ -97,8 +102,17 @@ def test_files_that_are_no_weights_are_refused(saved, tmp_path):
     archive.writestr('a.txt', 'text')
   with open(tmp_path / 'pickle.npz', 'wb') as file:
     np.savez(file, x=np.array([{}], dtype=object))
+  promise = io.BytesIO()   # in a header, of more than any memory has
+  np.lib.format.write_array_header_1_0(
+      promise, {'descr': '<f4', 'fortran_order': False, 'shape': (1 << 45,)})
+  with zipfile.ZipFile(tmp_path / 'promise.npz', 'w') as archive:
+    archive.writestr('w1.npy', promise.getvalue())
+  with zipfile.ZipFile(tmp_path / 'many.npz', 'w') as archive:   # hours, with more of them
+    for number in range(10_001):
+      archive.writestr(str(number), b'')
   contents = [b'', b'PK', whole[:200], whole[:-30], (tmp_path / 'one.npy').read_bytes(),
-              (tmp_path / 'text.zip').read_bytes(), (tmp_path / 'pickle.npz').read_bytes()]
+              *((tmp_path / name).read_bytes() for name in (
+                  'text.zip', 'pickle.npz', 'promise.npz', 'many.npz'))]
   for content in contents:
     Path(path).write_bytes(content)
     with pytest.raises(CheckpointError, match='cannot be read as a file of weights') as error:
@@ -250,16 +264,45 @@ def test_weights_of_other_shots_are_refused_unless_it_is_said(small_config, caps
 
 
 @pytest.mark.parametrize('train', [False, True])
-def test_weights_of_a_net_with_another_pooling_are_refused(train, small_config):
+def test_weights_of_a_net_with_another_pooling_are_refused(train, small_config, capsys):
   """On Omniglot they have the same shapes, and would be tested, and trained on, in silence."""
   given = dict(train=train, method='prototypical', num_filters=64, max_pool=True,
                pretrained='omniglot_5way_1shot_prototypical')
   pooled, strided = (small_config('omniglot', **{**given, 'max_pool': max_pool})
                      for max_pool in (True, False))
   application._load_named(pooled, experiment.build_model(pooled))
+  assert (f'were tested on other data than those in {pooled.data_dir}, ' in
+          capsys.readouterr().out)
   with pytest.raises(ConfigError, match='max_pool=False: give --max_pool=True .or --flagfile='
                                         'flags/omniglot_5way_1shot_prototypical.flags'):
     application._load_named(strided, experiment.build_model(strided))
+
+
+def test_whether_weights_are_of_other_data(small_config, tmp_path):
+  """Another division of a set has classes to test that the weights were trained on."""
+  config = small_config('omniglot', train=False)
+  fields = records.read(row_named('omniglot_5way_1shot'), 0).fields
+  fields['config'] = {name: values for name, values in config.to_dict().items()
+                      if name != 'run'}
+  del fields['config']['task']['data_dir']   # as records have it
+  fields['first_episodes'].update(count=2, episodes_fingerprint=(
+      experiment.evaluation_generator(config, config.split, 2).fingerprint(2)))
+  (tmp_path / 'seed0.json').write_text(json.dumps(fields))
+  path = str(tmp_path / 'seed0.npz')
+
+  def on(folder, classes):
+    make_sample_data.write_prepared('omniglot', str(tmp_path / folder),
+                                    Layout(5, 4, classes, 5), seed=1)
+    return dataclasses.replace(config, task=dataclasses.replace(
+        config.task, data_dir=str(tmp_path / folder)))
+  assert not weights.are_of_other_data(path, config)
+  for other in (on('other', 4), on('few', 2), small_config('miniimagenet')):
+    assert weights.are_of_other_data(path, other)
+  gone = on('gone', 4)
+  shutil.rmtree(gone.data_dir)
+  for without in (gone, small_config()):   # what reads them will say it; sinusoids have none
+    assert not weights.are_of_other_data(path, without)
+  assert not weights.are_of_other_data(str(tmp_path / 'own.npz'), config)
 
 
 def test_weights_of_other_data_are_not_said_to_lack_shots_alone(small_config, capsys):

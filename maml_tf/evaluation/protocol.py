@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -116,5 +117,8 @@ def statistics(values: np.ndarray) -> Statistics:
 
 def score(results: TaskResults, measure: Measure) -> float:
   """What model selection maximises: the measure after the last update, or minus it where
-  less is better."""
+  less is better. Minus infinity where a result is not finite: of outputs that are no numbers
+  the largest is some class, and chance an accuracy."""
+  if where_not_finite(results) is not None:
+    return -math.inf
   return measure.score(float(results.query[measure.name][:, -1].mean()))

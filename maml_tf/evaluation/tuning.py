@@ -69,10 +69,9 @@ def tune_step_size(model: MetaLearner, generator: DataGenerator, num_tasks: int,
     results = evaluator()
     with np.errstate(over='ignore', invalid='ignore'):   # steps may be too large
       means = results.query[model.measure.name].mean(axis=0, dtype=np.float64)
-      value = score(results, model.measure)
+      scores[step_size] = score(results, model.measure)
     measured[step_size] = tuple(float(mean) if math.isfinite(mean) else None
                                 for mean in means)
-    scores[step_size] = value if math.isfinite(value) else -math.inf
   best = max(scores, key=scores.get)
   if scores[best] == -math.inf:
     raise NotFiniteError(

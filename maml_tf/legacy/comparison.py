@@ -134,9 +134,10 @@ def _title(config: Config) -> str:
 
 
 def _model(golden: Golden, config: Config) -> MetaLearner:
-  model = experiment.build_model(config)
-  _check_tensors(golden, model.learner)
+  # Before there is room for the net: that is as large as the file's flags say.
+  _check_tensors(golden, experiment.build_learner(config))
   _check_inputs(golden, config)
+  model = experiment.build_model(config)
   model.meta_parameters.assign({
       name: value.astype(config.learner.dtype)
       for name, value in from_legacy(model.learner, golden.init).items()})

@@ -13,6 +13,7 @@ FOLDER/modelITERATION. Exits 2, with one sentence, where that is not possible.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -57,7 +58,7 @@ def from_legacy(config: Config, out: str) -> str:
   """
   from maml_tf import experiment
   from maml_tf.legacy import checkpoint
-  from maml_tf.training import checkpoints, phases, run_folder
+  from maml_tf.training import checkpoints, phases, run_data, run_folder
   if config.run.legacy_checkpoint is None:
     raise ConfigError('--legacy_checkpoint is not given: it must name the checkpoint of '
                       'the TF1 code to convert; for the other direction give --to_legacy.')
@@ -71,6 +72,9 @@ def from_legacy(config: Config, out: str) -> str:
   # All that training saves, so that it can go on from here.
   _, saved = phases.compile_phases(config, model)
   with run_folder.training_folder(config):
+    # Which data the TF1 code trained on is not known: those that are there may be others.
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(folder, run_data.DATA_FILE))
     written = checkpoints.Checkpoints(folder, **saved)
     return written.save(checkpoint.iteration_of(source) or 0)
 

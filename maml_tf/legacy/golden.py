@@ -7,15 +7,11 @@ before the first one, and the results. `numpy.load` reads it; pickles are refuse
 from __future__ import annotations
 
 import re
-import struct
-import tokenize
-import zipfile
-import zlib
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
-from maml_tf.bounded import BoundedReads, TooLargeError, parse_json
+from maml_tf.bounded import DAMAGED_NPZ, TooLargeError, parse_json, read_npz
 from maml_tf.errors import UserError
 
 # The TF1 code's flags and their defaults, as far as they decide what is computed.
@@ -35,17 +31,10 @@ _RESULTS = ('pre_loss', 'pre_accuracy', 'post_losses', 'post_accuracies')
 _TENSOR_GROUPS = re.compile(
     r'(init|meta_gradient|pretrain_gradient|after_([1-9][0-9]{0,8})_meta_steps)/(.+)',
     re.DOTALL)
-# Everything that reading a damaged zip or array can end with.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError,
-            OverflowError, SyntaxError, AttributeError, struct.error,
-            tokenize.TokenError, zipfile.BadZipFile, zlib.error)
-
-
 # Of all arrays, unpacked, and of all of them as float64. The TF1 code's largest file has
 # 8 MB; one of the fully connected mini-ImageNet net would have 43 MiB for each set of
 # parameters.
 _MOST_BYTES = 256 << 20
-_MOST_DIRECTORY_BYTES = 4 << 20
 
 
 class GoldenError(UserError, ValueError):
@@ -130,26 +119,13 @@ def arrays(path: str) -> Dict[str, np.ndarray]:
     GoldenError: for a file that is missing or damaged.
   """
   try:
-    with BoundedReads(path, most=_MOST_DIRECTORY_BYTES) as file:
-      if file.read(6) == b'\x93NUMPY':
-        raise ValueError('it is a single array')
-      with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-      if sum(member.file_size for member in members) > _MOST_BYTES:
-        raise TooLargeError(f'it unpacks to more than {_MOST_BYTES >> 20} MiB')
-      if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-             for member in members):
-        raise ValueError('it is compressed in another way than NumPy does')
-      file.seek(0)
-      file.most = None
-      loaded = np.load(file, allow_pickle=False)
-      arrays = {name: loaded[name] for name in loaded.files}
+    arrays = read_npz(path, _MOST_BYTES)
     if 8 * sum(array.size for array in arrays.values()) > _MOST_BYTES:
       raise TooLargeError(f'in float64 it has more than {_MOST_BYTES >> 20} MiB')
     return arrays
   except FileNotFoundError:
     raise GoldenError(f'There is no golden file {path}.') from None
-  except _DAMAGED as error:
+  except DAMAGED_NPZ as error:
     reason = ' '.join(str(error).split())[:200].rstrip('.')
     raise GoldenError(f'{path} cannot be read as an npz file of plain arrays '
                       f'({reason or type(error).__name__}).') from error

@@ -28,22 +28,24 @@ class Comparison(NamedTuple):
   Attributes:
     values: {updates: the paper's value}.
     why_none: a sentence where there would be values, and they are of another run, or the
-      tested classes may be ones that the TF1 code trained on.
+      tested classes may be ones that the net was trained on.
   """
   values: Dict[int, str]
   why_none: Optional[str] = None
 
 
-def comparison(config: Config, trained: Optional[int], weights_of: Optional[str] = None
-               ) -> Comparison:
+def comparison(config: Config, trained: Optional[int], weights_of: Optional[str] = None,
+               of_other_data: bool = False) -> Comparison:
   """The paper's values for a test, where these are of the same settings and length.
 
   Args:
     config: of the test.
     trained: iterations of the tested run; None: not known.
     weights_of: the row that the tested weights were kept for; None: no row's are tested.
+    of_other_data: whether these are of other data than are tested.
   """
-  if config.run.legacy_checkpoint is not None and not config.problem.split_of_tf1:
+  if of_other_data or (config.run.legacy_checkpoint is not None
+                       and not config.problem.split_of_tf1):
     return Comparison({}, "The paper's values are of classes that the net did not know.")
   row = row_tested(config)
   if row is None or not row.paper:

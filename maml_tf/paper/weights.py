@@ -6,14 +6,15 @@ them (`MetaLearner.state`).
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
-import zipfile
 from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from maml_tf.bounded import DAMAGED_NPZ, read_npz
 from maml_tf.config import Config
 from maml_tf.errors import CheckpointError, ConfigError
 from maml_tf.files import sha256_of_file
@@ -168,25 +169,31 @@ def require_same_pooling(path: str, config: Config) -> None:
         f'--flagfile=flags/{record.fields["row"]}.flags).')
 
 
+def are_of_other_data(path: str, config: Config) -> bool:
+  """Whether the weights were tested on another test split than that of the data that are
+  there: another set, or the same one otherwise prepared or divided. Then they may have been
+  trained on the classes that are tested."""
+  record = origin(path)
+  if record is None or not config.problem.data_hashes(config):
+    return False
+  sections = {**record.fields['config'], 'run': dataclasses.asdict(
+      dataclasses.replace(config.run, train=False, pretrained=None))}
+  sections['task'] = {**sections['task'], 'data_dir': config.data_dir}
+  if sections['task']['datasource'] != config.task.datasource:
+    return True
+  from maml_tf import experiment
+  trained, first = Config.from_dict(sections), record.fields['first_episodes']
+  try:
+    episodes = experiment.evaluation_generator(trained, trained.split, first['count'])
+  except ConfigError:   # too few classes, or images of one, for tasks as those
+    return True
+  return episodes.fingerprint(first['count']) != first['episodes_fingerprint']
+
+
 def _arrays(path: str) -> Dict[str, np.ndarray]:
   try:
-    if os.path.getsize(path) > _LARGEST_FILE:
-      raise CheckpointError(f'{path} is larger than {_LARGEST_FILE // 2**20} MB: it is no '
-                            'file of weights of these nets.')
-    with open(path, 'rb') as file:   # NumPy leaves a file that is no archive open
-      content = io.BytesIO(file.read())
-    if not zipfile.is_zipfile(content):
-      raise ValueError('it is no archive')
-    content.seek(0)
-    with np.load(content, allow_pickle=False) as archive:
-      if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST_FILE:
-        raise ValueError('it is unpacked to too many bytes')
-      arrays = {name: archive[name] for name in archive.files}
-      if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError('a member is no array')
-      return arrays
-  except (OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError,
-          zipfile.BadZipFile) as error:
+    return read_npz(path, _LARGEST_FILE)
+  except DAMAGED_NPZ as error:
     raise CheckpointError(f'{path} cannot be read as a file of weights '
                           f'({str(error).splitlines()[0] if str(error) else "empty"}): take '
                           'it back from the version control.') from error

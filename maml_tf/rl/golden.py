@@ -21,6 +21,9 @@ from maml_tf.rl.trpo import Step, TrustRegion
 _SCALARS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps', 'alpha',
             'gamma', 'gae_lambda', 'delta', 'first_order', 'cg_iters', 'cg_damping', 'cg_tol',
             'backtrack_ratio', 'max_backtracks', 'min_log_std')
+_COUNTS = ('obs_dim', 'act_dim', 'tasks', 'rollouts', 'horizon', 'inner_steps', 'cg_iters',
+           'max_backtracks')
+_VECTORS = ('theta', 'theta_b', 'hvp_vector')
 _PHASES = ('returns', 'baseline_coeffs', 'values', 'advantages_raw', 'advantages')
 
 
@@ -67,10 +70,7 @@ def computed(arrays: Mapping[str, np.ndarray], dtype: str = 'float64',
   batches = [packed(phase, found.standardised, dtype)
              for phase, found in zip(phases, judged)]
   meta_policy = MetaPolicy(
-      GaussianPolicy(scalars['obs_dim'], scalars['act_dim'],
-                     [int(size) for size in arrays['hidden']],
-                     smallest_log_std=scalars['min_log_std']),
-      step_size=scalars['alpha'], first_order=scalars['first_order'],
+      _policy(arrays, scalars), step_size=scalars['alpha'], first_order=scalars['first_order'],
       tasks_at_once=tasks_at_once, dtype=dtype)
   return {**_judged(judged), **_adapted(meta_policy, arrays, batches),
           **_old(meta_policy, arrays, batches, phases[-1]),
@@ -133,13 +133,35 @@ def _step(step: Step) -> Dict[str, np.ndarray]:
 
 def _checked(arrays: Mapping[str, np.ndarray]) -> Dict[str, object]:
   """{name: number} of the scalars, of the types that the code takes."""
-  missing = [name for name in (*_SCALARS, 'hidden', 'theta', 'theta_b', 'hvp_vector')
-             if name not in arrays]
+  missing = [name for name in (*_SCALARS, *_VECTORS, 'hidden') if name not in arrays]
   if missing:
     raise UnusableFile(f'it lacks {", ".join(missing)}')
   scalars = {name: arrays[name].item() for name in _SCALARS if arrays[name].size == 1}
   if len(scalars) < len(_SCALARS):
     raise UnusableFile(f'{sorted(set(_SCALARS) - set(scalars))} must be single numbers')
+  wrong = [name for name in _COUNTS if type(scalars[name]) is not int or scalars[name] < 1]
+  if wrong:
+    raise UnusableFile(f'{wrong} must be whole numbers, 1 or more')
+  if not all(isinstance(value, (int, float)) for value in scalars.values()):
+    raise UnusableFile('all of its single values must be numbers')
+  _check_vectors(arrays, scalars)
+  _check_phases(arrays, scalars)
+  return scalars
+
+
+def _check_vectors(arrays: Mapping[str, np.ndarray], scalars: Dict[str, object]) -> None:
+  """Before there is room for the net: that is as large as the file says."""
+  hidden = arrays['hidden']
+  if hidden.dtype.kind not in 'iu' or hidden.ndim != 1 or (hidden < 1).any():
+    raise UnusableFile('hidden must be the sizes of hidden layers')
+  size = _policy(arrays, scalars).num_parameters
+  for name in _VECTORS:
+    if arrays[name].shape != (size,) or arrays[name].dtype.kind != 'f':
+      raise UnusableFile(f'{name} must be {size:,} numbers, as the net has, and is '
+                         f'{arrays[name].dtype} {list(arrays[name].shape)}')
+
+
+def _check_phases(arrays: Mapping[str, np.ndarray], scalars: Dict[str, object]) -> None:
   shape = tuple(scalars[name] for name in ('tasks', 'rollouts', 'horizon'))
   for phase in range(scalars['inner_steps'] + 1):
     for name, rest in (('observations', (scalars['obs_dim'],)),
@@ -149,4 +171,14 @@ def _checked(arrays: Mapping[str, np.ndarray]) -> Dict[str, object]:
       if array is None or array.shape != wanted:
         raise UnusableFile(f'{name}_{phase} must have the shape {list(wanted)}, and '
                            f'{"is missing" if array is None else list(array.shape)}')
-  return scalars
+      if array.dtype.kind not in ('iu' if name == 'lengths' else 'fiu'):
+        raise UnusableFile(f'{name}_{phase} must be numbers, and is {array.dtype}')
+    lengths = arrays[f'lengths_{phase}']
+    if not ((lengths >= 1) & (lengths <= scalars['horizon'])).all():
+      raise UnusableFile(f'lengths_{phase} must be from 1 to horizon={scalars["horizon"]}')
+
+
+def _policy(arrays: Mapping[str, np.ndarray], scalars: Dict[str, object]) -> GaussianPolicy:
+  return GaussianPolicy(scalars['obs_dim'], scalars['act_dim'],
+                        [int(size) for size in arrays['hidden']],
+                        smallest_log_std=scalars['min_log_std'])

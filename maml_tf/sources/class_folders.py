@@ -13,8 +13,6 @@ import numpy as np
 
 from maml_tf.errors import DataError
 
-_SHOWN = 5   # problems in a message
-
 
 def read(folder: str, size: Tuple[int, int], channels: int) -> Tuple[np.ndarray, List[str]]:
   """All images of FOLDER/CLASS/FILE, and the class of each.
@@ -76,9 +74,8 @@ def left_out(names: Sequence[str], why: str) -> List[str]:
 def require_readable(problems: Sequence[str], images: int) -> None:
   """Raises: DataError: with what is wrong with some of so many images."""
   if problems:
-    more = f'; and {len(problems) - _SHOWN} more' if len(problems) > _SHOWN else ''
     raise DataError(f'{len(problems)} of {images} images cannot be read: take them away or '
-                    f'save them again ({"; ".join(problems[:_SHOWN])}{more}).')
+                    f'save them again ({"; ".join(problems)}).')
 
 
 def _warn(names: Sequence[str], why: str) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING, Dict, List, Optional
 
+from maml_tf import outputs
 from maml_tf.errors import ConfigError
 from maml_tf.files import reported, whole_file
+from maml_tf.measures import counted
 
 if TYPE_CHECKING:   # what reads histories needs no TensorFlow
   from maml_tf.task_results import TaskResults
 
 HISTORY_FILE = 'history.csv'
+_DAMAGED = '.damaged'   # as of checkpoints
 _TRAINING = ('iteration', 'iterations', 'seconds', 'executions', 'loss')
 
 Line = Dict[str, Optional[float]]
@@ -100,8 +104,11 @@ class History:
       self.write(iteration, None)
 
   def _open(self, iteration: int) -> None:
-    lines = [line for line in read(self._path) if line['iteration'] <= iteration]
+    found = _lines_or_none(self._path)
+    lines = [line for line in found if line is not None and line['iteration'] <= iteration]
     with reported(self._path):
+      if None in found:
+        _keep_as_it_is(self._path, found.count(None))
       _rewrite(self._path, lines)
     self._has_rest = bool(lines) and not _has_validation(lines[-1])
     if self._has_rest:   # it stays in the file until a line takes it up
@@ -126,19 +133,27 @@ class History:
 def read(path: str) -> List[Line]:
   """The lines of a history; none where there is no file.
 
-  What a process that was killed left unfinished at the end is left out.
+  What a process that was killed left unfinished at the end is left out, and so are lines
+  that are damaged.
   """
+  return [line for line in _lines_or_none(path) if line is not None]
+
+
+def _lines_or_none(path: str) -> List[Optional[Line]]:
+  """The lines that were finished; None for one that is damaged."""
   if not os.path.exists(path):
     return []
-  lines: List[Line] = []
-  with open(path, newline='', encoding='utf-8', errors='replace') as file:
+  # Programs that edit tables put a mark in front of UTF-8.
+  with open(path, newline='', encoding='utf-8-sig', errors='replace') as file:
     finished, end, _ = file.read().rpartition('\n')   # of a number, half is one, too
-  for cells in csv.DictReader(io.StringIO(finished + end)):
-    line = _parsed(cells)
-    if line is None:
-      break
-    lines.append(line)
-  return lines
+  return [_parsed(cells) for cells in csv.DictReader(io.StringIO(finished + end))]
+
+
+def _keep_as_it_is(path: str, damaged: int) -> None:
+  """A copy of a history before its damaged lines are left out, and says so."""
+  shutil.copyfile(path, path + _DAMAGED)
+  outputs.say(f'{path} has {counted(damaged, "line")} that cannot be read, as after an edit: '
+              f'left out; as it was it is kept as {os.path.basename(path)}{_DAMAGED}.')
 
 
 def of_run(folder: str) -> List[Line]:

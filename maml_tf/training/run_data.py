@@ -28,7 +28,8 @@ def note_data(folder: str, config: Config) -> None:
 def require_same_data(folder: str, config: Config) -> None:
   """Refuses data that are not those of the run in `folder`.
 
-  Of a run of an earlier version it is not known; stderr says so.
+  Of a run of an earlier version, and of one of the TF1 code that was converted, it is not
+  known; stderr says so.
 
   Raises:
     ConfigError: naming the splits that differ.
@@ -39,8 +40,8 @@ def require_same_data(folder: str, config: Config) -> None:
     return
   path = os.path.join(folder, DATA_FILE)
   differing = differences(path, now, (
-      f'The run in {folder} was begun before runs noted their data: whether they are those in '
-      f'{config.data_dir} is not checked.'))
+      f'The run in {folder} does not say on which data it was trained: whether they are those '
+      f'in {config.data_dir} is not checked.'))
   if differing:
     listed = ', '.join(f'{split} {hashes}' for split, hashes in differing.items())
     raise ConfigError(

@@ -15,16 +15,17 @@ ENDING = '.lock'
 
 @contextlib.contextmanager
 def run_lock(folder: str) -> Iterator[None]:
-  """Holds the lock on a folder, which need not exist: `folder` + '.lock', beside it.
+  """Holds the lock on a folder, which need not exist: `folder` + '.lock', beside it. Of one
+  that is a link it is beside the folder itself, which may have other names.
 
   Raises:
     ConfigError: while another process holds it, or where it cannot be written.
   """
-  path = folder + ENDING
+  path = os.path.realpath(folder) + ENDING
   with contextlib.ExitStack() as stack:
     try:
       with writable(folder):
-        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         stack.enter_context(locked(path))
     except HeldError as holder:
       raise ConfigError(
