@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
 import numpy as np
@@ -51,13 +52,14 @@ def user_errors() -> Iterator[None]:
         f'A label is of no output of the model: {reason}. Tasks must have no more classes '
         'than the model has outputs, and labels from 0 on.') from None
   except tf.errors.NotFoundError as error:
-    _, is_missing, operation = str(error).partition('No gradient defined for op: ')
-    if not is_missing:
+    missing = re.search(r'No gradient defined for op: (\S+)|SymbolicGradient', str(error))
+    if missing is None:
       raise
+    operation = missing[1] or 'a part'   # newer versions do not say of which
     raise ConfigError(
-        f'TensorFlow has no second derivative of {operation.split()[0]}, which the model or '
-        'the loss computes, as tf.nn.ctc_loss does: take another, or first_order=True or '
-        'Reptile.') from None
+        f'TensorFlow has no second derivative of {operation} of what the model or the loss '
+        'computes, as of tf.nn.ctc_loss: take another, or first_order=True or Reptile.'
+        ) from None
   except Exception as error:   # whatever Keras and autograph make of one
     if isinstance(error, UserError):
       raise
