@@ -47,6 +47,7 @@ def task(counts=EQUAL, seed=0, shape=(28, 28, 1)):
 @pytest.mark.parametrize('name, given', METHODS, ids=str)
 def test_with_statistics_of_all_together_it_is_what_the_run_s_test_gives(name, given):
   model, net = net_of(name, given)
+  assert files.tolerance_of(net) == files.TOLERANCE
   images, labels, query = task()
   batch = (images[tf.newaxis], labels[tf.newaxis])
   expected = model.adapted_outputs((batch, (query[tf.newaxis], np.zeros([1, 5], np.int32))))
@@ -75,7 +76,7 @@ def test_features_of_bfloat16_are_compared_in_float32(name, given):
       tf.nn.softmax(net.together_in_graph(values, images, labels, query)),
       tf.nn.softmax(expected), rtol=1e-4)
   found = net.logits_in_graph(values, query)
-  assert found.dtype == tf.float32
+  assert found.dtype == tf.float32 and files.tolerance_of(net) > files.TOLERANCE
   np.testing.assert_allclose(net.as_model(values, images)(query), tf.nn.softmax(found),
                              atol=1e-4)
 
