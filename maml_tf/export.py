@@ -86,9 +86,10 @@ def _run(options: argparse.Namespace) -> None:
     print(f'Written: {path}')
   for sentence in left_out:
     print(sentence)
-  found = files.differences(options.out)
+  tolerance = files.tolerance_of(net)
+  found = files.differences(options.out, tolerance)
   os.unlink(os.path.join(options.out, 'check.npz'))
-  for name, what in files.take_out_misconverted(options.out, found).items():
+  for name, what in files.take_out_misconverted(options.out, found, tolerance).items():
     print(f'{name} is taken away again: {what}.')
   print('Loaded again in a process without maml_tf; largest difference of a probability: '
         + ', '.join(f'{name} {value:.2g}' for name, value in found.items()))

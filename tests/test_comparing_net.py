@@ -11,6 +11,7 @@ from PIL import Image
 
 from maml_tf import MeanCrossEntropy, application, experiment, export, predict, retest
 from maml_tf.config import ConfigError, resolve
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.meta_learners import WITHOUT_INNER_LOOP, meta_learner_class
 from maml_tf.meta_learners.without_inner_loop import Embedded, WithoutInnerLoop
 from maml_tf.prediction import expectation, files, task_net
@@ -46,6 +47,7 @@ def task(counts=EQUAL, seed=0, shape=(28, 28, 1)):
 @pytest.mark.parametrize('name, given', METHODS, ids=str)
 def test_with_statistics_of_all_together_it_is_what_the_run_s_test_gives(name, given):
   model, net = net_of(name, given)
+  assert files.tolerance_of(net) == files.TOLERANCE
   images, labels, query = task()
   batch = (images[tf.newaxis], labels[tf.newaxis])
   expected = model.adapted_outputs((batch, (query[tf.newaxis], np.zeros([1, 5], np.int32))))
@@ -53,6 +55,30 @@ def test_with_statistics_of_all_together_it_is_what_the_run_s_test_gives(name, g
   np.testing.assert_allclose(
       tf.nn.softmax(net.together_in_graph(values, images, labels, query)),
       tf.nn.softmax(expected)[0, 0], rtol=1e-9)
+
+
+@pytest.mark.parametrize('name, given', METHODS[:4], ids=str)
+def test_features_of_bfloat16_are_compared_in_float32(name, given):
+  """As in the run's test, and as the Keras model of the task does."""
+  layers, policy = tf.keras.layers, tf.keras.mixed_precision.Policy('mixed_bfloat16')
+  body = tf.keras.Sequential([
+      layers.Input((6, 6, 1)), layers.Conv2D(4, 3, dtype=policy),
+      layers.BatchNormalization(dtype=policy), layers.Flatten(dtype=policy)])
+  model = meta_learner_class(name)(KerasLearner(body), MeanCrossEntropy(), shots=SHOTS,
+                                   **given)
+  net = task_net.task_net(model, WAYS, 0)
+  images, labels, query = (tf.cast(value, tf.float32) if value.dtype == tf.float64 else value
+                           for value in task(shape=(6, 6, 1)))
+  expected = model.adapted_outputs(((images[tf.newaxis], labels[tf.newaxis]),
+                                    (query[tf.newaxis], np.zeros([1, 5], np.int32))))[0, 0]
+  values = net.adapt_in_graph(images, labels)
+  np.testing.assert_allclose(
+      tf.nn.softmax(net.together_in_graph(values, images, labels, query)),
+      tf.nn.softmax(expected), rtol=1e-4)
+  found = net.logits_in_graph(values, query)
+  assert found.dtype == tf.float32 and files.tolerance_of(net) > files.TOLERANCE
+  np.testing.assert_allclose(net.as_model(values, images)(query), tf.nn.softmax(found),
+                             atol=1e-4)
 
 
 @pytest.mark.parametrize('counts', [EQUAL, UNEQUAL])

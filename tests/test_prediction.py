@@ -530,6 +530,7 @@ def test_what_a_converter_got_wrong_is_taken_away(tmp_path):
   assert list(files.take_out_misconverted(str(tmp_path), found)) == ['adapted.tflite']
   assert set(found) == {'adapted.onnx', 'adapted.keras'}
   assert sorted(path.name for path in tmp_path.iterdir()) == ['adapted.keras', 'adapted.onnx']
+  assert not files.take_out_misconverted(str(tmp_path), {'adapted.onnx': 0.01}, tolerance=0.1)
 
 
 def test_a_full_disk_ends_an_export_as_it_ends_any_file(tmp_path, disk_limit):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from maml_tf.errors import ConfigError
+from maml_tf.inner_optimizers import InnerOptimizer
 from maml_tf.learners import Convolutional, FullyConnected
 from maml_tf.meta_learners.reptile import Reptile, inner_batches
 from maml_tf.objectives import MeanSquaredError, ScaledCrossEntropy
@@ -183,6 +184,41 @@ def test_passes_differ():
 def test_wrong_arguments_are_refused(given, shown):
   with pytest.raises(ConfigError, match=shown):
     reptile(**given)
+
+
+class WithMomentum(Reptile):
+
+  def inner_optimizer(self, parameters):
+    def update(values, gradients, velocities, updates):
+      velocities = {name: 0.5 * velocities[name] + gradient
+                    for name, gradient in gradients.items()}
+      return {name: value - STEP_SIZE * velocities[name]
+              for name, value in values.items()}, velocities
+    return InnerOptimizer(lambda values: tf.nest.map_structure(tf.zeros_like, values), update)
+
+
+def test_a_rule_of_one_s_own_takes_the_place_of_sgd(make_regression, generic_values):
+  """Of the one that remembers from meta-batch to meta-batch it cannot."""
+  def model(**given):
+    return WithMomentum(FullyConnected(2, (), 1, 'None'), MeanSquaredError(), num_updates=12,
+                        step_size=STEP_SIZE, dtype='float64', **given)
+  episodes = make_regression(TASKS, 5, num_inputs=2)
+  with pytest.raises(ConfigError, match="WithMomentum.inner_optimizer is not Adam, .*='sgd'"):
+    model().meta_gradient(episodes)
+  looped = model(inner_optimizer='sgd')
+  values = generic_values(looped.learner)
+  looped.meta_parameters.assign(values)
+  ends = []
+  for x, y in all_examples(episodes):
+    x, weights = np.concatenate([x, np.ones((len(x), 1))], axis=1), weights_of(values)
+    velocity = np.zeros_like(weights)
+    for _ in range(12):
+      velocity = 0.5 * velocity + 2 * x.T @ (x @ weights - y) / len(x)
+      weights = weights - STEP_SIZE * velocity
+    ends.append(weights)
+  _, gradients = looped.meta_gradient(episodes)
+  np.testing.assert_allclose(weights_of(gradients), weights_of(values) - np.mean(ends, axis=0),
+                             rtol=1e-10)
 
 
 # Many inner steps are a loop in the graph.

@@ -93,9 +93,7 @@ def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: 
   """
   found = copied(inputs, training=False)
   different = _difference(found, expected)
-  is_coarse = any(getattr(layer, 'compute_dtype', None) in ('bfloat16', 'float16')
-                  for layer in layers_of(model))
-  tolerance = _TOLERANCE_OF_16_BITS if is_coarse else _TOLERANCE
+  tolerance = _TOLERANCE_OF_16_BITS if computes_in_16_bits(model) else _TOLERANCE
   if different > tolerance and (
       _difference(copied(inputs, training=False), found) <= tolerance):
     raise ConfigError(
@@ -103,6 +101,12 @@ def require_same_outputs(copied: tf.keras.Model, model: tf.keras.Model, inputs: 
         f'outputs that differ by {different:.1%}: a layer computes with what is neither a '
         'weight nor in its get_config, say an attribute that was set later. Put it there, or '
         'give adapt() a second model that was made in the same way, into=make_model().')
+
+
+def computes_in_16_bits(model: tf.keras.Model) -> bool:
+  """Whether a layer of it does."""
+  return any(getattr(layer, 'compute_dtype', None) in ('bfloat16', 'float16')
+             for layer in layers_of(model))
 
 
 def _difference(values: Any, others: Any) -> float:

@@ -215,7 +215,8 @@ class KerasLearner(Learner):
   def with_statistics(self, values: Parameters, statistics: Mapping[str, tf.Tensor],
                       inputs: Any) -> Any:
     """The outputs for `[examples, ...]` with such moving averages; in a graph."""
-    return self._pure.with_statistics(values, self._pure.state(), statistics, inputs)
+    return self._in_full(
+        self._pure.with_statistics(values, self._pure.state(), statistics, inputs))
 
   def _call(self, values: Parameters, inputs: Any, seed) -> ModelOutputs:
     given = values, self._pure.state(), inputs, seed
@@ -232,9 +233,14 @@ class KerasLearner(Learner):
     logits = [None if one is None else tf.cast(one, dtype)
               for one in map(_logits_of, tf.nest.flatten(outputs))]
     added = [tf.cast(tf.reduce_sum(loss), dtype) for loss in self.model.losses]
-    outputs = tf.nest.map_structure(
+    return ModelOutputs(self._in_full(outputs), tf.add_n([tf.zeros([], dtype), *added]), masks,
+                        logits)
+
+  def _in_full(self, outputs: Any) -> Any:
+    """In the type of the variables, which layers under 'mixed_bfloat16' do not give."""
+    dtype = self._specs_dtype()
+    return tf.nest.map_structure(
         lambda value: tf.cast(value, dtype) if value.dtype.is_floating else value, outputs)
-    return ModelOutputs(outputs, tf.add_n([tf.zeros([], dtype), *added]), masks, logits)
 
   def _require_no_captures(self, *given: Any) -> None:
     """Args: given: the arguments of `_of_task`."""

@@ -193,6 +193,11 @@ class Reptile(MetaLearner):
     self.learner.check(self.task_loss, examples, first_order=True)
     rule = self.inner_optimizer(parameters)
     fast = copies_per_task(parameters, examples)
+    remembered = rule.init(fast)
+    if self._adam is not None and not isinstance(remembered, AdamState):
+      raise ConfigError(f'The rule of {type(self).__name__}.inner_optimizer is not Adam, of '
+                        "which inner_optimizer='adam' keeps second moments: give "
+                        "inner_optimizer='sgd', which keeps nothing.")
     # Without mini-batches the number of examples need not be known.
     places = None
     if batch_size:
@@ -210,7 +215,7 @@ class Reptile(MetaLearner):
         return measured['loss']
       _, gradients = loss_and_gradients(loss, fast)
       return _Step(*rule.update(fast, gradients, remembered, updates), measured)
-    return (fast, rule.init(fast)), step
+    return (fast, remembered), step
 
 
 def _looped(step: Callable, state, count: int) -> _Step:

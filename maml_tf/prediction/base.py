@@ -6,6 +6,8 @@ import abc
 
 import tensorflow as tf
 
+from maml_tf.keras_models import copies
+from maml_tf.keras_models.learner import KerasLearner
 from maml_tf.learners.base import Parameters
 from maml_tf.meta_learner import MetaLearner
 
@@ -36,6 +38,12 @@ class NetOfTasks(abc.ABC):
   @property
   def dtype(self) -> str:
     return self._model.meta_parameters.dtype
+
+  @property
+  def computes_in_16_bits(self) -> bool:
+    """Whether a layer of a Keras model does; nets of the paper do not here."""
+    learner = self._model.learner
+    return isinstance(learner, KerasLearner) and copies.computes_in_16_bits(learner.model)
 
   @abc.abstractmethod
   def adapt(self, images: tf.Tensor, labels: tf.Tensor) -> Parameters:
