@@ -29,18 +29,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
+if not __package__:   # run as a file: the folder above is where the packages are
+  sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import numpy as np
 from PIL import Image, ImageDraw
 
-if not __package__:   # run as a file: the folder above is where the packages are
-  sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from data_scripts import preparation, prepare_miniimagenet, prepare_omniglot  # noqa: E402
-from data_scripts.plan import Layout  # noqa: E402
-from data_scripts.problems import Problems  # noqa: E402
-from maml_tf import paths  # noqa: E402
-from maml_tf.argument_types import counts, whole  # noqa: E402
-from maml_tf.errors import DataError  # noqa: E402
+from data_scripts import preparation, prepare_miniimagenet, prepare_omniglot
+from data_scripts.plan import Layout
+from data_scripts.problems import Problems
+from maml_tf import paths
+from maml_tf.argument_types import counts, whole
+from maml_tf.errors import DataError
 
 DATASOURCES = ('omniglot', 'miniimagenet')
 FORMS = ('prepared', 'source')

@@ -27,16 +27,19 @@ from typing import Optional
 
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
 
-from data_scripts import class_files, image_files, images, preparation, tables  # noqa: E402
-from data_scripts.file_names import shortened  # noqa: E402
-from data_scripts.plan import Plan, listed, split_at_random, what_is_there  # noqa: E402
-from data_scripts.problems import Problems  # noqa: E402
-from maml_tf import paths  # noqa: E402
-from maml_tf.argument_types import counts, whole  # noqa: E402
-from maml_tf.errors import DataError  # noqa: E402
-from maml_tf.measures import counted  # noqa: E402
-from maml_tf.sources import image_set  # noqa: E402
+from data_scripts import class_files, image_files, images, preparation, tables
+from data_scripts.file_names import shortened
+from data_scripts.plan import Plan, listed, split_at_random, what_is_there
+from data_scripts.problems import Problems
+from maml_tf import paths
+from maml_tf.argument_types import counts, whole
+from maml_tf.errors import DataError
+from maml_tf.measures import counted
+from maml_tf.sources import image_set
 
 NAME = image_set.OWN_IMAGES
 DEFAULT_SIZE = 84

@@ -33,12 +33,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
-
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
 
-from data_scripts import (  # noqa: E402
+import numpy as np
+
+from data_scripts import (
   archives,
   class_files,
   image_files,
@@ -47,8 +50,8 @@ from data_scripts import (  # noqa: E402
   preparation,
   published_split,
 )
-from data_scripts.file_names import shortened  # noqa: E402
-from data_scripts.plan import (  # noqa: E402
+from data_scripts.file_names import shortened
+from data_scripts.plan import (
   Layout,
   Plan,
   check_counts,
@@ -56,12 +59,12 @@ from data_scripts.plan import (  # noqa: E402
   sorted_classes,
   what_is_there,
 )
-from data_scripts.problems import Problems  # noqa: E402
-from data_scripts.source_items import Item  # noqa: E402
-from data_scripts.split_names import split_of  # noqa: E402
-from maml_tf import paths  # noqa: E402
-from maml_tf.errors import DataError  # noqa: E402
-from maml_tf.sources import image_set  # noqa: E402
+from data_scripts.problems import Problems
+from data_scripts.source_items import Item
+from data_scripts.split_names import split_of
+from maml_tf import paths
+from maml_tf.errors import DataError
+from maml_tf.sources import image_set
 
 NAME = 'miniimagenet'
 LAYOUT = Layout(train=64, val=16, test=20, images_per_class=600)

@@ -28,10 +28,13 @@ from typing import Optional
 
 if not __package__:   # run as a file: the folder above is where the packages are
   sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
 
-from data_scripts import archives, downloads, image_files, images, preparation  # noqa: E402
-from data_scripts.folder_source import FolderSource  # noqa: E402
-from data_scripts.plan import (  # noqa: E402
+from data_scripts import archives, downloads, image_files, images, preparation
+from data_scripts.folder_source import FolderSource
+from data_scripts.plan import (
   Layout,
   Plan,
   check_counts,
@@ -41,12 +44,12 @@ from data_scripts.plan import (  # noqa: E402
   split_at_random,
   what_is_there,
 )
-from data_scripts.problems import Problems  # noqa: E402
-from maml_tf import paths  # noqa: E402
-from maml_tf.argument_types import whole  # noqa: E402
-from maml_tf.errors import DataError  # noqa: E402
-from maml_tf.measures import counted  # noqa: E402
-from maml_tf.sources import image_set  # noqa: E402
+from data_scripts.problems import Problems
+from maml_tf import paths
+from maml_tf.argument_types import whole
+from maml_tf.errors import DataError
+from maml_tf.measures import counted
+from maml_tf.sources import image_set
 
 NAME = 'omniglot'
 LAYOUT = Layout(train=1100, val=100, test=423, images_per_class=20)

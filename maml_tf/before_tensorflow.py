@@ -14,6 +14,7 @@ NEWEST_PYTHON = (3, 13)   # that has a TensorFlow
 # 2.4 GiB. TensorFlow's threads reserve far more than they use; more cores have more of them.
 ENOUGH = 3 << 30
 _X86 = ('x86_64', 'AMD64')
+_OWN = ('maml_tf', 'data_scripts', 'flags')
 
 
 def set_environment() -> None:
@@ -51,6 +52,18 @@ def load_tensorflow() -> None:
     raise SystemExit(REFUSED) from None
 
 
+def explain_missing_packages() -> None:
+  """For a command, before it imports what is not Python's own: a package that is missing is
+  one sentence on stderr and exit code 2, as most often the environment was forgotten."""
+  def hook(kind, error, trace):
+    if not isinstance(error, ModuleNotFoundError) or _is_own(error.name):
+      sys.__excepthook__(kind, error, trace)
+      return
+    print(f'{os.path.basename(sys.argv[0])}: {without(error)}', file=sys.stderr)
+    raise SystemExit(REFUSED)   # Python exits with the code that its hook raises
+  sys.excepthook = hook
+
+
 def address_space() -> Optional[int]:
   """Bytes of it that this process may have; None: as many as it wants, or not known."""
   try:
@@ -80,3 +93,7 @@ def without(error: ImportError) -> str:
   what = ' '.join(str(error).split())
   return (f'A package that is needed cannot be imported ({what}): install the requirements '
           'with `pip install -r requirements.txt`, and start the Python that has them.')
+
+
+def _is_own(module: Optional[str]) -> bool:
+  return (module or '').partition('.')[0] in _OWN

@@ -58,6 +58,10 @@ import sys
 import time
 from typing import Dict, List, Optional, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import numpy as np
 
 import flags

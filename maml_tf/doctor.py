@@ -14,6 +14,10 @@ import platform
 import sys
 from typing import Dict, List, Optional, Tuple
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 from maml_tf import paths
 from maml_tf.before_tensorflow import set_environment
 from maml_tf.command_line import DONE, FAILED, OneSentenceParser

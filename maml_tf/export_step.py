@@ -21,6 +21,10 @@ import os
 import sys
 from typing import Any, Dict, List, Sequence, Tuple
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import numpy as np
 
 import flags

@@ -23,6 +23,10 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import flags
 from maml_tf import outputs
 from maml_tf.argument_types import counts

@@ -13,6 +13,10 @@ import argparse
 import sys
 from typing import Optional, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import flags
 from maml_tf import paths
 from maml_tf.argument_types import whole

@@ -21,6 +21,10 @@ import sys
 import time
 from typing import Optional, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 from maml_tf import outputs, paths
 from maml_tf.argument_types import whole
 from maml_tf.before_tensorflow import load_tensorflow

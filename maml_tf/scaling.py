@@ -28,6 +28,10 @@ import math
 import sys
 from typing import List, NamedTuple, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 from maml_tf.argument_types import number, whole
 from maml_tf.command_line import OneSentenceParser
 from maml_tf.measures import counted

@@ -38,6 +38,10 @@ import os
 import sys
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow
 from maml_tf.command_line import OneSentenceParser, exit_code

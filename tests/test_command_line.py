@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from maml_tf import command_line
+from maml_tf import before_tensorflow, command_line
 
 REPOSITORY = Path(__file__).parent.parent
 # {command: what it must be given beside a mistake}.
@@ -66,6 +68,40 @@ def test_a_mistake_is_one_sentence_under_the_command_s_own_name(module, mistake,
   code, error = answer(module, [mistake], capsys)
   assert code == 2
   assert error.startswith(f'{module}: ') and error.count('\n') == 1, error
+
+
+def without_packages(*command):
+  """The command by a Python that has none, as where the environment was forgotten."""
+  return subprocess.run([sys.executable, '-S', *command], cwd=REPOSITORY, text=True,
+                        capture_output=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize('module', sorted(NEEDED))
+def test_without_packages_there_is_no_traceback(module):
+  done = without_packages('-m', module, *NEEDED[module])
+  assert done.returncode in (0, 1, 2) and 'Traceback' not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('command', [
+    ['main.py'], ['-m', 'maml_tf'], ['-m', 'maml_tf.verify'], ['-m', 'maml_tf.benchmark'],
+    ['-m', 'data_scripts.prepare_images', '--help'],
+    *([f'data_scripts/{script}.py', '--help'] for script in (
+        'make_sample_data', 'prepare_images', 'prepare_miniimagenet', 'prepare_omniglot'))])
+def test_a_package_that_is_missing_is_one_sentence(command):
+  done = without_packages(*command)
+  assert done.returncode == 2 and done.stdout == ''
+  assert done.stderr.count('\n') == 1
+  assert 'A package that is needed cannot be imported (No module named ' in done.stderr
+  assert 'pip install -r requirements.txt' in done.stderr
+
+
+@pytest.mark.parametrize('error', [ModuleNotFoundError('a', name='maml_tf.typo'),
+                                   ImportError('b', name='numpy'), ValueError('c')])
+def test_other_errors_are_not_taken_for_a_missing_package(error, monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'excepthook', sys.__excepthook__)   # put back behind the test
+  before_tensorflow.explain_missing_packages()
+  sys.excepthook(type(error), error, None)
+  assert capsys.readouterr().err.splitlines() == [f'{type(error).__name__}: {error}']
 
 
 @pytest.mark.parametrize('module, flag', [

@@ -15,6 +15,10 @@ import math
 import sys
 from typing import List, Optional
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 from maml_tf import paths
 from maml_tf.argument_types import number, whole
 from maml_tf.before_tensorflow import load_tensorflow

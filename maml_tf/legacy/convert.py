@@ -20,6 +20,10 @@ import shlex
 import sys
 from typing import List, Optional
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import flags
 from maml_tf import paths
 from maml_tf.before_tensorflow import load_tensorflow

@@ -15,6 +15,10 @@ import os
 import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+if __name__ == '__main__':
+  from maml_tf.before_tensorflow import explain_missing_packages
+  explain_missing_packages()
+
 import numpy as np
 
 from maml_tf import paths
